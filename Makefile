@@ -1,0 +1,48 @@
+# Two commands: `make demo` and `make test`. Both make .venv first and do only what is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint lock train-digits benchmarks clean
+.DELETE_ON_ERROR:
+
+demo: .venv/run
+	$(BIN)/snakemake
+	@echo "The table: results/digits/table.md   The page: results/digits/report.html"
+
+test: .venv/dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/snakemake --dry-run --quiet
+
+# Nobody needs to: the trained checkpoints are in config/models. About a quarter of an hour on two cores.
+train-digits: .venv/run
+	$(BIN)/python scripts/train_digits.py digits-classifier
+	$(BIN)/python scripts/train_digits.py digits-edm & $(BIN)/python scripts/train_digits.py digits-ddpm & wait
+
+benchmarks: .venv/run
+	$(BIN)/python benchmarks/overhead.py
+
+# requirements.lock and requirements-dev.lock from what .venv holds, after an upgrade on purpose.
+lock: .venv/dev
+	$(BIN)/python scripts/lock.py
+
+clean:
+	rm -rf results resources .snakemake
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/dev: requirements-dev.lock .venv/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	touch $@

@@ -1,0 +1,35 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+# A configuration given on the command line replaces this one; it is not laid over it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/checkpoints.smk"
+include: "rules/teacher.smk"
+include: "rules/distill.smk"
+include: "rules/sample.smk"
+include: "rules/score.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
+
+
+onstart:
+    try:
+        workflow.dode_lock = scripting.begin_run()
+    except storage.Busy as error:
+        raise WorkflowError(str(error)) from None
+
+
+rule all:
+    default_target: True
+    input:
+        rules.page.output,
+    localrule: True

@@ -1,0 +1,7 @@
+"""Settings that must be there before torch is imported, for the tests and the doctests alike."""
+
+import os
+
+# Test processes share the cores: idle OpenMP threads that spin, or a team of threads each, take several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")

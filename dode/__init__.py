@@ -1,0 +1,31 @@
+"""dode: few-step diffusion sampling with distilled ODE solvers (Kim, Tang & Yu, CVPR 2024, arXiv 2309.16421).
+
+>>> import torch, dode
+>>> solver = dode.solvers.create("heun")
+>>> sigmas = dode.grids.karras(steps=10, sigma_min=0.002, sigma_max=80.0, rho=7.0)
+>>> denoise = lambda x, sigma: x / (1 + sigma**2)                # your model: (B, C, H, W), 0-d sigma -> clean estimate
+>>> latents = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+>>> fit = dode.distill(solver, denoise, latents, sigmas)
+>>> dode.sample(solver, denoise, latents, sigmas, lambdas=fit.lambdas).shape
+torch.Size([8, 3, 4, 4])
+
+Names are imported when first used: the workflow reads its configuration without torch.
+"""
+
+import importlib
+import importlib.metadata
+
+_FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation"}
+_MODULES = ("directions", "grids", "models", "released", "solvers", "teacher")
+
+__all__ = ["__version__", *_FUNCTIONS, *_MODULES]
+
+
+def __getattr__(name):
+    if name == "__version__":  # not a constant here: this file is part of every code digest
+        return importlib.metadata.version("dode")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"dode.{name}")
+    raise AttributeError(f"module 'dode' has no attribute '{name}'")

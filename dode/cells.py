@@ -1,0 +1,167 @@
+"""From a configuration to the cells of a benchmark: (dataset, solver, NFE), their files and what they depend on.
+
+Imports no torch: the Snakefile is parsed again in every job.
+"""
+
+import dataclasses
+from pathlib import Path
+from urllib.parse import urlparse
+
+from dode import config as configs
+from dode import digests, solvers
+from dode.config import REFERENCE
+
+SCRIPTS = Path("scripts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell. ``entry`` is the solver's entry of the configuration, ``dataset`` the dataset's, defaults filled in."""
+
+    dataset: dict
+    entry: dict
+    nfe: int
+
+    @property
+    def key(self):
+        """(dataset id, solver id, NFE)."""
+        return self.dataset["id"], self.entry["id"], self.nfe
+
+    @property
+    def distilled(self):
+        """Whether the cell has fitted coefficients."""
+        return "distill" in self.entry
+
+    def __str__(self):
+        return "{}/{}/nfe{}".format(*self.key)
+
+
+class Benchmark:
+    """A checked configuration with its cells.
+
+    Args:
+        config: the configuration as a dictionary.
+        root: the folder that holds ``config/`` and ``scripts/``.
+
+    Raises:
+        dode.config.ConfigError: one sentence that names the key, the value and what is allowed.
+    """
+
+    def __init__(self, config, root):
+        self.root = Path(root)
+        self.config, self.cards = configs.load(config, root)
+        self.results = Path("results") / self.config["benchmark"]
+        self.datasets = {dataset["id"]: dataset for dataset in self.config["datasets"]}
+        self.cells = {cell.key: cell for cell in self._cells()}
+
+    def _cells(self):
+        for dataset in self.config["datasets"]:
+            for entry in self.config["solvers"]:
+                if dataset["id"] in entry["datasets"]:
+                    entry = {"grid": dataset["grid"], **entry}
+                    yield from (Cell(dataset, entry, nfe) for nfe in entry["nfe"])
+            yield self._reference(dataset)
+
+    def _reference(self, dataset):
+        fine = dataset["reference"]
+        label = f"reference: fine {fine['solver']} steps"
+        entry = {"id": REFERENCE, "label": label, "options": {}, "grid": dataset["grid"], **fine}
+        return Cell(dataset, entry, fine["nfe"])
+
+    def cell(self, wildcards):
+        """The cell of a rule's wildcards ``dataset``, ``solver`` and ``nfe``."""
+        return self.cells[wildcards.dataset, wildcards.solver, int(wildcards.nfe)]
+
+    def reference(self, dataset):
+        """The reference cell of a dataset id."""
+        return self.cells[dataset, REFERENCE, self.datasets[dataset]["reference"]["nfe"]]
+
+    def checkpoint(self, card):
+        """Path of a card's fetched and verified file, under its published name."""
+        name = Path(urlparse(self.cards[card]["urls"][0]).path).name
+        return str(Path("resources") / "checkpoints" / card / name)
+
+    @property
+    def several_seeds(self):
+        """Whether any dataset has more than one seed, which self-FID needs."""
+        return any(dataset["seeds"] > 1 for dataset in self.datasets.values())
+
+    def data(self):
+        """Names of the real images, each once."""
+        return sorted({dataset["data"] for dataset in self.datasets.values()})
+
+    def files(self, name, cells=None):
+        """Path of the file ``name`` of each of ``cells`` (default all)."""
+        cells = self.cells.values() if cells is None else cells
+        return [str(self.results / str(cell) / name) for cell in cells]
+
+    def distilled(self, dataset=None):
+        """Cells with fitted coefficients, of one dataset or all."""
+        return [cell for cell in self.cells.values() if cell.distilled and dataset in (None, cell.dataset["id"])]
+
+    def shown(self, dataset):
+        """The cells in a dataset's picture of samples: solvers of one NFE under one another, the reference last."""
+        cells = [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
+        return sorted(cells, key=lambda cell: (cell.entry["id"] == REFERENCE, cell.nfe))
+
+    def code(self, script, *names):
+        """Digest of a script's code; ``names`` are the solvers that it will run."""
+        modules = {solvers.module_of(name) for name in names}
+        return digests.code_digest(self.root / SCRIPTS / script, *sorted(modules))
+
+    def model(self, cell):
+        """What the cell's network is: its card without remarks on training and licence."""
+        return computed(self.cards[cell.dataset["model"]])
+
+    def run(self, cell):
+        """The parameters that decide the cell's trajectory, for ``params``: model, solver, grid, NFE, seed."""
+        return {
+            "model": self.model(cell),
+            "solver": cell.entry["solver"],
+            "options": cell.entry["options"],
+            "grid": cell.entry["grid"],
+            "nfe": cell.nfe,
+            "seed": self.config["seed"],
+        }
+
+    def teacher(self, cell):
+        """The parameters of the teacher's trajectory: the run and the pairing."""
+        keys = ("alignment", "substeps", "images", "teacher")
+        return {**self.run(cell), "distill": {key: cell.entry["distill"].get(key) for key in keys}}
+
+    def teacher_solver(self, cell):
+        """Name of the solver that makes the cell's teacher trajectory."""
+        distill = cell.entry["distill"]
+        if distill["alignment"] == "released":
+            return "ddim"
+        return distill.get("teacher") or solvers.create(cell.entry["solver"], **cell.entry["options"]).teacher
+
+    def fit(self, cell):
+        """The parameters of the fit: the teacher's and what is fitted."""
+        distill = {key: cell.entry["distill"][key] for key in ("directions", "stages")}
+        return {**self.teacher(cell), "fit": distill}
+
+    def samples(self, cell):
+        """The parameters of the cell's samples: the run and which images."""
+        keys = ("images", "seeds", "trajectory_images")
+        return {**self.run(cell), **{key: cell.dataset[key] for key in keys}}
+
+    def facts(self, cell):
+        """What tables and figures say of the cell."""
+        return {
+            "dataset": cell.dataset["id"],
+            "solver": cell.entry["id"],
+            "label": cell.entry["label"],
+            "method": cell.entry["solver"],
+            "distilled": cell.distilled,
+            "reference": cell.entry["id"] == REFERENCE,
+            "nfe": cell.nfe,
+            "images": cell.dataset["images"],
+            "seeds": cell.dataset["seeds"],
+        }
+
+
+def computed(card):
+    """The part of a card that decides what its network computes."""
+    remarks = ("urls", "licence", "training", "loss", "test_accuracy", "test_images")
+    return {key: value for key, value in card.items() if key not in remarks}

@@ -1,0 +1,237 @@
+"""The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
+
+import functools
+import json
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from dode import data, grids, recipes, solvers
+from dode.registry import nearest, unknown
+
+REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
+RESERVED = (REFERENCE, "real", "logs", "figures")  # folders of results that are no dataset's and no solver's
+
+
+class ConfigError(ValueError):
+    """A bad configuration; the message names the key, the value and what is allowed."""
+
+
+def _with_defaults(validator):
+    """A validator that fills in the defaults of a schema's properties as it goes."""
+    check_properties = validator.VALIDATORS["properties"]
+
+    def fill(checker, properties, instance, schema):
+        if checker.is_type(instance, "object"):
+            for key, subschema in properties.items():
+                if isinstance(subschema, dict) and "default" in subschema:
+                    instance.setdefault(key, _copy(subschema["default"]))
+        yield from check_properties(checker, properties, instance, schema)
+
+    def is_integer(_, value):
+        """40.0 is no number of images, though JSON Schema takes it for an integer."""
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    types = validator.TYPE_CHECKER.redefine("integer", is_integer)
+    return jsonschema.validators.extend(validator, {"properties": fill}, type_checker=types)
+
+
+def _copy(value):
+    """Plain dictionaries and lists in one order of keys, whatever mappings the caller has (Snakemake has its own)."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
+Validator = _with_defaults(jsonschema.Draft202012Validator)
+
+
+@functools.cache
+def _schema(path):
+    return yaml.safe_load(Path(path).read_text())
+
+
+def _key(path):
+    """``solvers[2].nfe`` from a path of keys and indices."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(top level)"
+
+
+def _sentence(error):
+    """One sentence for a schema error."""
+    key = _key(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        extra = next(name for name in error.instance if name not in known)
+        return f"{key}: unknown key '{extra}'{nearest(extra, known)}; known: {', '.join(known)}"
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"{key}: the key '{missing}' is missing"
+    if error.validator == "enum":
+        values = error.validator_value
+        return f"{key}: {error.instance!r} is not one of {', '.join(map(str, values))}{nearest(error.instance, values)}"
+    allowed = {
+        "type": lambda: f"a value of type {error.validator_value}",
+        "minimum": lambda: f"at least {error.validator_value}",
+        "maximum": lambda: f"at most {error.validator_value}",
+        "exclusiveMinimum": lambda: f"more than {error.validator_value}",
+        "minItems": lambda: f"at least {error.validator_value} entries",
+        "pattern": lambda: f"text that matches {error.validator_value}",
+    }.get(error.validator)
+    return f"{key}: {error.instance!r} is not allowed; allowed: {allowed() if allowed else error.message}"
+
+
+def validate(instance, schema, what):
+    """Check ``instance`` against the schema file and fill in defaults, in place.
+
+    Raises:
+        ConfigError: naming ``what``, the key, the value, what is allowed and the nearest right name.
+    """
+    error = jsonschema.exceptions.best_match(Validator(_schema(schema)).iter_errors(instance))
+    if error is not None:
+        raise ConfigError(f"{what}: {_sentence(error)}")
+
+
+def cards_folder(root):
+    """Where the cards are."""
+    return Path(root) / "config" / "models"
+
+
+def load_card(root, name, key):
+    """The model card ``config/models/<name>.yaml`` under ``root``, checked."""
+    folder = cards_folder(root)
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{key}: {unknown('card', name, [card.stem for card in folder.glob('*.yaml')])}")
+    try:
+        card = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", str(path.relative_to(root)))
+    return card
+
+
+def load(config, root):
+    """A checked copy of ``config`` with defaults, and the cards it names.
+
+    Args:
+        config: the configuration as a dictionary (as read from YAML).
+        root: the folder that holds ``config/``.
+
+    Returns:
+        ``(config, cards)``, cards by name.
+
+    Raises:
+        ConfigError: with one sentence that names the key, the value and what is allowed.
+    """
+    config = _copy(config)
+    validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
+    _check_unique(config["datasets"], "datasets")
+    _check_unique(config["solvers"], "solvers")
+    cards = {}
+    for index, dataset in enumerate(config["datasets"]):
+        _check_dataset(dataset, f"datasets[{index}]", cards, config, root)
+    known = [dataset["id"] for dataset in config["datasets"]]
+    for index, entry in enumerate(config["solvers"]):
+        entry.setdefault("label", entry["id"])
+        entry.setdefault("datasets", known)
+        for name in entry["datasets"]:
+            if name not in known:
+                raise ConfigError(f"solvers[{index}].datasets: {unknown('dataset', name, known)}")
+        chosen = [dataset for dataset in config["datasets"] if dataset["id"] in entry["datasets"]]
+        _check_solver(entry, f"solvers[{index}]", chosen, cards)
+    _check_labels(config["solvers"])
+    return _copy(config), cards
+
+
+def _check_unique(entries, key):
+    seen = {}
+    for index, entry in enumerate(entries):
+        if entry["id"] in seen:
+            raise ConfigError(
+                f"{key}[{index}].id: '{entry['id']}' is the id of {key}[{seen[entry['id']]}] too; ids are unique"
+            )
+        if entry["id"] in RESERVED:
+            raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is taken; not allowed: {', '.join(RESERVED)}")
+        seen[entry["id"]] = index
+
+
+def _check_labels(entries):
+    """Figures and tables know a solver by its label."""
+    seen = {}
+    for index, entry in enumerate(entries):
+        for dataset in entry["datasets"]:
+            other = seen.setdefault((dataset, entry["label"]), index)
+            if other != index:
+                raise ConfigError(
+                    f"solvers[{index}].label: '{entry['label']}' is the label of solvers[{other}] on {dataset} too"
+                )
+
+
+def _refuse(key, function, *arguments, **options):
+    """Call a check of the library; its ValueError becomes a ConfigError that names the key."""
+    try:
+        return function(*arguments, **options)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _check_dataset(dataset, key, cards, config, root):
+    for role, name in (("diffusion", dataset["model"]), ("features", dataset["features"])):
+        field = f"{key}.{'model' if role == 'diffusion' else 'features'}"
+        card = cards[name] = cards.get(name) or load_card(root, name, field)
+        if card["role"] != role:
+            raise ConfigError(f"{field}: card '{name}' has the role '{card['role']}', not '{role}'")
+    _refuse(f"{key}.data", data.sources.get, dataset["data"])
+    total, shards = dataset["images"] * dataset["seeds"], config["execution"]["shards"]
+    if shards > total:
+        raise ConfigError(f"execution.shards: {shards} shards for {total} images of {key}; at most {total}")
+    kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
+    if kept > dataset["images"]:
+        raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
+    steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
+    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], steps)
+    if "grid" in dataset["reference"]:
+        _check_grid(dataset["reference"]["grid"], f"{key}.reference.grid", cards[dataset["model"]], steps)
+
+
+def _check_nfe(key, name, options, nfes):
+    """The grid intervals of each NFE; refuses unknown solvers and options, and NFEs the solver cannot make."""
+    _refuse(f"{key}.solver", solvers.create, name)
+    solver = _refuse(f"{key}.options", solvers.create, name, **options)
+    return [_refuse(f"{key}.nfe", solver.steps, nfe) for nfe in nfes]
+
+
+def _check_grid(grid, key, card, steps):
+    _refuse(f"{key}.name", grids.grids.get, grid["name"])
+    for name in grid.setdefault("options", {}):
+        if name in ("steps", "schedule"):
+            follows = "the nfe" if name == "steps" else "the model's card"
+            raise ConfigError(f"{key}.options: '{name}' follows from {follows}; leave it out")
+    for count in steps:
+        _refuse(f"{key}.options", grids.check, grid["name"], count, card, **grid["options"])
+
+
+def _check_solver(entry, key, chosen, cards):
+    if len(set(entry["nfe"])) < len(entry["nfe"]):
+        raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
+    steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
+    for dataset in chosen:
+        card = cards[dataset["model"]]
+        grid = entry.get("grid", dataset["grid"])
+        _check_grid(grid, f"{key}.grid", card, steps)
+        if "distill" in entry:
+            _check_distill(entry, f"{key}.distill", card)
+
+
+def _check_distill(entry, key, card):
+    distill = entry["distill"]
+    if "teacher" in distill:
+        _refuse(f"{key}.teacher", solvers.create, distill["teacher"])
+    if distill["alignment"] == "released":
+        if "teacher" in distill:
+            raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
+        if distill["directions"] != 1:
+            raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
+        _refuse(f"{key}.alignment", recipes.check_released, card["prediction"], entry["solver"])

@@ -1,0 +1,193 @@
+"""Fitting the coefficients of a distilled solver (D-ODE) in closed form."""
+
+import dataclasses
+
+import torch
+
+from dode import sampling
+from dode import teacher as teachers
+from dode.directions import Directions, History
+from dode.models.denoiser import prediction_of
+
+# For m >= 2: a difference of outputs shorter than this share of the output itself is left out. A half-precision network
+# knows its output no better, and a coefficient on so short a direction blows up fresh images.
+ROUNDING = 1e-4
+# For m >= 2: the Tikhonov term relative to directions of unit length. It keeps nearly parallel directions from sharing
+# their effect between huge coefficients of opposite sign.
+RIDGE = 1e-6
+
+
+class FitError(ValueError):
+    """A coefficient cannot be determined; the message names the evaluation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fitted correction and what is known of it.
+
+    Attributes:
+        lambdas: coefficients, (K, m) float64; 0 where an evaluation was not fitted or had no such direction yet.
+        directions: what the m columns are.
+        sigmas: noise level of each proposal, (K,).
+        rms_before, rms_after: root-mean-square distance per element of proposal and of corrected state to the target at
+            each evaluation, (K,); NaN where there is no target.
+    """
+
+    lambdas: torch.Tensor
+    directions: Directions
+    sigmas: torch.Tensor
+    rms_before: torch.Tensor
+    rms_after: torch.Tensor
+
+
+def align(solver, denoise, sigmas, *, substeps=10, alignment="aligned", teacher=None):
+    """The :class:`dode.teacher.Alignment` of a solver on a grid by name: ``"aligned"`` or ``"released"``."""
+    if not isinstance(substeps, int) or substeps < 1:
+        raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
+    if alignment == "aligned":
+        return teachers.aligned(solver, sigmas, substeps, teacher)
+    if alignment == "released":
+        if teacher is not None:
+            raise ValueError("alignment 'released' has its own teacher; leave 'teacher' out")
+        return teachers.released(solver, sigmas, substeps, prediction_of(denoise))
+    raise ValueError(f"alignment must be 'aligned' or 'released', not '{alignment}'")
+
+
+def distill(
+    solver, denoise, latents, sigmas, *, substeps=10, alignment="aligned", directions=1, teacher=None, stages=True
+):
+    """Fit the distilled solver: after evaluation k, ``x = proposal_k + R_k lambda_k``.
+
+    ``lambda_k = argmin ||y_k - proposal_k - R_k lambda||^2`` over all images of the fitting set, in float64, with
+    ``y_k`` the teacher's state for the same noise; with one direction ``r_k = O_k - O_{k-1}`` that is
+    ``<r_k, y_k - proposal_k> / <r_k, r_k>`` (Kim, Tang & Yu 2024, arXiv 2309.16421, Eq. 7). The fit is greedy in the
+    order of the evaluations: the corrected state is the input of the next. Teacher and student advance together, so
+    that of the teacher's trajectory one state is held.
+
+    Args:
+        solver, denoise, latents, sigmas: as in :func:`dode.sample`; ``latents`` is the whole fitting set (100 images
+        are
+            plenty), which should not be scored afterwards.
+        substeps: teacher steps per student interval (S of the paper).
+        alignment: ``"aligned"``: targets at the student's own noise levels; ``"released"``: the pairing of the authors'
+            code, at other levels.
+        directions: number m of directions per evaluation (m = 1: the paper's; m >= 2: m - 1 differences of successive
+            outputs and the drift), or a :class:`dode.directions.Directions`.
+        teacher: name of the teacher's solver; None for the solver's own choice.
+        stages: whether inner stages (Heun's predictor) are corrected too.
+
+    Returns:
+        A :class:`Fit`; give its ``lambdas`` to :func:`dode.sample`, and its ``directions`` too where they were not
+        an integer.
+
+    Raises:
+        FitError: where a direction vanishes or is not finite, naming the evaluation.
+
+    >>> import torch, dode
+    >>> denoise = lambda x, sigma: x / (1 + sigma**2)
+    >>> noise = torch.randn(64, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> ddim, sigmas = dode.solvers.create("ddim"), dode.grids.karras(steps=5)
+    >>> fit = dode.distill(ddim, denoise, noise, sigmas, substeps=10)
+    >>> fit.lambdas.shape
+    torch.Size([5, 1])
+    >>> plain = dode.sample(ddim, denoise, noise, sigmas)
+    >>> distilled = dode.sample(ddim, denoise, noise, sigmas, lambdas=fit.lambdas)
+    >>> exact = noise * 80 / (1 + 80**2) ** 0.5
+    >>> bool((distilled - exact).square().mean() < (plain - exact).square().mean() / 10)
+    True
+    """
+    pairing = align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
+    states = teachers.trajectory(pairing, denoise, latents)
+    return fit(solver, denoise, latents, sigmas, pairing, states, directions=directions, stages=stages)
+
+
+def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True):
+    """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
+    directions = Directions.of(directions, denoise)
+    if pairing.from_noise:
+        directions = dataclasses.replace(directions, from_noise=True)
+    fitter = _Fitter(directions, pairing, iter(states), stages)
+    sampling.run(sampling.steps(solver, denoise, latents, sigmas), fitter)
+    return Fit(
+        lambdas=torch.stack(fitter.lambdas),
+        directions=directions,
+        sigmas=torch.tensor(fitter.sigmas, dtype=torch.float64),
+        rms_before=torch.tensor(fitter.rms_before, dtype=torch.float64),
+        rms_after=torch.tensor(fitter.rms_after, dtype=torch.float64),
+    )
+
+
+class _Fitter:
+    """``advance`` function that solves for the coefficients of each evaluation as the student gets there."""
+
+    def __init__(self, directions, pairing, states, stages):
+        self.directions, self.pairing, self.states, self.stages = directions, pairing, states, stages
+        self.history = History(directions)
+        self.level = self.state = None
+        self.lambdas, self.sigmas, self.rms_before, self.rms_after = [], [], [], []
+
+    def target(self, index):
+        """The teacher's state for evaluation ``index``, or None. Targets come in descending order of noise."""
+        level = self.pairing.levels[index]
+        if level is None:
+            return None
+        while self.level is None or self.level > level:
+            self.level, self.state = next(self.states)
+        if self.level != level:
+            raise FitError(f"evaluation {index}: the teacher has no state at sigma = {level}")
+        return self.state.to(torch.float64) * self.pairing.scales[index]
+
+    def __call__(self, step):
+        target = self.target(step.index)
+        found = self.history.at(step)
+        if step.proposal.stage and not self.stages:
+            found = {}
+        elif self.directions.count > 1:
+            shortest = ROUNDING * torch.linalg.vector_norm(step.output(self.directions.outputs))
+            found = {column: r for column, r in found.items() if torch.linalg.vector_norm(r) > shortest}
+        lambdas = torch.zeros(self.directions.count, dtype=torch.float64)
+        x, before, after = step.proposal.x, float("nan"), float("nan")
+        if target is not None:
+            residual = (target - x).flatten()
+            before = after = _rms(residual)
+            if found:
+                columns = [direction.flatten() for direction in found.values()]
+                solved = solve(columns, residual, step.index)
+                lambdas[list(found)] = solved
+                for direction, coefficient in zip(found.values(), solved.tolist(), strict=True):
+                    x = torch.add(x, direction, alpha=coefficient)
+                after = _rms(target - x)
+        self.lambdas.append(lambdas)
+        self.sigmas.append(float(step.proposal.sigma))
+        self.rms_before.append(before)
+        self.rms_after.append(after)
+        return x
+
+
+def solve(columns, residual, index):
+    """Least-squares coefficients of ``residual`` on ``columns`` (flat tensors) by the normal equations, (m,) float64.
+
+    One column: the exact ratio. More: columns of unit length with a relative ridge, so that nothing depends on units.
+
+    Raises:
+        FitError: for a vanishing or non-finite column, naming evaluation ``index``.
+    """
+    size = len(columns)
+    gram = torch.stack([torch.dot(a, b) for a in columns for b in columns]).view(size, size).cpu()
+    moments = torch.stack([torch.dot(column, residual) for column in columns]).cpu()
+    if not bool(gram.isfinite().all() and moments.isfinite().all()):
+        raise FitError(f"evaluation {index}: a direction or the residual holds NaN or infinity")
+    lengths = gram.diagonal().sqrt()
+    if bool((lengths == 0).any()):
+        column = int((lengths == 0).nonzero()[0])
+        raise FitError(
+            f"evaluation {index}: direction {column} is zero on every image, so its coefficient is undetermined"
+        )
+    if size == 1:
+        return moments / gram[0]
+    unit = gram / torch.outer(lengths, lengths)
+    return torch.linalg.solve(unit + RIDGE * torch.eye(size, dtype=unit.dtype), moments / lengths) / lengths
+
+
+def _rms(x):
+    return float(torch.linalg.vector_norm(x) / x.numel() ** 0.5)

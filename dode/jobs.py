@@ -1,0 +1,78 @@
+"""What the scripts do with a cell: its model, its grid, its noise. One place for what they share."""
+
+import json
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from dode import distillation, grids, models, noise, scripting, solvers, storage
+from dode.directions import Directions
+
+
+class Run:
+    """A cell's solver on its grid and model, from the ``run`` parameters of :class:`dode.cells.Benchmark`."""
+
+    def __init__(self, run, checkpoint, execution):
+        self.run = run
+        self.device = scripting.device(execution["device"])
+        self.shape = tuple(run["model"]["image_shape"])
+        self.denoise = models.load(run["model"], checkpoint, device=self.device, batch_size=execution["batch_size"])
+        self.solver = solvers.create(run["solver"], **run["options"])
+        grid = run["grid"]
+        self.sigmas = grids.for_model(self.denoise, grid["name"], self.solver.steps(run["nfe"]), **grid["options"])
+
+    def latents(self, indices, **where):
+        """The noise of images (:func:`dode.noise.latents`) on the run's device."""
+        return noise.latents(indices, self.shape, seed=self.run["seed"], **where).to(self.device)
+
+    def fit_latents(self):
+        """The noise of the fitting set."""
+        return self.latents(range(self.run["distill"]["images"]), stream="fit")
+
+    def pairing(self):
+        """The cell's :class:`dode.teacher.Alignment`."""
+        distill = self.run["distill"]
+        return distillation.align(
+            self.solver,
+            self.denoise,
+            self.sigmas,
+            substeps=distill["substeps"],
+            alignment=distill["alignment"],
+            teacher=distill["teacher"],
+        )
+
+
+def write_states(path, states):
+    """Write ``(level, state)`` pairs as float32 safetensors, the levels in the header."""
+    levels, tensors = [], {}
+    for level, state in states:
+        tensors[str(len(levels))] = state.float().cpu().contiguous()
+        levels.append(level)
+    with storage.atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"sigmas": json.dumps(levels)})
+
+
+def read_states(path, device="cpu"):
+    """Generate the pairs that :func:`write_states` wrote; one state is in memory at a time."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        for index, level in enumerate(json.loads(file.metadata()["sigmas"])):
+            yield level, file.get_tensor(str(index))
+
+
+def write_fit(path, fit, facts):
+    """A fit as JSON, with what is known of the cell."""
+    values = {
+        "lambdas": fit.lambdas.tolist(),
+        "directions": vars(fit.directions),
+        "sigmas": fit.sigmas.tolist(),
+        "rms_before": fit.rms_before.tolist(),
+        "rms_after": fit.rms_after.tolist(),
+    }
+    storage.write_json(path, {**facts, **values})
+
+
+def read_lambdas(path):
+    """``(lambdas, directions)`` of :func:`write_fit` for :func:`dode.sample`."""
+    values = storage.read_json(path)
+    return torch.tensor(values["lambdas"], dtype=torch.float64), Directions(**values["directions"])

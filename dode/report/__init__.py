@@ -1,0 +1,1 @@
+"""Tables and figures of the benchmark, from the scores on disk. Nothing here imports torch."""

@@ -1,0 +1,393 @@
+"""Figures of the report. Every function writes the files in ``paths``, the format by suffix, and returns nothing.
+
+The same input gives the same bytes: figures carry no dates.
+"""
+
+import functools
+import math
+import os
+
+import matplotlib
+import numpy as np
+import seaborn
+from matplotlib import ticker
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
+
+from dode import storage
+from dode.report import scales
+from dode.report.tables import FLOOR, METRICS, PIXELS
+
+_PANEL = (3.4, 2.7)  # inches: one column of a two-column page
+_LOW = 2.3  # height of the many panels of the fits
+_DPI = 200
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+_RC = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "figure.titlesize": 10,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.3,
+    "pdf.fonttype": 42,  # journals refuse Type 3 fonts
+    "svg.hashsalt": "dode",  # else the ids in an SVG are random
+}
+# The palette's order puts its palest colours (pink, yellow) last.
+_COLORS = [seaborn.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]
+_MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
+
+
+def _styled(function):
+    """Draw and save under the style of the report, whatever the style of the caller."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update({**seaborn.axes_style("whitegrid"), **_RC})
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def save(figure, paths):
+    """Write ``figure`` to each of ``paths`` (png, pdf or svg by suffix) without dates."""
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        metadata = _METADATA.get(os.path.splitext(path)[1].lower())
+        with storage.atomic(path) as temporary:
+            figure.savefig(temporary, dpi=_DPI, metadata=metadata)
+
+
+def styles(variants):
+    """Line styles of solvers, the same in every figure that is given the same variants.
+
+    Args:
+        variants: ``(method, label, distilled)`` of each solver, in the order of the report.
+
+    Returns:
+        ``{(method, label): properties of a Line2D}``. A method has one colour and marker; its plain solver is dashed
+        with hollow markers, its distilled one solid with filled markers, and each further variant has a darker or
+        lighter shade and a marker of its own.
+    """
+    methods, ranks, found = {}, {}, {}
+    for method, label, distilled in variants:
+        if (method, label) in found:
+            continue
+        place = methods.setdefault(method, len(methods))
+        rank = ranks[method, distilled] = ranks.get((method, distilled), -1) + 1
+        color = _shade(_COLORS[place % len(_COLORS)], rank)
+        found[method, label] = {
+            "color": color,
+            "linestyle": "-" if distilled else "--",
+            "marker": _MARKERS[(place + place // len(_COLORS) + 4 * rank) % len(_MARKERS)],
+            "markeredgecolor": color,
+            "markerfacecolor": color if distilled else "white",
+        }
+    return found
+
+
+def _shade(color, rank):
+    """The colour itself, then darker, lighter, darker still."""
+    if rank == 0:
+        return color
+    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 else (1.0, 0.2 + 0.15 * rank)
+    share = min(share, 0.7)
+    return tuple((1 - share) * channel + share * end for channel in color)
+
+
+def _columns(panels):
+    """Two panels are as wide as a printed page; more only where the figure would not fit a page anyway."""
+    return min(panels, 2 if panels <= 8 else 3)
+
+
+def _grid(panels, height=_PANEL[1]):
+    """A figure with ``panels`` axes; what is left of the last row is blank."""
+    columns = _columns(panels)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(columns * _PANEL[0], rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in axes[panels:]:
+        spare.set_axis_off()
+    return figure, axes[:panels]
+
+
+def _legend(figure, handles):
+    """One legend under all panels, in as many columns as the width takes; the figure grows by its height."""
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    entry = 0.42 + _text_width([handle.get_label() for handle in handles]) / _DPI
+    columns = int(np.clip((width - 0.1) // entry, 1, len(handles)))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_size_inches(width, height + 0.17 * rows + 0.1)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        handlelength=2.4,
+        handletextpad=0.5,
+        columnspacing=1.0,
+    )
+
+
+def _text_width(texts, size=8):
+    """Width of the widest text in pixels of the figure."""
+    widths = [TextPath((0, 0), text, size=size).get_extents().width for text in texts if text.strip()]
+    return math.ceil(max(widths, default=0.0) / 72 * _DPI)
+
+
+@_styled
+def curves(frame, metric, paths):
+    """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars the sd over seeds.
+
+    Args:
+        frame: from :func:`dode.report.tables.tidy`; colours follow from all of its solvers, whatever the metric.
+        metric: a key of :data:`dode.report.tables.METRICS`.
+        paths: files to write.
+    """
+    kind = METRICS[metric]
+    solvers = frame[(frame["solver"] != FLOOR) & ~frame["reference"]]
+    style = styles(zip(solvers["method"], solvers["label"], solvers["distilled"], strict=True))
+    rows = frame[frame["metric"] == metric]
+    rows = rows.assign(mean=rows["mean"] * kind.scale, sd=rows["sd"] * kind.scale)
+    datasets = list(rows["dataset"].unique())
+    figure, axes = _grid(max(len(datasets), 1))
+    shown = set()
+    for axis, dataset in zip(axes, datasets, strict=False):
+        panel = rows[rows["dataset"] == dataset]
+        cells = panel[(panel["solver"] != FLOOR) & ~panel["reference"]]
+        for key, line in cells.groupby(["method", "label"], sort=False):
+            _curve(axis, line, style[key])
+            shown.add(key)
+        levels = panel[(panel["solver"] == FLOOR) | panel["reference"]]
+        scales.fit_metric(axis, cells, levels)
+        scales.label_nfe(axis, cells["nfe"])
+        scales.draw_levels(axis, levels)
+        name = ", ".join(filter(None, (kind.name, kind.unit)))
+        separator = "\n" if kind.unit else " "
+        axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
+        axis.set_ylabel(f"{name}{separator}({kind.direction})")
+    _legend(figure, [Line2D([], [], label=key[1], **line) for key, line in style.items() if key in shown])
+    save(figure, paths)
+
+
+def _curve(axis, line, style):
+    line = line[np.isfinite(line["mean"])].sort_values("nfe")
+    errors = line["sd"].fillna(0.0)
+    axis.errorbar(
+        line["nfe"].astype(float), line["mean"], yerr=errors, capsize=2, elinewidth=0.8, markeredgewidth=0.9, **style
+    )
+
+
+def _pairs(fits):
+    """Fits by (dataset, solver) in order of appearance, each by ascending NFE."""
+    pairs = {}
+    for fit in fits:
+        pairs.setdefault((fit["dataset"], fit["solver"]), []).append(fit)
+    return {pair: sorted(own, key=lambda fit: fit["nfe"]) for pair, own in pairs.items()}
+
+
+def _nfe_styles(fits):
+    """One colour and marker per NFE, light to dark."""
+    nfes = sorted({fit["nfe"] for fit in fits})
+    colors = seaborn.color_palette("flare", len(nfes))
+    return {
+        nfe: {"color": c, "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, (nfe, c) in enumerate(zip(nfes, colors, strict=True))
+    }
+
+
+def _evaluation_axis(axis, own):
+    most = max(fit["nfe"] for fit in own)
+    axis.set(title=f"{own[0]['label']}\n{own[0]['dataset']}", xlabel="evaluation k (from 0)")
+    axis.set_xlim(-0.04 * most, most - 1 + 0.04 * most)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
+
+
+def _count_directions(own):
+    return max(len(fit["lambdas"][0]) for fit in own)
+
+
+def _blocks(pairs):
+    """``(row, column, fits, direction)`` of each panel: a pair is one column of as many panels as it has directions."""
+    row, most = 0, _columns(len(pairs))
+    # Pairs with the same number of directions stand together: else the grid is full of holes.
+    for count in sorted({_count_directions(own) for own in pairs}):
+        alike = [own for own in pairs if _count_directions(own) == count]
+        for start in range(0, len(alike), most):
+            for column, own in enumerate(alike[start : start + most]):
+                yield from ((row + direction, column, own, direction) for direction in range(count))
+            row += count
+
+
+@_styled
+def coefficients(fits, paths):
+    """The fitted λ against the evaluation: one panel per dataset and solver, one line per NFE.
+
+    A solver with several directions has one panel for each, one under the other.
+
+    Args:
+        fits: one dict per distilled cell, with dataset, solver, label, nfe and ``lambdas`` (K lists of m).
+        paths: files to write.
+    """
+    panels = list(_blocks(list(_pairs(fits).values())))
+    columns, rows = (max((panel[i] for panel in panels), default=0) + 1 for i in (1, 0))
+    figure = Figure(figsize=(columns * _PANEL[0], rows * _LOW), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    style = _nfe_styles(fits)
+    for row, column, own, direction in panels:
+        axis = axes[row, column]
+        for fit in own:
+            values = [found[direction] if direction < len(found) else math.nan for found in fit["lambdas"]]
+            axis.plot(range(len(values)), values, **style[fit["nfe"]])
+        scales.fit_coefficients(axis)
+        _evaluation_axis(axis, own)
+        name = f"λ, direction {direction + 1}" if _count_directions(own) > 1 else "λ"
+        axis.set_ylabel(f"{name} (no unit{', symlog' if axis.get_yscale() == 'symlog' else ''})")
+    for axis in axes.flat:
+        axis.set_axis_off() if not axis.lines else axis.axhline(0.0, color="0.4", linewidth=0.7, zorder=1.5)
+    _legend(figure, [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()])
+    save(figure, paths)
+
+
+@_styled
+def residuals(fits, paths):
+    """Distance to the teacher before (dashed) and after (solid) the correction of each evaluation, as the fit saw it.
+
+    Args:
+        fits: one dict per distilled cell, with dataset, solver, label, nfe, ``rms_before`` and ``rms_after`` (null
+            where an evaluation has no target).
+        paths: files to write.
+    """
+    pairs = list(_pairs(fits).values())
+    figure, axes = _grid(max(len(pairs), 1), height=_LOW)
+    style = _nfe_styles(fits)
+    stages = {"rms_before": ("before", "--", "white"), "rms_after": ("after", "-", None)}
+    for axis, own in zip(axes, pairs, strict=False):
+        for fit in own:
+            for key, (_, dashes, face) in stages.items():
+                values = np.array(fit[key], dtype=np.float64)
+                values[~(values > 0)] = np.nan  # a distance of zero has no place on a log axis
+                line = style[fit["nfe"]]
+                axis.plot(values, linestyle=dashes, **line, markerfacecolor=face or line["color"])
+        drawn = np.concatenate([line.get_ydata() for line in axis.lines])
+        drawn = drawn[np.isfinite(drawn)]
+        axis.set_yscale("log")
+        if len(drawn):
+            axis.set_ylim(drawn.min() / 1.3, drawn.max() * 1.3)
+            scales.plain_ticks(axis.yaxis, scales.log_ticks(*axis.get_ylim()))
+        _evaluation_axis(axis, own)
+        axis.set_ylabel(f"RMS to the teacher,\n{PIXELS}")
+    lines = [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()]
+    for name, dashes, face in stages.values():
+        lines.append(
+            Line2D([], [], color="0.3", marker="o", linestyle=dashes, markerfacecolor=face or "0.3", label=name)
+        )
+    _legend(figure, lines if style else [])
+    save(figure, paths)
+
+
+_TILE = 96  # smaller images are enlarged to about this many pixels, 0.48 inch
+_GAP = 3
+_MARGIN = 12
+_LINE = round(8 * 1.35 / 72 * _DPI)
+
+
+def _tile(image):
+    """Image (C, H, W) uint8 as (H, W, 3), small ones enlarged by a whole factor so that every pixel stays a square."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 (1 or 3, H, W), not {image.dtype} {image.shape}")
+    factor = max(1, round(_TILE / max(image.shape[1:])))
+    image = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _mosaic(rows, gaps):
+    """Tiles (lists of equally large arrays) on white, ``gaps`` (vertical, horizontal) pixels apart."""
+    height, width, _ = rows[0][0].shape
+    down, across = height + gaps[0], width + gaps[1]
+    columns = max(len(row) for row in rows)
+    canvas = np.full((len(rows) * down - gaps[0], columns * across - gaps[1], 3), 255, dtype=np.uint8)
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            if tile.shape != rows[0][0].shape:
+                raise ValueError(f"images of unequal size: {tile.shape[:2]} and {rows[0][0].shape[:2]} after scaling")
+            canvas[i * down : i * down + height, j * across : j * across + width] = tile
+    return canvas
+
+
+def _pixel_figure(canvas, title, left=0, right=0, below=0):
+    """A figure that shows ``canvas`` one to one at the report's resolution, with room in pixels around it."""
+    height, width, _ = canvas.shape
+    top = _MARGIN + (round(1.3 * _LINE) if title else 0)
+    whole = max(left + width + right, _text_width([title or ""], size=10)) + 2 * _MARGIN, top + height + below + _MARGIN
+    figure = Figure(figsize=(whole[0] / _DPI, whole[1] / _DPI), dpi=_DPI)
+    place = ((_MARGIN + left) / whole[0], (below + _MARGIN) / whole[1], width / whole[0], height / whole[1])
+    axis = figure.add_axes(place)
+    axis.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
+    axis.set_axis_off()
+    if title:
+        figure.text(_MARGIN / whole[0], 1 - _MARGIN / 2 / whole[1], title, ha="left", va="top", fontsize=10)
+    return figure, axis
+
+
+@_styled
+def sample_grid(rows, paths, title=None):
+    """Samples of several solvers from the same noise, one solver per row, its label to the left.
+
+    Args:
+        rows: ``(label, images)``, images uint8 (n, C, H, W) with C = 1 or 3, of one size.
+        paths: files to write.
+        title: printed above.
+    """
+    tiles = [[_tile(image) for image in images] for _, images in rows]
+    canvas = _mosaic(tiles, (_GAP, _GAP))
+    figure, axis = _pixel_figure(canvas, title, left=_text_width([label for label, _ in rows]) + _MARGIN)
+    height = tiles[0][0].shape[0]
+    for i, (label, _) in enumerate(rows):
+        middle = i * (height + _GAP) + height / 2
+        axis.text(-_MARGIN, middle, label, ha="right", va="center", fontsize=8)
+    save(figure, paths)
+
+
+@_styled
+def real_images(images, labels, paths, title=None):
+    """Real images in rows of about ten, each with its label below.
+
+    Args:
+        images: uint8 (n, C, H, W) with C = 1 or 3.
+        labels: one per image, or None.
+        paths: files to write.
+        title: printed above.
+    """
+    tiles = [_tile(image) for image in images]
+    names = [str(label) for label in np.asarray(labels).tolist()] if labels is not None else []
+    height, width, _ = tiles[0].shape
+    columns = next((n for n in (10, 8, 9, 6) if len(tiles) % n == 0), min(10, len(tiles)))
+    gaps = (_LINE + _GAP if names else _GAP, max(_GAP, _text_width(names) + _MARGIN - width))
+    canvas = _mosaic([tiles[i : i + columns] for i in range(0, len(tiles), columns)], gaps)
+    # A label may be wider than its image and stand out at either end.
+    side = (gaps[1] - _GAP) // 2
+    figure, axis = _pixel_figure(canvas, title, left=side, right=side, below=_LINE if names else 0)
+    for i, name in enumerate(names):
+        row, column = divmod(i, columns)
+        axis.text(
+            column * (width + gaps[1]) + width / 2,
+            row * (height + gaps[0]) + height + _GAP,
+            name,
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
+    save(figure, paths)

@@ -1,0 +1,142 @@
+"""Scales, ticks and reference lines of the figures' axes."""
+
+import math
+
+import numpy as np
+from matplotlib import patheffects, ticker
+
+from dode.report.tables import FLOOR
+
+
+def fit_metric(axis, cells, levels):
+    """Log scale with plain numbers; linear around zero where a mean is not positive, as an unbiased KID can be."""
+    cells = cells[np.isfinite(cells["mean"])]
+    cells = levels[levels["mean"] > 0] if cells.empty else cells
+    if cells.empty:
+        return
+    errors = cells["sd"].fillna(0.0)
+    low, high = (cells["mean"] - errors).min(), (cells["mean"] + errors).max()
+    positive = cells["mean"][cells["mean"] > 0]
+    if len(positive) < len(cells):
+        _symlog(axis, low, high, 10.0 ** math.floor(math.log10(positive.median() if len(positive) else 1.0)))
+        return
+    if low <= 0:  # an error bar that reaches zero has no lower end on a log axis
+        low = positive.min() / 2
+    # A level far below (a KID floor is noise around zero) would press the curves together: see _levels.
+    shown = levels["mean"][levels["mean"] >= low / 10]
+    low, high = min([low, *shown]), max([high, *shown])
+    # More room below: the labels of floor and reference stand there.
+    span = max(high / low, 1.2)
+    low, high = low / span ** (0.05 + 0.05 * len(levels)), high * span**0.05
+    axis.set_yscale("log")
+    axis.set_ylim(low, high)
+    plain_ticks(axis.yaxis, log_ticks(low, high))
+
+
+def log_ticks(low, high, most=8):
+    """Readable numbers on a log axis from ``low`` to ``high``: powers of ten, with 2 and 5 or 3 where there is room."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [d * 10.0**k for k in decades for d in digits if low <= d * 10.0**k <= high]
+        if len(ticks) <= most:
+            break
+    if len(ticks) < 3:
+        ticks = [x for x in ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= x <= high]
+    return ticks[:: math.ceil(len(ticks) / most)]
+
+
+def _symlog(axis, low, high, threshold):
+    """Symmetric log y axis, linear within ``threshold`` of zero, with plain numbers."""
+    axis.set_yscale("symlog", linthresh=threshold, linscale=0.7)
+    scale = axis.yaxis.get_transform()
+    ends = scale.transform(np.array([low, high], dtype=float))
+    room = 0.08 * max(ends[1] - ends[0], 0.1)
+    low, high = scale.inverted().transform(np.array([ends[0] - room, ends[1] + room]))
+    axis.set_ylim(low, high)
+    most = 4 if low < -threshold and high > threshold else 7
+    above, below = ([] if size <= threshold else log_ticks(threshold, size, most) for size in (high, -low))
+    plain_ticks(axis.yaxis, [*(-tick for tick in reversed(below)), 0.0, *above])
+
+
+def plain_ticks(axis, ticks):
+    axis.set_major_locator(ticker.FixedLocator(ticks))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:.6g}".replace("-", "−")))
+
+
+def label_nfe(axis, nfes):
+    """Ticks at the NFE there are; of two that would touch, the one that more cells have is labelled."""
+    counts = nfes.value_counts()
+    if counts.empty:
+        return
+    if counts.index.max() > 8 * counts.index.min():
+        axis.set_xscale("log")
+    place = math.log if axis.get_xscale() == "log" else float
+    low, high = place(counts.index.min()), place(counts.index.max())
+    room = 0.085 * max(high - low, 1e-9)
+    labelled = []
+    for nfe in sorted(counts.index, key=lambda n: (-counts[n], n)):
+        if all(abs(place(nfe) - place(other)) >= room for other in labelled):
+            labelled.append(nfe)
+    plain_ticks(axis.xaxis, sorted(int(nfe) for nfe in labelled))
+
+
+def draw_levels(axis, levels):
+    """Thin labelled lines for the floor and the references, labels at the left where curves are high.
+
+    A level below the axis has its value written at the lower edge.
+    """
+    levels = levels[np.isfinite(levels["mean"])].sort_values("mean")
+    dashes = [(0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2))]
+    heights = [_height(axis, mean) for mean in levels["mean"]]
+    places = label_places(heights)
+    for i, row in enumerate(levels.itertuples()):
+        grey = str(0.15 + 0.15 * (i % 3))
+        label = row.label if row.solver == FLOOR else f"{row.label} (NFE {row.nfe})"
+        if heights[i] < 0:
+            label = f"↓ {label}: {row.mean:.2g}".replace("-", "−")
+        else:
+            axis.axhline(row.mean, color=grey, linewidth=0.8, linestyle=dashes[i % len(dashes)], zorder=1.5)
+        text = axis.text(0.015, places[i], label, transform=axis.transAxes, va="bottom", fontsize=8, color=grey)
+        text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+
+
+def label_places(heights, line=0.075, gap=0.012):
+    """Lower edges of labels of one ``line`` for ascending ``heights``, so that no label meets another or a line.
+
+    Lines closer than a label share one block of labels below and one above. Negative heights come first, at the edge.
+    """
+    hidden = sum(height < 0 for height in heights)
+    places = [gap + line * i for i in range(hidden)]
+    taken = gap + line * hidden
+    clusters = []
+    for height in heights[hidden:]:
+        if clusters and height - clusters[-1][-1] < line + gap:
+            clusters[-1].append(height)
+        else:
+            clusters.append([height])
+    for cluster in clusters:
+        room = int(max(cluster[0] - gap - taken, 0) / line)
+        below = min(len(cluster) - 1, room)
+        places += [cluster[0] - gap - line * (below - i) for i in range(below)]
+        start = max(cluster[-1] + gap, taken)
+        places += [start + line * i for i in range(len(cluster) - below)]
+        taken = start + line * (len(cluster) - below)
+    return places
+
+
+def _height(axis, value):
+    """Where ``value`` stands on the y axis: 0 at the lower edge, 1 at the upper; below 0 for what a log axis lacks."""
+    if axis.get_yscale() == "log" and value <= 0:
+        return -1.0
+    scale = axis.yaxis.get_transform()
+    low, high, place = scale.transform(np.array([*axis.get_ylim(), value], dtype=float))
+    return (place - low) / (high - low)
+
+
+def fit_coefficients(axis):
+    """Linear, unless one coefficient would press all others flat."""
+    values = np.concatenate([line.get_ydata() for line in axis.lines]).astype(float)
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if len(sizes) and sizes.max() > 20 * np.median(sizes):
+        _symlog(axis, np.nanmin(values), np.nanmax(values), 10.0 ** math.ceil(math.log10(np.median(sizes))))

@@ -1,0 +1,135 @@
+"""The one loop around every solver: evaluation count, corrections, finite-value check."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from dode.directions import Correction
+from dode.grid_tensor import checked
+from dode.models.denoiser import prior_std
+from dode.solvers.base import Proposal
+
+
+class NonFiniteError(FloatingPointError):
+    """A state became NaN or infinite."""
+
+
+class Step(NamedTuple):
+    """One evaluation and what the solver proposes after it.
+
+    Attributes:
+        index: number of the evaluation, from 0.
+        proposal: the solver's :class:`~dode.solvers.base.Proposal`.
+        x, sigma: the point of the evaluation.
+        latents: the unit-normal noise that the run began with, in the precision of the state.
+        h: the step in sigma from the beginning of the solver's step to the proposal.
+    """
+
+    index: int
+    proposal: Proposal
+    x: Any
+    sigma: Any
+    latents: Any
+    h: float
+
+    def output(self, kind):
+        """The denoising output as ``"data"`` (an image) or ``"noise"``, ``(x - D) / sigma``."""
+        if kind == "data":
+            return self.proposal.denoised
+        return (self.x - self.proposal.denoised) / self.sigma
+
+
+class _Recorder:
+    """Calls the denoiser in the precision of the latents and remembers the point and number of the calls."""
+
+    def __init__(self, denoise, dtype):
+        self.denoise, self.dtype = denoise, dtype
+        self.calls = 0
+        self.x = self.sigma = None
+
+    def __call__(self, x, sigma):
+        self.calls += 1
+        self.x, self.sigma = x, sigma
+        denoised = self.denoise(x.to(self.dtype), sigma)
+        if denoised.shape != x.shape:
+            raise ValueError(f"denoise returned shape {tuple(denoised.shape)} for states of shape {tuple(x.shape)}")
+        return denoised.to(x.dtype)
+
+
+@torch.no_grad()
+def steps(solver, denoise, latents, sigmas):
+    """Run ``solver`` as a generator of :class:`Step`: send the state to go on with, or None for the proposal.
+
+    The generator's return value is the end state (float64). This is the loop under :func:`sample`, the teacher and the
+    fit; use it to watch or to steer a run from outside.
+    """
+    levels = checked(sigmas)
+    latents_exact = latents.to(torch.float64)
+    recorder = _Recorder(denoise, latents.dtype)
+    x = latents_exact * prior_std(denoise, levels[0])
+    proposals = solver(recorder, x, levels)
+    index, begun, reply = 0, levels[0], None
+    while True:
+        try:
+            proposal = proposals.send(reply)
+        except StopIteration:
+            break
+        index += 1
+        if recorder.calls != index:
+            raise RuntimeError(f"{solver} made {recorder.calls} evaluations before its proposal {index}: one is due")
+        step = Step(index - 1, proposal, recorder.x, recorder.sigma, latents_exact, float(proposal.sigma - begun))
+        sent = yield step
+        x = reply = proposal.x if sent is None else sent
+        if not proposal.stage:
+            begun = proposal.sigma
+    if recorder.calls != index:
+        raise RuntimeError(f"{solver} made an evaluation without a proposal after it")
+    finite = x.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        raise NonFiniteError(f"{int((~finite).sum())} of {len(x)} end states hold NaN or infinity ({solver})")
+    return x
+
+
+def run(stepper, advance=None):
+    """Drive a :func:`steps` generator to its end; ``advance(step)`` gives the state to go on with."""
+    reply = None
+    while True:
+        try:
+            step = stepper.send(reply)
+        except StopIteration as end:
+            return end.value
+        reply = None if advance is None else advance(step)
+
+
+def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
+    """Solve the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma`` from noise to images.
+
+    Args:
+        solver: from :func:`dode.solvers.create`.
+        denoise: ``denoise(x, sigma)``, x (B, C, H, W) in the dtype of ``latents``, sigma a 0-d float64 tensor: the
+            estimate of the clean image, same shape.
+        latents: (B, C, H, W), unit normal; scaled to the first noise level here.
+        sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
+        lambdas: coefficients of a distilled solver, (K,) or (K, m) for K evaluations (:func:`dode.distill`); x becomes
+            ``proposal_k + sum_j lambdas[k, j] r_kj`` after each (Kim, Tang & Yu 2024, arXiv 2309.16421).
+        directions: which directions r the lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
+            default those that ``dode.distill(directions=m)`` fits.
+
+    Returns:
+        The end states, in the dtype of ``latents``; images in [-1, 1] for the models of this project. The state itself
+        is kept in float64.
+
+    Raises:
+        NonFiniteError: where an end state holds NaN or infinity.
+        ValueError: lambdas that do not fit the number of evaluations or the directions.
+
+    >>> import torch, dode
+    >>> denoise = lambda x, sigma: x / (1 + sigma**2)                      # data: unit normal
+    >>> x = dode.sample(dode.solvers.create("heun"), denoise, torch.ones(1, 1, 2, 2), dode.grids.karras(steps=20))
+    >>> round(x.mean().item(), 1)                                         # exact: sigma / sqrt(1 + sigma^2) = 1.00
+    1.0
+    """
+    correction = None
+    if lambdas is not None:
+        correction = Correction(lambdas, directions, denoise, evaluations=solver.nfe(len(sigmas) - 1))
+    return run(steps(solver, denoise, latents, sigmas), correction).to(latents.dtype)

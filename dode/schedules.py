@@ -1,0 +1,68 @@
+"""Variance-preserving noise schedules of discrete-time models, in the coordinates of the project.
+
+A schedule is a table of cumulative products ``abar[i] = prod_{j<=i} (1 - beta_j)``, i = 0..T-1 (Ho et al. 2020,
+arXiv 2006.11239). Dividing a state by ``sqrt(abar)`` gives the variance-exploding noise level
+``sigma = sqrt((1 - abar) / abar)`` in which every solver works. Between integer indices ``log abar`` is interpolated
+linearly; index -1 is the clean image, ``abar = 1``, ``sigma = 0``.
+"""
+
+import numpy as np
+
+from dode.registry import Registry
+
+schedules = Registry("schedule")
+
+
+class Schedule:
+    """The map between an index (fractional, -1 to T-1) and a noise level sigma, both ways, in float64."""
+
+    def __init__(self, betas):
+        self.alphas_cumprod = np.cumprod(1 - np.asarray(betas, dtype=np.float64))
+        self._indices = np.arange(-1, len(self.alphas_cumprod))
+        self._log_abar = np.concatenate([[0.0], np.log(self.alphas_cumprod)])
+
+    def __len__(self):
+        return len(self.alphas_cumprod)
+
+    @property
+    def sigma_min(self):
+        """Noise level of index 0, the smallest one that the network was trained on."""
+        return float(self.sigma(0))
+
+    @property
+    def sigma_max(self):
+        """Noise level of index T-1, the largest one."""
+        return float(self.sigma(len(self) - 1))
+
+    def log_abar(self, index):
+        """``log abar`` at a fractional index."""
+        return np.interp(index, self._indices, self._log_abar)
+
+    def sigma(self, index):
+        """``sqrt(1/abar - 1)`` at a fractional index; 0 at index -1."""
+        return np.sqrt(np.expm1(-self.log_abar(index)))
+
+    def index(self, sigma):
+        """The fractional index of a noise level: the inverse of :meth:`sigma`.
+
+        An index within 1e-6 of an integer is that integer, so that a network with a table of embeddings is called at
+        the very index that a grid was made of.
+        """
+        log_abar = -np.log1p(np.square(np.asarray(sigma, dtype=np.float64)))
+        index = np.interp(-log_abar, -self._log_abar, self._indices)
+        nearest = np.rint(index)
+        return np.where(np.abs(index - nearest) < 1e-6, nearest, index)
+
+
+@schedules.register("linear")
+def linear(*, steps=1000, beta_min=1e-4, beta_max=0.02):
+    """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family."""
+    return Schedule(np.linspace(beta_min, beta_max, steps))
+
+
+@schedules.register("cosine")
+def cosine(*, steps=4000, offset=0.008, beta_max=0.999):
+    """``abar = cos^2((t + s) / (1 + s) pi / 2)``, betas clipped (Nichol & Dhariwal 2021, arXiv 2102.09672)."""
+    times = np.arange(steps + 1) / steps
+    abar = np.cos((times + offset) / (1 + offset) * np.pi / 2) ** 2
+    return Schedule(np.minimum(1 - abar[1:] / abar[:-1], beta_max))

@@ -1,0 +1,16 @@
+"""The solvers, one file a method family. A new file in this folder is found by itself; see docs/adding-a-solver.md."""
+
+import importlib
+import pkgutil
+
+from dode.solvers.base import Method, Proposal, Solver, create, names, solver
+
+__all__ = ["Method", "Proposal", "Solver", "create", "module_of", "names", "solver"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def module_of(name):
+    """The module that defines the solver ``name`` (its source is what a cell of that solver depends on)."""
+    return create(name).method.function.__module__

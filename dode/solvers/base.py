@@ -1,0 +1,158 @@
+"""What a solver is: a generator that makes one proposal after every network evaluation.
+
+A solver file defines one function ``method(denoise, x, sigmas, *, option=default)`` under ``@solver(...)``. The
+function evaluates ``denoise(x, sigma)`` once, yields a :class:`Proposal`, receives the state to go on with, and so on
+until the last noise level. It knows nothing of models, files or distillation: the driver (:mod:`dode.sampling`) sends
+back the proposal itself (plain), the proposal plus a fitted correction (distilled), or a correction fitted on the spot.
+
+Solver files do not import torch at module level, so that the configuration is checked without it.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dode.registry import check_options, unknown
+
+_methods: dict[str, "Method"] = {}
+
+
+class Proposal(NamedTuple):
+    """What a solver proposes after one evaluation.
+
+    Attributes:
+        x: the proposed state, (B, C, H, W).
+        sigma: its noise level, a 0-d tensor.
+        denoised: the *denoising output* O_k of this evaluation as an estimate of the clean image: the evaluation
+        itself,
+            or for a multistep method the effective one. The matching noise estimate is ``(x_k - denoised) / sigma_k``
+            at the point (x_k, sigma_k) of the evaluation.
+        stage: True where the state is an inner stage (Heun's predictor), False at the end of a step.
+    """
+
+    x: Any
+    sigma: Any
+    denoised: Any
+    stage: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A registered method; ``order``, ``evaluations`` and ``teacher`` may depend on the options."""
+
+    name: str
+    function: Callable
+    order: Callable
+    evaluations: Callable
+    teacher: str | None
+
+    @property
+    def options(self):
+        """Option names with their defaults."""
+        return {
+            key: parameter.default
+            for key, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+
+def solver(name, *, order, evaluations=lambda steps: steps, teacher=None):
+    """Register the decorated generator function as the solver ``name``.
+
+    Args:
+        order: order of accuracy of the end state, a number or a function of the options; a test measures it.
+        evaluations: number of network evaluations over ``steps`` grid intervals, ``(steps, **options) -> int``,
+            increasing in ``steps``.
+        teacher: name of the solver that makes the trajectory to follow; None for the method itself.
+    """
+
+    def add(function):
+        if name in _methods:
+            raise ValueError(f"solver '{name}' is registered twice")
+        _methods[name] = Method(
+            name=name,
+            function=function,
+            order=order if callable(order) else lambda **_: order,
+            evaluations=evaluations,
+            teacher=teacher,
+        )
+        return function
+
+    return add
+
+
+def names():
+    """Names of all solvers, sorted."""
+    return sorted(_methods)
+
+
+def create(name, **options):
+    """The solver ``name`` with its options.
+
+    Raises:
+        ValueError: for an unknown name or option; the message lists the known ones.
+
+    >>> create("heun").nfe(steps=5)
+    9
+    """
+    if name not in _methods:
+        raise ValueError(unknown("solver", name, _methods))
+    method = _methods[name]
+    check_options("solver", name, method.function, options)
+    return Solver(method, options)
+
+
+class Solver:
+    """A method with its options; call it to get the generator. Made by :func:`create`."""
+
+    def __init__(self, method, options):
+        self.method = method
+        self.options = {**method.options, **options}
+
+    def __call__(self, denoise, x, sigmas):
+        """The generator of proposals from state ``x`` at ``sigmas[0]`` down the grid ``sigmas``."""
+        return self.method.function(denoise, x, sigmas, **self.options)
+
+    def __repr__(self):
+        return f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
+
+    @property
+    def name(self):
+        """The registered name."""
+        return self.method.name
+
+    @property
+    def order(self):
+        """Order of accuracy."""
+        return self.method.order(**self.options)
+
+    @property
+    def teacher(self):
+        """Name of the solver whose fine trajectory this one is fitted to by default."""
+        return self.method.teacher or self.name
+
+    def nfe(self, steps):
+        """Number of network evaluations over ``steps`` grid intervals."""
+        return self.method.evaluations(steps, **self.options)
+
+    def steps(self, nfe):
+        """Number of grid intervals for ``nfe`` evaluations.
+
+        Raises:
+            ValueError: where no number of intervals takes ``nfe`` evaluations, naming the nearest that do.
+
+        >>> create("heun").steps(nfe=9)
+        5
+        """
+        possible = []
+        for steps in range(1, max(nfe, 1) + 2):
+            possible.append(self.nfe(steps))
+            if possible[-1] == nfe:
+                return steps
+            if possible[-1] > nfe:
+                break
+        around = sorted({n for n in possible[-2:] if n != nfe})
+        raise ValueError(
+            f"solver '{self.name}' cannot make {nfe} evaluations; the nearest it makes: {' or '.join(map(str, around))}"
+        )

@@ -1,0 +1,17 @@
+"""DDIM, the explicit Euler method in sigma."""
+
+from itertools import pairwise
+
+from dode.solvers.base import Proposal, solver
+
+
+@solver("ddim", order=1, teacher="heun")
+def ddim(denoise, x, sigmas):
+    """``x' = D + (sigma' / sigma) (x - D)``.
+
+    Deterministic DDIM (Song, Meng & Ermon 2021, arXiv 2010.02502) written for ``x / alpha``: Euler's method for
+    ``dx/dsigma = (x - D) / sigma`` (Karras et al. 2022, Sec. 3). One evaluation a step; exact in the step to sigma = 0.
+    """
+    for sigma, sigma_next in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        x = yield Proposal(denoised + (sigma_next / sigma) * (x - denoised), sigma_next, denoised)

@@ -1,0 +1,138 @@
+"""Files that are whole or absent: everything is written beside its place and renamed into it."""
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path in the same folder; on success it becomes ``path``, on an exception it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????{glob.escape(path.suffix)}"):
+        leftover.unlink(missing_ok=True)  # of a writer that was killed; two never write the same file at once
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path, value):
+    """JSON with sorted keys; NaN is written as null, so that every reader takes it."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    """What :func:`write_json` wrote."""
+    return json.loads(Path(path).read_text())
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_array(path, array):
+    """A ``.npy`` file."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def growing_array(path, shape, dtype):
+    """Yield an array on disk to be filled in; whole at ``path`` afterwards, or absent."""
+    with atomic(path) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        yield array
+        array.flush()
+
+
+def read_array(path):
+    """A ``.npy`` file, mapped into memory: only what is touched is read."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def gather_arrays(paths, target):
+    """Concatenate ``.npy`` files along the first axis into ``target``, one part in memory at a time."""
+    parts = [read_array(path) for path in paths]
+    kinds = {(str(part.dtype), part.shape[1:]) for part in parts}
+    if len(kinds) > 1:
+        raise ValueError(f"the parts of {target} differ in type or shape: {sorted(kinds)}")
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    with growing_array(target, shape, parts[0].dtype) as whole:
+        start = 0
+        for part in parts:
+            whole[start : start + len(part)] = part
+            start += len(part)
+
+
+class Busy(RuntimeError):
+    """Another run holds the lock."""
+
+
+def hold_lock(path):
+    """Take an exclusive lock that the kernel gives back when this process ends, however it ends.
+
+    Returns the open file: keep it. Raises :class:`Busy` where another process holds the lock.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise Busy(f"another run (process {owner}) is working in {path.parent.resolve()}") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def share_lock(path):
+    """Hold a lock together with others of the same kind for the life of this process (a job of a run).
+
+    Returns the open file, or None where there is no such folder or its file system has no locks.
+    """
+    try:
+        file = Path(path).open("a")  # noqa: SIM115 - it stays open as long as the process
+        fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError:
+        return None
+    return file
+
+
+def wait_for_shared(path, notice):
+    """Wait until nobody holds the shared lock at ``path``; call ``notice()`` once where that takes time."""
+    with Path(path).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notice()
+            fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,0 +1,106 @@
+"""Teacher trajectories: which solver, on which grid, and which of its states a student is held against."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from dode import grids, recipes, sampling, solvers
+from dode.grid_tensor import Grid, checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """The pairing of a student's evaluations with a teacher's states.
+
+    Attributes:
+        teacher: the teacher's solver.
+        sigmas: its grid.
+        levels: per evaluation of the student, the noise level of the teacher's state that is its target (a level of
+            ``sigmas``), or None where the evaluation is not fitted.
+        scales: per evaluation, the factor on that state (1 but for the released VP recipe).
+        from_noise: see :class:`dode.directions.Directions`.
+    """
+
+    teacher: solvers.Solver
+    sigmas: torch.Tensor
+    levels: tuple
+    scales: tuple
+    from_noise: bool = False
+
+    @property
+    def kept(self):
+        """The levels of the teacher's states that are needed, descending, each once."""
+        return sorted({level for level in self.levels if level is not None}, reverse=True)
+
+
+def proposal_levels(solver, sigmas):
+    """Noise level of each of the solver's proposals on this grid, by a run on one pixel (no network)."""
+    stepper = sampling.steps(solver, lambda x, sigma: torch.zeros_like(x), torch.ones(1, 1, 1, 1).double(), sigmas)
+    return [float(step.proposal.sigma) for step in stepper]
+
+
+def variable_of(sigmas):
+    """The grid's own variable; rho-space with rho = 7 for a plain tensor."""
+    own = getattr(sigmas, "variable", None)
+    if own is not None:
+        return own
+    positive = [float(sigma) for sigma in sigmas if sigma > 0]
+    return grids.rho_space(sigma_min=min(positive))
+
+
+def aligned(solver, sigmas, substeps, teacher=None):
+    """Each state of the student is held against the teacher's at the same noise level, inner stages included.
+
+    The teacher's grid divides every interval between the student's proposals into ``substeps``, uniform in the grid's
+    own variable; ``teacher`` is a solver name, by default the student's own choice.
+    """
+    levels = proposal_levels(solver, sigmas)
+    distinct = sorted({float(checked(sigmas)[0]), *levels}, reverse=True)
+    variable = variable_of(sigmas)
+    fine = Grid.of(variable.refine(np.array(distinct), substeps), variable, None)
+    return Alignment(solvers.create(teacher or solver.teacher), fine, tuple(levels), (1.0,) * len(levels))
+
+
+def released(solver, sigmas, substeps, prediction):
+    """The pairing of the authors' released code (commit 6dc5a1c), to the digit: targets at other noise levels.
+
+    Data prediction (``ddim``, ``heun``): Euler teacher on the same family of grid with ``substeps * K`` steps;
+    evaluation k >= 1 of K is held against entry ``(k + 1) substeps``; the first is not fitted.
+    Noise prediction (``ddim``): DDIM teacher with ``M = min(T, substeps * N)`` steps; evaluation k is held against
+    entry ``(k + 1) (M // N)``, the last against the end state. The comparison is made in VP coordinates, hence the
+    scale.
+    """
+    recipes.check_released(prediction, solver.name)
+    remake = getattr(sigmas, "remake", None)
+    if remake is None:
+        raise ValueError(
+            "alignment 'released' needs sigmas made by a function of dode.grids: its teacher has a grid of the same "
+            "family with more steps"
+        )
+    student, steps = proposal_levels(solver, sigmas), len(sigmas) - 1
+    teacher = solvers.create("ddim")
+    if prediction == "data":
+        fine = remake(steps=substeps * len(student))
+        entries = [None] + [(k + 1) * substeps for k in range(1, len(student))]
+        levels = tuple(None if entry is None else float(fine[entry]) for entry in entries)
+        return Alignment(teacher, fine, levels, (1.0,) * len(levels))
+    limit = sigmas.variable.max_steps or substeps * steps
+    fine = remake(steps=min(limit, substeps * steps))
+    stride = (len(fine) - 1) // steps
+    entries = [(k + 1) * stride for k in range(steps - 1)] + [len(fine) - 1]
+    levels = tuple(float(fine[entry]) for entry in entries)
+    scales = tuple(((1 + own**2) / (1 + other**2)) ** 0.5 for own, other in zip(student, levels, strict=True))
+    return Alignment(teacher, fine, levels, scales, from_noise=True)
+
+
+def trajectory(alignment, denoise, latents):
+    """Generate the teacher's states at ``alignment.kept``, as ``(level, state)``; one state is held at a time."""
+    wanted = iter(alignment.kept)
+    level = next(wanted, None)
+    for step in sampling.steps(alignment.teacher, denoise, latents, alignment.sigmas):
+        if not step.proposal.stage and float(step.proposal.sigma) == level:
+            yield level, step.proposal.x
+            level = next(wanted, None)
+    if level is not None:
+        raise ValueError(f"{alignment.teacher} never ends a step at sigma = {level}")

@@ -1,0 +1,73 @@
+# The checked configuration as cells, and the parts that all rules repeat.
+import os
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from dode import scripting, storage
+from dode.cells import Benchmark, computed
+from dode.config import ConfigError
+
+scripting.prepare_environment(workflow.basedir)
+try:
+    BENCH = Benchmark(config, workflow.basedir)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = str(BENCH.results)
+CELL = f"{RESULTS}/{{dataset}}/{{solver}}/nfe{{nfe}}"
+LOGS = f"{RESULTS}/logs"
+FIGURES = f"{RESULTS}/figures"
+ENV = "../envs/dode.yaml"
+# Scripts read it from here and not from params: what is in params reruns a job when it changes.
+EXECUTION = config["execution"] = BENCH.config["execution"]
+cell = BENCH.cell
+
+
+wildcard_constraints:
+    dataset="[^/]+",
+    solver="[^/]+",
+    nfe="[0-9]+",
+    shard="[0-9]+",
+    shards="[0-9]+",
+
+
+def model(wildcards):
+    return BENCH.checkpoint(cell(wildcards).dataset["model"])
+
+
+def lambdas(wildcards):
+    if cell(wildcards).distilled:
+        return {"lambdas": rules.distill.output[0].format(**wildcards)}
+    return {}
+
+
+def shards_of(name):
+    count = EXECUTION["shards"]
+    return [f"{CELL}/shards/{shard}-of-{count}{name}.npy" for shard in range(count)]
+
+
+def features_of(wildcards):
+    return BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["features"])
+
+
+def features_card(wildcards):
+    return computed(BENCH.cards[BENCH.datasets[wildcards.dataset]["features"]])
+
+
+def real_of(wildcards):
+    dataset = BENCH.datasets[wildcards.dataset]
+    return rules.real_statistics.output.statistics.format(data=dataset["data"], features=dataset["features"])
+
+
+def floors(wildcards):
+    return [
+        rules.real_statistics.output.floor.format(data=dataset["data"], features=dataset["features"])
+        for dataset in BENCH.datasets.values()
+    ]
+
+
+def figure(name, category, caption, **labels):
+    """PNG for the page, PDF for the paper."""
+    page = report(f"{FIGURES}/{name}.png", category=category, caption=f"../report/{caption}.rst", labels=labels)
+    return [page, f"{FIGURES}/{name}.pdf"]

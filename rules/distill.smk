@@ -1,0 +1,21 @@
+rule distill:
+    input:
+        model=model,
+        teacher=rules.teacher.output[0],
+    output:
+        f"{CELL}/lambdas.json",
+    log:
+        f"{LOGS}/distill/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    conda:
+        ENV
+    threads: EXECUTION["threads"]
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        run=lambda wildcards: BENCH.fit(cell(wildcards)),
+        code=lambda wildcards: BENCH.code("distill.py", cell(wildcards).entry["solver"]),
+    message:
+        "Fitting lambdas for {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
+    script:
+        "../scripts/distill.py"

@@ -1,0 +1,145 @@
+# Self-FID needs the fine-step samples of another seed.
+METRICS = ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
+
+
+rule tables:
+    input:
+        scores=BENCH.files("score.json"),
+        floors=floors,
+    output:
+        csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
+        md=f"{RESULTS}/table.md",
+        tex=f"{RESULTS}/table.tex",
+    log:
+        f"{LOGS}/tables.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=600,
+        runtime=10,
+    params:
+        cells=[BENCH.facts(each) for each in BENCH.cells.values()],
+        floors_of=list(BENCH.datasets),
+        title=BENCH.config["benchmark"],
+        code=BENCH.code("tables.py"),
+    message:
+        "Writing the tables"
+    script:
+        "../scripts/tables.py"
+
+
+rule curves:
+    input:
+        scores=BENCH.files("score.json"),
+        floors=floors,
+    output:
+        [figure(metric, "Curves", metric, metric=metric) for metric in METRICS],
+    log:
+        f"{LOGS}/curves.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=600,
+        runtime=10,
+    params:
+        metrics=METRICS,
+        cells=rules.tables.params.cells,
+        floors_of=list(BENCH.datasets),
+        code=BENCH.code("curves.py"),
+    message:
+        "Drawing scores against NFE"
+    script:
+        "../scripts/curves.py"
+
+
+rule coefficients:
+    input:
+        BENCH.files("lambdas.json", BENCH.distilled()),
+    output:
+        lambdas=figure("lambdas", "Distillation", "lambdas", figure="coefficients"),
+        residuals=figure("residuals", "Distillation", "residuals", figure="residuals"),
+    log:
+        f"{LOGS}/coefficients.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=600,
+        runtime=10,
+    params:
+        cells=[BENCH.facts(each) for each in BENCH.distilled()],
+        code=BENCH.code("coefficients.py"),
+    message:
+        "Drawing the fitted coefficients"
+    script:
+        "../scripts/coefficients.py"
+
+
+rule sample_grid:
+    input:
+        lambda wildcards: BENCH.files("samples.npy", BENCH.shown(wildcards.dataset)),
+    output:
+        figure("samples-{dataset}", "Samples", "samples", dataset="{dataset}"),
+    log:
+        f"{LOGS}/sample_grid/{{dataset}}.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=600,
+        runtime=10,
+    params:
+        images=16,
+        labels=lambda wildcards: [f"{each.entry['label']}, NFE {each.nfe}" for each in BENCH.shown(wildcards.dataset)],
+        title="{dataset}",
+        code=BENCH.code("sample_grid.py"),
+    message:
+        "Drawing samples of {wildcards.dataset} side by side"
+    script:
+        "../scripts/sample_grid.py"
+
+
+rule real_images:
+    output:
+        figure("real-{data}", "Samples", "real", dataset="{data} (real)"),
+    log:
+        f"{LOGS}/real_images/{{data}}.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=600,
+        runtime=10,
+    params:
+        data="{data}",
+        images=100,
+        title="{data}",
+        code=BENCH.code("real_images.py"),
+    message:
+        "Drawing real images of {wildcards.data}"
+    script:
+        "../scripts/real_images.py"
+
+
+# Snakemake's own report of everything above. It is made by a second Snakemake that is given these files as its targets, so
+# that a plain `snakemake` ends in the page and a killed run resumes before it.
+rule page:
+    input:
+        rules.tables.output,
+        rules.curves.output,
+        rules.coefficients.output if BENCH.distilled() else [],
+        expand(rules.sample_grid.output, dataset=BENCH.datasets),
+        expand(rules.real_images.output, data=BENCH.data()),
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{LOGS}/page.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        snakefile=os.path.relpath(Path(workflow.basedir) / "Snakefile"),
+        config={key: value for key, value in BENCH.config.items() if key != "execution"},
+        captions=[path.read_text() for path in sorted((Path(workflow.basedir) / "report").glob("*.rst"))],
+        code=BENCH.code("page.py"),
+    message:
+        "Writing the page {output}"
+    script:
+        "../scripts/page.py"

@@ -1,0 +1,77 @@
+rule real_statistics:
+    input:
+        features=lambda wildcards: BENCH.checkpoint(wildcards.features),
+    output:
+        statistics=f"{RESULTS}/real/{{data}}/{{features}}.npz",
+        floor=f"{RESULTS}/real/{{data}}/{{features}}.json",
+    log:
+        f"{LOGS}/real_statistics/{{data}}/{{features}}.log",
+    conda:
+        ENV
+    threads: EXECUTION["threads"]
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        data="{data}",
+        card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
+        kid=BENCH.config["kid"],
+        halvings=5,
+        code=BENCH.code("real.py"),
+    message:
+        "Statistics of the real images {wildcards.data} under {wildcards.features}"
+    script:
+        "../scripts/real.py"
+
+
+rule reference_statistics:
+    input:
+        features=features_of,
+        images=lambda wildcards: BENCH.files("samples.npy", [BENCH.reference(wildcards.dataset)])[0],
+    output:
+        f"{RESULTS}/{{dataset}}/reference-statistics.npz",
+    log:
+        f"{LOGS}/reference_statistics/{{dataset}}.log",
+    conda:
+        ENV
+    threads: EXECUTION["threads"]
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        card=features_card,
+        seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
+        code=BENCH.code("statistics.py"),
+    message:
+        "Statistics of the fine-step samples of {wildcards.dataset}"
+    script:
+        "../scripts/statistics.py"
+
+
+rule score:
+    input:
+        features=features_of,
+        real=real_of,
+        reference=rules.reference_statistics.output[0],
+        reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
+        images=rules.gather.output.images,
+        ends=rules.gather.output.ends,
+    output:
+        f"{CELL}/score.json",
+    log:
+        f"{LOGS}/score/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    conda:
+        ENV
+    threads: EXECUTION["threads"]
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        card=features_card,
+        seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
+        kid=BENCH.config["kid"],
+        code=BENCH.code("score.py"),
+    message:
+        "Scoring {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
+    script:
+        "../scripts/score.py"

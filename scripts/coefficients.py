@@ -1,0 +1,14 @@
+"""Fitted coefficients and residuals against the evaluation."""
+
+from dode import scripting
+from dode.report import collection, figures
+
+
+def main(snakemake):
+    fits = collection.fits(snakemake.params.cells, snakemake.input)
+    figures.coefficients(fits, snakemake.output.lambdas)
+    figures.residuals(fits, snakemake.output.residuals)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

@@ -1,0 +1,16 @@
+"""Scores against NFE, a figure a metric."""
+
+from dode import scripting
+from dode.report import collection, figures
+
+
+def main(snakemake):
+    params = snakemake.params
+    floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
+    frame = collection.frame(params.cells, snakemake.input.scores, floors)
+    for metric in params.metrics:
+        figures.curves(frame, metric, [path for path in snakemake.output if f"/{metric}." in path])
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

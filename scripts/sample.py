@@ -1,0 +1,35 @@
+"""Sample one shard of a cell's images, and keep the first end states of each seed unquantised."""
+
+import numpy as np
+from tqdm import tqdm
+
+from dode import pixels, sampling, scripting, shards, storage
+from dode.jobs import Run, read_lambdas
+
+
+def main(snakemake):
+    params, wildcards, batch_size = snakemake.params, snakemake.wildcards, snakemake.config["execution"]["batch_size"]
+    run = Run(params.run, snakemake.input.model, snakemake.config["execution"])
+    lambdas, directions = read_lambdas(snakemake.input.lambdas) if snakemake.input.get("lambdas") else (None, None)
+    plan = shards.Plan(params.run["images"], params.run["seeds"], params.run["trajectory_images"])
+    work = plan.batches(int(wildcards.shard), int(wildcards.shards), batch_size)
+    images = (sum(len(indices) for _, indices in work), *run.shape)
+    ends = (sum(plan.kept(indices) for _, indices in work), *run.shape)
+    with (
+        storage.growing_array(snakemake.output.images, images, np.uint8) as images,
+        storage.growing_array(snakemake.output.ends, ends, np.float32) as ends,
+    ):
+        done = kept = 0
+        for block, indices in tqdm(work, desc="batches", mininterval=5):
+            latents = run.latents(indices, block=block)
+            x = sampling.sample(
+                run.solver, run.denoise, latents, run.sigmas, lambdas=lambdas, directions=directions
+            ).cpu()
+            whole = plan.kept(indices)
+            images[done : done + len(x)] = pixels.to_bytes(x)
+            ends[kept : kept + whole] = x[:whole].float().numpy()
+            done, kept = done + len(x), kept + whole
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

@@ -1,0 +1,17 @@
+"""Samples of every solver side by side on the same noise."""
+
+from dode import scripting, storage
+from dode.report import figures
+
+
+def main(snakemake):
+    params = snakemake.params
+    rows = [
+        (label, storage.read_array(path)[: params.images])
+        for label, path in zip(params.labels, snakemake.input, strict=True)
+    ]
+    figures.sample_grid(rows, snakemake.output, params.title)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

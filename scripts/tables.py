@@ -1,0 +1,17 @@
+"""The comparison tables: CSV (one row a cell and metric), Markdown, LaTeX."""
+
+from dode import scripting
+from dode.report import collection, tables
+
+
+def main(snakemake):
+    params, output = snakemake.params, snakemake.output
+    floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
+    frame = collection.frame(params.cells, snakemake.input.scores, floors)
+    tables.write_csv(frame, output.csv)
+    tables.write_markdown(frame, output.md, title=params.title)
+    tables.write_latex(frame, output.tex)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

@@ -1,0 +1,15 @@
+"""Teacher trajectory of a cell's fitting set: its states at the noise levels that the student is held against."""
+
+from dode import scripting, teacher
+from dode.jobs import Run, write_states
+
+
+def main(snakemake):
+    params = snakemake.params
+    run = Run(params.run, snakemake.input.model, snakemake.config["execution"])
+    states = teacher.trajectory(run.pairing(), run.denoise, run.fit_latents())
+    write_states(snakemake.output[0], states)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

@@ -1,0 +1,259 @@
+"""From the shipped configuration to cells, files and parameters."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from dode import config as configs
+from dode.cells import Benchmark, computed
+
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+@pytest.fixture
+def benchmark():
+    return Benchmark(CONFIG, ROOT)
+
+
+def edited(**changes):
+    """The shipped configuration with ``path=value`` changes, keys and indices of the path joined by ``__``."""
+    config = copy.deepcopy(CONFIG)
+    for path, value in changes.items():
+        *front, last = [int(part) if part.isdigit() else part for part in path.split("__")]
+        place = config
+        for part in front:
+            place = place[part]
+        place[last] = value
+    return Benchmark(config, ROOT)
+
+
+def names(value):
+    """Every key of nested dictionaries."""
+    if isinstance(value, dict):
+        return set(value).union(*map(names, value.values()))
+    return set().union(*map(names, value)) if isinstance(value, list) else set()
+
+
+def test_the_shipped_benchmark_has_a_cell_per_dataset_solver_and_nfe(benchmark):
+    """By hand: DDIM 3, D-DDIM 3, m=3 2, released 2 on two datasets; Heun 3, D-Heun 3 on one; 2 references."""
+    assert len(benchmark.cells) == 2 * (3 + 3 + 2 + 2) + 3 + 3 + 2
+    assert len(benchmark.distilled()) == 2 * (3 + 2 + 2) + 3
+    assert len(benchmark.distilled("digits-ddpm")) == 3 + 2 + 2
+    assert ("digits-ddpm", "heun", 5) not in benchmark.cells
+    assert all(cell.key == key for key, cell in benchmark.cells.items())
+
+
+def test_the_files_of_a_cell_lie_under_its_names(benchmark):
+    files = benchmark.files("scores.json")
+    assert len(files) == len(set(files)) == len(benchmark.cells)
+    assert "results/digits/digits-edm/d-heun/nfe9/scores.json" in files
+    assert benchmark.files("lambdas.json", benchmark.distilled("digits-edm"))[0] == (
+        "results/digits/digits-edm/d-ddim/nfe5/lambdas.json"
+    )
+    assert benchmark.data() == ["digits"]
+
+
+def test_wildcards_find_their_cell(benchmark):
+    cell = benchmark.cell(SimpleNamespace(dataset="digits-edm", solver="d-heun", nfe="9"))
+    assert (str(cell), cell.distilled, cell.entry["solver"]) == ("digits-edm/d-heun/nfe9", True, "heun")
+
+
+def test_each_dataset_has_one_reference_cell_by_its_fine_solver(benchmark):
+    for dataset in ("digits-ddpm", "digits-edm"):
+        cell = benchmark.reference(dataset)
+        assert cell.key == (dataset, "reference", 79)
+        assert cell.entry["solver"] == "heun"
+        assert not cell.distilled
+
+
+def test_the_picture_shows_nfes_in_order_and_the_reference_last(benchmark):
+    shown = benchmark.shown("digits-edm")
+    assert [cell.nfe for cell in shown[:-1]] == sorted(cell.nfe for cell in shown[:-1])
+    assert shown[-1] is benchmark.reference("digits-edm")
+    assert {cell.dataset["id"] for cell in shown} == {"digits-edm"}
+
+
+def test_defaults_are_filled_in():
+    minimal = {
+        "benchmark": "b",
+        "datasets": [
+            {"id": "d", "model": "digits-edm", "data": "digits", "features": "digits-classifier"}
+            | {"grid": {"name": "karras"}}
+        ],
+        "solvers": [{"id": "s", "solver": "ddim", "nfe": [5], "distill": {}}],
+    }
+    benchmark = Benchmark(minimal, ROOT)
+    dataset, cell = benchmark.datasets["d"], benchmark.cells["d", "s", 5]
+    assert (dataset["images"], dataset["seeds"], dataset["trajectory_images"]) == (50_000, 3, 500)
+    assert dataset["reference"] == {"solver": "heun", "nfe": 79, "grid": {"name": "karras", "options": {}}}
+    assert (cell.entry["label"], cell.entry["datasets"], cell.entry["options"]) == ("s", ["d"], {})
+    assert cell.entry["grid"] == {"name": "karras", "options": {}}
+    assert cell.entry["distill"] == {
+        "alignment": "aligned",
+        "substeps": 10,
+        "directions": 1,
+        "images": 100,
+        "stages": True,
+    }
+    assert benchmark.config["seed"] == 0
+    assert benchmark.config["kid"] == {"subsets": 10, "subset_size": 500}
+    assert benchmark.config["execution"] == {"device": "auto", "batch_size": 500, "shards": 1, "threads": 1}
+
+
+def test_by_default_no_more_trajectories_are_kept_than_there_are_images():
+    assert edited(datasets__0__images=20).datasets["digits-ddpm"]["trajectory_images"] == 20
+
+
+def test_a_solver_keeps_its_own_grid_and_takes_the_datasets_otherwise(benchmark):
+    assert benchmark.cells["digits-ddpm", "ddim", 5].entry["grid"]["options"] == {"spacing": "trailing"}
+    assert benchmark.cells["digits-ddpm", "d-ddim-released-vp", 5].entry["grid"]["options"] == {"spacing": "leading"}
+    assert benchmark.cells["digits-edm", "ddim", 5].entry["grid"] == {"name": "karras", "options": {"rho": 7}}
+
+
+def test_loading_does_not_modify_its_argument():
+    config = copy.deepcopy(CONFIG)
+    loaded, _ = configs.load(config, ROOT)
+    assert config == CONFIG
+    loaded["datasets"][0]["grid"]["options"]["spacing"] = "leading"
+    loaded["solvers"][0]["nfe"].append(99)
+    assert config == CONFIG
+
+
+def test_what_is_done_to_a_loaded_configuration_does_not_reach_the_next_one():
+    first, _ = configs.load(CONFIG, ROOT)
+    first["kid"]["subsets"] = 99
+    assert configs.load(CONFIG, ROOT)[0]["kid"]["subsets"] == 10
+
+
+def test_looking_at_cells_does_not_modify_the_configuration(benchmark):
+    before = copy.deepcopy(benchmark.config)
+    for cell in benchmark.cells.values():
+        benchmark.samples(cell), benchmark.facts(cell)
+        if cell.distilled:
+            benchmark.fit(cell)
+    assert benchmark.config == before
+
+
+def everything(benchmark):
+    """All parameters of all cells, in an order of their own."""
+    return {
+        key: (benchmark.samples(cell), benchmark.fit(cell) if cell.distilled else None)
+        for key, cell in benchmark.cells.items()
+    }
+
+
+def test_parameters_hold_no_words_and_no_way_of_execution(benchmark):
+    found = names([value for pair in everything(benchmark).values() for value in pair if value])
+    assert not found & {
+        "label",
+        "licence",
+        "training",
+        "urls",
+        "loss",
+        "id",
+        "batch_size",
+        "device",
+        "shards",
+        "threads",
+    }
+    assert {"model", "solver", "grid", "nfe", "seed", "sha256", "images", "seeds", "substeps"} <= found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"solvers__0__label": "another"},
+        {"execution__batch_size": 7},
+        {"execution__shards": 5},
+        {"execution__device": "cpu"},
+        {"kid": {"subsets": 3}},
+        {"benchmark": "another"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_no_result_depends_on_changes_no_parameter(benchmark, change):
+    assert everything(edited(**change)) == everything(benchmark)
+
+
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        ({"seed": 1}, lambda cell: True),
+        ({"datasets__0__images": 100}, lambda cell: cell.dataset["id"] == "digits-ddpm"),
+        ({"datasets__0__trajectory_images": 9}, lambda cell: cell.dataset["id"] == "digits-ddpm"),
+        (
+            {"datasets__1__grid__options__rho": 6},
+            lambda cell: cell.key[:2] != ("digits-edm", "reference") and cell.dataset["id"] == "digits-edm",
+        ),
+        ({"solvers__1__distill__substeps": 3}, lambda cell: cell.entry["id"] == "d-ddim"),
+        ({"solvers__6__distill__stages": False}, lambda cell: cell.entry["id"] == "d-heun"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_a_result_depends_on_changes_the_parameters_of_just_those_cells(benchmark, change, touched):
+    before, after = everything(benchmark), everything(edited(**change))
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {key for key, cell in benchmark.cells.items() if touched(cell)}
+
+
+def test_the_number_of_scored_images_and_the_directions_do_not_touch_the_teacher(benchmark):
+    other = edited(datasets__1__images=7, solvers__6__distill__directions=2)
+    cells = [bench.cells["digits-edm", "d-heun", 9] for bench in (benchmark, other)]
+    assert benchmark.teacher(cells[0]) == other.teacher(cells[1])
+    assert benchmark.fit(cells[0]) != other.fit(cells[1])
+
+
+def test_the_teachers_solver_is_heun_unless_said_otherwise(benchmark):
+    def teacher(bench, solver):
+        return bench.teacher_solver(bench.cells["digits-edm", solver, 5])
+
+    assert teacher(benchmark, "d-ddim") == teacher(benchmark, "d-heun") == "heun"
+    assert teacher(benchmark, "d-ddim-released-edm") == "ddim"
+    assert teacher(edited(solvers__1__distill={"teacher": "ddim"}), "d-ddim") == "ddim"
+
+
+def test_facts_are_what_tables_need(benchmark):
+    assert benchmark.facts(benchmark.cells["digits-edm", "d-heun", 9]) == {
+        "dataset": "digits-edm",
+        "solver": "d-heun",
+        "label": "D-Heun",
+        "method": "heun",
+        "distilled": True,
+        "reference": False,
+        "nfe": 9,
+        "images": 2500,
+        "seeds": 3,
+    }
+    assert benchmark.facts(benchmark.reference("digits-edm"))["reference"] is True
+
+
+def test_the_computed_part_of_a_card_is_all_but_its_remarks(benchmark):
+    assert set(computed(benchmark.cards["digits-edm"])) == {
+        "role",
+        "sha256",
+        "image_shape",
+        "prediction",
+        "preconditioning",
+        "sigma_min",
+        "sigma_max",
+        "network",
+    }
+
+
+def test_reading_the_configuration_does_not_import_torch():
+    code = (
+        "import sys, yaml; from dode.cells import Benchmark\n"
+        "bench = Benchmark(yaml.safe_load(open('config/config.yaml')), '.')\n"
+        "cell = bench.cells['digits-edm', 'd-heun', 9]\n"
+        "bench.fit(cell), bench.samples(cell), bench.code('sample.py', 'heun')\n"
+        "print(*sorted({'torch', 'scipy', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""

@@ -1,0 +1,64 @@
+"""The examples of the documentation do what the documentation says."""
+
+import re
+from pathlib import Path
+
+import mixture
+import pytest
+import yaml
+
+import dode
+from dode import digests, grids, solvers
+from dode.solvers import base
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(path, language):
+    """The fenced code blocks of a Markdown file."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(), flags=re.S)
+
+
+def test_the_readmes_example_runs_as_pasted():
+    names = {}
+    exec(compile(blocks("README.md", "python")[0], "README.md", "exec"), names)
+    assert names["x"].shape == (16, 3, 8, 8)
+    assert names["fit"].lambdas.shape == (5, 1)
+
+
+@pytest.fixture
+def midpoint(monkeypatch):
+    """The solver of docs/adding-a-solver.md, registered as its file would be."""
+    monkeypatch.setattr(base, "_methods", dict(base._methods))
+    exec(compile(blocks("docs/adding-a-solver.md", "python")[0], "midpoint.py", "exec"), {"__name__": "midpoint"})
+    return solvers.create("midpoint")
+
+
+def test_the_documented_solver_is_of_the_order_that_it_claims_and_gains_by_distillation(midpoint):
+    exact = mixture.exact(64, 7)
+    noise = mixture.latents(64, 7)
+    errors = []
+    for steps in (320, 640):
+        sigmas = grids.karras(steps=steps, sigma_min=1e-5)
+        errors.append(mixture.rmse(dode.sample(midpoint, mixture.denoise, noise, sigmas), exact))
+    assert errors[0] / errors[1] == pytest.approx(2**midpoint.order, rel=0.15)
+    sigmas = grids.karras(steps=midpoint.steps(nfe=9))
+    fit = dode.distill(midpoint, mixture.denoise, mixture.latents(64, 1), sigmas)
+    distilled = dode.sample(midpoint, mixture.denoise, noise, sigmas, lambdas=fit.lambdas)
+    assert mixture.rmse(distilled, exact) < mixture.rmse(dode.sample(midpoint, mixture.denoise, noise, sigmas), exact)
+
+
+@pytest.mark.parametrize("path", ["docs/adding-a-solver.md", "docs/adding-a-model.md"])
+def test_the_documented_entries_are_valid_yaml(path):
+    assert all(yaml.safe_load(block) for block in blocks(path, "yaml"))
+
+
+def test_every_room_of_the_architecture_exists_and_every_module_has_a_room():
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    for module in digests.PACKAGE.glob("*.py"):
+        assert module.name == "__init__.py" or module.name in table, (
+            f"{module.name} has no room in docs/architecture.md"
+        )
+    for room in re.findall(r"`([\w/.]+/)`", table):
+        assert (ROOT / room).is_dir(), f"{room} of docs/architecture.md does not exist"

@@ -1,0 +1,368 @@
+"""Tables and figures of the report."""
+
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dode.report import figures, scales, tables
+
+NFES = (5, 7)
+
+
+def cell(solver, label, nfe, fid, *, method=None, dataset="digits-edm", distilled=False, reference=False, **metrics):
+    return {
+        "dataset": dataset,
+        "solver": solver,
+        "label": label,
+        "method": method or solver,
+        "distilled": distilled,
+        "reference": reference,
+        "nfe": nfe,
+        "images": 5000,
+        "seeds": len(fid),
+        "metrics": {"fid": fid, **metrics},
+    }
+
+
+@pytest.fixture
+def scores():
+    """Out of order on purpose: the distilled DDIM comes after Heun. Heun makes 9 evaluations instead of 7."""
+    return [
+        cell("ddim", "DDIM", 5, [9.0, 9.1, 9.2], kid=[2e-3, 2.1e-3, 2.2e-3], trajectory_rmse=[0.2, 0.21, 0.22]),
+        cell("ddim", "DDIM", 7, [7.0, 7.1, 7.2]),
+        cell("heun", "Heun", 5, [12.0, 12.1, 12.2]),
+        cell("heun", "Heun", 9, [6.0, 6.1, 6.2]),
+        cell("d-ddim", "D-DDIM", 7, [4.0, 4.1, 4.2], method="ddim", distilled=True),
+        cell("d-ddim", "D-DDIM", 5, [5.0, 5.1, 5.2], method="ddim", distilled=True),
+        cell("d-heun", "D-Heun", 5, [8.0, 8.1, 8.2], method="heun", distilled=True),
+        cell("fine", "Heun, fine steps", 39, [2.0, 2.1, 2.2], method="heun", reference=True),
+        cell("ddim", "DDIM", 5, [3.0, 3.1, 3.2], dataset="cifar"),
+    ]
+
+
+@pytest.fixture
+def floors():
+    return [{"dataset": "digits-edm", "floor": {"fid": [0.9, 1.0, 1.1, 1.0]}}]
+
+
+@pytest.fixture
+def frame(scores, floors):
+    return tables.tidy(scores, floors)
+
+
+@pytest.fixture
+def fits():
+    def fit(solver, nfe, columns):
+        return {
+            "dataset": "digits-edm",
+            "solver": solver,
+            "label": solver.upper(),
+            "method": "ddim",
+            "nfe": nfe,
+            "sigmas": [80.0 * 0.5**k for k in range(nfe)],
+            "lambdas": [[0.1 * k + column for column in range(columns)] for k in range(nfe)],
+            "rms_before": [None, *(0.5**k for k in range(1, nfe))],
+            "rms_after": [None, *(0.3**k for k in range(1, nfe))],
+        }
+
+    return [fit("d-ddim", 7, 1), fit("d-ddim", 5, 1), fit("d-ddim-m3", 5, 3)]
+
+
+def markdown(frame, path):
+    """The first table of the Markdown file, ``{label: cells}``, the header under ``"solver"``."""
+    tables.write_markdown(frame, path, title="Test")
+    table = path.read_text(encoding="utf-8").split("### ")[1]
+    lines = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    return {line[0].strip(): [text.strip() for text in line[1:]] for i, line in enumerate(lines) if i != 1}
+
+
+def latex(frame, path):
+    tables.write_latex(frame, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_tidy_statistics_and_order(frame):
+    assert list(frame["dataset"].unique()) == ["digits-edm", "cifar"]
+    assert list(frame["solver"].unique()) == ["ddim", "heun", "d-ddim", "d-heun", "fine", "floor"]
+    first = frame.iloc[0]
+    assert (first["solver"], first["nfe"], first["metric"], first["seeds"], first["images"]) == (
+        "ddim",
+        5,
+        "fid",
+        3,
+        5000,
+    )
+    assert first["mean"] == pytest.approx(9.1)
+    assert first["sd"] == pytest.approx(0.1)
+    assert list(frame.loc[frame["solver"] == "d-ddim", "nfe"]) == [5, 7]
+    floor = frame[frame["solver"] == "floor"].iloc[0]
+    assert floor["label"] == "real vs real (floor)"
+    assert floor["nfe"] is pd.NA
+    assert floor["seeds"] == 4
+
+
+def test_tidy_refuses_unknown_metrics_and_twins(scores):
+    with pytest.raises(ValueError, match=r"unknown metric 'fidd' \(did you mean 'fid'"):
+        tables.tidy([{**scores[0], "metrics": {"fidd": [1.0]}}], [])
+    with pytest.raises(ValueError, match="two scores for solver 'ddim' on 'digits-edm' at NFE 5"):
+        tables.tidy([*scores, scores[0]], [])
+
+
+def test_csv_round_trip(frame, tmp_path):
+    path = tmp_path / "scores.csv"
+    tables.write_csv(frame, path)
+    pd.testing.assert_frame_equal(tables.read_csv(path), frame, check_exact=True)
+
+
+def test_csv_round_trip_keeps_a_solver_called_na(tmp_path):
+    frame = tables.tidy([cell("NA", "nan", 5, [1.0])], [])
+    tables.write_csv(frame, tmp_path / "scores.csv")
+    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "scores.csv"), frame)
+
+
+def test_markdown_table(frame, tmp_path):
+    table = markdown(frame, tmp_path / "t.md")
+    assert list(table) == [
+        "solver",
+        "DDIM",
+        "D-DDIM",
+        "Heun",
+        "D-Heun",
+        "Heun, fine steps (NFE 39)",
+        "real vs real (floor)",
+    ]
+    assert table["solver"] == ["NFE 5", "NFE 7", "NFE 9", "reference"]
+    assert table["DDIM"] == ["9.10 ± 0.10", "7.10 ± 0.10", "–", ""]
+    assert table["D-DDIM"] == ["**5.10 ± 0.10**", "**4.10 ± 0.10**", "–", ""]
+    assert table["Heun"] == ["12.10 ± 0.10", "–", "**6.10 ± 0.10**", ""]
+    assert table["Heun, fine steps (NFE 39)"] == ["", "", "", "2.10 ± 0.10"]
+    assert table["real vs real (floor)"] == ["", "", "", "1.00 ± 0.08"]
+
+
+def test_markdown_note_scale_and_headings(frame, tmp_path):
+    markdown(frame, tmp_path / "t.md")
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert "5,000 images per cell, 3 seeds; ± is the sample standard deviation over seeds" in text
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# Test",
+        "## digits-edm",
+        "### FID",
+        "### KID × 10³",
+        "### trajectory RMSE",
+        "## cifar",
+        "### FID",
+    ]
+    assert "2.10 ± 0.10" in text.split("### KID")[1]
+
+
+def test_bold_never_on_floor_or_reference(frame, tmp_path):
+    text = latex(frame, tmp_path / "t.tex")
+    bold = [line for line in text.splitlines() if r"\textbf" in line]
+    assert [line.split(" &")[0] for line in bold[:2]] == ["D-DDIM", "Heun"]
+    assert r"Heun, fine steps (NFE 39) & \multicolumn{3}{c}{2.10 $\pm$ 0.10} \\" in text
+    assert r"DDIM & 9.10 $\pm$ 0.10 & 7.10 $\pm$ 0.10 & -- \\" in text
+
+
+def test_a_reference_at_a_column_of_the_table_has_no_part_in_it(scores, tmp_path):
+    fine = cell("fine", "fine", 5, [0.1, 0.1, 0.1], reference=True)
+    table = markdown(tables.tidy([*scores[:7], fine], []), tmp_path / "t.md")
+    assert table["D-DDIM"][0] == "**5.10 ± 0.10**"
+    assert table["fine (NFE 5)"][:3] == ["", "", ""]
+
+
+def test_latex_escapes(tmp_path):
+    scores = [cell("a", "A_1 & 50% {x} #2 $ ~ ^ \\", 5, [1.0, 2.0], dataset="ffhq_64")]
+    text = latex(tables.tidy(scores, []), tmp_path / "t.tex")
+    escaped = r"A\_1 \& 50\% \{x\} \#2 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} & \textbf"
+    assert escaped in text
+    assert r"on ffhq\_64." in text
+    assert r"\label{tab:ffhq-64-fid}" in text
+    for command in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert text.count(command) == 1
+
+
+def test_markdown_escapes(tmp_path):
+    table = markdown(tables.tidy([cell("a", "a|b*c", 5, [1.0, 2.0])], []), tmp_path / "t.md")
+    assert r"a\|b\*c" in table
+
+
+def test_one_seed_prints_no_error(tmp_path):
+    frame = tables.tidy([cell("ddim", "DDIM", 5, [7.123])], [])
+    assert math.isnan(frame["sd"].iloc[0])
+    assert markdown(frame, tmp_path / "t.md")["DDIM"] == ["**7.12**"]
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert "nan" not in text
+    assert "±" not in text
+    assert "1 seed;" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([100.0, 130.0], "115 ± 21"),
+        ([1.0, 1.03], "1.015 ± 0.021"),
+        ([1.0, 1.00000003], "1.0000 ± 0.0000"),
+        ([-0.001, 0.0005], "-0.0003 ± 0.0011"),
+        ([2.0, 2.0], "2.00 ± 0.00"),
+    ],
+)
+def test_decimals(values, text, tmp_path):
+    table = markdown(tables.tidy([cell("ddim", "DDIM", 5, values)], []), tmp_path / "t.md")
+    assert table["DDIM"] == [f"**{text}**"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, float("inf")])
+def test_a_diverged_cell_is_named_and_not_best(value, tmp_path):
+    scores = [cell("a", "A", 5, [value, 1.0]), cell("b", "B", 5, [3.0, 3.1])]
+    table = markdown(tables.tidy(scores, []), tmp_path / "t.md")
+    assert table["A"] == ["not finite"]
+    assert table["B"][0].startswith("**")
+
+
+def test_nothing_to_report(tmp_path):
+    frame = tables.tidy([], [])
+    tables.write_markdown(frame, tmp_path / "t.md", title="Empty")
+    assert (tmp_path / "t.md").read_text() == "# Empty\n"
+    tables.write_csv(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "t.csv"), frame)
+
+
+def test_styles_pair_by_colour_and_differ():
+    variants = [(m, v + m, v != "") for m in ("ddim", "heun", "dpm") for v in ("", "D-", "m3 ")]
+    found = figures.styles(variants)
+    assert len(found) == 9
+    assert found["heun", "heun"]["color"] == found["heun", "D-heun"]["color"] != found["ddim", "ddim"]["color"]
+    assert found["heun", "heun"]["linestyle"] == "--"
+    assert found["heun", "heun"]["markerfacecolor"] == "white"
+    assert found["heun", "D-heun"]["linestyle"] == "-"
+    assert len({(s["color"], s["linestyle"]) for s in found.values()}) == 9
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, kept instead of written."""
+    kept = []
+    monkeypatch.setattr(figures, "save", lambda figure, paths: kept.append(figure))
+    return kept
+
+
+def test_curves_plain_dashed_distilled_solid(frame, drawn):
+    figures.curves(frame, "fid", [])
+    (figure,) = drawn
+    panel = figure.axes[0]
+    curves = [line for line in panel.lines if line.get_marker() in figures._MARKERS]
+    shown = {tuple(np.round(line.get_ydata().astype(float), 2)): line.get_linestyle() for line in curves}
+    assert shown == {(9.1, 7.1): "--", (12.1, 6.1): "--", (5.1, 4.1): "-", (8.1,): "-"}
+    assert panel.get_yscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DDIM", "Heun", "D-DDIM", "D-Heun"]
+    assert [text.get_text() for text in panel.texts] == ["real vs real (floor)", "Heun, fine steps (NFE 39)"]
+    assert [axis.get_title() for axis in figure.axes] == ["digits-edm", "cifar"]
+    assert {tick.get_text() for tick in panel.get_xticklabels()} == {"5", "7", "9"}
+
+
+def test_curves_with_a_mean_below_zero(drawn):
+    scores = [cell("a", "A", nfe, [10.0], kid=[kid, kid + 1e-5]) for nfe, kid in ((5, 3e-3), (7, -1e-4))]
+    floors = [{"dataset": "digits-edm", "floor": {"kid": [-1e-5, 1e-6], "fid": [0.1]}}]
+    frame = tables.tidy(scores, floors)
+    figures.curves(frame, "kid", [])
+    figures.curves(frame, "fid", [])
+    kid, fid = (figure.axes[0] for figure in drawn)
+    assert kid.get_yscale() == "symlog"
+    assert kid.get_ylim()[0] < -0.1
+    # The floor is a hundred times below: written at the edge instead of pressing the curves together.
+    assert fid.get_ylim()[0] > 1
+    assert fid.texts[0].get_text() == "↓ real vs real (floor): 0.1"
+
+
+@pytest.mark.parametrize(
+    "heights", [[0.2], [0.2, 0.6], [0.2, 0.22], [0.2, 0.21, 0.22, 0.5], [-1.0, 0.05, 0.3], [0.0, 0.0]]
+)
+def test_labels_of_levels_do_not_meet(heights):
+    line = 0.075
+    places = scales.label_places(heights, line)
+    assert len(places) == len(heights)
+    assert all(b - a >= line - 1e-9 for a, b in itertools.pairwise(places))
+    assert not any(place < height < place + line for place in places for height in heights if height > 0.1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 60), (3.1, 3.4), (0.002, 5), (1e-6, 1e5), (0.9, 1.1)])
+def test_ticks_are_few_and_within(low, high):
+    ticks = scales.log_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert low <= min(ticks) <= max(ticks) <= high
+
+
+def test_coefficients_one_panel_per_direction(fits, drawn):
+    figures.coefficients(fits, [])
+    (figure,) = drawn
+    panels = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_ylabel().split(" (")[0] for axis in panels] == ["λ", *(f"λ, direction {j}" for j in (1, 2, 3))]
+    assert [len(line.get_ydata()) for line in panels[0].lines[:2]] == [5, 7]
+    assert list(panels[3].lines[0].get_ydata()) == pytest.approx([2.0, 2.1, 2.2, 2.3, 2.4])
+
+
+def test_coefficients_symlog_where_one_towers(fits, drawn):
+    fits[0]["lambdas"][3] = [500.0]
+    figures.coefficients(fits, [])
+    assert [axis.get_yscale() for axis in drawn[0].axes if axis.axison][:2] == ["symlog", "linear"]
+
+
+def test_residuals_skip_what_has_no_target(fits, drawn):
+    figures.residuals(fits[:2], [])
+    (panel,) = drawn[0].axes
+    assert [line.get_linestyle() for line in panel.lines] == ["--", "-", "--", "-"]
+    assert all(np.isnan(line.get_ydata()[0]) and np.isfinite(line.get_ydata()[1:]).all() for line in panel.lines)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+
+
+def test_sample_grid_pixels_are_squares(drawn):
+    figures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], [], "title")
+    (figure,) = drawn
+    (axis,) = figure.axes
+    shown = axis.images[0].get_array()
+    assert shown.shape == (2 * 96 + 3, 3 * 96 + 6, 3)
+    assert (shown[:96:12, :96:12, 0] == IMAGES[0, 0]).all()
+    assert (shown[96:99] == 255).all()
+    assert [text.get_text() for text in axis.texts] == ["DDIM", "D-DDIM"]
+    box = axis.get_window_extent()
+    assert (round(box.width), round(box.height)) == (3 * 96 + 6, 2 * 96 + 3)
+
+
+def test_images_of_a_wrong_kind_are_refused():
+    with pytest.raises(ValueError, match="uint8"):
+        figures.sample_grid([("a", IMAGES.astype(float))], [])
+    with pytest.raises(ValueError, match="uint8"):
+        figures.real_images(np.zeros((1, 2, 8, 8), np.uint8), None, [])
+    with pytest.raises(ValueError, match="unequal"):
+        figures.sample_grid([("a", IMAGES), ("b", np.zeros((1, 3, 8, 6), np.uint8))], [])
+
+
+def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
+    def write(folder):
+        folder.mkdir()
+        names = ("curves", "coefficients", "residuals", "samples", "real")
+        curves, coefficients, residuals, samples, real = ([folder / f"{n}.png", folder / f"{n}.pdf"] for n in names)
+        figures.curves(frame, "fid", curves)
+        figures.coefficients(fits, coefficients)
+        figures.residuals(fits, residuals)
+        figures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], samples, "same noise")
+        figures.real_images(IMAGES.repeat(3, axis=1), ["automobile"] * 6, real, "real")
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+    first, second = write(tmp_path / "a"), write(tmp_path / "b")
+    assert len(first) == 10
+    assert all(len(content) > 1000 for content in first.values())
+    assert first == second
+    assert all(b"CreationDate" not in content and b"Software" not in content for content in first.values())
+
+
+def test_report_does_not_import_torch():
+    code = "import sys, dode.report.tables, dode.report.figures; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

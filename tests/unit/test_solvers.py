@@ -1,0 +1,349 @@
+"""What every solver owes, whichever file it comes from, and what the driver refuses."""
+
+import math
+import subprocess
+import sys
+
+import mixture
+import pytest
+import torch
+
+import dode
+from dode import grids, sampling, solvers
+from dode.solvers import base
+
+NAMES = solvers.names()
+STEPS = [1, 2, 3, 7]
+
+every_solver = pytest.mark.parametrize("name", NAMES)
+every_step_count = pytest.mark.parametrize("steps", STEPS)
+
+
+def elementwise(x, sigma):
+    """A nonlinear denoiser whose value at a pixel depends on that pixel alone."""
+    return x / (1 + sigma**2 + x * x)
+
+
+def some_lambdas(solver, steps):
+    """Coefficients that move every evaluation, (K, 1)."""
+    return torch.linspace(-0.3, 0.4, solver.nfe(steps)).double()[:, None]
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A copy of the registry of solvers, to which a test can add its own."""
+    monkeypatch.setattr(base, "_methods", dict(base._methods))
+
+
+def test_the_registry_finds_the_solver_files():
+    assert {"ddim", "heun"} <= set(NAMES)
+    assert sorted(NAMES) == NAMES
+    assert solvers.module_of("heun") == "dode.solvers.heun"
+
+
+@every_solver
+@every_step_count
+def test_counted_evaluations_are_nfe(name, steps):
+    solver, calls = solvers.create(name), []
+
+    def counting(x, sigma):
+        calls.append(float(sigma))
+        return mixture.denoise(x, sigma)
+
+    dode.sample(solver, counting, mixture.latents(2, 0), grids.karras(steps=steps))
+    assert len(calls) == solver.nfe(steps)
+    assert min(calls) > 0
+
+
+@every_solver
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_result_has_shape_and_dtype_of_the_latents(name, dtype):
+    latents, seen = torch.ones(3, 2, 4, 5, dtype=dtype), set()
+
+    def watching(x, sigma):
+        seen.add((x.dtype, tuple(x.shape), sigma.dtype, sigma.ndim))
+        return elementwise(x, sigma)
+
+    result = dode.sample(solvers.create(name), watching, latents, grids.karras(steps=3))
+    assert result.dtype == dtype
+    assert result.shape == latents.shape
+    assert seen == {(dtype, (3, 2, 4, 5), torch.float64, 0)}
+
+
+@every_solver
+def test_float32_latents_lose_no_more_than_float32(name):
+    solver, sigmas, latents = solvers.create(name), grids.karras(steps=5), mixture.latents(16, 0).float()
+    single = dode.sample(solver, mixture.denoise, latents, sigmas)
+    double = dode.sample(solver, mixture.denoise, latents.double(), sigmas)
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=5e-5)
+
+
+@every_solver
+def test_the_state_is_kept_in_float64_whatever_the_latents(name):
+    stepper = sampling.steps(solvers.create(name), elementwise, torch.ones(2, 1, 2, 2), grids.karras(steps=3))
+    kept = []
+    end = sampling.run(
+        stepper, lambda step: kept.extend([step.x, step.latents, step.proposal.x, step.proposal.denoised])
+    )
+    assert {x.dtype for x in [*kept, end]} == {torch.float64}
+
+
+def test_a_step_tells_the_point_of_its_evaluation_and_the_width_from_the_beginning_of_the_solvers_step():
+    seen = []
+    stepper = sampling.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 1.0, 0.0])
+    sampling.run(stepper, lambda step: seen.append((step.index, float(step.sigma), step.h, step.proposal.stage)))
+    assert seen == [(0, 4, -1, True), (1, 3, -1, False), (2, 3, -2, True), (3, 1, -2, False), (4, 1, -1, False)]
+
+
+def test_a_step_gives_its_output_as_image_and_as_noise():
+    stepper = sampling.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 0.0])
+
+    def check(step):
+        assert torch.equal(step.output("data"), elementwise(step.x, step.sigma))
+        torch.testing.assert_close(step.x - step.sigma * step.output("noise"), step.output("data"))
+
+    sampling.run(stepper, check)
+
+
+@every_solver
+@every_step_count
+def test_the_last_proposal_ends_a_step_at_the_last_level_and_levels_descend(name, steps):
+    sigmas = grids.karras(steps=steps)
+    proposals = []
+    sampling.run(
+        sampling.steps(solvers.create(name), elementwise, torch.ones(1, 1, 2, 2), sigmas),
+        lambda step: proposals.append(step.proposal),
+    )
+    levels = [float(proposal.sigma) for proposal in proposals]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] == float(sigmas[-1])
+    assert not proposals[-1].stage
+
+
+@every_solver
+@every_step_count
+def test_runs_are_deterministic(name, steps):
+    solver, sigmas, latents = solvers.create(name), grids.karras(steps=steps), mixture.latents(8, 3)
+    lambdas = some_lambdas(solver, steps)
+    first, second = (dode.sample(solver, mixture.denoise, latents, sigmas, lambdas=lambdas) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@every_solver
+@every_step_count
+def test_splitting_the_batch_changes_no_bit_with_an_elementwise_denoiser(name, steps):
+    solver, sigmas, latents = solvers.create(name), grids.karras(steps=steps), mixture.latents(7, 4)
+    for lambdas in (None, some_lambdas(solver, steps)):
+        whole = dode.sample(solver, elementwise, latents, sigmas, lambdas=lambdas)
+        parts = [dode.sample(solver, elementwise, part, sigmas, lambdas=lambdas) for part in latents.split(3)]
+        assert torch.equal(whole, torch.cat(parts))
+
+
+@every_solver
+def test_splitting_the_batch_keeps_mixture_samples(name):
+    solver, sigmas, latents = solvers.create(name), grids.karras(steps=6), mixture.latents(7, 5)
+    whole = dode.sample(solver, mixture.denoise, latents, sigmas)
+    parts = [dode.sample(solver, mixture.denoise, part, sigmas) for part in latents.split(3)]
+    torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-12, atol=1e-12)
+
+
+@every_solver
+@every_step_count
+@pytest.mark.parametrize("directions", [1, 3])
+def test_zero_lambdas_are_the_plain_solver_to_the_bit(name, steps, directions):
+    solver, sigmas, latents = solvers.create(name), grids.karras(steps=steps), mixture.latents(4, 6)
+    zeros = torch.zeros(solver.nfe(steps), directions)
+    plain = dode.sample(solver, mixture.denoise, latents, sigmas)
+    assert torch.equal(plain, dode.sample(solver, mixture.denoise, latents, sigmas, lambdas=zeros))
+
+
+@every_solver
+@pytest.mark.parametrize("grid", grids.names())
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_few_steps_stay_finite_on_every_grid(name, grid, steps):
+    result = dode.sample(
+        solvers.create(name), mixture.denoise, mixture.latents(64, 7), grids.grids.create(grid, steps=steps)
+    )
+    assert result.isfinite().all()
+
+
+@every_solver
+@every_step_count
+def test_exact_where_the_denoiser_is_constant(name, steps):
+    """The trajectory to a single data point is a straight line in sigma, which every consistent method follows."""
+    point = torch.linspace(-1, 1, 16).double().view(1, 1, 4, 4)
+    run = sampling.steps(
+        solvers.create(name), lambda x, sigma: point.expand_as(x), mixture.latents(3, 8), grids.karras(steps=steps)
+    )
+    states = []
+    sampling.run(run, lambda step: states.append((step.proposal.sigma, step.proposal.x)))
+    for sigma, x in states:
+        torch.testing.assert_close(x, point + sigma * mixture.latents(3, 8) - sigma / 80 * point, rtol=0, atol=1e-8)
+
+
+@every_solver
+def test_measured_order_is_the_claimed_order(name):
+    """Slope of the error; sigma_min is small enough to hide the first-order step from there to sigma = 0."""
+    solver, latents, exact = solvers.create(name), mixture.latents(16, 0), mixture.exact(16, 0)
+    errors = [
+        mixture.rmse(dode.sample(solver, mixture.denoise, latents, grids.karras(steps=n, sigma_min=1e-5)), exact)
+        for n in (320, 640)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.order, abs=0.1)
+
+
+@every_solver
+def test_steps_inverts_nfe(name):
+    solver = solvers.create(name)
+    for steps in range(1, 31):
+        assert solver.steps(solver.nfe(steps)) == steps
+
+
+@every_solver
+def test_impossible_nfe_is_refused_with_the_nearest_possible(name):
+    solver = solvers.create(name)
+    possible = {solver.nfe(steps) for steps in range(1, 40)}
+    for nfe in set(range(0, 30)) - possible:
+        around = [
+            n for n in (max({p for p in possible if p < nfe}, default=None), min(possible - set(range(nfe)))) if n
+        ]
+        with pytest.raises(
+            ValueError, match=rf"'{name}' cannot make {nfe} evaluations.*: {' or '.join(map(str, around))}$"
+        ):
+            solver.steps(nfe)
+
+
+def test_heun_refuses_ten_evaluations_and_names_nine_and_eleven():
+    with pytest.raises(ValueError, match=r"cannot make 10 evaluations; the nearest it makes: 9 or 11$"):
+        solvers.create("heun").steps(nfe=10)
+
+
+def test_unknown_solver_lists_the_known_with_a_suggestion():
+    with pytest.raises(ValueError, match=r"unknown solver 'huen' \(did you mean 'heun'\?\); known: .*ddim.*heun"):
+        solvers.create("huen")
+
+
+def test_unknown_option_lists_the_known_with_a_suggestion(registry):
+    @base.solver("optional", order=lambda *, order, **_: order, evaluations=lambda steps, *, order, **_: order * steps)
+    def optional(denoise, x, sigmas, *, order=2, spacing="log"):
+        yield from ()
+
+    with pytest.raises(ValueError, match=r"'ordr' \(did you mean 'order'\?\); known: order, spacing$"):
+        solvers.create("optional", ordr=3)
+    solver = solvers.create("optional", order=3)
+    assert solver.options == {"order": 3, "spacing": "log"}
+    assert (solver.order, solver.nfe(4), solver.teacher) == (3, 12, "optional")
+
+
+@every_solver
+def test_every_solver_refuses_an_option_that_it_does_not_have(name):
+    with pytest.raises(ValueError, match=f"solver '{name}': unknown option 'no_such_option'"):
+        solvers.create(name, no_such_option=1)
+
+
+@every_solver
+def test_every_teacher_is_a_solver(name):
+    assert solvers.create(name).teacher in NAMES
+
+
+def test_a_name_is_registered_once(registry):
+    with pytest.raises(ValueError, match="'ddim' is registered twice"):
+        base.solver("ddim", order=1)(lambda denoise, x, sigmas: None)
+
+
+@every_solver
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_end_states_are_an_error_that_counts_them(name, value):
+    def broken(x, sigma):
+        out = x / (1 + sigma**2)
+        out[1] = value
+        return out
+
+    with pytest.raises(sampling.NonFiniteError, match=r"1 of 3 end states"):
+        dode.sample(solvers.create(name), broken, torch.ones(3, 1, 2, 2), grids.karras(steps=2))
+
+
+def two_evaluations(denoise, x, sigmas):
+    """Evaluates twice before its first proposal."""
+    denoised = denoise(x, sigmas[0])
+    yield base.Proposal(denoise(denoised, sigmas[1]), sigmas[1], denoised)
+
+
+def no_evaluation(denoise, x, sigmas):
+    """Proposes without looking."""
+    yield base.Proposal(x, sigmas[1], x)
+
+
+def evaluation_left_over(denoise, x, sigmas):
+    """Evaluates once more after its last proposal."""
+    x = yield base.Proposal(denoise(x, sigmas[0]), sigmas[1], x)
+    denoise(x, sigmas[1])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (two_evaluations, "made 2 evaluations before its proposal 1"),
+        (no_evaluation, "made 0 evaluations before its proposal 1"),
+        (evaluation_left_over, "made an evaluation without a proposal after it"),
+    ],
+)
+def test_a_solver_that_breaks_the_protocol_is_an_error(registry, function, message):
+    base.solver("broken", order=1)(function)
+    with pytest.raises(RuntimeError, match=message):
+        dode.sample(solvers.create("broken"), elementwise, torch.ones(1, 1, 2, 2), grids.karras(steps=2))
+
+
+def test_a_denoiser_that_changes_the_shape_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 2, 2\) for states of shape \(3, 1, 2, 2\)"):
+        dode.sample(solvers.create("ddim"), lambda x, sigma: x[:2], torch.ones(3, 1, 2, 2), grids.karras(steps=2))
+
+
+@pytest.mark.parametrize(
+    "sigmas", [[1.0], [1.0, 2.0], [2.0, 1.0, 1.0], [2.0, float("nan"), 0.0], [1.0, -1.0], [[2.0, 1.0]]]
+)
+def test_unusable_noise_levels_are_refused(sigmas):
+    with pytest.raises(ValueError, match="sigmas must be"):
+        dode.sample(solvers.create("ddim"), elementwise, torch.ones(1, 1, 2, 2), sigmas)
+
+
+def test_a_plain_list_of_noise_levels_serves():
+    sigmas, latents = grids.karras(steps=4), mixture.latents(2, 0)
+    result = dode.sample(solvers.create("heun"), mixture.denoise, latents, sigmas.tolist())
+    assert torch.equal(result, dode.sample(solvers.create("heun"), mixture.denoise, latents, sigmas))
+
+
+class Recorded:
+    """Remembers the first state that it is called with."""
+
+    def __init__(self):
+        self.first = None
+
+    def __call__(self, x, sigma):
+        self.first = x if self.first is None else self.first
+        return x / (1 + sigma**2)
+
+
+class RecordedVP(Recorded):
+    """The same with the prior of a variance-preserving model."""
+
+    def prior_std(self, sigma):
+        return (1 + sigma**2) ** 0.5
+
+
+@pytest.mark.parametrize(("model", "scale"), [(Recorded, 2.0), (RecordedVP, math.sqrt(5.0))])
+def test_latents_are_scaled_to_the_first_noise_level(model, scale):
+    denoise, latents = model(), mixture.latents(2, 9)
+    dode.sample(solvers.create("ddim"), denoise, latents, [2.0, 1.0, 0.0])
+    torch.testing.assert_close(denoise.first, scale * latents, rtol=1e-15, atol=0)
+
+
+def test_the_registry_and_the_grids_are_read_without_torch():
+    code = (
+        "import sys, dode, dode.solvers, dode.grids, dode.schedules\n"
+        "assert dode.solvers.create('heun').nfe(5) == 9\n"
+        "assert 'karras' in dode.grids.names()\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

@@ -1,0 +1,168 @@
+"""Files are whole or absent, whatever happens to the writer; one run at a time holds the lock."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dode import storage
+
+
+def started(code, *arguments):
+    """A Python process that runs ``code`` and has said "ready" on its standard output."""
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def killed(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [None, "whole"])
+def test_an_exception_leaves_the_folder_as_it_was(tmp_path, error, before):
+    target = tmp_path / "file.txt"
+    if before is not None:
+        target.write_text(before)
+
+    def fail():
+        with storage.atomic(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == ({"file.txt": before} if before else {})
+
+
+def test_a_file_that_cannot_be_put_in_place_is_removed(tmp_path):
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder"), storage.atomic(tmp_path / "folder") as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+WRITES_HALF = """
+import sys, time
+from dode import storage
+with storage.atomic(sys.argv[1]) as temporary, temporary.open("w") as file:
+    file.write("half")
+    file.flush()
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("before", [None, "whole"])
+def test_a_killed_writer_leaves_no_half_file_under_the_final_name(tmp_path, before):
+    target = tmp_path / "file.txt"
+    if before is not None:
+        target.write_text(before)
+    killed(started(WRITES_HALF, target))
+    assert (target.read_text() if target.exists() else None) == before
+    storage.write_json(target, 1)
+    assert storage.read_json(target) == 1
+
+
+def test_on_success_the_file_alone_remains_and_missing_folders_are_made(tmp_path):
+    target = tmp_path / "a" / "b" / "file.json"
+    storage.write_json(target, {"b": 1, "a": 2})
+    assert [path.name for path in target.parent.iterdir()] == ["file.json"]
+    assert target.read_text().index('"a"') < target.read_text().index('"b"')
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_permissions_follow_the_umask(tmp_path, mask):
+    previous = os.umask(mask)
+    try:
+        storage.write_json(tmp_path / "file.json", {})
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "file.json").stat().st_mode) == 0o666 & ~mask
+
+
+def test_nan_and_infinity_become_null_however_deep(tmp_path):
+    value = {"a": [1.5, float("nan"), (float("inf"), {"b": np.float64("nan")})], "c": None, "d": "NaN", "e": True}
+    storage.write_json(tmp_path / "file.json", value)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    found = json.loads((tmp_path / "file.json").read_text(), parse_constant=refuse)
+    assert found == {"a": [1.5, None, [None, {"b": None}]], "c": None, "d": "NaN", "e": True}
+
+
+def test_what_json_cannot_say_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(TypeError):
+        storage.write_json(tmp_path / "file.json", {"a": np.arange(2)})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("lengths", [(3,), (2, 5, 1), (4, 0, 3)])
+def test_gathered_arrays_equal_concatenate(tmp_path, dtype, lengths):
+    draw = np.random.default_rng(0)
+    parts = [draw.uniform(0, 255, (length, 1, 2, 3)).astype(dtype) for length in lengths]
+    paths = [tmp_path / f"{index}.npy" for index in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        storage.write_array(path, part)
+    storage.gather_arrays(paths, tmp_path / "whole.npy")
+    found = storage.read_array(tmp_path / "whole.npy")
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.concatenate(parts))
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.npy", *(path.name for path in paths)}
+
+
+def test_a_read_array_is_mapped_and_not_copied(tmp_path):
+    storage.write_array(tmp_path / "array.npy", np.zeros((4, 2)))
+    assert isinstance(storage.read_array(tmp_path / "array.npy"), np.memmap)
+
+
+HOLDS = """
+import sys, time
+from dode import storage
+lock = storage.hold_lock(sys.argv[1])
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_lock_refuses_a_second_process_and_ends_with_the_first_one(tmp_path):
+    path = tmp_path / ".snakemake" / "dode.lock"
+    holder = started(HOLDS, path)
+    try:
+        with pytest.raises(storage.Busy, match=f"process {holder.pid}.*{path.parent}"):
+            storage.hold_lock(path)
+    finally:
+        killed(holder)
+    with storage.hold_lock(path) as lock:
+        lock.seek(0)
+        assert lock.read() == str(os.getpid())
+
+
+def test_a_refused_process_does_not_disturb_the_lock(tmp_path):
+    with storage.hold_lock(tmp_path / "lock"):
+        for _ in range(2):
+            with pytest.raises(storage.Busy, match=f"process {os.getpid()}"):
+                storage.hold_lock(tmp_path / "lock")
+    storage.hold_lock(tmp_path / "lock").close()
+
+
+def test_a_program_started_by_the_holder_does_not_keep_the_lock(tmp_path):
+    lock = storage.hold_lock(tmp_path / "lock")
+    child = started("import time; print('ready', flush=True); time.sleep(60)")
+    try:
+        lock.close()
+        storage.hold_lock(tmp_path / "lock").close()
+    finally:
+        killed(child)

@@ -1,0 +1,80 @@
+"""Killed runs, and two runs at once."""
+
+import os
+import signal
+import time
+
+TABLE = "results/tiny/table.csv"
+
+
+def wait_for(workspace, pattern, process, seconds=120):
+    """Until a further file matches ``pattern``."""
+    before = set(workspace.folder.glob(pattern))
+    deadline = time.monotonic() + seconds
+    while not set(workspace.folder.glob(pattern)) - before:
+        assert process.poll() is None, process.communicate()[1][-5000:]
+        assert time.monotonic() < deadline, pattern
+        time.sleep(0.02)
+
+
+def end(process):
+    """Close the pipes of a killed run. (Its jobs may hold them open, so that they are not read to the end.)"""
+    process.wait(timeout=60)
+    process.stdout.close()
+    process.stderr.close()
+
+
+def remade(workspace, *cells):
+    """Take the samples and scores of cells away, and the table and page that would make up for them."""
+    for path in (workspace.folder / TABLE, workspace.results / "report.html"):
+        path.unlink()
+    for cell in cells:
+        for name in ("samples.npy", "ends.npy", "score.json"):
+            (workspace.cell(cell) / name).unlink()
+
+
+def test_run_killed_again_and_again_ends_in_the_same_table(fresh, request):
+    """Every process of the run dies at once, amid sampling and after a fit; plain snakemake goes on."""
+    for moment in ("logs/sample/**/*.log", "digits-edm/d-ddim/nfe2/lambdas.json"):
+        process = fresh.start()
+        wait_for(fresh, f"results/tiny/{moment}", process)
+        os.killpg(process.pid, signal.SIGKILL)
+        end(process)
+        assert not (fresh.folder / TABLE).exists()
+    fresh.snakemake()
+    finished = request.getfixturevalue("finished")
+    assert (fresh.folder / TABLE).read_bytes() == (finished.folder / TABLE).read_bytes()
+    assert set(fresh.contents("results/**/*.npy")) == set(finished.contents("results/**/*.npy"))
+    assert (fresh.results / "report.html").is_file()
+    assert fresh.plan() == set()
+
+
+def test_run_goes_on_after_its_main_process_alone_is_killed(workspace):
+    """Its job lives on for a while, beside the new run's for the same cell."""
+    table, arrays = (workspace.folder / TABLE).read_bytes(), workspace.contents("results/**/*.npy")
+    remade(workspace, "ddim/nfe2")
+    process = workspace.start(TABLE)
+    wait_for(workspace, "results/tiny/digits-edm/*/*/shards", process)
+    os.kill(process.pid, signal.SIGKILL)
+    end(process)
+    workspace.snakemake(TABLE)
+    assert (workspace.folder / TABLE).read_bytes() == table
+    assert workspace.contents("results/**/*.npy") == arrays
+
+
+def test_second_run_is_refused_by_one_message_that_names_the_first(workspace):
+    remade(workspace, "ddim/nfe2", "heun/nfe3")
+    process, lock = workspace.start(), workspace.folder / ".snakemake/dode.lock"
+    while lock.read_text() != str(process.pid):
+        assert process.poll() is None, process.communicate()[1][-5000:]
+        time.sleep(0.02)
+    status, output, errors = workspace.attempt()
+    first = process.poll()
+    os.killpg(process.pid, signal.SIGKILL)
+    end(process)
+    assert first is None
+    assert status != 0
+    assert (output + errors).count("another run") == 1
+    assert f"process {process.pid})" in errors
+    assert "Traceback" not in errors
+    assert "Sampling" not in errors

@@ -1,0 +1,159 @@
+"""What is made again after a change, and what is not."""
+
+import os
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
+CELLS = [PLAIN, FITTED, HEUN, FINE]
+TABLES = {"tables", "curves", "page"}
+SHOWN = TABLES | {"sample_grid"}
+FIT = {f"teacher {FITTED}", f"distill {FITTED}", "coefficients"}
+
+
+def sampled(*cells):
+    return {f"{rule} {cell}" for rule in ("sample", "gather") for cell in cells}
+
+
+def scored(*cells):
+    return {f"score {cell}" for cell in cells}
+
+
+def test_second_run_has_nothing_to_do(workspace):
+    before = workspace.contents()
+    assert "Nothing to be done" in workspace.snakemake()
+    assert workspace.contents() == before
+
+
+def test_touched_files_rerun_nothing(workspace):
+    patterns = [
+        "Snakefile",
+        "rules/*",
+        "scripts/*",
+        "dode/**/*.py",
+        "config/**/*",
+        "report/*",
+        "envs/*",
+        "profiles/*/*",
+    ]
+    patterns += ["resources/checkpoints/*/*", "results/tiny/digits-edm/**/*", "results/tiny/real/**/*"]
+    for pattern in patterns:
+        files = list(workspace.folder.glob(pattern))
+        assert files, pattern
+        for path in files:
+            os.utime(path)
+    assert workspace.plan() == set()
+
+
+@pytest.mark.parametrize("path", ["dode/solvers/heun.py", "dode/sampling.py", "scripts/sample.py", "scripts/page.py"])
+def test_comment_and_layout_rerun_nothing(workspace, path):
+    workspace.append(path, "\n\n# A remark.\n")
+    assert workspace.plan() == set()
+
+
+def test_docstrings_rerun_nothing(workspace):
+    for path in ("dode/solvers/heun.py", "dode/report/figures.py", "dode/metrics/distances.py", "scripts/score.py"):
+        source = (workspace.folder / path).read_text()
+        assert '"""' in source
+        (workspace.folder / path).write_text(re.sub('"""', '"""Changed. ', source, count=1))
+    assert workspace.plan() == set()
+
+
+def test_code_of_a_solver_reruns_its_cells_and_what_follows(workspace):
+    """The reference and the teacher of d-ddim run Heun, and all scores are held against the reference."""
+    workspace.append("dode/solvers/heun.py", "\nCHANGED = True\n")
+    expected = sampled(HEUN, FINE, FITTED) | FIT | {"reference_statistics"} | scored(*CELLS) | SHOWN
+    assert workspace.plan() == expected
+
+
+def test_code_of_a_solver_leaves_other_solvers_alone(workspace):
+    workspace.append("dode/solvers/ddim.py", "\nCHANGED = True\n")
+    assert workspace.plan() == sampled(PLAIN, FITTED) | FIT | scored(PLAIN, FITTED) | SHOWN
+
+
+def test_new_solver_file_reruns_nothing(workspace):
+    source = (workspace.folder / "dode/solvers/ddim.py").read_text()
+    (workspace.folder / "dode/solvers/new.py").write_text(source.replace('@solver("ddim"', '@solver("new"'))
+    assert workspace.plan() == set()
+
+
+def test_code_of_the_figures_reruns_figures_and_page_alone(workspace):
+    workspace.append("dode/report/figures.py", "\nCHANGED = True\n")
+    assert workspace.plan() == {"curves", "coefficients", "sample_grid", "real_images", "page"}
+
+
+def test_code_of_the_metrics_leaves_samples_and_fits_alone(workspace):
+    workspace.append("dode/metrics/distances.py", "\nCHANGED = True\n")
+    assert workspace.plan() == {"real_statistics", "reference_statistics"} | scored(*CELLS) | TABLES
+
+
+def test_execution_settings_rerun_nothing(plan_after):
+    changes = {"batch_size": 7, "shards": 3, "threads": 2, "device": "auto"}
+    assert plan_after({f"execution.{key}": value for key, value in changes.items()}) == set()
+
+
+def test_order_of_keys_and_written_defaults_rerun_nothing(workspace):
+    workspace.config({"solvers[1].distill.alignment": "aligned", "solvers[1].distill.stages": True})
+    path = workspace.folder / "config/config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()), sort_keys=True))
+    assert workspace.plan() == set()
+
+
+def test_remarks_in_a_card_and_another_mirror_rerun_nothing(workspace):
+    path = workspace.folder / "config/models/digits-edm.yaml"
+    card = path.read_text().replace("urls:\n", "urls:\n- https://mirror.invalid/digits-edm.safetensors\n")
+    path.write_text(re.sub("licence: .*", "licence: Apache-2.0", card))
+    assert "mirror.invalid" in path.read_text()
+    assert workspace.plan() == set()
+
+
+def test_new_nfe_runs_its_cell_alone(plan_after):
+    assert plan_after({"solvers[0].nfe": [2, 4]}) == sampled("ddim/nfe4") | scored("ddim/nfe4") | SHOWN
+
+
+def test_new_solver_entry_runs_its_cell_alone(plan_after):
+    entry = {"id": "more", "solver": "heun", "nfe": [7]}
+    assert plan_after({"solvers[3]": entry}) == sampled("more/nfe7") | scored("more/nfe7") | SHOWN
+
+
+def test_entry_taken_away_reruns_tables_and_figures_alone(plan_after):
+    assert plan_after({"solvers[2]": None}) == SHOWN
+
+
+def test_label_reruns_tables_and_figures_alone(plan_after):
+    assert plan_after({"solvers[0].label": "Euler"}) == SHOWN
+
+
+def test_seed_reruns_every_cell(plan_after):
+    expected = FIT | sampled(*CELLS) | scored(*CELLS) | {"reference_statistics"} | SHOWN
+    assert plan_after({"seed": 1}) == expected
+
+
+def test_fitting_set_reruns_the_distilled_cells_alone(plan_after):
+    assert plan_after({"solvers[1].distill.images": 17}) == FIT | sampled(FITTED) | scored(FITTED) | SHOWN
+
+
+def test_kid_settings_rerun_scores_alone(plan_after):
+    assert plan_after({"kid.subsets": 3}) == {"real_statistics"} | scored(*CELLS) | TABLES
+
+
+@pytest.mark.parametrize(("batch_size", "levels", "error"), [(10, 0, 0), (7, 1, 1e-4)], ids=["same", "other"])
+def test_samples_do_not_depend_on_shards(workspace, batch_size, levels, error):
+    """Byte for byte where the batches are the same; else up to what another batch size does to float32 sums."""
+    files = [workspace.cell(FITTED) / name for name in ("samples.npy", "ends.npy")]
+    content, arrays = [path.read_bytes() for path in files], [np.load(path) for path in files]
+    for path in files:
+        path.unlink()
+    workspace.config({"execution.batch_size": batch_size, "execution.shards": 3})
+    workspace.snakemake(*(str(path.relative_to(workspace.folder)) for path in files))
+    if not levels:
+        assert [path.read_bytes() for path in files] == content
+    images, ends = (np.load(path) for path in files)
+    worst = np.abs(images.astype(int) - arrays[0].astype(int)).max(), np.abs(ends - arrays[1]).max()
+    print(f"largest difference: {worst[0]} grey levels, {worst[1]:.2g} in the end states")
+    assert worst[0] <= levels
+    assert worst[1] <= error
+    assert not list(workspace.cell(FITTED).glob("shards/*"))
