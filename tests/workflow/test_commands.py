@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY, TINY, Workspace
+from workspace import REPOSITORY, TINY, Workspace
 
 
 def test_lint_has_no_complaint(fresh):
