@@ -3,12 +3,12 @@
 import weakref
 from itertools import pairwise
 
-import mixture
 import numpy as np
 import pytest
 import torch
 
 import dode
+import mixture
 from dode import distillation, grids, sampling, solvers
 from dode import teacher as teachers
 from dode.directions import Directions

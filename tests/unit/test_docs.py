@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-import mixture
 import pytest
 import yaml
 
 import dode
+import mixture
 from dode import digests, grids, solvers
 from dode.solvers import base
 

@@ -4,11 +4,11 @@ import math
 import subprocess
 import sys
 
-import mixture
 import pytest
 import torch
 
 import dode
+import mixture
 from dode import grids, sampling, solvers
 from dode.solvers import base
 

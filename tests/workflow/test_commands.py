@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from workspace import REPOSITORY, TINY, Workspace
 
 
