@@ -134,7 +134,7 @@ class Benchmark:
         distill = cell.entry["distill"]
         if distill["alignment"] == "released":
             return "ddim"
-        return distill.get("teacher") or solvers.create(cell.entry["solver"], **cell.entry["options"]).teacher
+        return distill.get("teacher") or solvers.create(cell.entry["solver"], **cell.entry["options"]).teacher.name
 
     def fit(self, cell):
         """The parameters of the fit: the teacher's and what is fitted."""

@@ -59,7 +59,7 @@ def aligned(solver, sigmas, substeps, teacher=None):
     distinct = sorted({float(checked(sigmas)[0]), *levels}, reverse=True)
     variable = variable_of(sigmas)
     fine = Grid.of(variable.refine(np.array(distinct), substeps), variable, None)
-    return Alignment(solvers.create(teacher or solver.teacher), fine, tuple(levels), (1.0,) * len(levels))
+    return Alignment(solvers.create(teacher) if teacher else solver.teacher, fine, tuple(levels), (1.0,) * len(levels))
 
 
 def released(solver, sigmas, substeps, prediction):

@@ -25,8 +25,7 @@ class Proposal(NamedTuple):
         x: the proposed state, (B, C, H, W).
         sigma: its noise level, a 0-d tensor.
         denoised: the *denoising output* O_k of this evaluation as an estimate of the clean image: the evaluation
-        itself,
-            or for a multistep method the effective one. The matching noise estimate is ``(x_k - denoised) / sigma_k``
+            itself, or for a multistep method the effective one, with which Euler's step would make the same proposal. The matching noise estimate is ``(x_k - denoised) / sigma_k``
             at the point (x_k, sigma_k) of the evaluation.
         stage: True where the state is an inner stage (Heun's predictor), False at the end of a step.
     """
@@ -45,7 +44,8 @@ class Method:
     function: Callable
     order: Callable
     evaluations: Callable
-    teacher: str | None
+    teacher: Callable
+    choices: dict
 
     @property
     def options(self):
@@ -57,14 +57,20 @@ class Method:
         }
 
 
-def solver(name, *, order, evaluations=lambda steps: steps, teacher=None):
+def _function_of_options(value):
+    return value if callable(value) else lambda **_: value
+
+
+def solver(name, *, order, evaluations=lambda steps, **_: steps, teacher=None, choices=None):
     """Register the decorated generator function as the solver ``name``.
 
     Args:
         order: order of accuracy of the end state, a number or a function of the options; a test measures it.
         evaluations: number of network evaluations over ``steps`` grid intervals, ``(steps, **options) -> int``,
             increasing in ``steps``.
-        teacher: name of the solver that makes the trajectory to follow; None for the method itself.
+        teacher: name of the solver that makes the trajectory to follow, or a function of the options; None for the
+            method itself with the same options.
+        choices: ``{option: allowed values}``; every other value is refused.
     """
 
     def add(function):
@@ -73,9 +79,10 @@ def solver(name, *, order, evaluations=lambda steps: steps, teacher=None):
         _methods[name] = Method(
             name=name,
             function=function,
-            order=order if callable(order) else lambda **_: order,
+            order=_function_of_options(order),
             evaluations=evaluations,
-            teacher=teacher,
+            teacher=_function_of_options(teacher),
+            choices=choices or {},
         )
         return function
 
@@ -91,7 +98,7 @@ def create(name, **options):
     """The solver ``name`` with its options.
 
     Raises:
-        ValueError: for an unknown name or option; the message lists the known ones.
+        ValueError: for an unknown name, option or value of an option; the message lists the known ones.
 
     >>> create("heun").nfe(steps=5)
     9
@@ -100,6 +107,10 @@ def create(name, **options):
         raise ValueError(unknown("solver", name, _methods))
     method = _methods[name]
     check_options("solver", name, method.function, options)
+    for option, allowed in method.choices.items():
+        value = options.get(option, method.options[option])
+        if isinstance(value, bool) or value not in allowed:
+            raise ValueError(f"solver '{name}': {option} must be one of {', '.join(map(str, allowed))}, not {value!r}")
     return Solver(method, options)
 
 
@@ -129,8 +140,9 @@ class Solver:
 
     @property
     def teacher(self):
-        """Name of the solver whose fine trajectory this one is fitted to by default."""
-        return self.method.teacher or self.name
+        """The solver whose fine trajectory this one is fitted to by default."""
+        name = self.method.teacher(**self.options)
+        return create(name) if name else self
 
     def nfe(self, steps):
         """Number of network evaluations over ``steps`` grid intervals."""

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 from dode.solvers.base import Proposal, solver
+from dode.solvers.formulas import euler
 
 
 @solver("ddim", order=1, teacher="heun")
@@ -14,4 +15,4 @@ def ddim(denoise, x, sigmas):
     """
     for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma)
-        x = yield Proposal(denoised + (sigma_next / sigma) * (x - denoised), sigma_next, denoised)
+        x = yield Proposal(euler(x, denoised, sigma, sigma_next), sigma_next, denoised)

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 from dode.solvers.base import Proposal, solver
+from dode.solvers.formulas import combine, euler
 
 
 @solver("heun", order=2, evaluations=lambda steps: 2 * steps - 1, teacher="heun")
@@ -14,12 +15,11 @@ def heun(denoise, x, sigmas):
     """
     for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma)
-        slope = (x - denoised) / sigma
-        euler = x + (sigma_next - sigma) * slope
-        if sigma_next == 0:
-            x = yield Proposal(euler, sigma_next, denoised)
-            continue
-        predicted = yield Proposal(euler, sigma_next, denoised, stage=True)
-        denoised = denoise(predicted, sigma_next)
-        slope_next = (predicted - denoised) / sigma_next
-        x = yield Proposal(x + (sigma_next - sigma) / 2 * (slope + slope_next), sigma_next, denoised)
+        last = sigma_next == 0
+        predicted = yield Proposal(euler(x, denoised, sigma, sigma_next), sigma_next, denoised, stage=not last)
+        if last:
+            break
+        denoised_next = denoise(predicted, sigma_next)
+        here, there = float((sigma_next - sigma) / sigma / 2), float((sigma_next - sigma) / sigma_next / 2)
+        tensors = (x, denoised, predicted, denoised_next)
+        x = yield Proposal(combine(tensors, (1 + here, -here, there, -there)), sigma_next, denoised_next)

@@ -1,0 +1,39 @@
+"""DEIS, exponential integrators with polynomial extrapolation in time."""
+
+import numpy as np
+
+from dode.solvers.base import solver
+from dode.solvers.formulas import lagrange_weights, multistep
+
+# The linear VP SDE (Song et al. 2021, arXiv 2011.13456): sigma^2 = exp(BETA_D t^2 / 2 + BETA_MIN t) - 1.
+BETA_D, BETA_MIN = 19.9, 0.1
+
+
+def vp_time(sigma):
+    """Time t of the linear VP SDE at noise level sigma; t = 0 at sigma = 0, 1 at sigma = 152."""
+    return (np.sqrt(BETA_MIN**2 + 2 * BETA_D * np.log1p(np.square(sigma))) - BETA_MIN) / BETA_D
+
+
+VARIABLES = {"time": vp_time, "log-sigma": np.log}
+
+
+@solver(
+    "deis",
+    order=lambda order, **_: order + 1,
+    choices={"order": (1, 2, 3), "variable": tuple(VARIABLES)},
+)
+def deis(denoise, x, sigmas, *, order=3, variable="time"):
+    """``x' = x + int_sigma^sigma' P(u(s)) ds``, P the polynomial of degree ``order`` through the last noise estimates.
+
+    DEIS-tAB (Zhang & Chen 2023, arXiv 2204.13902, Eq. 15), written for ``x / alpha``, where the integrating factor is
+    1. ``variable``: the u in which P is a polynomial, ``"time"`` of the linear VP SDE (the paper's, whatever the model)
+    or ``"log-sigma"``. The degree is what the paper calls the order: the order of accuracy is one more. One evaluation
+    a step, degree 0, 1, 2, ... over the first steps; in log-sigma the step to sigma = 0 is Euler's. The denoising
+    output is the effective noise estimate.
+    """
+
+    def weights(levels, sigma_next, left):
+        singular = variable == "log-sigma" and sigma_next == 0
+        return lagrange_weights(levels[:1] if singular else levels, sigma_next, VARIABLES[variable])
+
+    return multistep(denoise, x, sigmas, weights, length=order + 1, noise=True)

@@ -1,0 +1,166 @@
+"""What solver files share: fused weighted sums, the multistep loop, weights of extrapolation.
+
+Every linear multistep method here is Euler's step with an *effective* output in place of the last one,
+``x' = O + (sigma' / sigma) (x - O)``, where the effective noise estimate (or image) is a weighted sum of the last ones.
+"""
+
+import functools
+import math
+from collections import deque
+from itertools import pairwise
+
+import numpy as np
+
+from dode.solvers.base import Proposal
+
+BLOCK = 8192  # elements; the blocks of a dozen float64 tensors fit a core's second-level cache
+NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a test compares with 512)
+
+
+def combine(tensors, *rows):
+    """``sum_i row[i] tensors[i]`` for each row of weights, in one pass over memory.
+
+    Args:
+        tensors: of one shape and type.
+        rows: weights, one per tensor; a term with weight 0 is left out.
+
+    Returns:
+        A tensor per row (a single tensor for a single row).
+    """
+    import torch
+
+    rows = [[float(weight) for weight in row] for row in rows]
+    results = [torch.empty_like(tensors[0], memory_format=torch.contiguous_format) for _ in rows]
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    outputs = [result.view(-1) for result in results]
+    size = BLOCK if flat[0].device.type == "cpu" else max(len(flat[0]), 1)
+    for start in range(0, len(flat[0]), size):
+        parts = [tensor[start : start + size] for tensor in flat]
+        for row, output in zip(rows, outputs, strict=True):
+            _weighted_sum(row, parts, output[start : start + size])
+    return results[0] if len(rows) == 1 else results
+
+
+def _weighted_sum(row, parts, out):
+    import torch
+
+    terms = [(weight, part) for weight, part in zip(row, parts, strict=True) if weight != 0]
+    if not terms:
+        out.zero_()
+        return
+    (weight, part), *others = terms
+    torch.mul(part, weight, out=out)
+    for weight, part in others:
+        out.add_(part, alpha=weight)
+
+
+def euler(x, denoised, sigma, sigma_next):
+    """``x' = D + (sigma' / sigma) (x - D)``; D itself where sigma' = 0."""
+    ratio = float(sigma_next) / float(sigma)
+    return combine((x, denoised), (ratio, 1 - ratio))
+
+
+def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
+    """The loop of a linear multistep method: a generator of proposals, one evaluation a step.
+
+    Args:
+        weights: ``weights(levels, sigma_next, left)`` gives the weights of the effective output, newest first, at most
+            as many as ``levels``: the noise levels of the evaluations, newest first. ``left`` is the number of steps
+            to sigma = 0, this one included, infinite where the grid does not end there. They sum to 1.
+        length: how many outputs are kept.
+        noise: whether the outputs are noise estimates ``(x - D) / sigma`` instead of images D.
+        history: outputs of earlier evaluations, newest first.
+    """
+    outputs, levels = deque(history, maxlen=length - 1), deque(maxlen=length)
+    left = len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        denoised = denoise(x, sigmas.new_tensor(sigma))
+        levels.appendleft(sigma)
+        first, *others = weights(list(levels), sigma_next, left)
+        older, ratio = list(outputs)[: len(others)], sigma_next / sigma
+        if noise:
+            effective = [1 - first, first, *(-sigma * weight for weight in others)]
+            present = [1 / sigma, -1 / sigma, *[0] * len(others)]
+        else:
+            effective, present = [0, first, *others], None
+        ahead = [ratio * (index == 0) + (1 - ratio) * weight for index, weight in enumerate(effective)]
+        x_next, output, *kept = combine((x, denoised, *older), ahead, effective, *([present] if noise else []))
+        outputs.appendleft(kept[0] if noise else denoised)
+        left -= 1
+        x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
+
+
+def log_step(sigma, sigma_next):
+    """``h = log(sigma / sigma')``, the step in half log-SNR, positive."""
+    return math.log(sigma / sigma_next)
+
+
+@functools.cache
+def _nodes():
+    return np.polynomial.legendre.leggauss(NODES)
+
+
+def lagrange_weights(levels, sigma_next, variable):
+    """Weights of noise estimates integrated as a polynomial in ``u = variable(sigma)`` through the last levels.
+
+    ``w_j = int_sigma^sigma' prod_{k != j} (u - u_k) / (u_j - u_k) dsigma / (sigma' - sigma)``, by Gauss-Legendre
+    quadrature in log sigma, where dsigma = sigma dlog sigma and every variable in use is smooth. They sum to 1.
+    """
+    sigma = levels[0]
+    low = math.log(max(sigma_next, 1e-14 * sigma))  # what is below adds 1e-14 of the integral
+    nodes, masses = _nodes()
+    logs = (math.log(sigma) - low) / 2 * nodes + (math.log(sigma) + low) / 2
+    at = np.exp(logs)
+    u, known = variable(at), variable(np.array(levels))
+    weights = [
+        np.sum(masses * at * math.prod((u - other) / (own - other) for k, other in enumerate(known) if k != j))
+        for j, own in enumerate(known)
+    ]
+    return list(np.array(weights) / np.sum(weights))
+
+
+def polynomial_weights(levels, sigma_next):
+    """:func:`lagrange_weights` for ``u = sigma``, exactly: variable-step Adams-Bashforth weights."""
+    start, h = levels[0], sigma_next - levels[0]
+    points = (np.array(levels) - start) / h
+    powers = np.arange(len(points))
+    moments = 1 / (powers + 1)
+    return list(np.linalg.solve(np.vander(points, increasing=True).T, moments))
+
+
+def singlestep_spans(order, levels):
+    """``(begin, end)`` of each solver step on a grid of K intervals: indices of levels, ``order`` intervals a step.
+
+    The order schedule of singlestep DPM-Solver (Lu et al. 2022, arXiv 2206.00927, Sec. 3.4): order 2: 2, 2, ..., and 1
+    last where K is odd; order 3: 3, 3, ..., and at the end 2, 1 where K is divisible by 3, else 1 or 2. A last step of
+    order 2 to sigma = 0, where its inner level would be 0 too, is two of order 1.
+
+    >>> singlestep_spans(3, [5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
+    [(0, 3), (3, 4), (4, 5)]
+    """
+    count = len(levels) - 1
+    if order == 2:
+        spans = [2] * (count // 2) + [1] * (count % 2)
+    else:
+        spans = [3] * (count // 3 - (count % 3 == 0)) + {0: [2, 1], 1: [1], 2: [2]}[count % 3]
+    if spans[-1] == 2 and levels[-1] == 0:
+        spans[-1:] = [1, 1]
+    ends = np.cumsum([0, *spans]).tolist()
+    return list(pairwise(ends))
+
+
+def difference_weights(levels, h, moments):
+    """Weights of ``O_0 + m_1 D_1 + m_2 D_2`` on the outputs O, newest first, 2 or 3 of them.
+
+    ``D_1``, ``D_2``: derivatives of O by the step in units of h, from backward differences: with the widths ``r_0 h``,
+    ``r_1 h`` of the last intervals in log-SNR, ``d_0 = (O_0 - O_1) / r_0``, ``d_1 = (O_1 - O_2) / r_1``; for two levels
+    ``D_1 = d_0``, for three ``D_1 = d_0 + r_0 / (r_0 + r_1) (d_0 - d_1)``, ``D_2 = (d_0 - d_1) / (r_0 + r_1)``.
+    """
+    widths = [log_step(older, newer) / h for newer, older in zip(levels, levels[1:], strict=False)]
+    first, second = moments
+    if len(levels) == 2:
+        return [1 + first / widths[0], -first / widths[0]]
+    total = sum(widths)
+    newest = (first * (1 + widths[0] / total) + second / total) / widths[0]
+    oldest = (first * widths[0] / total + second / total) / widths[1]
+    return [1 + newest, -newest - oldest, oldest]

@@ -1,0 +1,87 @@
+"""UniPC, the unified predictor-corrector."""
+
+import math
+from collections import deque
+from itertools import pairwise
+
+import numpy as np
+
+from dode.solvers.base import Proposal, solver
+from dode.solvers.formulas import combine, log_step
+
+
+@solver("unipc", order=lambda order, **_: order + 1, choices={"order": (1, 2, 3), "variant": ("bh1", "bh2")})
+def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
+    """UniPC-p on the denoised image (Zhao et al. 2023, arXiv 2302.04867, Alg. 1-2, App. E: data prediction).
+
+    From the corrected state c_k the predictor UniP-p proposes x_{k+1}; the evaluation D_{k+1} there corrects it,
+    UniC-p: ``c_{k+1} = (sigma' / sigma) c_k - e D_k - B (sum_i rho_i (D_i - D_k) / r_i + rho (D_{k+1} - D_k))`` and serves
+    the next prediction too, so a step costs one evaluation. ``e = exp(-h) - 1``, ``h = log(sigma / sigma')``, ``B = -h``
+    (bh1) or e (bh2); rho solves the order conditions. Lower orders over the first steps and, where fewer steps are left,
+    over the last: the step to sigma = 0 is Euler's. UniPC-p has order of accuracy p + 1.
+
+    The correction of a distilled run moves c along with x. The denoising output is the effective image of the
+    prediction, with which Euler's step from c_k makes it.
+    """
+    levels, outputs = deque(maxlen=order + 1), deque(maxlen=order + 1)
+    corrected = moved = None
+    used, left = 0, len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        denoised = denoise(x, sigmas.new_tensor(sigma))
+        levels.appendleft(sigma)
+        outputs.appendleft(denoised)
+        if corrected is None:
+            onto, tensors, weights = [1.0], [x], [0.0]
+        else:
+            previous, *older = corrector(list(levels), used, variant)
+            onto = [previous, *older, *[0] * (len(outputs) - len(older))]
+            tensors = [corrected, *outputs]
+            if moved is not None:
+                onto, tensors = [*onto, 1, -1], [*tensors, x, moved]
+            weights = [0.0] * len(tensors)
+        used = min(order, len(levels), left)
+        ratio, ahead = sigma_next / sigma, predictor(list(levels)[:used], sigma_next, variant)
+        if corrected is None:
+            tensors, onto, weights = [x, denoised], [1, 0], [0, 0]
+        for index, weight in enumerate(ahead):
+            weights[1 + index] = weight / (1 - ratio)
+        proposed = [ratio * here + (1 - ratio) * there for here, there in zip(onto, weights, strict=True)]
+        corrected, x_next, effective = combine(tensors, onto, proposed, weights)
+        left -= 1
+        x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), effective)
+        moved = None if x is x_next else x_next
+
+
+def _conditions(steps, h, variant):
+    """Matrix and right-hand side of the order conditions for nodes ``steps`` (in units of h), and B (Eq. 9)."""
+    scale = -h if variant == "bh1" else math.expm1(-h)
+    term, factorial, moments = math.expm1(-h) / -h - 1, 1, []
+    for power in range(1, len(steps) + 1):
+        moments.append(term * factorial / scale)
+        factorial *= power + 1
+        term = term / -h - 1 / factorial
+    return np.vander(steps, increasing=True).T, np.array(moments), scale
+
+
+def predictor(levels, sigma_next, variant):
+    """UniP weights of the outputs at ``levels`` (newest first) in ``x' = (sigma' / sigma) c + sum_i w_i D_i``."""
+    if sigma_next == 0:
+        return [1.0]
+    h = log_step(levels[0], sigma_next)
+    nodes = [-log_step(level, levels[0]) / h for level in levels[1:]]
+    matrix, moments, scale = _conditions(nodes, h, variant)
+    # Of second order, the paper takes the limit h -> 0 of the coefficient.
+    rhos = [0.5] if len(nodes) == 1 else np.linalg.solve(matrix, moments) if nodes else []
+    differences = [-scale * rho / node for rho, node in zip(rhos, nodes, strict=True)]
+    return [-math.expm1(-h) - sum(differences), *differences]
+
+
+def corrector(levels, order, variant):
+    """UniC weights: of the corrected state before, then of the outputs at ``levels`` (newest, where it ends, first)."""
+    end, begin, *older = levels[: order + 1]
+    h = log_step(begin, end)
+    nodes = [-log_step(level, begin) / h for level in older]
+    matrix, moments, scale = _conditions([*nodes, 1.0], h, variant)
+    rhos = [0.5] if not nodes else np.linalg.solve(matrix, moments)
+    *differences, newest = [-scale * rho / node for rho, node in zip(rhos, [*nodes, 1.0], strict=True)]
+    return [end / begin, newest, -math.expm1(-h) - sum(differences) - newest, *differences]

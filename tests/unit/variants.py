@@ -1,0 +1,20 @@
+"""Every solver of the registry with the values of its options, for tests over all of them."""
+
+import itertools
+
+from dode import solvers
+
+
+def _variants(name):
+    choices = solvers.create(name).method.choices
+    return [(name, dict(zip(choices, values, strict=True))) for values in itertools.product(*choices.values())]
+
+
+DEFAULTS = [(name, {}) for name in solvers.names()]
+ALL = [variant for name in solvers.names() for variant in _variants(name)]
+
+
+def label(variant):
+    """Test id: ``deis-order=2-variable=time``."""
+    name, options = variant
+    return "-".join([name, *(f"{key}={value}" for key, value in options.items())])
