@@ -25,8 +25,8 @@ class Proposal(NamedTuple):
         x: the proposed state, (B, C, H, W).
         sigma: its noise level, a 0-d tensor.
         denoised: the *denoising output* O_k of this evaluation as an estimate of the clean image: the evaluation
-            itself, or for a multistep method the effective one, with which Euler's step would make the same proposal. The matching noise estimate is ``(x_k - denoised) / sigma_k``
-            at the point (x_k, sigma_k) of the evaluation.
+            itself, or for a multistep method the effective one, with which Euler's step would make the same proposal.
+            The matching noise estimate is ``(x_k - denoised) / sigma_k`` at the point (x_k, sigma_k) of the evaluation.
         stage: True where the state is an inner stage (Heun's predictor), False at the end of a step.
     """
 

@@ -16,8 +16,8 @@ def dpm_solver(denoise, x, sigmas, *, order=3, stages="log-snr"):
     """DPM-Solver-2 and -3, singlestep (Lu et al. 2022, arXiv 2206.00927, Alg. 1 and 2), for any number of evaluations.
 
     A solver step of order p covers p intervals of the grid and costs p evaluations, so a grid of K intervals costs K;
-    the orders of the steps are those of ``singlestep_spans``. With ``h = log(sigma / sigma')``, ``E(z) = exp(z) - 1`` and
-    inner levels ``sigma_i = sigma exp(-r_i h)``:
+    the orders of the steps are those of ``singlestep_spans``. With ``h = log(sigma / sigma')``, ``E(z) = exp(z) - 1``
+    and inner levels ``sigma_i = sigma exp(-r_i h)``:
 
     - 1: ``x' = x + (sigma' - sigma) eps``
     - 2: ``x' = x + (sigma' - sigma) eps - sigma' E(h) / (2 r_1) (eps_1 - eps)``
@@ -68,8 +68,8 @@ def dpm_solver_multistep(denoise, x, sigmas, *, order=3):
     """Multistep DPM-Solver on the noise estimate (Lu et al. 2022, arXiv 2211.01095, App. B, with eps for D).
 
     With ``h = log(sigma / sigma')`` and the backward differences ``D_1``, ``D_2`` of eps in log-SNR, order 2:
-    ``x' = x + (sigma' - sigma) (eps + D_1 / 2)``; order 3: ``x' = x + (sigma' - sigma) eps - sigma' (E(h) / h - 1) D_1 -
-    sigma' ((E(h) - h) / h^2 - 1/2) D_2``, ``E(h) = exp(h) - 1``. One evaluation a step; order 1, 2, 3 over the first
+    ``x' = x + (sigma' - sigma) (eps + D_1 / 2)``; order 3: ``x' = x + (sigma' - sigma) eps - sigma' (E(h) / h - 1) D_1
+    - sigma' ((E(h) - h) / h^2 - 1/2) D_2``, ``E(h) = exp(h) - 1``. One evaluation a step; order 1, 2, 3 over the first
     steps, and over the last ones no more than the number of steps left, so that the step to sigma = 0 is Euler's. The
     denoising output is the effective noise estimate.
     """

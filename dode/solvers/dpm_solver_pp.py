@@ -3,7 +3,7 @@
 import math
 
 from dode.solvers.base import Proposal, solver
-from dode.solvers.formulas import combine, difference_weights, euler, log_step, multistep, singlestep_spans
+from dode.solvers.formulas import difference_weights, euler, log_step, multistep, singlestep_spans
 
 ORDERS = {"2S": 2, "2M": 2, "3M": 3}
 

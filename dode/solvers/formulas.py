@@ -156,7 +156,7 @@ def difference_weights(levels, h, moments):
     ``r_1 h`` of the last intervals in log-SNR, ``d_0 = (O_0 - O_1) / r_0``, ``d_1 = (O_1 - O_2) / r_1``; for two levels
     ``D_1 = d_0``, for three ``D_1 = d_0 + r_0 / (r_0 + r_1) (d_0 - d_1)``, ``D_2 = (d_0 - d_1) / (r_0 + r_1)``.
     """
-    widths = [log_step(older, newer) / h for newer, older in zip(levels, levels[1:], strict=False)]
+    widths = [log_step(older, newer) / h for newer, older in pairwise(levels)]
     first, second = moments
     if len(levels) == 2:
         return [1 + first / widths[0], -first / widths[0]]

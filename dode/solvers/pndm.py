@@ -1,5 +1,7 @@
 """PNDM, the pseudo-numerical method with its Runge-Kutta start."""
 
+from itertools import pairwise
+
 from dode.solvers.base import Proposal, solver
 from dode.solvers.formulas import combine, euler, multistep
 from dode.solvers.ipndm import ADAMS_BASHFORTH
@@ -18,7 +20,7 @@ def pndm(denoise, x, sigmas):
     equal steps, as in ``ipndm``. Denoising outputs: in the start the evaluations, then the effective noise estimate.
     """
     history = []
-    for sigma, sigma_next in zip(sigmas[:WARM_UP], sigmas[1 : WARM_UP + 1], strict=False):
+    for sigma, sigma_next in pairwise(sigmas[: WARM_UP + 1]):
         if sigma_next == 0:
             denoised = denoise(x, sigma)
             yield Proposal(euler(x, denoised, sigma, sigma_next), sigma_next, denoised)

@@ -15,41 +15,34 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
     """UniPC-p on the denoised image (Zhao et al. 2023, arXiv 2302.04867, Alg. 1-2, App. E: data prediction).
 
     From the corrected state c_k the predictor UniP-p proposes x_{k+1}; the evaluation D_{k+1} there corrects it,
-    UniC-p: ``c_{k+1} = (sigma' / sigma) c_k - e D_k - B (sum_i rho_i (D_i - D_k) / r_i + rho (D_{k+1} - D_k))`` and serves
-    the next prediction too, so a step costs one evaluation. ``e = exp(-h) - 1``, ``h = log(sigma / sigma')``, ``B = -h``
-    (bh1) or e (bh2); rho solves the order conditions. Lower orders over the first steps and, where fewer steps are left,
-    over the last: the step to sigma = 0 is Euler's. UniPC-p has order of accuracy p + 1.
+    UniC-p: ``c_{k+1} = (sigma' / sigma) c_k - e D_k - B (sum_i rho_i (D_i - D_k) / r_i + rho (D_{k+1} - D_k))`` and
+    serves the next prediction too, so a step costs one evaluation. ``e = exp(-h) - 1``, ``h = log(sigma / sigma')``,
+    ``B = -h`` (bh1) or e (bh2); rho solves the order conditions. Lower orders over the first steps and, where fewer
+    steps are left, over the last: the step to sigma = 0 is Euler's. UniPC-p has order of accuracy p + 1.
 
     The correction of a distilled run moves c along with x. The denoising output is the effective image of the
     prediction, with which Euler's step from c_k makes it.
     """
     levels, outputs = deque(maxlen=order + 1), deque(maxlen=order + 1)
-    corrected = moved = None
+    corrected, onto, moved = x, [1.0], None  # the corrected state: these weights on (the last one, outputs, moved)
     used, left = 0, len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
         levels.appendleft(sigma)
         outputs.appendleft(denoised)
-        if corrected is None:
-            onto, tensors, weights = [1.0], [x], [0.0]
-        else:
-            previous, *older = corrector(list(levels), used, variant)
-            onto = [previous, *older, *[0] * (len(outputs) - len(older))]
-            tensors = [corrected, *outputs]
-            if moved is not None:
-                onto, tensors = [*onto, 1, -1], [*tensors, x, moved]
-            weights = [0.0] * len(tensors)
+        if used:
+            onto = corrector(list(levels), used, variant)
         used = min(order, len(levels), left)
         ratio, ahead = sigma_next / sigma, predictor(list(levels)[:used], sigma_next, variant)
-        if corrected is None:
-            tensors, onto, weights = [x, denoised], [1, 0], [0, 0]
-        for index, weight in enumerate(ahead):
-            weights[1 + index] = weight / (1 - ratio)
-        proposed = [ratio * here + (1 - ratio) * there for here, there in zip(onto, weights, strict=True)]
-        corrected, x_next, effective = combine(tensors, onto, proposed, weights)
+        tensors = [corrected, *outputs, *([] if moved is None else [moved])]
+        rest = [0.0] * len(outputs)
+        onto = [*onto, *rest][: 1 + len(outputs)] + [1.0] * (moved is not None)
+        effective = [0.0, *(weight / (1 - ratio) for weight in ahead), *rest][: len(tensors)]
+        proposed = [ratio * here + (1 - ratio) * there for here, there in zip(onto, effective, strict=True)]
+        corrected, x_next, output = combine(tensors, onto, proposed, effective)
         left -= 1
-        x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), effective)
-        moved = None if x is x_next else x_next
+        x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
+        moved = None if x is x_next else x - x_next
 
 
 def _conditions(steps, h, variant):

@@ -6,13 +6,13 @@ indices. Each is given the exact toy by the noise level that it believes in, so 
 
 import math
 
-import mixture
 import numpy as np
 import pytest
 import torch
 from diffusers import schedulers
 
 import dode
+import mixture
 from dode import solvers
 
 STEPS = [1, 2, 3, 5, 10]
@@ -130,7 +130,7 @@ def pndm_schedule(steps, sigma_max=20.0):
 
 @pytest.mark.parametrize("steps", [4, 5, 10])
 def test_pndm(steps):
-    """diffusers takes the middle index for the middle level and gives four timesteps to each of the first three steps."""
+    """diffusers takes the middle index for the middle level, and four timesteps for each of the first three steps."""
     abar, sigmas = pndm_schedule(steps)
     scheduler = schedulers.PNDMScheduler(
         num_train_timesteps=len(abar), skip_prk_steps=False, set_alpha_to_one=True, timestep_spacing="leading"
@@ -183,7 +183,8 @@ def test_heun(steps):
 def test_dpm_solver_singlestep(steps):
     """diffusers puts the inner levels on the grid, as ``stages="grid"`` does, and ends above sigma = 0.
 
-    With an even number of evaluations its last two are of first order wherever it ends, ours only before sigma = 0. Its third order is not compared: its second inner stage is a midpoint step there, not Lu et al.'s.
+    With an even number of evaluations its last two are of first order wherever it ends, ours only before sigma = 0. Its
+    third order is not compared: the second inner stage is a midpoint step there, not Lu et al.'s.
     """
     scheduler = schedulers.DPMSolverSinglestepScheduler(
         algorithm_type="dpmsolver", solver_order=2, final_sigmas_type="sigma_min", lower_order_final=True
