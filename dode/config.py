@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from dode import data, grids, recipes, solvers
+from dode import data, fit_checks, grids, solvers
 from dode.registry import nearest, unknown
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
@@ -234,4 +234,4 @@ def _check_distill(entry, key, card):
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
         if distill["directions"] != 1:
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
-        _refuse(f"{key}.alignment", recipes.check_released, card["prediction"], entry["solver"])
+        _refuse(f"{key}.alignment", fit_checks.check_released, card["prediction"], entry["solver"])

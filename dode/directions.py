@@ -7,15 +7,17 @@ import torch
 
 from dode.models.denoiser import prediction_of
 
+KINDS = {"data": ("data",), "noise": ("noise",), "both": ("data", "noise")}
+
 
 @dataclasses.dataclass(frozen=True)
 class Directions:
     """``R_k = [O_k - O_{k-1}, O_{k-1} - O_{k-2}, ..., h_k eps_k]``.
 
     Attributes:
-        differences: number of differences of successive denoising outputs.
+        differences: number of differences of successive denoising outputs, of each kind in ``outputs``.
         drift: whether the drift term ``h_k eps_k`` (the step in sigma times the noise estimate) is the last column.
-        outputs: ``"data"`` (O = D) or ``"noise"`` (O = eps).
+        outputs: ``"data"`` (O = D), ``"noise"`` (O = eps), or ``"both"``: the differences of D, then those of eps.
         from_noise: whether pure noise counts as the output before the first evaluation (``eps = latents``), so that the
             first evaluation has a difference too; else the first evaluation's differences are left out.
     """
@@ -26,21 +28,34 @@ class Directions:
     from_noise: bool = False
 
     def __post_init__(self):
-        if self.outputs not in ("data", "noise"):
-            raise ValueError(f"directions: outputs must be 'data' or 'noise', not '{self.outputs}'")
-        if self.differences < 0 or self.count < 1:
-            raise ValueError(f"directions: at least one direction is needed, not {self.count}")
+        if self.outputs not in KINDS:
+            raise ValueError(f"directions: outputs must be {', '.join(map(repr, KINDS))}, not {self.outputs!r}")
+        if isinstance(self.differences, bool) or not isinstance(self.differences, int) or self.differences < 0:
+            raise ValueError(f"directions: differences must be an integer of at least 0, not {self.differences!r}")
+        if self.count < 1:
+            raise ValueError("directions: at least one is needed, not 0 differences without drift")
+
+    @property
+    def kinds(self):
+        """The kinds of output whose differences are columns."""
+        return KINDS[self.outputs]
 
     @property
     def count(self):
-        """Number of columns."""
-        return self.differences + self.drift
+        """Number m of columns."""
+        return self.differences * len(self.kinds) + self.drift
 
     @classmethod
     def of(cls, directions, denoise):
-        """From an integer m: one difference for m = 1 (the paper's), m - 1 differences and the drift for m >= 2."""
+        """From what a user gives.
+
+        An integer m: one difference for m = 1 (the paper's), m - 1 differences and the drift for m >= 2, of the output
+        that the model predicts. A dictionary: attributes; ``outputs`` is by default what the model predicts.
+        """
         if isinstance(directions, cls):
             return directions
+        if isinstance(directions, dict):
+            return cls(**{"outputs": prediction_of(denoise), **directions})
         if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
             raise ValueError(f"directions must be an integer of at least 1 or a Directions, not {directions!r}")
         drift = directions > 1
@@ -52,21 +67,19 @@ class History:
 
     def __init__(self, directions):
         self.directions = directions
-        self.outputs = deque(maxlen=directions.differences + 1)
+        self.outputs = {kind: deque(maxlen=directions.differences + 1) for kind in directions.kinds}
 
     def at(self, step):
         """``{column: direction}`` after this step's evaluation; columns without history yet are absent."""
-        kind = self.directions.outputs
-        if step.index == 0 and self.directions.from_noise:
-            self.outputs.append(step.latents if kind == "noise" else step.x - step.sigma * step.latents)
-        self.outputs.append(step.output(kind))
-        recent = list(reversed(self.outputs))
-        found = {
-            column: recent[column] - recent[column + 1]
-            for column in range(min(self.directions.differences, len(recent) - 1))
-        }
+        found, differences = {}, self.directions.differences
+        for group, (kind, outputs) in enumerate(self.outputs.items()):
+            if step.index == 0 and self.directions.from_noise:
+                outputs.appendleft(step.latents if kind == "noise" else step.x - step.sigma * step.latents)
+            outputs.appendleft(step.output(kind))
+            for lag in range(min(differences, len(outputs) - 1)):
+                found[group * differences + lag] = outputs[lag] - outputs[lag + 1]
         if self.directions.drift:
-            found[self.directions.differences] = step.h * step.output("noise")
+            found[self.directions.count - 1] = step.h * step.output("noise")
         return found
 
 

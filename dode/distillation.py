@@ -4,10 +4,11 @@ import dataclasses
 
 import torch
 
-from dode import sampling
+from dode import fit_checks, sampling
 from dode import teacher as teachers
 from dode.directions import Directions, History
 from dode.models.denoiser import prediction_of
+from dode.refinement import Refinement, refine_jointly
 
 # For m >= 2: a difference of outputs shorter than this share of the output itself is left out. A half-precision network
 # knows its output no better, and a coefficient on so short a direction blows up fresh images.
@@ -30,7 +31,8 @@ class Fit:
         directions: what the m columns are.
         sigmas: noise level of each proposal, (K,).
         rms_before, rms_after: root-mean-square distance per element of proposal and of corrected state to the target at
-            each evaluation, (K,); NaN where there is no target.
+            each evaluation of the greedy fit, (K,); NaN where there is no target.
+        refinement: the :class:`dode.refinement.Refinement` that changed the lambdas afterwards, or None.
     """
 
     lambdas: torch.Tensor
@@ -38,23 +40,40 @@ class Fit:
     sigmas: torch.Tensor
     rms_before: torch.Tensor
     rms_after: torch.Tensor
+    refinement: Refinement | None = None
 
 
 def align(solver, denoise, sigmas, *, substeps=10, alignment="aligned", teacher=None):
-    """The :class:`dode.teacher.Alignment` of a solver on a grid by name: ``"aligned"`` or ``"released"``."""
-    if not isinstance(substeps, int) or substeps < 1:
+    """The pairing of a solver with its teacher by name: ``"aligned"``, ``"local"`` or ``"released"``.
+
+    Returns:
+        A :class:`dode.teacher.Alignment`, for ``"local"`` a :class:`dode.teacher.Local`.
+    """
+    if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
         raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
     if alignment == "aligned":
         return teachers.aligned(solver, sigmas, substeps, teacher)
+    if alignment == "local":
+        return teachers.local(solver, sigmas, substeps, teacher)
     if alignment == "released":
         if teacher is not None:
             raise ValueError("alignment 'released' has its own teacher; leave 'teacher' out")
         return teachers.released(solver, sigmas, substeps, prediction_of(denoise))
-    raise ValueError(f"alignment must be 'aligned' or 'released', not '{alignment}'")
+    raise ValueError(f"alignment must be 'aligned', 'local' or 'released', not '{alignment}'")
 
 
 def distill(
-    solver, denoise, latents, sigmas, *, substeps=10, alignment="aligned", directions=1, teacher=None, stages=True
+    solver,
+    denoise,
+    latents,
+    sigmas,
+    *,
+    substeps=10,
+    alignment="aligned",
+    directions=1,
+    teacher=None,
+    stages=True,
+    refine=0,
 ):
     """Fit the distilled solver: after evaluation k, ``x = proposal_k + R_k lambda_k``.
 
@@ -66,22 +85,25 @@ def distill(
 
     Args:
         solver, denoise, latents, sigmas: as in :func:`dode.sample`; ``latents`` is the whole fitting set (100 images
-        are
-            plenty), which should not be scored afterwards.
+            are plenty), which should not be scored afterwards.
         substeps: teacher steps per student interval (S of the paper).
-        alignment: ``"aligned"``: targets at the student's own noise levels; ``"released"``: the pairing of the authors'
-            code, at other levels.
+        alignment: ``"aligned"``: targets on the teacher's trajectory, at the student's own noise levels; ``"local"``:
+            the teacher begins each step at the student's state (IIA: Zhang, Niwa & Kleijn 2023, arXiv 2304.11328);
+            ``"released"``: the pairing of the authors' code, at other levels.
         directions: number m of directions per evaluation (m = 1: the paper's; m >= 2: m - 1 differences of successive
-            outputs and the drift), or a :class:`dode.directions.Directions`.
+            outputs and the drift), or a :class:`dode.directions.Directions`, or a dictionary of its attributes.
         teacher: name of the teacher's solver; None for the solver's own choice.
         stages: whether inner stages (Heun's predictor) are corrected too.
+        refine: iterations of the joint refinement of all coefficients on the end state (:mod:`dode.refinement`); a
+            quarter of the images is then held out of the fit.
 
     Returns:
-        A :class:`Fit`; give its ``lambdas`` to :func:`dode.sample`, and its ``directions`` too where they were not
-        an integer.
+        A :class:`Fit`; give it to :func:`dode.sample` as ``lambdas``.
 
     Raises:
         FitError: where a direction vanishes or is not finite, naming the evaluation.
+        ValueError: for a bad option, or fewer images than the coefficients need
+            (:func:`dode.fit_checks.check_images`).
 
     >>> import torch, dode
     >>> denoise = lambda x, sigma: x / (1 + sigma**2)
@@ -91,73 +113,83 @@ def distill(
     >>> fit.lambdas.shape
     torch.Size([5, 1])
     >>> plain = dode.sample(ddim, denoise, noise, sigmas)
-    >>> distilled = dode.sample(ddim, denoise, noise, sigmas, lambdas=fit.lambdas)
+    >>> distilled = dode.sample(ddim, denoise, noise, sigmas, lambdas=fit)
     >>> exact = noise * 80 / (1 + 80**2) ** 0.5
     >>> bool((distilled - exact).square().mean() < (plain - exact).square().mean() / 10)
     True
     """
+    fit_checks.check_refine(refine, alignment)
     pairing = align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
-    states = teachers.trajectory(pairing, denoise, latents)
-    return fit(solver, denoise, latents, sigmas, pairing, states, directions=directions, stages=stages)
+    states = teachers.trajectory(pairing, denoise, latents) if isinstance(pairing, teachers.Alignment) else ()
+    return fit(solver, denoise, latents, sigmas, pairing, states, directions=directions, stages=stages, refine=refine)
 
 
-def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True):
+def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True, refine=0):
     """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
     directions = Directions.of(directions, denoise)
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
-    fitter = _Fitter(directions, pairing, iter(states), stages)
-    sampling.run(sampling.steps(solver, denoise, latents, sigmas), fitter)
-    return Fit(
+    evaluations = solver.nfe(len(sigmas) - 1)
+    held_out = fit_checks.held_out(len(latents)) if refine else 0
+    fit_checks.check_images(len(latents), directions.count, evaluations, refine)
+    fitted = latents[: len(latents) - held_out]
+    targets = pairing.targets(denoise, states)
+    fitter = _Fitter(directions, targets, stages, len(fitted))
+    sampling.run(sampling.steps(solver, denoise, fitted, sigmas), fitter)
+    greedy = Fit(
         lambdas=torch.stack(fitter.lambdas),
         directions=directions,
         sigmas=torch.tensor(fitter.sigmas, dtype=torch.float64),
         rms_before=torch.tensor(fitter.rms_before, dtype=torch.float64),
         rms_after=torch.tensor(fitter.rms_after, dtype=torch.float64),
     )
+    if not refine:
+        return greedy
+
+    def student(lambdas, noise):
+        corrected = {"lambdas": lambdas, "directions": directions}
+        return sampling.sample(solver, denoise, noise, sigmas, **corrected).to(torch.float64)
+
+    lambdas, record = refine_jointly(
+        student, greedy.lambdas, torch.stack(fitter.lengths), latents, targets.end, held_out, iterations=refine
+    )
+    return dataclasses.replace(greedy, lambdas=lambdas, refinement=record)
 
 
 class _Fitter:
     """``advance`` function that solves for the coefficients of each evaluation as the student gets there."""
 
-    def __init__(self, directions, pairing, states, stages):
-        self.directions, self.pairing, self.states, self.stages = directions, pairing, states, stages
+    def __init__(self, directions, targets, stages, images):
+        self.directions, self.targets, self.stages, self.images = directions, targets, stages, images
         self.history = History(directions)
-        self.level = self.state = None
-        self.lambdas, self.sigmas, self.rms_before, self.rms_after = [], [], [], []
-
-    def target(self, index):
-        """The teacher's state for evaluation ``index``, or None. Targets come in descending order of noise."""
-        level = self.pairing.levels[index]
-        if level is None:
-            return None
-        while self.level is None or self.level > level:
-            self.level, self.state = next(self.states)
-        if self.level != level:
-            raise FitError(f"evaluation {index}: the teacher has no state at sigma = {level}")
-        return self.state.to(torch.float64) * self.pairing.scales[index]
+        self.lambdas, self.lengths, self.sigmas, self.rms_before, self.rms_after = [], [], [], [], []
 
     def __call__(self, step):
-        target = self.target(step.index)
+        target = self.targets(step)
         found = self.history.at(step)
         if step.proposal.stage and not self.stages:
             found = {}
         elif self.directions.count > 1:
-            shortest = ROUNDING * torch.linalg.vector_norm(step.output(self.directions.outputs))
+            shortest = ROUNDING * torch.linalg.vector_norm(step.output(self.directions.kinds[0]))
             found = {column: r for column, r in found.items() if torch.linalg.vector_norm(r) > shortest}
         lambdas = torch.zeros(self.directions.count, dtype=torch.float64)
+        lengths = torch.zeros_like(lambdas)
         x, before, after = step.proposal.x, float("nan"), float("nan")
         if target is not None:
-            residual = (target - x).flatten()
+            residual = (target[: self.images] - x).flatten()
             before = after = _rms(residual)
             if found:
                 columns = [direction.flatten() for direction in found.values()]
                 solved = solve(columns, residual, step.index)
                 lambdas[list(found)] = solved
+                # A change of the coefficient by this moves the state by its own size at this noise level.
+                scale = (1 + float(step.sigma) ** 2) ** 0.5
+                lengths[list(found)] = torch.tensor([scale / _rms(column) for column in columns]).double()
                 for direction, coefficient in zip(found.values(), solved.tolist(), strict=True):
                     x = torch.add(x, direction, alpha=coefficient)
-                after = _rms(target - x)
+                after = _rms(target[: self.images] - x)
         self.lambdas.append(lambdas)
+        self.lengths.append(lengths)
         self.sigmas.append(float(step.proposal.sigma))
         self.rms_before.append(before)
         self.rms_after.append(after)

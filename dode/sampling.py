@@ -57,16 +57,17 @@ class _Recorder:
 
 
 @torch.no_grad()
-def steps(solver, denoise, latents, sigmas):
+def steps(solver, denoise, latents, sigmas, *, start=None):
     """Run ``solver`` as a generator of :class:`Step`: send the state to go on with, or None for the proposal.
 
     The generator's return value is the end state (float64). This is the loop under :func:`sample`, the teacher and the
-    fit; use it to watch or to steer a run from outside.
+    fit; use it to watch or to steer a run from outside. ``start``: the state at ``sigmas[0]``, where the run does not
+    begin with ``latents``.
     """
     levels = checked(sigmas)
     latents_exact = latents.to(torch.float64)
     recorder = _Recorder(denoise, latents.dtype)
-    x = latents_exact * prior_std(denoise, levels[0])
+    x = latents_exact * prior_std(denoise, levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
     index, begun, reply = 0, levels[0], None
     while True:
@@ -111,8 +112,9 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
         latents: (B, C, H, W), unit normal; scaled to the first noise level here.
         sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
         lambdas: coefficients of a distilled solver, (K,) or (K, m) for K evaluations (:func:`dode.distill`); x becomes
-            ``proposal_k + sum_j lambdas[k, j] r_kj`` after each (Kim, Tang & Yu 2024, arXiv 2309.16421).
-        directions: which directions r the lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
+            ``proposal_k + sum_j lambdas[k, j] r_kj`` after each (Kim, Tang & Yu 2024, arXiv 2309.16421). Or the
+            :class:`~dode.distillation.Fit` itself, which knows its directions.
+        directions: which directions r bare lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
             default those that ``dode.distill(directions=m)`` fits.
 
     Returns:
@@ -131,5 +133,8 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
     """
     correction = None
     if lambdas is not None:
+        if directions is None:
+            directions = getattr(lambdas, "directions", None)
+        lambdas = getattr(lambdas, "lambdas", lambdas)
         correction = Correction(lambdas, directions, denoise, evaluations=solver.nfe(len(sigmas) - 1))
     return run(steps(solver, denoise, latents, sigmas), correction).to(latents.dtype)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from dode import grids, recipes, sampling, solvers
+from dode import fit_checks, grids, sampling, solvers
 from dode.grid_tensor import Grid, checked
 
 
@@ -32,6 +32,70 @@ class Alignment:
     def kept(self):
         """The levels of the teacher's states that are needed, descending, each once."""
         return sorted({level for level in self.levels if level is not None}, reverse=True)
+
+    def targets(self, denoise, states):
+        """The targets of a run, from the states of :func:`trajectory`."""
+        return _Followed(self, iter(states))
+
+
+class _Followed:
+    """``target(step)``: the paired state of the trajectory, or None; ``end`` is the last one."""
+
+    def __init__(self, pairing, states):
+        self.pairing, self.states = pairing, states
+        self.level = self.end = None
+
+    def __call__(self, step):
+        level = self.pairing.levels[step.index]
+        if level is None:
+            return None
+        while self.level is None or self.level > level:
+            self.level, self.end = next(self.states, (None, None))
+            if self.level is None:
+                break
+        if self.level != level:
+            raise ValueError(f"evaluation {step.index}: the teacher has no state at sigma = {level}")
+        return self.end.to(torch.float64) * self.pairing.scales[step.index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+    """Targets that begin at the student: each of its steps again, from its own state, by the teacher's small ones.
+
+    Attributes:
+        teacher: the teacher's solver.
+        variable: of the student's grid; each interval between proposals is divided uniformly in it.
+        substeps: into how many.
+    """
+
+    teacher: solvers.Solver
+    variable: grids.Variable
+    substeps: int
+    from_noise = False
+
+    def targets(self, denoise, states):
+        """The targets of a run of ``denoise``; ``states`` must be empty."""
+        return _Restarted(self, denoise)
+
+
+class _Restarted:
+    """``target(step)``: where the teacher gets from the state at the beginning of the student's present step."""
+
+    def __init__(self, pairing, denoise):
+        self.pairing, self.denoise = pairing, denoise
+        self.level = self.x = None
+        self.begins = True
+
+    def __call__(self, step):
+        if self.begins:
+            self.level, self.x = float(step.sigma), step.x
+        self.begins = not step.proposal.stage
+        level = float(step.proposal.sigma)
+        if level < self.level:
+            levels = self.pairing.variable.refine(np.array([self.level, level]), self.pairing.substeps)
+            run = sampling.steps(self.pairing.teacher, self.denoise, step.latents, levels, start=self.x)
+            self.level, self.x = level, sampling.run(run)
+        return self.x
 
 
 def proposal_levels(solver, sigmas):
@@ -62,6 +126,11 @@ def aligned(solver, sigmas, substeps, teacher=None):
     return Alignment(solvers.create(teacher) if teacher else solver.teacher, fine, tuple(levels), (1.0,) * len(levels))
 
 
+def local(solver, sigmas, substeps, teacher=None):
+    """The teacher's small steps begin at the student's state (IIA: Zhang, Niwa & Kleijn 2023, arXiv 2304.11328)."""
+    return Local(solvers.create(teacher) if teacher else solver.teacher, variable_of(sigmas), substeps)
+
+
 def released(solver, sigmas, substeps, prediction):
     """The pairing of the authors' released code (commit 6dc5a1c), to the digit: targets at other noise levels.
 
@@ -71,7 +140,7 @@ def released(solver, sigmas, substeps, prediction):
     entry ``(k + 1) (M // N)``, the last against the end state. The comparison is made in VP coordinates, hence the
     scale.
     """
-    recipes.check_released(prediction, solver.name)
+    fit_checks.check_released(prediction, solver.name)
     remake = getattr(sigmas, "remake", None)
     if remake is None:
         raise ValueError(

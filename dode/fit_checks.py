@@ -1,0 +1,49 @@
+"""What a fit can be made of, checked without torch: the configuration asks before any job, the library again.
+
+``RELEASED`` lists the (prediction, solver) pairs of the authors' released code (method: :mod:`dode.teacher`).
+"""
+
+RELEASED = {("data", "ddim"), ("data", "heun"), ("noise", "ddim")}
+IMAGES_PER_DIRECTION = 4
+HELD_OUT = 4  # one image of so many is held out of a fit that is refined
+
+
+def check_released(prediction, solver):
+    """Raise ValueError unless the released code distils ``solver`` for models of this ``prediction``."""
+    if (prediction, solver) not in RELEASED:
+        known = ", ".join(f"{name} for {kind} prediction" for kind, name in sorted(RELEASED))
+        raise ValueError(f"the released code has no recipe for '{solver}' with {prediction} prediction; it has {known}")
+
+
+def check_refine(refine, alignment):
+    """Raise ValueError for a number of iterations that is none, or an alignment whose end state is no target."""
+    if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
+        raise ValueError(f"refine must be an integer of at least 0, not {refine!r}")
+    if refine and alignment != "aligned":
+        raise ValueError(f"refine {refine}: alignment '{alignment}' has no end state to aim at; take 'aligned' or 0")
+
+
+def held_out(images):
+    """How many of the fitting images a refinement holds out."""
+    return max(1, images // HELD_OUT)
+
+
+def check_images(images, directions, evaluations, refine=0):
+    """Raise ValueError for a fitting set that cannot carry its coefficients.
+
+    Pixels of one image depend on one another, so images count, not pixels: four images per direction for the greedy fit
+    of one evaluation after the other; for a refinement, which fits all at once, as many fitted images as coefficients.
+    """
+    needed = IMAGES_PER_DIRECTION * directions
+    if images < needed:
+        raise ValueError(
+            f"{images} images cannot carry {directions} direction{'s' * (directions > 1)} per evaluation: "
+            f"at least {needed} are needed"
+        )
+    coefficients = directions * evaluations
+    if refine and images - held_out(images) < coefficients:
+        needed = -(-coefficients * HELD_OUT // (HELD_OUT - 1))
+        raise ValueError(
+            f"{images} images, a quarter of them held out, cannot carry the refinement of {coefficients} coefficients "
+            f"({directions} at each of {evaluations} evaluations): at least {needed} are needed"
+        )

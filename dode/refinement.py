@@ -1,0 +1,134 @@
+"""Joint refinement of all coefficients of a distilled solver on the end state, without back-propagation.
+
+The greedy fit makes each evaluation's error small; what matters is the end. Levenberg-Marquardt on
+``sum ||x_end(c) - y_end||^2`` over all coefficients c at once, from the greedy ones: the Jacobian by forward
+differences, a student run per coefficient, so that any black-box denoiser and any solver serves.
+"""
+
+import dataclasses
+
+import torch
+
+from dode.sampling import NonFiniteError
+
+RELATIVE_STEP = 1e-3  # of the forward differences, in sizes of the state at the coefficient's noise level
+DAMPING, EASED, STIFFENED, STIFFEST = 1e-3, 0.2, 5.0, 1e8
+ENOUGH = 1e-4  # a smaller relative gain ends the refinement
+VALUES = 2**25  # float64 values of end states that are held at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """What a refinement did.
+
+    Attributes:
+        iterations: Jacobians that were made.
+        runs: student runs over the fitting set that it cost.
+        rmse_fitted: root-mean-square error of the end state on the fitted images, (before, after).
+        rmse_held_out: the same on the images that were held out; the iteration that was best here is kept.
+    """
+
+    iterations: int
+    runs: int
+    rmse_fitted: tuple
+    rmse_held_out: tuple
+
+
+def refine_jointly(student, lambdas, scales, latents, ends, held_out, *, iterations):
+    """Levenberg-Marquardt from ``lambdas``.
+
+    Args:
+        student: ``student(lambdas, latents) -> end states``, float64.
+        lambdas: (K, m), the start.
+        scales: (K, m), by how much each coefficient must change to move the state by its own size; 0: left as it is.
+        latents, ends: noise of all images and their targets; the last ``held_out`` of them only decide when to stop.
+        iterations: at most.
+
+    Returns:
+        ``(lambdas, Refinement)``.
+    """
+    fitted = len(latents) - held_out
+    problem = _Problem(student, lambdas, scales, latents[:fitted], ends[:fitted].to(torch.float64))
+    noise, truth = latents[fitted:], ends[fitted:].to(torch.float64)
+
+    def distance(candidate):
+        return float((student(candidate, noise) - truth).square().mean().sqrt())
+
+    current, error = lambdas, problem.error(lambdas)
+    best, best_held = lambdas, distance(lambdas)
+    record = {"rmse_fitted": [error, error], "rmse_held_out": [best_held, best_held]}
+    damping, made = DAMPING, 0
+    for _ in range(iterations):
+        if not bool((scales != 0).any()):
+            break
+        gram, gradient = problem.normal_equations(current)
+        made += 1
+        accepted = None
+        while accepted is None and damping <= STIFFEST:
+            candidate = problem.moved(current, gram, gradient, damping)
+            candidate_error = problem.error(candidate)
+            if candidate_error < error:
+                accepted = candidate
+            damping *= EASED if accepted is not None else STIFFENED
+        if accepted is None:
+            break
+        gain, current, error = 1 - candidate_error / error, accepted, candidate_error
+        held = distance(current)
+        if held >= best_held:
+            break
+        best, best_held = current, held
+        record = {key: [values[0], new] for (key, values), new in zip(record.items(), (error, held), strict=True)}
+        if gain < ENOUGH:
+            break
+    return best, Refinement(made, problem.runs, *(tuple(values) for values in record.values()))
+
+
+class _Problem:
+    """The least-squares problem on the fitted images, a few of them at a time."""
+
+    def __init__(self, student, lambdas, scales, latents, ends):
+        self.student, self.latents, self.ends = student, latents, ends
+        self.active = (scales != 0).nonzero().tolist()
+        self.changes = [RELATIVE_STEP * float(scales[row, column]) for row, column in self.active]
+        per_image = (len(self.active) + 1) * latents[0].numel()
+        self.chunk = max(1, min(len(latents), VALUES // per_image))
+        self.runs = 0
+
+    def _chunks(self):
+        return zip(self.latents.split(self.chunk), self.ends.split(self.chunk), strict=True)
+
+    def error(self, lambdas):
+        """Root-mean-square error of the end states; infinite where a run breaks down."""
+        self.runs += 1
+        try:
+            total = sum(float((self.student(lambdas, noise) - end).square().sum()) for noise, end in self._chunks())
+        except NonFiniteError:
+            return float("inf")
+        return (total / self.ends.numel()) ** 0.5
+
+    def normal_equations(self, lambdas):
+        """``J^T J`` and ``J^T r`` by forward differences, summed over the chunks."""
+        self.runs += 1 + len(self.active)
+        gram = torch.zeros(len(self.active), len(self.active), dtype=torch.float64)
+        gradient = torch.zeros(len(self.active), dtype=torch.float64)
+        for noise, end in self._chunks():
+            here = self.student(lambdas, noise)
+            columns = []
+            for (row, column), change in zip(self.active, self.changes, strict=True):
+                shifted = lambdas.clone()
+                shifted[row, column] += change
+                columns.append(((self.student(shifted, noise) - here) / change).flatten())
+            jacobian = torch.stack(columns, dim=1)
+            gram += (jacobian.T @ jacobian).cpu()
+            gradient += (jacobian.T @ (here - end).flatten()).cpu()
+        return gram, gradient
+
+    def moved(self, lambdas, gram, gradient, damping):
+        """``lambdas`` after the step ``-(J^T J + damping diag)^-1 J^T r``."""
+        diagonal = gram.diagonal()
+        diagonal = diagonal.clamp(min=1e-12 * float(diagonal.max()))
+        step = torch.linalg.solve(gram + damping * torch.diag(diagonal), -gradient)
+        lambdas = lambdas.clone()
+        for (row, column), change in zip(self.active, step.tolist(), strict=True):
+            lambdas[row, column] += change
+        return lambdas
