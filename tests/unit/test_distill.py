@@ -196,7 +196,8 @@ def test_the_order_of_the_fitting_images_is_of_no_account(name, directions):
         for z in (latents, shuffled)
     )
     scale = first.abs().amax(dim=1, keepdim=True).clamp(min=1)
-    assert ((first - second).abs() <= 1e-12 * scale).all()
+    rounding = 1e-12 if directions == 1 else 1e-9  # nearly parallel directions magnify that of the sums
+    assert ((first - second).abs() <= rounding * scale).all()
 
 
 @pytest.mark.parametrize("directions", [1, 3])
@@ -258,9 +259,9 @@ def test_directions_must_be_a_positive_integer(directions):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"differences": 0}, "at least one direction is needed, not 0"),
-        ({"differences": -1, "drift": True}, "at least one direction"),
-        ({"outputs": "score"}, "must be 'data' or 'noise', not 'score'"),
+        ({"differences": 0}, "at least one is needed, not 0 differences without drift"),
+        ({"differences": -1, "drift": True}, "differences must be an integer of at least 0, not -1"),
+        ({"outputs": "score"}, "must be 'data', 'noise', 'both', not 'score'"),
     ],
 )
 def test_impossible_directions_are_refused(options, message):
@@ -318,7 +319,7 @@ def test_flat_lambdas_and_lists_serve():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alignment": "alinged"}, "alignment must be 'aligned' or 'released', not 'alinged'"),
+        ({"alignment": "alinged"}, "alignment must be 'aligned', 'local' or 'released', not 'alinged'"),
         ({"alignment": "released", "teacher": "heun"}, "alignment 'released' has its own teacher"),
         ({"substeps": 0}, "substeps must be an integer of at least 1, not 0"),
         ({"substeps": 2.0}, "substeps must be an integer of at least 1, not 2.0"),
