@@ -46,6 +46,7 @@ class Method:
     order: Callable
     evaluations: Callable
     teacher: str | None
+    prepare: str | None = None
 
     @property
     def options(self):
@@ -57,7 +58,7 @@ class Method:
         }
 
 
-def solver(name, *, order, evaluations=lambda steps: steps, teacher=None):
+def solver(name, *, order, evaluations=lambda steps: steps, teacher=None, prepare=None):
     """Register the decorated generator function as the solver ``name``.
 
     Args:
@@ -65,6 +66,8 @@ def solver(name, *, order, evaluations=lambda steps: steps, teacher=None):
         evaluations: number of network evaluations over ``steps`` grid intervals, ``(steps, **options) -> int``,
             increasing in ``steps``.
         teacher: name of the solver that makes the trajectory to follow; None for the method itself.
+        prepare: file name of an artefact that the method needs, made by a rule of its own in ``rules/solvers``; its
+            path is the method's option ``prepared``.
     """
 
     def add(function):
@@ -76,6 +79,7 @@ def solver(name, *, order, evaluations=lambda steps: steps, teacher=None):
             order=order if callable(order) else lambda **_: order,
             evaluations=evaluations,
             teacher=teacher,
+            prepare=prepare,
         )
         return function
 

@@ -158,7 +158,7 @@ def test_zero_lambdas_are_the_plain_solver_to_the_bit(name, steps, directions):
 
 
 @every_solver
-@pytest.mark.parametrize("grid", grids.names())
+@pytest.mark.parametrize("grid", grids.families())
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_few_steps_stay_finite_on_every_grid(name, grid, steps):
     result = dode.sample(
