@@ -139,7 +139,7 @@ def load(config, root):
         for name in entry["datasets"]:
             if name not in known:
                 raise ConfigError(f"solvers[{index}].datasets: {unknown('dataset', name, known)}")
-        chosen = [dataset for dataset in config["datasets"] if dataset["id"] in entry["datasets"]]
+        chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     _check_labels(config["solvers"])
     return _copy(config), cards
@@ -191,9 +191,14 @@ def _check_dataset(dataset, key, cards, config, root):
     if kept > dataset["images"]:
         raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
     steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
-    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], steps)
-    if "grid" in dataset["reference"]:
-        _check_grid(dataset["reference"]["grid"], f"{key}.reference.grid", cards[dataset["model"]], steps)
+    place = f"{key}.reference.grid" if "grid" in dataset["reference"] else f"{key}.grid"
+    grid = dataset["reference"].get("grid", dataset["grid"])
+    _check_grid(grid, place, cards[dataset["model"]], steps)
+    if grids.grids.get(grid["name"]).prepare:
+        raise ConfigError(
+            f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
+        )
+    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
 
 
 def _check_nfe(key, name, options, nfes):
@@ -205,10 +210,8 @@ def _check_nfe(key, name, options, nfes):
 
 def _check_grid(grid, key, card, steps):
     _refuse(f"{key}.name", grids.grids.get, grid["name"])
-    for name in grid.setdefault("options", {}):
-        if name in ("steps", "schedule"):
-            follows = "the nfe" if name == "steps" else "the model's card"
-            raise ConfigError(f"{key}.options: '{name}' follows from {follows}; leave it out")
+    _refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
+    _refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
     for count in steps:
         _refuse(f"{key}.options", grids.check, grid["name"], count, card, **grid["options"])
 
@@ -217,10 +220,15 @@ def _check_solver(entry, key, chosen, cards):
     if len(set(entry["nfe"])) < len(entry["nfe"]):
         raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
     steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
-    for dataset in chosen:
+    for place, dataset in chosen.items():
         card = cards[dataset["model"]]
-        grid = entry.get("grid", dataset["grid"])
-        _check_grid(grid, f"{key}.grid", card, steps)
+        grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
+        _check_grid(grid, f"{place}.grid", card, steps)
+        if entry.get("distill", {}).get("alignment") == "released" and not grids.grids.get(grid["name"]).family:
+            raise ConfigError(
+                f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
+                f"'{grid['name']}' cannot make; allowed: {', '.join(grids.families())}"
+            )
         if "distill" in entry:
             _check_distill(entry, f"{key}.distill", card)
 

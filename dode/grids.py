@@ -21,6 +21,8 @@ __all__ = ["Variable", "index_space", "log_space", "rho_space", "root_index_spac
 
 grids = Registry("grid")
 
+FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
+
 
 def _grid(name, *, family=True, prepare=None, plan=None):
     """Decorator: a function of keyword options that returns (levels, variable) becomes one that returns a Grid.
@@ -29,8 +31,8 @@ def _grid(name, *, family=True, prepare=None, plan=None):
         family: whether the grid can be made with another number of steps (its ``remake``).
         prepare: file name of the artefact that the grid is made from, where there is one; its path is the function's
             option ``prepared``.
-        plan: what :func:`check` calls instead of the function where the artefact is not there yet: the same options
-            less ``prepared``, and levels of any number.
+        plan: what :func:`check` calls instead of the function as long as the artefact is not there: all options but
+            ``prepared``, and levels of any number.
     """
 
     def wrap(function):
@@ -213,10 +215,14 @@ def explicit(*, steps, sigmas, sigma_min=None, sigma_max=None):
     return np.array([*levels, 0.0], dtype=np.float64), rho_space(sigma_min=min(sigma_min or np.inf, levels[-1]))
 
 
-def _search_plan(*, steps, prepared, model, over, candidates, images, coefficient, teacher):
+def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher):
     """Refuse bad options of ``searched``; the candidates as (levels, variable)."""
-    del prepared
-    if not isinstance(over, dict) or not isinstance(over.get("name"), str) or set(over) - {"name", "options"}:
+    if (
+        not isinstance(over, dict)
+        or not isinstance(over.get("name"), str)
+        or set(over) - {"name", "options"}
+        or not isinstance(over.get("options", {}), dict)
+    ):
         raise ValueError(f"grid 'searched': over must be a grid, {{name: ..., options: {{...}}}}, not {over!r}")
     if grids.get(over["name"]).prepare:
         raise ValueError(f"grid 'searched': over cannot be '{over['name']}', which must be prepared itself")
@@ -231,8 +237,8 @@ def _search_plan(*, steps, prepared, model, over, candidates, images, coefficien
     _numbers("searched", coefficient=coefficient)
     if solvers.create(teacher).method.prepare:
         raise ValueError(f"grid 'searched': teacher cannot be '{teacher}', which must be prepared itself")
-    options = over.get("options") or {}
-    refuse_filled("grid 'searched': over", options)
+    options = over.get("options", {})
+    refuse_filled(options)
     grids.check_options(over["name"], {"steps": candidates - 1, **options})
     return grids.get(over["name"]).levels(steps=candidates - 1, **_filled(over["name"], options, model or {}.get))
 
@@ -260,7 +266,6 @@ def searched(
         raise ValueError("grid 'searched' is made from a file with its levels; in a program call dode.search.search")
     _, variable = _search_plan(
         steps=steps,
-        prepared=prepared,
         model=model,
         over=over,
         candidates=candidates,
@@ -285,19 +290,18 @@ def families():
 
 
 def defaults(name):
-    """The options of a grid with their defaults (those that have one)."""
-    own = inspect.signature(grids.get(name)).parameters.values()
-    return {option.name: option.default for option in own if option.default is not inspect.Parameter.empty}
+    """The options of a grid that a user may choose and need not, with their defaults."""
+    own = inspect.signature(grids.get(name)).parameters
+    return {
+        key: own[key].default for key in own if key not in FILLED and own[key].default is not inspect.Parameter.empty
+    }
 
 
-FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
-
-
-def refuse_filled(key, options):
+def refuse_filled(options):
     """Refuse options that are not the user's to choose."""
     for option in options:
         if option in FILLED:
-            raise ValueError(f"{key}: '{option}' follows from {FILLED[option]}; leave it out")
+            raise ValueError(f"'{option}' follows from {FILLED[option]}; leave it out")
 
 
 def _filled(name, options, facts):

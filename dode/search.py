@@ -70,8 +70,8 @@ def path(cost, steps, coefficient=1.15):
     """Indices of the cheapest path with exactly ``steps`` steps from the first to the last level, (steps + 1,) ints.
 
     The cost of a path i_0 < i_1 < ... < i_N is ``sum_k coefficient^k cost[i_k, i_(k+1)]``: by dynamic programming from
-    the end, ``V_1(i) = cost[i, last]`` and ``V_n(i) = min_j cost[i, j] + coefficient V_(n-1)(j)``. A coefficient above 1
-    makes the errors of early steps cheap, because the flow contracts them until the end (the authors' code has 1.15).
+    the end, ``V_1(i) = cost[i, last]`` and ``V_n(i) = min_j cost[i, j] + coefficient V_(n-1)(j)``. A coefficient above
+    1 makes the errors of early steps cheap, because the flow contracts them until the end (the authors' code has 1.15).
     Of two equally cheap steps the shorter one is taken.
     """
     last = len(cost) - 1

@@ -36,6 +36,10 @@ def model(wildcards):
     return BENCH.checkpoint(cell(wildcards).dataset["model"])
 
 
+def prepared(wildcards):
+    return BENCH.preparations(cell(wildcards))
+
+
 def lambdas(wildcards):
     if cell(wildcards).distilled:
         return {"lambdas": rules.distill.output[0].format(**wildcards)}

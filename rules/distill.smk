@@ -1,5 +1,6 @@
 rule distill:
     input:
+        unpack(prepared),
         model=model,
         teacher=rules.teacher.output[0],
     output:

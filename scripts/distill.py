@@ -6,7 +6,7 @@ from dode.jobs import Run, read_states, write_fit
 
 def main(snakemake):
     params = snakemake.params
-    run = Run(params.run, snakemake.input.model, snakemake.config["execution"])
+    run = Run(params.run, snakemake.input.model, snakemake.config["execution"], snakemake.input)
     states = read_states(snakemake.input.teacher, run.device)
     fit = distillation.fit(
         run.solver, run.denoise, run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
