@@ -220,6 +220,8 @@ def _check_solver(entry, key, chosen, cards):
     if len(set(entry["nfe"])) < len(entry["nfe"]):
         raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
     steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
+    if "prepared" in entry["options"]:
+        raise ConfigError(f"{key}.options: 'prepared' follows from a preparation; leave it out")
     for place, dataset in chosen.items():
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
@@ -235,8 +237,8 @@ def _check_solver(entry, key, chosen, cards):
 
 def _check_distill(entry, key, card):
     distill = entry["distill"]
-    if "teacher" in distill:
-        _refuse(f"{key}.teacher", solvers.create, distill["teacher"])
+    if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create, distill["teacher"]).method.prepare:
+        raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
     if distill["alignment"] == "released":
         if "teacher" in distill:
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")

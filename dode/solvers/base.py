@@ -70,6 +70,9 @@ def solver(name, *, order, evaluations=lambda steps: steps, teacher=None, prepar
             path is the method's option ``prepared``.
     """
 
+    if prepare and not teacher:
+        raise ValueError(f"solver '{name}' must be prepared, so its teacher must be named: one that need not")
+
     def add(function):
         if name in _methods:
             raise ValueError(f"solver '{name}' is registered twice")
