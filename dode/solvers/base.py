@@ -58,7 +58,7 @@ class Method:
         }
 
 
-def solver(name, *, order, evaluations=lambda steps: steps, teacher=None, prepare=None):
+def solver(name, *, order, evaluations=lambda steps, **_: steps, teacher=None, prepare=None):
     """Register the decorated generator function as the solver ``name``.
 
     Args:
