@@ -226,13 +226,22 @@ def _check_solver(entry, key, chosen, cards):
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         _check_grid(grid, f"{place}.grid", card, steps)
-        if entry.get("distill", {}).get("alignment") == "released" and not grids.grids.get(grid["name"]).family:
-            raise ConfigError(
-                f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
-                f"'{grid['name']}' cannot make; allowed: {', '.join(grids.families())}"
-            )
+        if entry.get("distill", {}).get("alignment") == "released":
+            _check_released_grid(entry, key, grid, card)
         if "distill" in entry:
             _check_distill(entry, f"{key}.distill", card)
+
+
+def _check_released_grid(entry, key, grid, card):
+    if not grids.grids.get(grid["name"]).family:
+        raise ConfigError(
+            f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
+            f"'{grid['name']}' cannot make; allowed: {', '.join(grids.families())}"
+        )
+    if card["prediction"] == "data":
+        for nfe in entry["nfe"]:
+            fine = entry["distill"]["substeps"] * nfe
+            _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, card, **grid["options"])
 
 
 def _check_distill(entry, key, card):
