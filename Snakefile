@@ -18,6 +18,12 @@ include: "rules/score.smk"
 include: "rules/report.smk"
 
 
+# Methods that must be prepared, a file each.
+for path in sorted(Path(workflow.basedir).glob("rules/solvers/*.smk")):
+
+    include: path
+
+
 report: "report/workflow.rst"
 
 

@@ -16,7 +16,7 @@ import importlib
 import importlib.metadata
 
 _FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation"}
-_MODULES = ("directions", "grids", "models", "released", "solvers", "teacher")
+_MODULES = ("directions", "grids", "models", "released", "search", "solvers", "teacher")
 
 __all__ = ["__version__", *_FUNCTIONS, *_MODULES]
 

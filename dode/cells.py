@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from dode import config as configs
-from dode import digests, solvers
+from dode import digests, grids, solvers
 from dode.config import REFERENCE
 
 SCRIPTS = Path("scripts")
@@ -113,6 +113,23 @@ class Benchmark:
         """What the cell's network is: its card without remarks on training and licence."""
         return computed(self.cards[cell.dataset["model"]])
 
+    def preparations(self, cell):
+        """Artefacts that the cell's solver and grid are made from, name -> path, as inputs of the rules that run it.
+
+        A part that must be prepared names its file (``prepare=`` where it is registered); the rule that makes
+        ``<cell>/prepared/<file>`` is one of ``rules/solvers``. Empty for a cell that needs none.
+        """
+        parts = {
+            "prepared_solver": solvers.create(cell.entry["solver"]).method.prepare,
+            "prepared_grid": grids.grids.get(cell.entry["grid"]["name"]).prepare,
+        }
+        return {name: self.files(f"prepared/{file}", [cell])[0] for name, file in parts.items() if file}
+
+    def grid_options(self, cell):
+        """All options of the cell's grid, defaults filled in, for the rule that prepares it."""
+        grid = cell.entry["grid"]
+        return {**grids.defaults(grid["name"]), **grid["options"]}
+
     def run(self, cell):
         """The parameters that decide the cell's trajectory, for ``params``: model, solver, grid, NFE, seed."""
         return {
@@ -136,9 +153,23 @@ class Benchmark:
             return "ddim"
         return distill.get("teacher") or solvers.create(cell.entry["solver"], **cell.entry["options"]).teacher.name
 
+    def trajectory(self, cell):
+        """The teacher's states that the cell's fit reads, by name; a local fit has its teacher with it, and no file."""
+        if cell.entry["distill"]["alignment"] == "local":
+            return {}
+        return {"teacher": self.files("teacher.safetensors", [cell])[0]}
+
+    def lambdas(self, cell):
+        """The coefficients that the cell's samples need, by name."""
+        return {"lambdas": self.files("lambdas.json", [cell])[0]} if cell.distilled else {}
+
+    def fit_solvers(self, cell):
+        """Names of the solvers that the cell's fit runs."""
+        return [cell.entry["solver"], *([] if self.trajectory(cell) else [self.teacher_solver(cell)])]
+
     def fit(self, cell):
         """The parameters of the fit: the teacher's and what is fitted."""
-        distill = {key: cell.entry["distill"][key] for key in ("directions", "stages")}
+        distill = {key: cell.entry["distill"][key] for key in ("directions", "stages", "refine")}
         return {**self.teacher(cell), "fit": distill}
 
     def samples(self, cell):

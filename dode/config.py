@@ -8,6 +8,7 @@ import jsonschema
 import yaml
 
 from dode import data, fit_checks, grids, solvers
+from dode.directions import Directions
 from dode.registry import nearest, unknown
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
@@ -139,7 +140,7 @@ def load(config, root):
         for name in entry["datasets"]:
             if name not in known:
                 raise ConfigError(f"solvers[{index}].datasets: {unknown('dataset', name, known)}")
-        chosen = [dataset for dataset in config["datasets"] if dataset["id"] in entry["datasets"]]
+        chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     _check_labels(config["solvers"])
     return _copy(config), cards
@@ -191,9 +192,14 @@ def _check_dataset(dataset, key, cards, config, root):
     if kept > dataset["images"]:
         raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
     steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
-    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], steps)
-    if "grid" in dataset["reference"]:
-        _check_grid(dataset["reference"]["grid"], f"{key}.reference.grid", cards[dataset["model"]], steps)
+    place = f"{key}.reference.grid" if "grid" in dataset["reference"] else f"{key}.grid"
+    grid = dataset["reference"].get("grid", dataset["grid"])
+    _check_grid(grid, place, cards[dataset["model"]], steps)
+    if grids.grids.get(grid["name"]).prepare:
+        raise ConfigError(
+            f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
+        )
+    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
 
 
 def _check_nfe(key, name, options, nfes):
@@ -205,10 +211,8 @@ def _check_nfe(key, name, options, nfes):
 
 def _check_grid(grid, key, card, steps):
     _refuse(f"{key}.name", grids.grids.get, grid["name"])
-    for name in grid.setdefault("options", {}):
-        if name in ("steps", "schedule"):
-            follows = "the nfe" if name == "steps" else "the model's card"
-            raise ConfigError(f"{key}.options: '{name}' follows from {follows}; leave it out")
+    _refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
+    _refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
     for count in steps:
         _refuse(f"{key}.options", grids.check, grid["name"], count, card, **grid["options"])
 
@@ -217,21 +221,41 @@ def _check_solver(entry, key, chosen, cards):
     if len(set(entry["nfe"])) < len(entry["nfe"]):
         raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
     steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
-    for dataset in chosen:
+    if "prepared" in entry["options"]:
+        raise ConfigError(f"{key}.options: 'prepared' follows from a preparation; leave it out")
+    for place, dataset in chosen.items():
         card = cards[dataset["model"]]
-        grid = entry.get("grid", dataset["grid"])
-        _check_grid(grid, f"{key}.grid", card, steps)
+        grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
+        _check_grid(grid, f"{place}.grid", card, steps)
+        if entry.get("distill", {}).get("alignment") == "released":
+            _check_released_grid(entry, key, grid, card)
         if "distill" in entry:
             _check_distill(entry, f"{key}.distill", card)
 
 
+def _check_released_grid(entry, key, grid, card):
+    if not grids.grids.get(grid["name"]).family:
+        raise ConfigError(
+            f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
+            f"'{grid['name']}' cannot make; allowed: {', '.join(grids.families())}"
+        )
+    if card["prediction"] == "data":
+        for nfe in entry["nfe"]:
+            fine = entry["distill"]["substeps"] * nfe
+            _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, card, **grid["options"])
+
+
 def _check_distill(entry, key, card):
     distill = entry["distill"]
-    if "teacher" in distill:
-        _refuse(f"{key}.teacher", solvers.create, distill["teacher"])
+    if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
+        raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
     if distill["alignment"] == "released":
         if "teacher" in distill:
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
         if distill["directions"] != 1:
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
         _refuse(f"{key}.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
+    _refuse(f"{key}.refine", fit_checks.check_refine, distill["refine"], distill["alignment"])
+    directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
+    for nfe in entry["nfe"]:
+        _refuse(f"{key}.images", fit_checks.check_images, distill["images"], directions.count, nfe, distill["refine"])

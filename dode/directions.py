@@ -1,11 +1,7 @@
-"""The directions along which a proposal is corrected, shared by the fit and by sampling."""
+"""The directions along which a proposal is corrected, shared by the fit and by sampling. Imports no torch."""
 
 import dataclasses
 from collections import deque
-
-import torch
-
-from dode.models.denoiser import prediction_of
 
 KINDS = {"data": ("data",), "noise": ("noise",), "both": ("data", "noise")}
 
@@ -46,8 +42,8 @@ class Directions:
         return self.differences * len(self.kinds) + self.drift
 
     @classmethod
-    def of(cls, directions, denoise):
-        """From what a user gives.
+    def of(cls, directions, prediction):
+        """From what a user gives, for a model of this prediction (``"data"`` or ``"noise"``).
 
         An integer m: one difference for m = 1 (the paper's), m - 1 differences and the drift for m >= 2, of the output
         that the model predicts. A dictionary: attributes; ``outputs`` is by default what the model predicts.
@@ -55,11 +51,11 @@ class Directions:
         if isinstance(directions, cls):
             return directions
         if isinstance(directions, dict):
-            return cls(**{"outputs": prediction_of(denoise), **directions})
+            return cls(**{"outputs": prediction, **directions})
         if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
             raise ValueError(f"directions must be an integer of at least 1 or a Directions, not {directions!r}")
         drift = directions > 1
-        return cls(differences=directions - drift, drift=drift, outputs=prediction_of(denoise))
+        return cls(differences=directions - drift, drift=drift, outputs=prediction)
 
 
 class History:
@@ -81,39 +77,3 @@ class History:
         if self.directions.drift:
             found[self.directions.count - 1] = step.h * step.output("noise")
         return found
-
-
-class Correction:
-    """``advance`` function of a distilled run: ``proposal + R_k lambda_k``."""
-
-    def __init__(self, lambdas, directions, denoise, *, evaluations):
-        self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
-        if self.lambdas.ndim == 1:
-            self.lambdas = self.lambdas[:, None]
-        if self.lambdas.ndim != 2 or len(self.lambdas) != evaluations:
-            raise ValueError(
-                f"lambdas of shape {tuple(self.lambdas.shape)} do not fit {evaluations} evaluations; "
-                f"({evaluations}, m) is due"
-            )
-        if not bool(self.lambdas.isfinite().all()):
-            raise ValueError("lambdas hold NaN or infinity")
-        if directions is None:
-            directions = Directions.of(self.lambdas.shape[1], denoise)
-            # A first evaluation that has a coefficient on a difference was fitted with pure noise as its predecessor.
-            directions = dataclasses.replace(directions, from_noise=bool(self.lambdas[0, 0] != 0))
-        self.directions = Directions.of(directions, denoise)
-        if self.directions.count != self.lambdas.shape[1]:
-            raise ValueError(f"lambdas have {self.lambdas.shape[1]} columns, the directions {self.directions.count}")
-        self.history = History(self.directions)
-
-    def __call__(self, step):
-        x, found = step.proposal.x, self.history.at(step)
-        for column, coefficient in enumerate(self.lambdas[step.index].tolist()):
-            if column in found:
-                x = torch.add(x, found[column], alpha=coefficient)
-            elif coefficient != 0:
-                raise ValueError(
-                    f"lambdas[{step.index}, {column}] is {coefficient:.3g}, but evaluation {step.index} has no such "
-                    "direction yet; give the directions of the fit too (fit.directions)"
-                )
-        return x

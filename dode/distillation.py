@@ -126,7 +126,7 @@ def distill(
 
 def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True, refine=0):
     """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
-    directions = Directions.of(directions, denoise)
+    directions = Directions.of(directions, prediction_of(denoise))
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
     evaluations = solver.nfe(len(sigmas) - 1)

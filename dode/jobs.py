@@ -1,5 +1,6 @@
 """What the scripts do with a cell: its model, its grid, its noise. One place for what they share."""
 
+import functools
 import json
 
 import torch
@@ -11,16 +12,39 @@ from dode.directions import Directions
 
 
 class Run:
-    """A cell's solver on its grid and model, from the ``run`` parameters of :class:`dode.cells.Benchmark`."""
+    """A cell's solver on its grid and model, from the ``run`` parameters of :class:`dode.cells.Benchmark`.
 
-    def __init__(self, run, checkpoint, execution):
+    ``inputs`` holds the files of ``Benchmark.preparations`` by name (a rule's ``snakemake.input``). The solver and the
+    grid are made when first asked for, so that the rule that prepares them has a run too.
+    """
+
+    def __init__(self, run, checkpoint, execution, inputs=None):
         self.run = run
+        self.inputs = {} if inputs is None else inputs
         self.device = scripting.device(execution["device"])
         self.shape = tuple(run["model"]["image_shape"])
         self.denoise = models.load(run["model"], checkpoint, device=self.device, batch_size=execution["batch_size"])
-        self.solver = solvers.create(run["solver"], **run["options"])
-        grid = run["grid"]
-        self.sigmas = grids.for_model(self.denoise, grid["name"], self.solver.steps(run["nfe"]), **grid["options"])
+
+    def _prepared(self, name):
+        path = self.inputs.get(name)
+        return {} if path is None else {"prepared": path}
+
+    @property
+    def steps(self):
+        """Number of grid intervals."""
+        return solvers.create(self.run["solver"], **self.run["options"]).steps(self.run["nfe"])
+
+    @functools.cached_property
+    def solver(self):
+        """The cell's solver."""
+        return solvers.create(self.run["solver"], **self.run["options"], **self._prepared("prepared_solver"))
+
+    @functools.cached_property
+    def sigmas(self):
+        """The cell's grid."""
+        grid = self.run["grid"]
+        options = {**grid["options"], **self._prepared("prepared_grid")}
+        return grids.for_model(self.denoise, grid["name"], self.steps, **options)
 
     def latents(self, indices, **where):
         """The noise of images (:func:`dode.noise.latents`) on the run's device."""
@@ -68,6 +92,7 @@ def write_fit(path, fit, facts):
         "sigmas": fit.sigmas.tolist(),
         "rms_before": fit.rms_before.tolist(),
         "rms_after": fit.rms_after.tolist(),
+        "refinement": None if fit.refinement is None else vars(fit.refinement),
     }
     storage.write_json(path, {**facts, **values})
 

@@ -1,12 +1,13 @@
 """The one loop around every solver: evaluation count, corrections, finite-value check."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import torch
 
-from dode.directions import Correction
+from dode.directions import Directions, History
 from dode.grid_tensor import checked
-from dode.models.denoiser import prior_std
+from dode.models.denoiser import prediction_of, prior_std
 from dode.solvers.base import Proposal
 
 
@@ -100,6 +101,42 @@ def run(stepper, advance=None):
         except StopIteration as end:
             return end.value
         reply = None if advance is None else advance(step)
+
+
+class Correction:
+    """``advance`` function of a distilled run: ``proposal + R_k lambda_k``."""
+
+    def __init__(self, lambdas, directions, denoise, *, evaluations):
+        self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
+        if self.lambdas.ndim == 1:
+            self.lambdas = self.lambdas[:, None]
+        if self.lambdas.ndim != 2 or len(self.lambdas) != evaluations:
+            raise ValueError(
+                f"lambdas of shape {tuple(self.lambdas.shape)} do not fit {evaluations} evaluations; "
+                f"({evaluations}, m) is due"
+            )
+        if not bool(self.lambdas.isfinite().all()):
+            raise ValueError("lambdas hold NaN or infinity")
+        if directions is None:
+            directions = Directions.of(self.lambdas.shape[1], prediction_of(denoise))
+            # A first evaluation that has a coefficient on a difference was fitted with pure noise as its predecessor.
+            directions = dataclasses.replace(directions, from_noise=bool(self.lambdas[0, 0] != 0))
+        self.directions = Directions.of(directions, prediction_of(denoise))
+        if self.directions.count != self.lambdas.shape[1]:
+            raise ValueError(f"lambdas have {self.lambdas.shape[1]} columns, the directions {self.directions.count}")
+        self.history = History(self.directions)
+
+    def __call__(self, step):
+        x, found = step.proposal.x, self.history.at(step)
+        for column, coefficient in enumerate(self.lambdas[step.index].tolist()):
+            if column in found:
+                x = torch.add(x, found[column], alpha=coefficient)
+            elif coefficient != 0:
+                raise ValueError(
+                    f"lambdas[{step.index}, {column}] is {coefficient:.3g}, but evaluation {step.index} has no such "
+                    "direction yet; give the directions of the fit too (fit.directions)"
+                )
+        return x
 
 
 def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):

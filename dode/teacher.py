@@ -113,6 +113,10 @@ def variable_of(sigmas):
     return grids.rho_space(sigma_min=min(positive))
 
 
+def _teacher_of(solver, name):
+    return solvers.create_teacher(name) if name else solver.teacher
+
+
 def aligned(solver, sigmas, substeps, teacher=None):
     """Each state of the student is held against the teacher's at the same noise level, inner stages included.
 
@@ -123,12 +127,12 @@ def aligned(solver, sigmas, substeps, teacher=None):
     distinct = sorted({float(checked(sigmas)[0]), *levels}, reverse=True)
     variable = variable_of(sigmas)
     fine = Grid.of(variable.refine(np.array(distinct), substeps), variable, None)
-    return Alignment(solvers.create(teacher) if teacher else solver.teacher, fine, tuple(levels), (1.0,) * len(levels))
+    return Alignment(_teacher_of(solver, teacher), fine, tuple(levels), (1.0,) * len(levels))
 
 
 def local(solver, sigmas, substeps, teacher=None):
     """The teacher's small steps begin at the student's state (IIA: Zhang, Niwa & Kleijn 2023, arXiv 2304.11328)."""
-    return Local(solvers.create(teacher) if teacher else solver.teacher, variable_of(sigmas), substeps)
+    return Local(_teacher_of(solver, teacher), variable_of(sigmas), substeps)
 
 
 def released(solver, sigmas, substeps, prediction):

@@ -36,10 +36,16 @@ def model(wildcards):
     return BENCH.checkpoint(cell(wildcards).dataset["model"])
 
 
+def prepared(wildcards):
+    return BENCH.preparations(cell(wildcards))
+
+
+def trajectory(wildcards):
+    return BENCH.trajectory(cell(wildcards))
+
+
 def lambdas(wildcards):
-    if cell(wildcards).distilled:
-        return {"lambdas": rules.distill.output[0].format(**wildcards)}
-    return {}
+    return BENCH.lambdas(cell(wildcards))
 
 
 def shards_of(name):

@@ -1,7 +1,8 @@
 rule distill:
     input:
+        unpack(prepared),
+        unpack(trajectory),
         model=model,
-        teacher=rules.teacher.output[0],
     output:
         f"{CELL}/lambdas.json",
     log:
@@ -14,7 +15,7 @@ rule distill:
         runtime=60,
     params:
         run=lambda wildcards: BENCH.fit(cell(wildcards)),
-        code=lambda wildcards: BENCH.code("distill.py", cell(wildcards).entry["solver"]),
+        code=lambda wildcards: BENCH.code("distill.py", *BENCH.fit_solvers(cell(wildcards))),
     message:
         "Fitting lambdas for {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

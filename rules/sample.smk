@@ -1,5 +1,6 @@
 rule sample:
     input:
+        unpack(prepared),
         unpack(lambdas),
         model=model,
     output:

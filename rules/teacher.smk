@@ -1,5 +1,6 @@
 rule teacher:
     input:
+        unpack(prepared),
         model=model,
     output:
         f"{CELL}/teacher.safetensors",

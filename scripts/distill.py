@@ -6,8 +6,9 @@ from dode.jobs import Run, read_states, write_fit
 
 def main(snakemake):
     params = snakemake.params
-    run = Run(params.run, snakemake.input.model, snakemake.config["execution"])
-    states = read_states(snakemake.input.teacher, run.device)
+    run = Run(params.run, snakemake.input.model, snakemake.config["execution"], snakemake.input)
+    trajectory = snakemake.input.get("teacher")
+    states = read_states(trajectory, run.device) if trajectory else ()
     fit = distillation.fit(
         run.solver, run.denoise, run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
     )

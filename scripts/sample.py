@@ -9,7 +9,7 @@ from dode.jobs import Run, read_lambdas
 
 def main(snakemake):
     params, wildcards, batch_size = snakemake.params, snakemake.wildcards, snakemake.config["execution"]["batch_size"]
-    run = Run(params.run, snakemake.input.model, snakemake.config["execution"])
+    run = Run(params.run, snakemake.input.model, snakemake.config["execution"], snakemake.input)
     lambdas, directions = read_lambdas(snakemake.input.lambdas) if snakemake.input.get("lambdas") else (None, None)
     plan = shards.Plan(params.run["images"], params.run["seeds"], params.run["trajectory_images"])
     work = plan.batches(int(wildcards.shard), int(wildcards.shards), batch_size)

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from dode.solvers.base import Method, Proposal, Solver, create, names, solver
+from dode.solvers.base import Method, Proposal, Solver, create, create_teacher, names, solver
 
-__all__ = ["Method", "Proposal", "Solver", "create", "module_of", "names", "solver"]
+__all__ = ["Method", "Proposal", "Solver", "create", "create_teacher", "module_of", "names", "solver"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

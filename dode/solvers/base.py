@@ -46,6 +46,8 @@ class Method:
     evaluations: Callable
     teacher: Callable
     choices: dict
+    spanning: Callable
+    prepare: str | None = None
 
     @property
     def options(self):
@@ -61,7 +63,9 @@ def _function_of_options(value):
     return value if callable(value) else lambda **_: value
 
 
-def solver(name, *, order, evaluations=lambda steps, **_: steps, teacher=None, choices=None):
+def solver(
+    name, *, order, evaluations=lambda steps, **_: steps, teacher=None, choices=None, spanning=False, prepare=None
+):
     """Register the decorated generator function as the solver ``name``.
 
     Args:
@@ -71,7 +75,14 @@ def solver(name, *, order, evaluations=lambda steps, **_: steps, teacher=None, c
         teacher: name of the solver that makes the trajectory to follow, or a function of the options; None for the
             method itself with the same options.
         choices: ``{option: allowed values}``; every other value is refused.
+        spanning: whether a step covers several intervals of the grid (or a function of the options); such a method
+            cannot be a teacher.
+        prepare: file name of an artefact that the method needs, made by a rule of its own in ``rules/solvers``; its
+            path is the method's option ``prepared``.
     """
+
+    if prepare and not teacher:
+        raise ValueError(f"solver '{name}' must be prepared, so its teacher must be named: one that need not")
 
     def add(function):
         if name in _methods:
@@ -83,6 +94,8 @@ def solver(name, *, order, evaluations=lambda steps, **_: steps, teacher=None, c
             evaluations=evaluations,
             teacher=_function_of_options(teacher),
             choices=choices or {},
+            spanning=_function_of_options(spanning),
+            prepare=prepare,
         )
         return function
 
@@ -112,6 +125,19 @@ def create(name, **options):
         if isinstance(value, bool) or value not in allowed:
             raise ValueError(f"solver '{name}': {option} must be one of {', '.join(map(str, allowed))}, not {value!r}")
     return Solver(method, options)
+
+
+def create_teacher(name):
+    """The solver ``name`` as a teacher; ValueError where it does not stop at every level of its grid.
+
+    >>> create_teacher("dpm-solver")
+    Traceback (most recent call last):
+    ValueError: solver 'dpm-solver' cannot be a teacher: it does not stop at every level of its grid
+    """
+    found = create(name)
+    if found.method.spanning(**found.options):
+        raise ValueError(f"solver '{name}' cannot be a teacher: it does not stop at every level of its grid")
+    return found
 
 
 class Solver:

@@ -10,6 +10,7 @@ from dode.solvers.formulas import combine, difference_weights, euler, log_step, 
     "dpm-solver",
     order=lambda order, **_: order,
     teacher="heun",
+    spanning=True,
     choices={"order": (2, 3), "stages": ("log-snr", "grid")},
 )
 def dpm_solver(denoise, x, sigmas, *, order=3, stages="log-snr"):

@@ -12,6 +12,7 @@ ORDERS = {"2S": 2, "2M": 2, "3M": 3}
     "dpm-solver++",
     order=2,
     teacher=lambda variant: "heun" if variant == "2S" else None,
+    spanning=lambda variant: variant == "2S",
     choices={"variant": tuple(ORDERS)},
 )
 def dpm_solver_pp(denoise, x, sigmas, *, variant="2M"):

@@ -7,10 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 from dode import config as configs
+from dode import digests, jobs, sampling, storage
 from dode.cells import Benchmark, computed
+from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -100,6 +103,7 @@ def test_defaults_are_filled_in():
         "directions": 1,
         "images": 100,
         "stages": True,
+        "refine": 0,
     }
     assert benchmark.config["seed"] == 0
     assert benchmark.config["kid"] == {"subsets": 10, "subset_size": 500}
@@ -216,6 +220,88 @@ def test_the_teachers_solver_is_heun_unless_said_otherwise(benchmark):
     assert teacher(benchmark, "d-ddim") == teacher(benchmark, "d-heun") == "heun"
     assert teacher(benchmark, "d-ddim-released-edm") == "ddim"
     assert teacher(edited(solvers__1__distill={"teacher": "ddim"}), "d-ddim") == "ddim"
+
+
+SEARCHED = {"name": "searched", "options": {"images": 7}}
+
+
+def test_only_a_cell_that_needs_it_has_a_preparation(benchmark):
+    other = edited(solvers__1__grid=SEARCHED)
+    assert all(benchmark.preparations(cell) == {} for cell in benchmark.cells.values())
+    for key, cell in other.cells.items():
+        path = f"results/digits/{'/'.join(map(str, key[:2]))}/nfe{key[2]}/prepared/searched.json"
+        assert other.preparations(cell) == ({"prepared_grid": path} if key[1] == "d-ddim" else {})
+
+
+def test_the_options_of_a_prepared_grid_have_their_defaults(benchmark):
+    other = edited(solvers__1__grid=SEARCHED)
+    assert other.grid_options(other.cells["digits-edm", "d-ddim", 5]) == {
+        "over": {"name": "karras"},
+        "candidates": 61,
+        "images": 7,
+        "coefficient": 1.0,
+        "teacher": "heun",
+    }
+
+
+def test_another_searched_grid_changes_the_parameters_of_its_cells_alone(benchmark):
+    one, two = edited(solvers__1__grid=SEARCHED), edited(solvers__1__grid={**SEARCHED, "options": {"images": 8}})
+    before, after = everything(one), everything(two)
+    assert {key[1] for key in before if before[key] != after[key]} == {"d-ddim"}
+    plain = everything(benchmark)
+    assert {key[1] for key in before if before[key] != plain[key]} == {"d-ddim"}
+
+
+def test_the_code_of_the_search_counts_where_it_is_run_and_nowhere_else():
+    def files(script):
+        return {path.name for path in digests.modules_of(ROOT / "scripts" / script)}
+
+    assert {"search.py", "teacher.py", "grids.py", "variables.py"} <= files("search_grid.py")
+    assert not any("search.py" in files(script) for script in ("sample.py", "teacher.py", "distill.py"))
+
+
+@pytest.fixture
+def statistics(monkeypatch):
+    """A solver that must be prepared."""
+    monkeypatch.setattr(base, "_methods", dict(base._methods))
+
+    @base.solver("statistics", order=1, teacher="heun", prepare="statistics.txt")
+    def method(denoise, x, sigmas, *, prepared=None):
+        factor = float(Path(prepared).read_text())
+        for sigma in sigmas[1:]:
+            x = yield base.Proposal(factor * denoise(x, sigma + 1), sigma, x)
+
+    method.__module__ = "dode.solvers.ddim"
+
+
+def test_a_solver_that_must_be_prepared_takes_the_same_road(statistics, tmp_path):
+    benchmark = edited(solvers__0__solver="statistics", solvers__0__grid=SEARCHED)
+    cell = benchmark.cells["digits-edm", "ddim", 5]
+    folder = "results/digits/digits-edm/ddim/nfe5/prepared"
+    assert benchmark.preparations(cell) == {
+        "prepared_solver": f"{folder}/statistics.txt",
+        "prepared_grid": f"{folder}/searched.json",
+    }
+    inputs = {"prepared_solver": tmp_path / "statistics.txt", "prepared_grid": tmp_path / "searched.json"}
+    inputs["prepared_solver"].write_text("0.5")
+    storage.write_json(inputs["prepared_grid"], {"sigmas": [80.0, 9.0, 5.0, 2.0, 1.0, 0.0]})
+    checkpoint = ROOT / "config/models/digits-edm.safetensors"
+    run = jobs.Run(benchmark.samples(cell), checkpoint, {"device": "cpu", "batch_size": 4}, inputs)
+    assert run.sigmas.tolist() == [80.0, 9.0, 5.0, 2.0, 1.0, 0.0]
+    noise = run.latents(range(2))
+    end = sampling.sample(run.solver, lambda x, sigma: x, noise, run.sigmas)
+    torch.testing.assert_close(end, 80 * noise / 2**5, rtol=1e-12, atol=0)
+
+
+def test_a_solver_that_must_be_prepared_is_nobodys_teacher(statistics):
+    with pytest.raises(configs.ConfigError, match=r"solvers\[1\]\.distill\.teacher: 'statistics' must be prepared"):
+        edited(solvers__1__distill={"teacher": "statistics"})
+    with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.grid\.options: .* teacher cannot be 'statistics'"):
+        edited(solvers__0__grid={"name": "searched", "options": {"teacher": "statistics"}})
+    with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.options: 'prepared' follows from a preparation"):
+        edited(solvers__0__solver="statistics", solvers__0__options={"prepared": "mine.txt"})
+    with pytest.raises(ValueError, match="solver 'alone' must be prepared, so its teacher must be named"):
+        base.solver("alone", order=1, prepare="alone.json")
 
 
 def test_facts_are_what_tables_need(benchmark):

@@ -270,9 +270,9 @@ def test_impossible_directions_are_refused(options, message):
 
 
 def test_an_integer_counts_differences_and_the_drift_in_the_prediction_of_the_model():
-    assert Directions.of(1, mixture.denoise) == Directions(differences=1, drift=False, outputs="data")
-    assert Directions.of(3, mixture.denoise) == Directions(differences=2, drift=True, outputs="data")
-    assert Directions.of(2, NoiseMixture()) == Directions(differences=1, drift=True, outputs="noise")
+    assert Directions.of(1, "data") == Directions(differences=1, drift=False, outputs="data")
+    assert Directions.of(3, "data") == Directions(differences=2, drift=True, outputs="data")
+    assert Directions.of(2, "noise") == Directions(differences=1, drift=True, outputs="noise")
 
 
 def test_directions_of_ones_own_are_fitted_and_sampled():

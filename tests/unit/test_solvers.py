@@ -163,12 +163,12 @@ def test_zero_lambdas_are_the_plain_solver_to_the_bit(name, steps, directions):
 
 
 @every_variant
-@pytest.mark.parametrize("grid", [grids.karras, grids.uniform_index])
-@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("grid", grids.families())
+@pytest.mark.parametrize("steps", [1, 2, 3])
 def test_few_steps_stay_finite(variant, grid, steps):
     name, options = variant
     solver = solvers.create(name, **options)
-    result = dode.sample(solver, mixture.denoise, mixture.latents(64, 7), grid(steps=steps))
+    result = dode.sample(solver, mixture.denoise, mixture.latents(64, 7), grids.grids.create(grid, steps=steps))
     assert result.isfinite().all()
 
 

@@ -19,7 +19,7 @@ def test_snakefmt_has_no_complaint():
     command = shutil.which("snakefmt", path=f"{Path(sys.executable).parent}")
     if command is None:
         pytest.skip("snakefmt is not installed")
-    files = ["Snakefile", *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("rules/*.smk"))]
+    files = ["Snakefile", *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("rules/**/*.smk"))]
     subprocess.run([command, "--check", *files], cwd=REPOSITORY, check=True)
 
 

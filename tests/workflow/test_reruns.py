@@ -1,5 +1,6 @@
 """What is made again after a change, and what is not."""
 
+import json
 import os
 import re
 
@@ -31,7 +32,7 @@ def test_second_run_has_nothing_to_do(workspace):
 def test_touched_files_rerun_nothing(workspace):
     patterns = [
         "Snakefile",
-        "rules/*",
+        "rules/**/*.smk",
         "scripts/*",
         "dode/**/*.py",
         "config/**/*",
@@ -117,6 +118,38 @@ def test_new_nfe_runs_its_cell_alone(plan_after):
 def test_new_solver_entry_runs_its_cell_alone(plan_after):
     entry = {"id": "more", "solver": "heun", "nfe": [7]}
     assert plan_after({"solvers[3]": entry}) == sampled("more/nfe7") | scored("more/nfe7") | SHOWN
+
+
+SEARCHED = {
+    "id": "gits",
+    "solver": "ddim",
+    "nfe": [3],
+    "grid": {"name": "searched", "options": {"candidates": 11, "images": 8}},
+    "distill": {"images": 16, "substeps": 3},
+}
+SEARCH = "gits/nfe3"
+FITTED_SEARCH = {f"search_grid {SEARCH}", f"teacher {SEARCH}", f"distill {SEARCH}"} | sampled(SEARCH) | scored(SEARCH)
+
+
+def test_a_searched_grid_is_prepared_for_its_cell_alone(workspace):
+    """Added to a finished benchmark; run; then what follows from the search's code and from its options."""
+    before = workspace.contents("results/**/nfe*/*")
+    workspace.config({"solvers[3]": SEARCHED})
+    assert workspace.plan() == FITTED_SEARCH | {"coefficients"} | SHOWN
+    score = workspace.cell(SEARCH) / "score.json"
+    text = workspace.snakemake(str(score.relative_to(workspace.folder)))
+    assert {
+        path: content for path, content in workspace.contents("results/**/nfe*/*").items() if path in before
+    } == before
+    assert len(re.findall("^Job .*: ", text, flags=re.M)) == 6
+    sigmas = json.loads((workspace.cell(SEARCH) / "prepared/searched.json").read_text())["sigmas"]
+    assert (len(sigmas), sigmas[0], sigmas[-1]) == (4, 80.0, 0.0)
+    assert json.loads((workspace.cell(SEARCH) / "lambdas.json").read_text())["sigmas"][-3:] == sigmas[-3:]
+    assert {name for name in workspace.plan() if SEARCH in name} == set()
+    workspace.append("dode/search.py", "\nCHANGED = True\n")
+    assert {name for name in workspace.plan() if "nfe" in name} == FITTED_SEARCH
+    workspace.config({"solvers[3].grid.options.images": 9})
+    assert {name for name in workspace.plan() if "nfe" in name} == FITTED_SEARCH
 
 
 def test_entry_taken_away_reruns_tables_and_figures_alone(plan_after):

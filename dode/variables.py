@@ -1,0 +1,84 @@
+"""Changes of variable on the noise scale: a grid is uniform in one of them, and its teacher refines it there."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """A monotone change of variable u(sigma) in which a grid is uniform.
+
+    Attributes:
+        forward: sigma to u; inverse: u to sigma (both for arrays).
+        sigma_min: the smallest noise level, other than 0, that the grid's family reaches.
+        max_steps: the largest number of steps that the family has, where there is one.
+    """
+
+    forward: Callable
+    inverse: Callable
+    sigma_min: float
+    max_steps: int | None = None
+
+    def between(self, sigma_max, sigma_min, steps):
+        """``steps`` levels uniform in u: the first is ``sigma_max``, the last of two or more ``sigma_min``, exactly."""
+        high, low = self.forward(sigma_max), self.forward(sigma_min)
+        levels = np.array(self.inverse(high + np.arange(steps) / max(steps - 1, 1) * (low - high)))
+        if steps > 1:
+            levels[-1] = sigma_min
+        levels[0] = sigma_max
+        return levels
+
+    def refine(self, levels, substeps):
+        """Divide each interval of descending ``levels`` into ``substeps``, uniform in u; the levels stay, to the bit.
+
+        Levels between ``sigma_min`` and 0 are left out: no network was trained there.
+        """
+        refined = [levels[0]]
+        for left, right in itertools.pairwise(levels):
+            inner = np.linspace(self.forward(left), self.forward(right), substeps + 1)[1:-1]
+            refined += [sigma for sigma in self.inverse(inner) if max(right, self.sigma_min) < sigma < refined[-1]]
+            refined.append(right)
+        return np.array(refined)
+
+
+def rho_space(rho=7.0, sigma_min=0.002):
+    """``u = sigma^(1/rho)``, the variable of the EDM grid."""
+    return Variable(lambda sigma: np.asarray(sigma) ** (1 / rho), lambda u: np.asarray(u) ** rho, sigma_min)
+
+
+def log_space(sigma_min=0.002):
+    """``u = log sigma``, minus the half log-SNR; noise levels below ``sigma_min`` count as ``sigma_min``."""
+    return Variable(lambda sigma: np.log(np.maximum(sigma, sigma_min)), np.exp, sigma_min)
+
+
+def time_space(beta_min=0.1, beta_max=20.0, sigma_min=0.002):
+    """``u = t``, the time of the linear VP SDE (Song et al. 2021, arXiv 2011.13456, App. B).
+
+    ``sigma(t)^2 = exp(B t^2 / 2 + beta_min t) - 1`` with ``B = beta_max - beta_min``, hence
+    ``t(sigma) = (sqrt(beta_min^2 + 2 B log(1 + sigma^2)) - beta_min) / B``.
+    """
+    slope = beta_max - beta_min
+
+    def forward(sigma):
+        # The root's difference from beta_min, without cancellation where sigma is small.
+        log = np.log1p(np.square(sigma))
+        return 2 * log / (np.sqrt(beta_min**2 + 2 * slope * log) + beta_min)
+
+    return Variable(forward, lambda t: np.sqrt(np.expm1(slope * np.square(t) / 2 + beta_min * t)), sigma_min)
+
+
+def index_space(schedule, sigma_min=None, max_steps=None):
+    """``u`` = index of a VP schedule."""
+    sigma_min, max_steps = sigma_min or schedule.sigma_min, max_steps or len(schedule)
+    return Variable(schedule.index, schedule.sigma, sigma_min, max_steps)
+
+
+def root_index_space(schedule, sigma_min=None):
+    """``u`` = square root of the index of a VP schedule; indices below 0 count as 0."""
+    lowest = max(sigma_min or 0.0, schedule.sigma_min)
+    return Variable(
+        lambda sigma: np.sqrt(np.maximum(schedule.index(sigma), 0)), lambda u: schedule.sigma(np.square(u)), lowest
+    )

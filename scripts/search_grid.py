@@ -1,0 +1,25 @@
+"""Search a cell's grid among the levels of another one, on images of the fitting noise that no fit sees."""
+
+from dode import grids, scripting, search, storage
+from dode.jobs import Run
+
+
+def main(snakemake):
+    options, execution = snakemake.params.search, snakemake.config["execution"]
+    run = Run(snakemake.params.run, snakemake.input.model, execution)
+    over = options["over"]
+    candidates = grids.for_model(run.denoise, over["name"], options["candidates"] - 1, **over.get("options", {}))
+    found = search.search(
+        run.denoise,
+        run.latents(range(options["images"]), stream="fit", block=1),
+        candidates,
+        run.steps,
+        teacher=options["teacher"],
+        coefficient=options["coefficient"],
+        batch_size=execution["batch_size"],
+    )
+    storage.write_json(snakemake.output[0], {"sigmas": found.tolist(), "run": run.run})
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)
