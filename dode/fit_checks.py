@@ -1,6 +1,7 @@
 """What a fit can be made of, checked without torch: the configuration asks before any job, the library again.
 
-``RELEASED`` lists the (prediction, solver) pairs of the authors' released code (method: :mod:`dode.teacher`).
+``RELEASED`` lists the (prediction, solver) pairs that the alignment ``released`` takes (how: :mod:`dode.teacher`). The
+authors' code has more recipes, on grids and schedules of their own; those are in :mod:`dode.released` alone.
 """
 
 RELEASED = {("data", "ddim"), ("data", "heun"), ("noise", "ddim")}
@@ -9,10 +10,12 @@ HELD_OUT = 4  # one image of so many is held out of a fit that is refined
 
 
 def check_released(prediction, solver):
-    """Raise ValueError unless the released code distils ``solver`` for models of this ``prediction``."""
+    """Raise ValueError unless the alignment takes ``solver`` for models of this ``prediction``."""
     if (prediction, solver) not in RELEASED:
         known = ", ".join(f"{name} for {kind} prediction" for kind, name in sorted(RELEASED))
-        raise ValueError(f"the released code has no recipe for '{solver}' with {prediction} prediction; it has {known}")
+        raise ValueError(
+            f"alignment 'released' has no recipe for '{solver}' with {prediction} prediction; it has {known}"
+        )
 
 
 def check_refine(refine, alignment):

@@ -1,15 +1,30 @@
 """The recipes of the authors' released code, to the digit (repository kim-sanghwan/D-ODE-Solvers, commit 6dc5a1c).
 
-They are the project's own solvers and its one fit with other grids and pairings: see :func:`dode.teacher.released` for
-the pairing. Kept so that a published number can be run again; for new work use the default alignment.
+They are the project's own solvers and its one fit with other grids, schedules and pairings. Kept so that a published
+number can be run again; for new work use the default alignment.
 """
 
 import dataclasses
 import math
 
+import numpy as np
 import torch
 
-from dode import distillation, grids, sampling, schedules, solvers
+from dode import distillation, grids, released_deis, sampling, schedules, solvers
+from dode import teacher as teachers
+from dode.registry import unknown
+
+# The orders that there are to choose from, by prediction and solver; none where the recipe has no such choice.
+ORDERS = {
+    ("noise", "ddim"): (),
+    ("noise", "ipndm"): (),
+    ("noise", "deis"): (1, 2, 3),
+    ("noise", "dpm-solver"): (2, 3),
+    ("data", "ddim"): (),
+    ("data", "heun"): (),
+}
+# The released DPM-Solver cuts a schedule off below this half log-SNR, which the 1,000 linear betas do not reach.
+LOWEST_LOG_SNR = -5.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +32,12 @@ class Released:
     """What a recipe gives, all float64.
 
     Attributes:
-        lambdas: (K,), in the coordinates of the released code (VP for noise prediction); 0 where it has none.
+        lambdas: (K,), of the released code's convention: in VP coordinates for noise prediction, and for ``dpm-solver``
+            the factor on coefficient times difference; 0 where it has none.
         baseline_new: plain samples of ``new_latents``.
         distilled_fit, distilled_new: distilled samples of ``fit_latents`` and of ``new_latents``.
+
+    The samples of noise prediction are in VP coordinates: clean for ``ddim``, at index 0 for the others.
     """
 
     lambdas: torch.Tensor
@@ -29,31 +47,48 @@ class Released:
 
 
 class _Noise:
-    """``model(x_vp, index) -> eps`` behind the denoiser contract, on the exact schedule."""
+    """``model(x_vp, index) -> eps`` behind the denoiser contract, on the exact schedule.
+
+    ``shift`` is added to the index of the noise level: the network may be called at another index than the state's.
+    """
 
     prediction = "noise"
 
-    def __init__(self, model, schedule):
-        self.model, self.schedule = model, schedule
+    def __init__(self, model, schedule, shift=0):
+        self.model, self.schedule, self.shift = model, schedule, shift
 
     def prior_std(self, sigma):
         return (1 + sigma**2) ** 0.5
 
     def __call__(self, x, sigma):
-        index = torch.tensor(float(self.schedule.index(float(sigma))), dtype=torch.float64)
+        index = torch.tensor(float(self.schedule.index(float(sigma))) + self.shift, dtype=torch.float64)
         return x - sigma * self.model(x / math.sqrt(1 + float(sigma) ** 2), index)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """A student, its denoiser and grid, the pairing with its teacher, and a factor on its fitted lambdas."""
+
+    student: solvers.Solver
+    denoise: object
+    sigmas: torch.Tensor
+    pairing: teachers.Alignment
+    factors: torch.Tensor
 
 
 def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents, *, schedule=None):
     """Run a released recipe.
 
     Args:
-        prediction: ``"noise"``: ``model(x, index) -> eps`` in VP coordinates, index a 0-d float64 tensor; ``"data"``:
-            ``model(x, sigma) -> D``, sigma a 0-d float64 tensor.
-        solver: ``"ddim"``, or ``"heun"`` for data prediction.
-        order: None (for the solvers that have an order of their own to choose).
-        steps: N, the student's steps.
-        scale: S, teacher steps per evaluation of the student.
+        prediction: ``"noise"``: ``model(x, index) -> eps`` in VP coordinates, index a 0-d float64 tensor (fractional
+            but for ``ddim``; down to -1 for ``ipndm`` and ``deis``); ``"data"``: ``model(x, sigma) -> D``, sigma a 0-d
+            float64 tensor.
+        solver: ``"ddim"``; for data prediction ``"heun"``; for noise prediction ``"ipndm"``, ``"deis"``,
+            ``"dpm-solver"``.
+        order: 1, 2 or 3 for ``deis`` (degree of its polynomial); 2 or 3 for ``dpm-solver``; None for the others.
+        steps: N, the student's steps (network evaluations, but for ``heun``, which makes 2 N - 1).
+        scale: S, teacher steps per evaluation of the student. For noise prediction the teacher has no more steps than
+            the schedule.
         fit_latents, new_latents: unit normal (B, C, H, W); the first are fitted on.
         schedule: a :class:`dode.schedules.Schedule` for noise prediction; linear betas over 1,000 steps by default.
 
@@ -61,30 +96,140 @@ def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents
         A :class:`Released`.
 
     Raises:
-        ValueError: for a recipe that the released code does not have.
+        ValueError: for a recipe that the released code does not have, an order that the solver has not, or a schedule
+            that the released code would cut (``dpm-solver``).
+        dode.distillation.FitError: where a lambda is undetermined.
     """
+    _check(prediction, solver, order, steps, scale)
+    if schedule is None:
+        schedule = schedules.schedules.create("linear")
+    if prediction == "data":
+        recipe = _as_in_the_workflow(solver, model, grids.karras(steps=steps), scale, prediction)
+    elif solver == "ddim":
+        sigmas = grids.uniform_index(steps=steps, schedule=schedule, spacing="leading")
+        recipe = _as_in_the_workflow(solver, _Noise(model, schedule), sigmas, scale, prediction)
+    elif steps > len(schedule):
+        raise ValueError(f"steps must be at most {len(schedule)} on this schedule, not {steps}")
+    elif solver == "dpm-solver":
+        recipe = _dpm_solver(order, model, schedule, steps, scale)
+    else:
+        recipe = _multistep(order, model, schedule, steps, scale)
+
+    fit_latents, new_latents = fit_latents.double(), new_latents.double()
+    student, denoise, sigmas = recipe.student, recipe.denoise, recipe.sigmas
+    states = teachers.trajectory(recipe.pairing, denoise, fit_latents)
+    fit = distillation.fit(student, denoise, fit_latents, sigmas, recipe.pairing, states)
+    to_vp = (1 + float(sigmas[-1]) ** 2) ** -0.5 if prediction == "noise" else 1.0
+
+    def sampled(latents, **distilled):
+        return sampling.sample(student, denoise, latents, sigmas, **distilled) * to_vp
+
+    distilled = {"lambdas": fit.lambdas, "directions": fit.directions}
+    return Released(
+        lambdas=fit.lambdas[:, 0] * recipe.factors,
+        baseline_new=sampled(new_latents),
+        distilled_fit=sampled(fit_latents, **distilled),
+        distilled_new=sampled(new_latents, **distilled),
+    )
+
+
+def _check(prediction, solver, order, steps, scale):
+    """Refuse what the released code has no recipe for."""
     if prediction not in ("noise", "data"):
         raise ValueError(f"prediction must be 'noise' or 'data', not '{prediction}'")
-    if order is not None:
+    if solver not in {name for _, name in ORDERS}:
+        raise ValueError(unknown("solver", solver, {name for _, name in ORDERS}))
+    if (prediction, solver) not in ORDERS:
+        known = ", ".join(f"'{name}'" for kind, name in ORDERS if kind == prediction)
+        raise ValueError(
+            f"the released code has no recipe for solver '{solver}' with {prediction} prediction; it has {known}"
+        )
+    orders = ORDERS[prediction, solver]
+    if not orders and order is not None:
         raise ValueError(f"solver '{solver}' has no order to choose; order must be None, not {order!r}")
-    if prediction == "noise":
-        schedule = schedules.schedules.create("linear") if schedule is None else schedule
-        sigmas = grids.uniform_index(steps=steps, schedule=schedule, spacing="leading")
-        denoise = _Noise(model, schedule)
-    else:
-        sigmas, denoise = grids.karras(steps=steps), model
-    fit_latents, new_latents = fit_latents.double(), new_latents.double()
+    if orders and (not _whole(order) or order not in orders):
+        raise ValueError(f"solver '{solver}': order must be one of {', '.join(map(str, orders))}, not {order!r}")
+    for name, value in (("steps", steps), ("scale", scale)):
+        if not _whole(value) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _whole(value):
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _as_in_the_workflow(solver, denoise, sigmas, scale, prediction):
+    """The recipes that are also an alignment of :func:`dode.distill`."""
     student = solvers.create(solver)
-    fit = distillation.distill(student, denoise, fit_latents, sigmas, substeps=scale, alignment="released")
+    pairing = teachers.released(student, sigmas, scale, prediction)
+    factors = torch.ones(len(pairing.levels), dtype=torch.float64)
+    if prediction == "noise":
+        factors = _to_vp(sigmas)
+    return _Recipe(student, denoise, sigmas, pairing, factors)
 
-    def distilled(latents):
-        return sampling.sample(student, denoise, latents, sigmas, lambdas=fit.lambdas, directions=fit.directions)
 
-    # The fit works on x / sqrt(abar); the released code adds lambda r to x itself.
-    to_vp = (1 + fit.sigmas**2).rsqrt() if prediction == "noise" else torch.ones_like(fit.sigmas)
-    return Released(
-        lambdas=fit.lambdas[:, 0] * to_vp,
-        baseline_new=sampling.sample(student, denoise, new_latents, sigmas),
-        distilled_fit=distilled(fit_latents),
-        distilled_new=distilled(new_latents),
-    )
+def _to_vp(sigmas):
+    """Factor on a lambda fitted in x / sqrt(abar) at the end of each step, for a correction of x itself."""
+    return (1 + torch.as_tensor(sigmas, dtype=torch.float64)[1:].square()).rsqrt()
+
+
+def _uniform(schedule, steps):
+    """Levels uniform in the fractional index, from the last index to index 0: (steps + 1,).
+
+    The product before the quotient keeps whole indices whole: a slope is taken on the right-hand side of them.
+    """
+    return torch.from_numpy(schedule.sigma((len(schedule) - 1) * np.arange(steps, -1, -1) / steps))
+
+
+def _multistep(order, model, schedule, steps, scale):
+    """``ipndm`` (order None) or ``deis``: the teacher is the same solver; the network is called one index lower."""
+    continuous = released_deis.LinearAbar(schedule)
+    student = solvers.create("ipndm") if order is None else released_deis.deis(order, continuous)
+    sigmas, count = _uniform(continuous, steps), min(len(schedule), scale * steps)
+    own, entries = sigmas[1:].tolist(), teachers.strided(steps, count)
+    pairing = teachers.paired_in_vp(student, _uniform(continuous, count), own, entries)
+    return _Recipe(student, _Noise(model, continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
+
+
+def _dpm_solver(order, model, schedule, steps, scale):
+    """``dpm-solver``: one proposal per evaluation, all on the uniform grid; the teacher is DDIM to the clean image.
+
+    In the code's continuous time t = (index + 1) / T, in which log alpha is piecewise linear just as here, the grid is
+    uniform from 1 to 1 / T.
+    """
+    alphas = schedule.alphas_cumprod
+    lowest = 0.5 * float(np.log(alphas[-1] / (1 - alphas[-1])))
+    if lowest < LOWEST_LOG_SNR:
+        raise ValueError(
+            f"schedule: the released dpm-solver cuts a schedule off at half log-SNR {LOWEST_LOG_SNR} and this one goes "
+            f"down to {lowest:.2f}; such a run is not reproduced"
+        )
+    student = solvers.create("dpm-solver", order=order, stages="grid")
+    sigmas = _uniform(schedule, steps)
+    fine = grids.uniform_index(steps=min(len(schedule), scale * steps), schedule=schedule, spacing="leading")
+    entries = _dpm_solver_entries(order, steps, len(fine) - 1)
+    pairing = teachers.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), entries)
+    return _Recipe(student, _Noise(model, schedule), sigmas, pairing, 1 / _gains(student, sigmas))
+
+
+def _dpm_solver_entries(order, steps, end):
+    """Entry of the teacher's trajectory per evaluation: multiples of a stride from the start.
+
+    The evaluations of the last solver steps, those of an order below ``order``, count back from the end state instead.
+    """
+    stride = end // steps
+    entries = [n * stride for n in range(1, steps + 1)]
+    back = {2: (0, 1), 3: (3, 1, 2)}[order][steps % order]
+    return entries[: steps - back] + [end - n * stride for n in reversed(range(back))]
+
+
+def _gains(solver, sigmas):
+    """The factor on the newest noise estimate in each proposal, (K,); the released code multiplies differences by it.
+
+    Read off a run on K pixels from 0, of which pixel k has a noise estimate of 1 at evaluation k and 0 at the others.
+    """
+    count = solver.nfe(len(sigmas) - 1)
+    pulses = iter(torch.eye(count, dtype=torch.float64))
+    zero = torch.zeros(count, 1, 1, 1, dtype=torch.float64)
+    stepper = sampling.steps(solver, lambda x, sigma: x - sigma * next(pulses).view(-1, 1, 1, 1), zero, sigmas)
+    return torch.stack([step.proposal.x[step.index].squeeze() for step in stepper])

@@ -49,9 +49,13 @@ class Schedule:
         the very index that a grid was made of.
         """
         log_abar = -np.log1p(np.square(np.asarray(sigma, dtype=np.float64)))
-        index = np.interp(-log_abar, -self._log_abar, self._indices)
-        nearest = np.rint(index)
-        return np.where(np.abs(index - nearest) < 1e-6, nearest, index)
+        return snapped(np.interp(-log_abar, -self._log_abar, self._indices))
+
+
+def snapped(index):
+    """``index``, or the integer that it is within 1e-6 of."""
+    nearest = np.rint(index)
+    return np.where(np.abs(index - nearest) < 1e-6, nearest, index)
 
 
 @schedules.register("linear")

@@ -160,8 +160,21 @@ def released(solver, sigmas, substeps, prediction):
         return Alignment(teacher, fine, levels, (1.0,) * len(levels))
     limit = sigmas.variable.max_steps or substeps * steps
     fine = remake(steps=min(limit, substeps * steps))
-    stride = (len(fine) - 1) // steps
-    entries = [(k + 1) * stride for k in range(steps - 1)] + [len(fine) - 1]
+    return paired_in_vp(teacher, fine, student, strided(steps, len(fine) - 1))
+
+
+def strided(evaluations, end):
+    """Entries of a trajectory of ``end`` steps: every (end // evaluations)-th, and the end state for the last."""
+    stride = end // evaluations
+    return [(k + 1) * stride for k in range(evaluations - 1)] + [end]
+
+
+def paired_in_vp(teacher, fine, student, entries):
+    """Hold the proposals at levels ``student`` against ``entries`` of the teacher's states on the grid ``fine``.
+
+    The states are compared in VP coordinates, ``x / sqrt(1 + sigma^2)``, hence the scales, and pure noise is the output
+    before the first evaluation: so does the authors' released code.
+    """
     levels = tuple(float(fine[entry]) for entry in entries)
     scales = tuple(((1 + own**2) / (1 + other**2)) ** 0.5 for own, other in zip(student, levels, strict=True))
     return Alignment(teacher, fine, levels, scales, from_noise=True)

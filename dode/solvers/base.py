@@ -45,8 +45,8 @@ class Method:
     order: Callable
     evaluations: Callable
     teacher: Callable
-    choices: dict
-    spanning: Callable
+    choices: dict = dataclasses.field(default_factory=dict)
+    spanning: Callable = lambda **_: False
     prepare: str | None = None
 
     @property

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def tables():
     """The first line of the output, and its two tables as ``{first cell: other cells}``, headings included."""
-    command = [sys.executable, "benchmarks/overhead.py", "--quick", "--batch", "4", "--threads", "1"]
+    command = [sys.executable, "benchmarks/overhead.py", "--quick", "--batch", "12", "--threads", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *parts = done.stdout.strip().split("\n\n")

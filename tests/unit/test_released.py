@@ -1,146 +1,21 @@
-"""The released recipes against a second implementation, in numpy and (for noise prediction) in VP coordinates.
-
-Everything here is written from the published formulas: nothing of ``dode`` but ``released.run`` itself is called.
-"""
-
-from itertools import pairwise
+"""The released recipes against a second implementation (:mod:`released_reference`)."""
 
 import numpy as np
 import pytest
 import torch
 
-from dode import released
-
-SPREAD = 0.25
-MEANS = np.random.RandomState(0).randn(5, 16) * 0.8
-ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-FIT = np.random.default_rng(1).standard_normal((24, 16))
-NEW = np.random.default_rng(2).standard_normal((8, 16))
-
-
-def clean_estimate(x, sigma):
-    """D(x; sigma) of the Gaussian mixture, x (B, 16)."""
-    variance = SPREAD**2 + sigma**2
-    logits = -np.square(x[:, None] - MEANS).sum(axis=2) / (2 * variance)
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    mean = weights / weights.sum(axis=1, keepdims=True) @ MEANS
-    return mean + SPREAD**2 / variance * (x - mean)
-
-
-def noise_estimate(x, index):
-    """eps(x, i) of the mixture in VP coordinates at an integer index."""
-    alpha, sigma = np.sqrt(ABAR[index]), np.sqrt(1 - ABAR[index])
-    return (x - alpha * clean_estimate(x / alpha, sigma / alpha)) / sigma
-
-
-def fitted(direction, residual):
-    """The least-squares coefficient."""
-    return np.sum(direction * residual) / np.sum(direction**2)
-
-
-def vp_indices(steps):
-    """Descending: integer parts of a float32 linspace, counted from the nearer end, then -1 for the clean image."""
-    width, k = np.float32(1000) / np.float32(steps), np.arange(steps, dtype=np.float32)
-    values = np.where(k < (steps + 1) // 2, k * width, np.float32(1000) - (np.float32(steps) - k) * width)
-    return [*values.astype(int)[::-1].tolist(), -1]
-
-
-def ddim_step(x, noise, index, index_next):
-    """DDIM(x, e, a -> a')."""
-    now, after = ABAR[index], ABAR[index_next] if index_next >= 0 else 1.0
-    return np.sqrt(after) * (x - np.sqrt(1 - now) * noise) / np.sqrt(now) + np.sqrt(1 - after) * noise
-
-
-def vp_student(x, steps, advance):
-    """DDIM; ``advance(k, proposal, direction)`` gives the next state. Pure noise is the output before the first."""
-    indices, previous = vp_indices(steps), x
-    for k in range(steps):
-        noise = noise_estimate(x, indices[k])
-        x = advance(k, ddim_step(x, noise, indices[k], indices[k + 1]), noise - previous)
-        previous = noise
-    return x
-
-
-def vp_recipe(steps, scale):
-    """Lambdas, and a sampler ``(latents, lambdas) -> states``, of D-DDIM for noise prediction."""
-    count = min(1000, scale * steps)
-    indices, trajectory = vp_indices(count), [FIT]
-    for index, index_next in pairwise(indices):
-        trajectory.append(ddim_step(trajectory[-1], noise_estimate(trajectory[-1], index), index, index_next))
-    stride = count // steps
-    targets = [trajectory[k * stride] for k in range(steps)] + [trajectory[-1]]
-    lambdas = []
-
-    def fit(k, proposal, direction):
-        lambdas.append(fitted(direction, targets[k + 1] - proposal))
-        return proposal + lambdas[k] * direction
-
-    vp_student(FIT, steps, fit)
-    return lambdas, lambda latents, coefficients: vp_student(
-        latents, steps, lambda k, proposal, direction: proposal + coefficients[k] * direction
-    )
-
-
-def edm_grid(steps):
-    """Grid(M)."""
-    high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
-    return [*((high + np.arange(steps) / (steps - 1) * (low - high)) ** 7).tolist(), 0.0]
-
-
-def edm_teacher(steps):
-    """All states of Euler's method on Grid(M)."""
-    sigmas = edm_grid(steps)
-    trajectory = [sigmas[0] * FIT]
-    for sigma, sigma_next in pairwise(sigmas):
-        x = trajectory[-1]
-        trajectory.append(x + (sigma_next - sigma) * (x - clean_estimate(x, sigma)) / sigma)
-    return trajectory
-
-
-def edm_euler(latents, steps, advance):
-    """Euler; the first step has no direction."""
-    sigmas, previous = edm_grid(steps), None
-    x = sigmas[0] * latents
-    for i in range(steps):
-        denoised = clean_estimate(x, sigmas[i])
-        proposal = x + (sigmas[i + 1] - sigmas[i]) * (x - denoised) / sigmas[i]
-        x = proposal if i == 0 else advance(i, proposal, denoised - previous)
-        previous = denoised
-    return x
-
-
-def edm_heun(latents, steps, advance):
-    """Heun with the evaluation of the corrector at the corrected predictor; evaluations 2i and 2i + 1 of step i."""
-    sigmas, previous = edm_grid(steps), None
-    x = sigmas[0] * latents
-    for i in range(steps):
-        sigma, sigma_next = sigmas[i], sigmas[i + 1]
-        denoised = clean_estimate(x, sigma)
-        slope = (x - denoised) / sigma
-        predicted = x + (sigma_next - sigma) * slope
-        if i > 0:
-            predicted = advance(2 * i, predicted, denoised - previous)
-        if i == steps - 1:
-            return predicted
-        again = clean_estimate(predicted, sigma_next)
-        slope_next = (predicted - again) / sigma_next
-        x = advance(2 * i + 1, x + (sigma_next - sigma) * (slope + slope_next) / 2, again - denoised)
-        previous = again
-    return x
-
-
-def edm_recipe(student, evaluations, steps, scale):
-    """As :func:`vp_recipe`, for data prediction: evaluation k is held against entry (k + 1) S of the teacher."""
-    trajectory, lambdas = edm_teacher(scale * evaluations), np.zeros(evaluations)
-
-    def fit(k, proposal, direction):
-        lambdas[k] = fitted(direction, trajectory[(k + 1) * scale] - proposal)
-        return proposal + lambdas[k] * direction
-
-    student(FIT, steps, fit)
-    return lambdas, lambda latents, coefficients: student(
-        latents, steps, lambda k, proposal, direction: proposal + coefficients[k] * direction
-    )
+from dode import distillation, released, released_deis, sampling, schedules, solvers, teacher
+from released_reference import (
+    ABAR,
+    FIT,
+    NEW,
+    clean_estimate,
+    edm_euler,
+    edm_heun,
+    edm_recipe,
+    noise_estimate,
+    noise_recipe,
+)
 
 
 def images(flat):
@@ -149,9 +24,8 @@ def images(flat):
 
 
 def noise_model(x, index):
-    """:func:`noise_estimate` for tensors; only an integer index is answered."""
-    assert float(index) == int(index) >= 0
-    return images(noise_estimate(x.flatten(1).numpy(), int(index)))
+    """:func:`noise_estimate` for tensors."""
+    return images(noise_estimate(x.flatten(1).numpy(), float(index)))
 
 
 def data_model(x, sigma):
@@ -173,15 +47,99 @@ def close(result, lambdas, sampler):
     assert not torch.allclose(result.baseline_new, result.distilled_new, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("steps", "scale"), [(4, 10), (5, 10), (6, 10), (10, 10), (4, 20), (5, 20), (6, 20), (10, 20), (60, 20), (26, 10)]
-)
-def test_ddim_for_noise_prediction(steps, scale):
-    """60 steps, scale 20: the teacher is capped at the 1,000 training steps, and its stride is 1000 // 60 = 16."""
-    lambdas, sampler = vp_recipe(steps, scale)
-    result = released.run("noise", "ddim", None, steps, scale, noise_model, images(FIT), images(NEW))
+MATRIX = [(steps, scale) for steps in (4, 5, 6, 10) for scale in (10, 20)]
+CAPPED = [(60, 20), (26, 10)]
+NOISE_RECIPES = [
+    *(("ddim", None, steps, scale) for steps, scale in [*MATRIX, *CAPPED]),
+    *(("ipndm", None, steps, scale) for steps, scale in [*MATRIX, (1, 10), (7, 200)]),
+    *(("deis", order, steps, scale) for order in (1, 2, 3) for steps, scale in MATRIX),
+    ("deis", 3, 10, 200),
+    *(("dpm-solver", order, *pair) for order in (2, 3) for pair in [*MATRIX, (1, 10), (2, 10), (3, 10), (10, 200)]),
+    *(("dpm-solver", 3, steps, 200) for steps in (6, 11)),
+]
+
+
+@pytest.mark.parametrize(("solver", "order", "steps", "scale"), NOISE_RECIPES)
+def test_recipes_for_noise_prediction(solver, order, steps, scale):
+    """Among the teachers are some capped at the 1,000 training steps, whose stride does not divide 1,000."""
+    lambdas, sampler = noise_recipe(solver, order, steps, scale)
+    result = released.run("noise", solver, order, steps, scale, noise_model, images(FIT), images(NEW))
     np.testing.assert_allclose(result.lambdas.numpy(), lambdas, rtol=1e-6, atol=1e-12)
     close(result, lambdas, sampler)
+
+
+@pytest.mark.parametrize(
+    ("solver", "order", "indices"),
+    [
+        ("ddim", None, [750, 500, 250, 0]),
+        ("ipndm", None, [998, 748.25, 498.5, 248.75]),
+        ("deis", 2, [998, 748.25, 498.5, 248.75]),
+        ("dpm-solver", 2, [999, 749.25, 499.5, 249.75]),
+        ("dpm-solver", 3, [999, 749.25, 499.5, 249.75]),
+    ],
+)
+def test_where_the_network_is_called(solver, order, indices):
+    """Inner stages of DPM-Solver are on the grid of the evaluations too."""
+    seen = []
+
+    def model(x, index):
+        assert index.shape == ()
+        assert index.dtype == torch.float64
+        seen.append(float(index))
+        return noise_model(x, index)
+
+    released.run("noise", solver, order, 4, 1, model, images(FIT), images(NEW))
+    for calls in (seen[-4:], seen[-12:-8]):  # the last run is the distilled one, the third last the plain one
+        np.testing.assert_allclose(calls, indices, rtol=0, atol=1e-8)
+    whole = [index for index, due in zip(seen[-4:], indices, strict=True) if due == int(due)]
+    assert whole == [int(index) for index in whole]
+
+
+def test_at_the_second_step_the_coefficient_absorbs_the_order():
+    """There r is a multiple of eps_1 - eps_0 for every multistep order, and so is what the order changes."""
+    schedule = schedules.schedules.create("linear")
+    denoise = released._Noise(noise_model, schedule)
+    sigmas = torch.from_numpy(schedule.sigma(np.array([999.0, 500.0, 0.0])))
+    fine = torch.from_numpy(schedule.sigma(np.linspace(999, 0, 41)))
+    pairing = teacher.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), teacher.strided(2, 40))
+    ends, lambdas = [], []
+    for order in (1, 2, 3, 4):
+        student = solvers.create("ipndm", order=order)
+        states = teacher.trajectory(pairing, denoise, images(FIT))
+        fit = distillation.fit(student, denoise, images(FIT), sigmas, pairing, states)
+        lambdas.append(float(fit.lambdas[1, 0]))
+        ends.append(
+            sampling.sample(student, denoise, images(NEW), sigmas, lambdas=fit.lambdas, directions=fit.directions)
+        )
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0], rtol=0, atol=1e-9)
+    assert abs(lambdas[1] - lambdas[0]) > 0.1 * abs(lambdas[0])
+
+
+def test_the_released_deis_schedule():
+    """abar is linear, not its logarithm; the way back is exact; slopes are right-hand and 0 where abar is clipped."""
+    linear = released_deis.LinearAbar(schedules.schedules.create("linear"))
+    assert linear.abar(500.25) == pytest.approx(0.75 * ABAR[500] + 0.25 * ABAR[501], rel=1e-12)
+    indices = np.array([999.0, 998.001, 500.5, 333.0, 1.998, 0.001, 0.0])
+    np.testing.assert_allclose(linear.index(linear.sigma(indices)), indices, rtol=0, atol=1e-8)
+    assert linear.index(linear.sigma(333)) == 333
+    assert linear.abar_and_slope(np.array([333.0]))[1] == ABAR[334] - ABAR[333]
+    cosine = released_deis.LinearAbar(schedules.schedules.create("cosine"))
+    assert len(cosine) == 4000
+    assert cosine.abar(3999) == 1e-7
+    assert cosine.index(cosine.sigma(3999)) == 3999
+    assert cosine.abar_and_slope(np.array([3999.0]))[1] == 0
+
+
+def test_schedules_of_other_lengths_are_taken_where_the_released_code_takes_them_whole():
+    cosine = schedules.schedules.create("cosine")
+    for solver, order in (("ipndm", None), ("deis", 3)):
+        result = released.run(
+            "noise", solver, order, 5, 10, lambda x, index: x / 2, images(FIT), images(NEW), schedule=cosine
+        )
+        assert bool(result.distilled_new.isfinite().all())
+    with pytest.raises(ValueError, match=r"half log-SNR -5\.1 and this one goes down to -11"):
+        released.run("noise", "dpm-solver", 2, 5, 10, noise_model, images(FIT), images(NEW), schedule=cosine)
 
 
 @pytest.mark.parametrize("steps", [4, 5, 6, 10])
@@ -207,11 +165,32 @@ def test_heun_for_data_prediction(steps, scale):
     ("prediction", "solver", "order", "message"),
     [
         ("image", "ddim", None, "prediction must be 'noise' or 'data', not 'image'"),
-        ("noise", "ddim", 2, "solver 'ddim' has no order to choose"),
-        ("noise", "heun", None, "'heun'.* noise prediction"),
+        ("noise", "ddim", 2, "solver 'ddim' has no order to choose; order must be None, not 2"),
+        ("noise", "ipndm", 4, "solver 'ipndm' has no order to choose; order must be None, not 4"),
+        ("data", "heun", 2, "solver 'heun' has no order to choose; order must be None, not 2"),
+        ("noise", "deis", None, "solver 'deis': order must be one of 1, 2, 3, not None"),
+        ("noise", "deis", 4, "solver 'deis': order must be one of 1, 2, 3, not 4"),
+        ("noise", "deis", True, "solver 'deis': order must be one of 1, 2, 3, not True"),
+        ("noise", "dpm-solver", 1, "solver 'dpm-solver': order must be one of 2, 3, not 1"),
+        ("noise", "dpm-solver", 2.0, "solver 'dpm-solver': order must be one of 2, 3, not 2.0"),
+        ("noise", "heun", None, "'heun' with noise prediction; it has 'ddim', 'ipndm', 'deis', 'dpm-solver'"),
+        ("data", "deis", 2, "'deis' with data prediction; it has 'ddim', 'heun'"),
         ("noise", "dimm", None, r"unknown solver 'dimm' \(did you mean 'ddim'\?\)"),
     ],
 )
 def test_recipes_that_do_not_exist_are_refused(prediction, solver, order, message):
     with pytest.raises(ValueError, match=message):
         released.run(prediction, solver, order, 4, 10, noise_model, images(FIT), images(NEW))
+
+
+@pytest.mark.parametrize(
+    ("steps", "scale", "message"),
+    [
+        (0, 10, "steps must be an integer of at least 1, not 0"),
+        (4, 2.5, "scale must be an integer of at least 1, not 2.5"),
+        (1001, 1, "steps must be at most 1000 on this schedule, not 1001"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(steps, scale, message):
+    with pytest.raises(ValueError, match=message):
+        released.run("noise", "ipndm", None, steps, scale, noise_model, images(FIT), images(NEW))
