@@ -21,7 +21,7 @@ def tables():
 
 
 def test_the_setting_is_named(tables):
-    for part in ("million parameters", "(2, 3, 8, 8)", "CPU, 1 threads", "torch"):
+    for part in ("million parameters", "(12, 3, 8, 8)", "CPU, 1 threads", "torch"):
         assert part in tables[0]
 
 
