@@ -1,152 +1,31 @@
-"""Figures of the report. Every function writes the files in ``paths``, the format by suffix, and returns nothing.
+"""Figures of the report. Every function writes the files in ``paths``, the format by suffix, and returns nothing."""
 
-The same input gives the same bytes: figures carry no dates.
-"""
-
-import functools
 import math
-import os
 
-import matplotlib
 import numpy as np
 import seaborn
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
 
-from dode import storage
 from dode.report import scales
+from dode.report.style import (
+    DPI,
+    LOW,
+    MARKERS,
+    PANEL,
+    columns_of,
+    legend_below,
+    panels_of,
+    save,
+    styled,
+    styles,
+    text_width,
+)
 from dode.report.tables import FLOOR, METRICS, PIXELS
 
-_PANEL = (3.4, 2.7)  # inches: one column of a two-column page
-_LOW = 2.3  # height of the many panels of the fits
-_DPI = 200
-_METADATA = {
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    ".svg": {"Date": None, "Creator": None},
-}
-_RC = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "figure.titlesize": 10,
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4.3,
-    "pdf.fonttype": 42,  # journals refuse Type 3 fonts
-    "svg.hashsalt": "dode",  # else the ids in an SVG are random
-}
-# The palette's order puts its palest colours (pink, yellow) last.
-_COLORS = [seaborn.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]
-_MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
 
-
-def _styled(function):
-    """Draw and save under the style of the report, whatever the style of the caller."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update({**seaborn.axes_style("whitegrid"), **_RC})
-            return function(*args, **kwargs)
-
-    return wrapper
-
-
-def save(figure, paths):
-    """Write ``figure`` to each of ``paths`` (png, pdf or svg by suffix) without dates."""
-    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
-        metadata = _METADATA.get(os.path.splitext(path)[1].lower())
-        with storage.atomic(path) as temporary:
-            figure.savefig(temporary, dpi=_DPI, metadata=metadata)
-
-
-def styles(variants):
-    """Line styles of solvers, the same in every figure that is given the same variants.
-
-    Args:
-        variants: ``(method, label, distilled)`` of each solver, in the order of the report.
-
-    Returns:
-        ``{(method, label): properties of a Line2D}``. A method has one colour and marker; its plain solver is dashed
-        with hollow markers, its distilled one solid with filled markers, and each further variant has a darker or
-        lighter shade and a marker of its own.
-    """
-    methods, ranks, found = {}, {}, {}
-    for method, label, distilled in variants:
-        if (method, label) in found:
-            continue
-        place = methods.setdefault(method, len(methods))
-        rank = ranks[method, distilled] = ranks.get((method, distilled), -1) + 1
-        color = _shade(_COLORS[place % len(_COLORS)], rank)
-        found[method, label] = {
-            "color": color,
-            "linestyle": "-" if distilled else "--",
-            "marker": _MARKERS[(place + place // len(_COLORS) + 4 * rank) % len(_MARKERS)],
-            "markeredgecolor": color,
-            "markerfacecolor": color if distilled else "white",
-        }
-    return found
-
-
-def _shade(color, rank):
-    """The colour itself, then darker, lighter, darker still."""
-    if rank == 0:
-        return color
-    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 else (1.0, 0.2 + 0.15 * rank)
-    share = min(share, 0.7)
-    return tuple((1 - share) * channel + share * end for channel in color)
-
-
-def _columns(panels):
-    """Two panels are as wide as a printed page; more only where the figure would not fit a page anyway."""
-    return min(panels, 2 if panels <= 8 else 3)
-
-
-def _grid(panels, height=_PANEL[1]):
-    """A figure with ``panels`` axes; what is left of the last row is blank."""
-    columns = _columns(panels)
-    rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(columns * _PANEL[0], rows * height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for spare in axes[panels:]:
-        spare.set_axis_off()
-    return figure, axes[:panels]
-
-
-def _legend(figure, handles):
-    """One legend under all panels, in as many columns as the width takes; the figure grows by its height."""
-    if not handles:
-        return
-    width, height = figure.get_size_inches()
-    entry = 0.42 + _text_width([handle.get_label() for handle in handles]) / _DPI
-    columns = int(np.clip((width - 0.1) // entry, 1, len(handles)))
-    rows = math.ceil(len(handles) / columns)
-    figure.set_size_inches(width, height + 0.17 * rows + 0.1)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        handlelength=2.4,
-        handletextpad=0.5,
-        columnspacing=1.0,
-    )
-
-
-def _text_width(texts, size=8):
-    """Width of the widest text in pixels of the figure."""
-    widths = [TextPath((0, 0), text, size=size).get_extents().width for text in texts if text.strip()]
-    return math.ceil(max(widths, default=0.0) / 72 * _DPI)
-
-
-@_styled
+@styled
 def curves(frame, metric, paths):
     """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars the sd over seeds.
 
@@ -161,7 +40,7 @@ def curves(frame, metric, paths):
     rows = frame[frame["metric"] == metric]
     rows = rows.assign(mean=rows["mean"] * kind.scale, sd=rows["sd"] * kind.scale)
     datasets = list(rows["dataset"].unique())
-    figure, axes = _grid(max(len(datasets), 1))
+    figure, axes = panels_of(max(len(datasets), 1))
     shown = set()
     for axis, dataset in zip(axes, datasets, strict=False):
         panel = rows[rows["dataset"] == dataset]
@@ -177,7 +56,7 @@ def curves(frame, metric, paths):
         separator = "\n" if kind.unit else " "
         axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
         axis.set_ylabel(f"{name}{separator}({kind.direction})")
-    _legend(figure, [Line2D([], [], label=key[1], **line) for key, line in style.items() if key in shown])
+    legend_below(figure, [Line2D([], [], label=key[1], **line) for key, line in style.items() if key in shown])
     save(figure, paths)
 
 
@@ -202,7 +81,7 @@ def _nfe_styles(fits):
     nfes = sorted({fit["nfe"] for fit in fits})
     colors = seaborn.color_palette("flare", len(nfes))
     return {
-        nfe: {"color": c, "marker": _MARKERS[i % len(_MARKERS)]}
+        nfe: {"color": c, "marker": MARKERS[i % len(MARKERS)]}
         for i, (nfe, c) in enumerate(zip(nfes, colors, strict=True))
     }
 
@@ -220,7 +99,7 @@ def _count_directions(own):
 
 def _blocks(pairs):
     """``(row, column, fits, direction)`` of each panel: a pair is one column of as many panels as it has directions."""
-    row, most = 0, _columns(len(pairs))
+    row, most = 0, columns_of(len(pairs))
     # Pairs with the same number of directions stand together: else the grid is full of holes.
     for count in sorted({_count_directions(own) for own in pairs}):
         alike = [own for own in pairs if _count_directions(own) == count]
@@ -230,7 +109,7 @@ def _blocks(pairs):
             row += count
 
 
-@_styled
+@styled
 def coefficients(fits, paths):
     """The fitted λ against the evaluation: one panel per dataset and solver, one line per NFE.
 
@@ -242,7 +121,7 @@ def coefficients(fits, paths):
     """
     panels = list(_blocks(list(_pairs(fits).values())))
     columns, rows = (max((panel[i] for panel in panels), default=0) + 1 for i in (1, 0))
-    figure = Figure(figsize=(columns * _PANEL[0], rows * _LOW), layout="constrained")
+    figure = Figure(figsize=(columns * PANEL[0], rows * LOW), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     style = _nfe_styles(fits)
     for row, column, own, direction in panels:
@@ -256,11 +135,11 @@ def coefficients(fits, paths):
         axis.set_ylabel(f"{name} (no unit{', symlog' if axis.get_yscale() == 'symlog' else ''})")
     for axis in axes.flat:
         axis.set_axis_off() if not axis.lines else axis.axhline(0.0, color="0.4", linewidth=0.7, zorder=1.5)
-    _legend(figure, [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()])
+    legend_below(figure, [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()])
     save(figure, paths)
 
 
-@_styled
+@styled
 def residuals(fits, paths):
     """Distance to the teacher before (dashed) and after (solid) the correction of each evaluation, as the fit saw it.
 
@@ -270,7 +149,7 @@ def residuals(fits, paths):
         paths: files to write.
     """
     pairs = list(_pairs(fits).values())
-    figure, axes = _grid(max(len(pairs), 1), height=_LOW)
+    figure, axes = panels_of(max(len(pairs), 1), height=LOW)
     style = _nfe_styles(fits)
     stages = {"rms_before": ("before", "--", "white"), "rms_after": ("after", "-", None)}
     for axis, own in zip(axes, pairs, strict=False):
@@ -293,14 +172,14 @@ def residuals(fits, paths):
         lines.append(
             Line2D([], [], color="0.3", marker="o", linestyle=dashes, markerfacecolor=face or "0.3", label=name)
         )
-    _legend(figure, lines if style else [])
+    legend_below(figure, lines if style else [])
     save(figure, paths)
 
 
 _TILE = 96  # smaller images are enlarged to about this many pixels, 0.48 inch
 _GAP = 3
 _MARGIN = 12
-_LINE = round(8 * 1.35 / 72 * _DPI)
+_LINE = round(8 * 1.35 / 72 * DPI)
 
 
 def _tile(image):
@@ -331,8 +210,8 @@ def _pixel_figure(canvas, title, left=0, right=0, below=0):
     """A figure that shows ``canvas`` one to one at the report's resolution, with room in pixels around it."""
     height, width, _ = canvas.shape
     top = _MARGIN + (round(1.3 * _LINE) if title else 0)
-    whole = max(left + width + right, _text_width([title or ""], size=10)) + 2 * _MARGIN, top + height + below + _MARGIN
-    figure = Figure(figsize=(whole[0] / _DPI, whole[1] / _DPI), dpi=_DPI)
+    whole = max(left + width + right, text_width([title or ""], size=10)) + 2 * _MARGIN, top + height + below + _MARGIN
+    figure = Figure(figsize=(whole[0] / DPI, whole[1] / DPI), dpi=DPI)
     place = ((_MARGIN + left) / whole[0], (below + _MARGIN) / whole[1], width / whole[0], height / whole[1])
     axis = figure.add_axes(place)
     axis.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
@@ -342,7 +221,7 @@ def _pixel_figure(canvas, title, left=0, right=0, below=0):
     return figure, axis
 
 
-@_styled
+@styled
 def sample_grid(rows, paths, title=None):
     """Samples of several solvers from the same noise, one solver per row, its label to the left.
 
@@ -353,7 +232,7 @@ def sample_grid(rows, paths, title=None):
     """
     tiles = [[_tile(image) for image in images] for _, images in rows]
     canvas = _mosaic(tiles, (_GAP, _GAP))
-    figure, axis = _pixel_figure(canvas, title, left=_text_width([label for label, _ in rows]) + _MARGIN)
+    figure, axis = _pixel_figure(canvas, title, left=text_width([label for label, _ in rows]) + _MARGIN)
     height = tiles[0][0].shape[0]
     for i, (label, _) in enumerate(rows):
         middle = i * (height + _GAP) + height / 2
@@ -361,7 +240,7 @@ def sample_grid(rows, paths, title=None):
     save(figure, paths)
 
 
-@_styled
+@styled
 def real_images(images, labels, paths, title=None):
     """Real images in rows of about ten, each with its label below.
 
@@ -375,7 +254,7 @@ def real_images(images, labels, paths, title=None):
     names = [str(label) for label in np.asarray(labels).tolist()] if labels is not None else []
     height, width, _ = tiles[0].shape
     columns = next((n for n in (10, 8, 9, 6) if len(tiles) % n == 0), min(10, len(tiles)))
-    gaps = (_LINE + _GAP if names else _GAP, max(_GAP, _text_width(names) + _MARGIN - width))
+    gaps = (_LINE + _GAP if names else _GAP, max(_GAP, text_width(names) + _MARGIN - width))
     canvas = _mosaic([tiles[i : i + columns] for i in range(0, len(tiles), columns)], gaps)
     # A label may be wider than its image and stand out at either end.
     side = (gaps[1] - _GAP) // 2

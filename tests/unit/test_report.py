@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dode.report import figures, scales, tables
+from dode.report import figures, scales, style, tables
 
 NFES = (5, 7)
 
@@ -234,7 +234,7 @@ def test_nothing_to_report(tmp_path):
 
 def test_styles_pair_by_colour_and_differ():
     variants = [(m, v + m, v != "") for m in ("ddim", "heun", "dpm") for v in ("", "D-", "m3 ")]
-    found = figures.styles(variants)
+    found = style.styles(variants)
     assert len(found) == 9
     assert found["heun", "heun"]["color"] == found["heun", "D-heun"]["color"] != found["ddim", "ddim"]["color"]
     assert found["heun", "heun"]["linestyle"] == "--"
@@ -255,7 +255,7 @@ def test_curves_plain_dashed_distilled_solid(frame, drawn):
     figures.curves(frame, "fid", [])
     (figure,) = drawn
     panel = figure.axes[0]
-    curves = [line for line in panel.lines if line.get_marker() in figures._MARKERS]
+    curves = [line for line in panel.lines if line.get_marker() in style.MARKERS]
     shown = {tuple(np.round(line.get_ydata().astype(float), 2)): line.get_linestyle() for line in curves}
     assert shown == {(9.1, 7.1): "--", (12.1, 6.1): "--", (5.1, 4.1): "-", (8.1,): "-"}
     assert panel.get_yscale() == "log"

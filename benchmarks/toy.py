@@ -1,0 +1,333 @@
+"""Every solver on the exact toy: docs/solvers.md and its picture.
+
+``python benchmarks/toy.py`` measures the root-mean-square error of the end state on the Gaussian mixture of
+``dode.mixture``: plain, distilled with one and with three directions, and on a searched grid; then, for each number of
+evaluations, the best that this library can do (solver, grid, directions, refinement) against the best plain solver.
+``--quick`` only shows that everything runs.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import itertools
+import multiprocessing
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import dode
+from dode import grids, mixture, search, solvers
+from dode.report import toy_figure
+
+DOCS = Path(__file__).parents[1] / "docs"
+NFES = (3, 4, 5, 6, 8, 10, 15, 20)
+CHAMPION_NFES = (4, 5, 6, 8, 10)
+SUBSTEPS, CANDIDATES = 10, 61
+# Which champion is chosen on these seeds (of fit and of fresh images) and reported on the others.
+CHOOSING, REPORTED = (5, 6), (0, 1, 2, 3, 4)
+GRIDS = ("karras", "log-snr", "uniform-time", "uniform-index", "quadratic", "searched")
+FITS = {
+    "m=1": {"directions": 1},
+    "m=3": {"directions": 3},
+    "m=3, refined": {"directions": 3, "refine": 12},
+    "m=4, refined": {"directions": 4, "refine": 12},
+}
+REFINED = 24  # of the (solver, grid) pairs of an NFE so many, the best of their greedy fits, are refined
+# What a file cannot tell: outputs kept and the grid of the publication.
+HISTORY = {
+    "ddim": "0",
+    "deis": "order",
+    "dpm-solver": "0",
+    "dpm-solver++": "0, 1, 2",
+    "dpm-solver-multistep": "order - 1",
+    "heun": "0",
+    "ipndm": "order - 1",
+    "ipndm_v": "order - 1",
+    "pndm": "3",
+    "unipc": "order",
+}
+PUBLISHED_GRIDS = {
+    "ddim": "uniform-index, quadratic",
+    "deis": "quadratic in time",
+    "dpm-solver": "log-snr",
+    "dpm-solver++": "uniform-time, log-snr",
+    "dpm-solver-multistep": "log-snr",
+    "heun": "karras",
+    "ipndm": "uniform-index",
+    "ipndm_v": "karras",
+    "pndm": "uniform-index",
+    "unipc": "log-snr, uniform-time",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    fitted: int = 256
+    fresh: int = 2048
+    nfes: tuple = NFES
+    champion_nfes: tuple = CHAMPION_NFES
+
+
+QUICK = Size(fitted=32, fresh=64, nfes=(3, 4), champion_nfes=(4,))
+
+
+def variants(name):
+    """A solver's options, every combination of their choices."""
+    choices = solvers.create(name).method.choices
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def all_variants():
+    """``(name, options)`` of the whole registry."""
+    return [(name, options) for name in solvers.names() for options in variants(name)]
+
+
+def labelled(name, options):
+    """``deis (2, time)``."""
+    return f"{name} ({', '.join(map(str, options.values()))})" if options else name
+
+
+_searches = {}
+
+
+def grid_of(name, steps, seed, size):
+    """A grid from sigma = 80 to 0.002 and 0; the searched one on the fitting images of ``seed``."""
+    if name != "searched":
+        return grids.grids.create(name, steps=steps, sigma_max=80.0, sigma_min=0.002)
+    candidates = grids.karras(steps=CANDIDATES - 1)
+    if seed not in _searches:
+        _searches[seed] = search.costs(mixture.denoise, mixture.latents(size.fitted, seed), candidates)
+    return search.Grid.of(candidates[search.path(_searches[seed], steps)], candidates.variable, None)
+
+
+def error(name, options, nfe, grid, fit, seed, size):
+    """RMSE of the end states of fresh images; NaN where the solver cannot make ``nfe`` evaluations."""
+    solver = solvers.create(name, **options)
+    try:
+        sigmas = grid_of(grid, solver.steps(nfe), seed, size)
+    except ValueError:
+        return float("nan")
+    fresh, lambdas = mixture.latents(size.fresh, 100 + seed), None
+    try:
+        if fit:
+            lambdas = dode.distill(
+                solver, mixture.denoise, mixture.latents(size.fitted, seed), sigmas, substeps=SUBSTEPS, **FITS[fit]
+            )
+        end = dode.sample(solver, mixture.denoise, fresh, sigmas, lambdas=lambdas)
+    except (FloatingPointError, ValueError):  # a fit that is refused or breaks down is no entry
+        return float("nan")
+    return mixture.rmse(end, mixture.exact(size.fresh, 100 + seed))
+
+
+def _measure(case):
+    torch.set_num_threads(1)
+    return error(*case)
+
+
+def measure(cases, size, workers):
+    """``cases`` (name, options, nfe, grid, fit, seed) with their errors, a frame."""
+    arguments = [(*case, size) for case in cases]
+    with multiprocessing.Pool(workers) as pool:
+        errors = list(
+            tqdm(pool.imap(_measure, arguments, chunksize=8), total=len(arguments), desc="runs", mininterval=5)
+        )
+    rows = [(labelled(name, options), *rest) for name, options, *rest in cases]
+    return pd.DataFrame(rows, columns=["solver", "nfe", "grid", "fit", "seed"]).assign(rmse=errors)
+
+
+def of_the_table(size):
+    """The runs behind the table: plain, m = 1, m = 3 and the searched grid, every solver and NFE."""
+    columns = [("karras", None), ("karras", "m=1"), ("karras", "m=3"), ("searched", None)]
+    return [
+        (name, options, nfe, grid, fit, seed)
+        for name, options in all_variants()
+        for nfe in size.nfes
+        for grid, fit in columns
+        for seed in REPORTED
+    ]
+
+
+def of_the_candidates(size, seeds):
+    """Every solver and grid at the champions' NFE, plain and with a greedy fit."""
+    return [
+        (name, options, nfe, grid, fit, seed)
+        for name, options in all_variants()
+        for nfe in size.champion_nfes
+        for grid in GRIDS
+        for fit in (None, "m=1", "m=3")
+        for seed in seeds
+    ]
+
+
+def of_the_refined(greedy, seeds):
+    """The pairs of solver and grid with the best greedy fits, refined."""
+    by_label = {labelled(name, options): (name, options) for name, options in all_variants()}
+    best = greedy.xs("m=3", level="fit").dropna().sort_values().groupby(level="nfe").head(REFINED)
+    return [
+        (*by_label[solver], nfe, grid, fit, seed)
+        for solver, nfe, grid in best.index
+        for fit in FITS
+        if "refine" in FITS[fit]
+        for seed in seeds
+    ]
+
+
+def means(frame):
+    """Mean over seeds; NaN where a seed has none."""
+    keys = ["solver", "nfe", "grid", "fit"]
+    return frame.fillna({"fit": "plain"}).groupby(keys, sort=False)["rmse"].agg(lambda x: x.mean(skipna=False))
+
+
+def champions(chosen, size, workers):
+    """The best of each kind, chosen on other seeds than it is reported on: a frame, a row each NFE."""
+    by_label = {labelled(name, options): (name, options) for name, options in all_variants()}
+    rows = []
+    for nfe, group in chosen.groupby(level="nfe"):
+        group = group.droplevel("nfe").dropna()
+        plain, fits = group.xs("plain", level="fit"), group.drop("plain", level="fit")
+        kinds = {
+            "plain": (plain.xs("karras", level="grid").idxmin(), "karras"),
+            "plain, any grid": plain.idxmin(),
+            "ours": fits.idxmin(),
+        }
+        for kind, key in kinds.items():
+            solver, grid, fit = (*key, None)[:3]
+            cases = [(*by_label[solver], nfe, grid, fit, seed) for seed in REPORTED]
+            errors = measure(cases, size, workers)["rmse"]
+            rows.append((nfe, kind, solver, grid, fit or "", errors.mean(), errors.std(ddof=1)))
+    return pd.DataFrame(rows, columns=["nfe", "kind", "solver", "grid", "fit", "rmse", "sd"])
+
+
+def number(value):
+    """Three digits, or a dash."""
+    return "–" if not np.isfinite(value) else f"{value:.3f}" if value < 10 else f"{value:.0f}"
+
+
+def facts_table():
+    """Source, order, evaluations, history, published grid and options of each solver, Markdown."""
+    rows = []
+    for name in solvers.names():
+        method = solvers.create(name).method
+        source = re.search(r"arXiv (\d{4}\.\d{4,5})", inspect.getdoc(method.function))[1]
+        orders = sorted({solvers.create(name, **options).order for options in variants(name)})
+        solver = solvers.create(name)
+        options = "; ".join(
+            f"`{key}`: {', '.join(map(str, values))} (default {method.options[key]})"
+            for key, values in method.choices.items()
+        )
+        rows.append(
+            {
+                "solver": f"`{name}`",
+                "source": f"[{source}](https://arxiv.org/abs/{source})",
+                "order of accuracy": ", ".join(map(str, orders)),
+                "evaluations an interval": solver.nfe(31) - solver.nfe(30),
+                "evaluations of 10 intervals": solver.nfe(10),
+                "outputs kept": HISTORY[name],
+                "published with": PUBLISHED_GRIDS[name],
+                "options": options or "–",
+            }
+        )
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def errors_table(errors, size):
+    """One cell a solver and NFE: plain / m = 1 / m = 3 / searched grid, Markdown."""
+    columns = [("karras", "plain"), ("karras", "m=1"), ("karras", "m=3"), ("searched", "plain")]
+    rows = []
+    for name, options in all_variants():
+        solver = labelled(name, options)
+        row = {"solver": solver}
+        for nfe in size.nfes:
+            values = [errors[solver, nfe, grid, fit] for grid, fit in columns]
+            row[f"NFE {nfe}"] = " / ".join(map(number, values)) if np.isfinite(values).any() else "–"
+        rows.append(row)
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def champions_table(best):
+    """The champions with the gain over the best plain solver, Markdown."""
+    rows = []
+    for nfe, group in best.groupby("nfe"):
+        of = group.set_index("kind")
+        ours = of.loc["ours"]
+
+        def cell(row):
+            return f"{row['rmse']:.3f} ± {row['sd']:.3f}: {row['solver']}, {row['grid']}"
+
+        rows.append(
+            {
+                "NFE": nfe,
+                "best plain, karras": cell(of.loc["plain"]),
+                "best plain, any grid": cell(of.loc["plain, any grid"]),
+                "best distilled": f"{cell(ours)}, {ours['fit']}",
+                "gain": f"{of.loc['plain', 'rmse'] / ours['rmse']:.1f}×",
+                "gain on any grid": f"{of.loc['plain, any grid', 'rmse'] / ours['rmse']:.1f}×",
+            }
+        )
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def panels(errors, best):
+    """The curves of the picture: each method with its default options, plain and distilled, and the champions."""
+    defaults = {name: labelled(name, solvers.create(name).options) for name in solvers.names()}
+
+    def curves(grid, fit):
+        found = {}
+        for name, solver in defaults.items():
+            curve = errors[solver, :, grid, fit].dropna()
+            found[name, solver] = (curve.index.tolist(), curve.to_numpy())
+        return found
+
+    def champion(kind):
+        curve = best[best["kind"] == kind]
+        return curve["nfe"].tolist(), curve["rmse"].to_numpy()
+
+    return {
+        "plain": curves("karras", "plain"),
+        "distilled, m = 1": curves("karras", "m=1"),
+        "distilled, m = 3": curves("karras", "m=3"),
+        "the best of each": {
+            ("plain", "best plain solver"): champion("plain"),
+            ("grid", "best plain solver on any grid"): champion("plain, any grid"),
+            ("ours", "best distilled solver"): champion("ours"),
+        },
+    }
+
+
+def replace(text, mark, content):
+    """``text`` with what stands between the marks of ``mark`` replaced."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    return text[: text.index(begin) + len(begin)] + f"\n{content}\n" + text[text.index(end) :]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny, prints the tables and writes nothing")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    options = parser.parse_args()
+    size = QUICK if options.quick else Size()
+    errors = means(measure(of_the_table(size), size, options.workers))
+    seeds = CHOOSING[:1] if options.quick else CHOOSING
+    greedy = means(measure(of_the_candidates(size, seeds), size, options.workers))
+    refined = means(measure(of_the_refined(greedy, seeds), size, options.workers))
+    best = champions(pd.concat([greedy, refined]), size, options.workers)
+    tables = {"solvers": facts_table(), "errors": errors_table(errors, size), "champions": champions_table(best)}
+    if options.quick:
+        print("\n\n".join(tables.values()))
+        return
+    page = DOCS / "solvers.md"
+    text = page.read_text()
+    for mark, content in tables.items():
+        text = replace(text, mark, content)
+    page.write_text(text)
+    toy_figure.draw(panels(errors, best), [DOCS / "images" / "solvers.png"])
+
+
+if __name__ == "__main__":
+    main()

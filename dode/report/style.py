@@ -1,0 +1,142 @@
+"""What all figures share: sizes, colours, markers, line styles, panels, the legend, and how a figure is written.
+
+The same input gives the same bytes: figures carry no dates.
+"""
+
+import functools
+import math
+import os
+
+import matplotlib
+import numpy as np
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+
+from dode import storage
+
+PANEL = (3.4, 2.7)  # inches: one column of a two-column page
+LOW = 2.3  # height of the many panels of the fits
+DPI = 200
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+_RC = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "figure.titlesize": 10,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.3,
+    "pdf.fonttype": 42,  # journals refuse Type 3 fonts
+    "svg.hashsalt": "dode",  # else the ids in an SVG are random
+}
+# The palette's order puts its palest colours (pink, yellow) last.
+COLORS = [seaborn.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]
+MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
+
+
+def styled(function):
+    """Draw and save under the style of the report, whatever the style of the caller."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update({**seaborn.axes_style("whitegrid"), **_RC})
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def save(figure, paths):
+    """Write ``figure`` to each of ``paths`` (png, pdf or svg by suffix) without dates."""
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        metadata = _METADATA.get(os.path.splitext(path)[1].lower())
+        with storage.atomic(path) as temporary:
+            figure.savefig(temporary, dpi=DPI, metadata=metadata)
+
+
+def styles(variants):
+    """Line styles of solvers, the same in every figure that is given the same variants.
+
+    Args:
+        variants: ``(method, label, distilled)`` of each solver, in the order of the report.
+
+    Returns:
+        ``{(method, label): properties of a Line2D}``. A method has one colour and marker; its plain solver is dashed
+        with hollow markers, its distilled one solid with filled markers, and each further variant has a darker or
+        lighter shade and a marker of its own.
+    """
+    methods, ranks, found = {}, {}, {}
+    for method, label, distilled in variants:
+        if (method, label) in found:
+            continue
+        place = methods.setdefault(method, len(methods))
+        rank = ranks[method, distilled] = ranks.get((method, distilled), -1) + 1
+        color = _shade(COLORS[place % len(COLORS)], rank)
+        found[method, label] = {
+            "color": color,
+            "linestyle": "-" if distilled else "--",
+            "marker": MARKERS[(place + place // len(COLORS) + 4 * rank) % len(MARKERS)],
+            "markeredgecolor": color,
+            "markerfacecolor": color if distilled else "white",
+        }
+    return found
+
+
+def _shade(color, rank):
+    """The colour itself, then darker, lighter, darker still."""
+    if rank == 0:
+        return color
+    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 else (1.0, 0.2 + 0.15 * rank)
+    share = min(share, 0.7)
+    return tuple((1 - share) * channel + share * end for channel in color)
+
+
+def columns_of(panels):
+    """Two panels are as wide as a printed page; more only where the figure would not fit a page anyway."""
+    return min(panels, 2 if panels <= 8 else 3)
+
+
+def panels_of(panels, height=PANEL[1]):
+    """A figure with ``panels`` axes; what is left of the last row is blank."""
+    columns = columns_of(panels)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(columns * PANEL[0], rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in axes[panels:]:
+        spare.set_axis_off()
+    return figure, axes[:panels]
+
+
+def legend_below(figure, handles):
+    """One legend under all panels, in as many columns as the width takes; the figure grows by its height."""
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    entry = 0.42 + text_width([handle.get_label() for handle in handles]) / DPI
+    columns = int(np.clip((width - 0.1) // entry, 1, len(handles)))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_size_inches(width, height + 0.17 * rows + 0.1)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        handlelength=2.4,
+        handletextpad=0.5,
+        columnspacing=1.0,
+    )
+
+
+def text_width(texts, size=8):
+    """Width of the widest text in pixels of the figure."""
+    widths = [TextPath((0, 0), text, size=size).get_extents().width for text in texts if text.strip()]
+    return math.ceil(max(widths, default=0.0) / 72 * DPI)
