@@ -1,4 +1,4 @@
-"""The exact toy: a Gaussian mixture whose denoiser is known in closed form, so that every solver's error can be measured.
+"""The exact toy: a Gaussian mixture with a denoiser in closed form, on which every solver's error can be measured.
 
 Five equal components in 16 dimensions (images (1, 4, 4)), means ``RandomState(0).randn(5, 16) * 0.8``, standard
 deviation 0.25. ``D(x; sigma) = M + (s^2 / v) (x - M)``, ``v = s^2 + sigma^2``, ``M`` the posterior mean of the means.

@@ -26,26 +26,30 @@ def test_the_readmes_example_runs_as_pasted():
     assert names["fit"].lambdas.shape == (5, 1)
 
 
-@pytest.fixture
-def midpoint(monkeypatch):
-    """The solver of docs/adding-a-solver.md, registered as its file would be."""
+EXAMPLES = {"midpoint": 0, "ab2": 1}
+
+
+@pytest.fixture(params=EXAMPLES)
+def documented(request, monkeypatch):
+    """A solver of docs/adding-a-solver.md, registered as its file would be."""
     monkeypatch.setattr(base, "_methods", dict(base._methods))
-    exec(compile(blocks("docs/adding-a-solver.md", "python")[0], "midpoint.py", "exec"), {"__name__": "midpoint"})
-    return solvers.create("midpoint")
+    source = blocks("docs/adding-a-solver.md", "python")[EXAMPLES[request.param]]
+    exec(compile(source, f"{request.param}.py", "exec"), {"__name__": request.param})
+    return solvers.create(request.param)
 
 
-def test_the_documented_solver_is_of_the_order_that_it_claims_and_gains_by_distillation(midpoint):
+def test_a_documented_solver_is_of_the_order_that_it_claims_and_gains_by_distillation(documented):
     exact = mixture.exact(64, 7)
     noise = mixture.latents(64, 7)
     errors = []
     for steps in (320, 640):
         sigmas = grids.karras(steps=steps, sigma_min=1e-5)
-        errors.append(mixture.rmse(dode.sample(midpoint, mixture.denoise, noise, sigmas), exact))
-    assert errors[0] / errors[1] == pytest.approx(2**midpoint.order, rel=0.15)
-    sigmas = grids.karras(steps=midpoint.steps(nfe=9))
-    fit = dode.distill(midpoint, mixture.denoise, mixture.latents(64, 1), sigmas)
-    distilled = dode.sample(midpoint, mixture.denoise, noise, sigmas, lambdas=fit.lambdas)
-    assert mixture.rmse(distilled, exact) < mixture.rmse(dode.sample(midpoint, mixture.denoise, noise, sigmas), exact)
+        errors.append(mixture.rmse(dode.sample(documented, mixture.denoise, noise, sigmas), exact))
+    assert errors[0] / errors[1] == pytest.approx(2**documented.order, rel=0.15)
+    sigmas = grids.karras(steps=documented.steps(nfe=9))
+    fit = dode.distill(documented, mixture.denoise, mixture.latents(64, 1), sigmas)
+    distilled, plain = (dode.sample(documented, mixture.denoise, noise, sigmas, lambdas=x) for x in (fit, None))
+    assert mixture.rmse(distilled, exact) < mixture.rmse(plain, exact)
 
 
 @pytest.mark.parametrize("path", ["docs/adding-a-solver.md", "docs/adding-a-model.md"])
