@@ -18,6 +18,7 @@ lint: .venv/dev
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	$(BIN)/snakemake --dry-run --quiet
+	$(BIN)/snakemake --dry-run --quiet --configfile config/solvers.yaml
 
 # Nobody needs to: the trained checkpoints are in config/models. About a quarter of an hour on two cores.
 train-digits: .venv/run
