@@ -38,8 +38,8 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
         rest = [0.0] * len(outputs)
         onto = [*onto, *rest][: 1 + len(outputs)] + [1.0] * (moved is not None)
         effective = [0.0, *(weight / (1 - ratio) for weight in ahead), *rest][: len(tensors)]
-        proposed = [ratio * here + (1 - ratio) * there for here, there in zip(onto, effective, strict=True)]
-        corrected, x_next, output = combine(tensors, onto, proposed, effective)
+        proposed = [*[0] * len(tensors), ratio, 1 - ratio]
+        corrected, output, x_next = combine(tensors, onto, effective, proposed)
         left -= 1
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
         moved = None if x is x_next else x - x_next
