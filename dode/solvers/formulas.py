@@ -7,23 +7,26 @@ Every linear multistep method here is Euler's step with an *effective* output in
 import functools
 import math
 from collections import deque
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 
 from dode.solvers.base import Proposal
 
-BLOCK = 16384  # elements; the blocks of eight float64 tensors fill half of a core's second-level cache
+BLOCK = 131072  # elements; eight blocks of float64 stay in the last-level cache, and few calls have small costs
 NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a test compares with 512)
 
 
-def combine(tensors, *rows):
+def combine(tensors, *rows, into=()):
     """``sum_i row[i] tensors[i]`` for each row of weights, in one pass over memory.
 
     Args:
         tensors: of one shape and type.
         rows: weights of the tensors and, after those, of the results of the rows before; missing ones are 0, and a term
             with weight 0 is left out.
+        into: for the first rows a contiguous tensor to overwrite, or None for a new one. It may be one of ``tensors``
+            that no later row reads, and its own row only as the first term. Memory taken anew can cost more than the
+            sums, so a solver overwrites what it has shown to nobody.
 
     Returns:
         A tensor per row (a single tensor for a single row).
@@ -31,7 +34,8 @@ def combine(tensors, *rows):
     import torch
 
     terms = [[(index, float(weight)) for index, weight in enumerate(row) if weight != 0] for row in rows]
-    results = [torch.empty_like(tensors[0], memory_format=torch.contiguous_format) for _ in rows]
+    new = functools.partial(torch.empty_like, tensors[0], memory_format=torch.contiguous_format)
+    results = [new() if given is None else given for _, given in zip(rows, chain(into, repeat(None)), strict=False)]
     flat = [tensor.reshape(-1) for tensor in (*tensors, *results)]
     blocked = flat[0].device.type == "cpu" and sum(map(len, terms)) > 2
     for parts in zip(*(tensor.split(BLOCK) for tensor in flat), strict=True) if blocked else [flat]:
@@ -87,8 +91,10 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
             others = [-sigma / level * weight for weight, (level, _) in zip(others, used, strict=True)]
         effective = [1 - first if noise else 0, first, *others]
         ahead = [ratio, *[0] * (1 + len(used)), 1 - ratio]
+        tensors = (x, denoised, *(older for _, older in used))
         difference = [[1, -1]] if noise and length > 1 else []
-        output, x_next, *kept = combine((x, denoised, *(older for _, older in used)), effective, ahead, *difference)
+        oldest = past[-1][1] if past and len(past) == length - 1 else None  # a difference is nobody else's
+        output, x_next, *kept = combine(tensors, effective, ahead, *difference, into=(None, None, oldest))
         past.appendleft((sigma, kept[0] if kept else denoised))
         left -= 1
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
