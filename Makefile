@@ -25,8 +25,9 @@ train-digits: .venv/run
 	$(BIN)/python scripts/train_digits.py digits-classifier
 	$(BIN)/python scripts/train_digits.py digits-edm & $(BIN)/python scripts/train_digits.py digits-ddpm & wait
 
-benchmarks: .venv/run
+benchmarks: .venv/dev
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/solvers.py
 
 # requirements.lock and requirements-dev.lock from what .venv holds, after an upgrade on purpose.
 lock: .venv/dev

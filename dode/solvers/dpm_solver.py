@@ -40,28 +40,29 @@ def dpm_solver(denoise, x, sigmas, *, order=3, stages="log-snr"):
         ratios = [index / span for index in range(1, span)]
         if stages == "grid":
             ratios = [log_step(sigma, levels[begin + index]) / h for index in range(1, span)]
-        start, eps = x, combine((x, denoised), (1 / sigma, -1 / sigma))
-        inner = sigma * math.exp(-ratios[0] * h)
-        x = yield Proposal(combine((start, eps), (1, inner - sigma)), sigmas.new_tensor(inner), denoised, stage=True)
+        start, inner = (x, denoised, sigma), sigma * math.exp(-ratios[0] * h)
+        x = yield Proposal(euler(*start, inner), sigmas.new_tensor(inner), denoised, stage=True)
         if span == 3:
             denoised = denoise(x, sigmas.new_tensor(inner))
             step, (first, second) = ratios[1] * h, ratios
             end_level = sigma * math.exp(-step)
             weight = -(second / first) * end_level * (math.expm1(step) / step - 1)
-            x_next = _with_slope(start, eps, x, denoised, inner, end_level - sigma, weight)
+            x_next = _with_slope(start, (x, denoised, inner), end_level - sigma, weight)
             inner = end_level
             x = yield Proposal(x_next, sigmas.new_tensor(inner), denoised, stage=True)
             weight = -sigma_next * (math.expm1(h) / h - 1) / second
         else:
             weight = -sigma_next * math.expm1(h) / (2 * ratios[0])
         denoised = denoise(x, sigmas.new_tensor(inner))
-        x_next = _with_slope(start, eps, x, denoised, inner, sigma_next - sigma, weight)
+        x_next = _with_slope(start, (x, denoised, inner), sigma_next - sigma, weight)
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), denoised)
 
 
-def _with_slope(start, eps, x, denoised, sigma, width, weight):
-    """``start + width eps + weight (eps_i - eps)`` with ``eps_i = (x - denoised) / sigma``."""
-    return combine((start, eps, x, denoised), (1, width - weight, weight / sigma, -weight / sigma))
+def _with_slope(start, inner, width, weight):
+    """``x + width eps + weight (eps_i - eps)``, each eps from ``(x, denoised, sigma)`` at the start and inside."""
+    (x, denoised, sigma), (x_inner, denoised_inner, sigma_inner) = start, inner
+    here, there = (width - weight) / sigma, weight / sigma_inner
+    return combine((x, denoised, x_inner, denoised_inner), (1 + here, -here, there, -there))
 
 
 @solver("dpm-solver-multistep", order=2, choices={"order": (2, 3)})

@@ -7,51 +7,61 @@ Every linear multistep method here is Euler's step with an *effective* output in
 import functools
 import math
 from collections import deque
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 
 from dode.solvers.base import Proposal
 
-BLOCK = 8192  # elements; the blocks of a dozen float64 tensors fit a core's second-level cache
+BLOCK = 131072  # elements; eight blocks of float64 stay in the last-level cache, and few calls have small costs
 NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a test compares with 512)
 
 
-def combine(tensors, *rows):
+def combine(tensors, *rows, into=()):
     """``sum_i row[i] tensors[i]`` for each row of weights, in one pass over memory.
 
     Args:
         tensors: of one shape and type.
-        rows: weights, one per tensor; a term with weight 0 is left out.
+        rows: weights of the tensors and, after those, of the results of the rows before; missing ones are 0, and a term
+            with weight 0 is left out.
+        into: for the first rows a contiguous tensor to overwrite, or None for a new one. It may be one of ``tensors``
+            that no later row reads, and its own row only as the first term. Memory taken anew can cost more than the
+            sums, so a solver overwrites what it has shown to nobody.
 
     Returns:
         A tensor per row (a single tensor for a single row).
     """
     import torch
 
-    rows = [[float(weight) for weight in row] for row in rows]
-    results = [torch.empty_like(tensors[0], memory_format=torch.contiguous_format) for _ in rows]
-    flat = [tensor.reshape(-1) for tensor in tensors]
-    outputs = [result.view(-1) for result in results]
-    size = BLOCK if flat[0].device.type == "cpu" else max(len(flat[0]), 1)
-    for start in range(0, len(flat[0]), size):
-        parts = [tensor[start : start + size] for tensor in flat]
-        for row, output in zip(rows, outputs, strict=True):
-            _weighted_sum(row, parts, output[start : start + size])
+    terms = [[(index, float(weight)) for index, weight in enumerate(row) if weight != 0] for row in rows]
+    new = functools.partial(torch.empty_like, tensors[0], memory_format=torch.contiguous_format)
+    results = [new() if given is None else given for _, given in zip(rows, chain(into, repeat(None)), strict=False)]
+    flat = [tensor.reshape(-1) for tensor in (*tensors, *results)]
+    blocked = flat[0].device.type == "cpu" and sum(map(len, terms)) > 2
+    for parts in zip(*(tensor.split(BLOCK) for tensor in flat), strict=True) if blocked else [flat]:
+        for row, out in zip(terms, parts[len(tensors) :], strict=True):
+            _weighted_sum(row, parts, out)
     return results[0] if len(rows) == 1 else results
 
 
-def _weighted_sum(row, parts, out):
+def _weighted_sum(terms, parts, out):
+    """In as few operations as there are: two weights that sum to 1, or a first one of 1, need no product before."""
     import torch
 
-    terms = [(weight, part) for weight, part in zip(row, parts, strict=True) if weight != 0]
     if not terms:
         out.zero_()
         return
-    (weight, part), *others = terms
-    torch.mul(part, weight, out=out)
-    for weight, part in others:
-        out.add_(part, alpha=weight)
+    (index, first), *others = terms
+    if others and (first == 1 or abs(first + others[0][1] - 1) < 1e-15):
+        (other, second), *others = others
+        if first == 1:
+            torch.add(parts[index], parts[other], alpha=second, out=out)
+        else:
+            torch.lerp(parts[index], parts[other], second, out=out)
+    else:
+        torch.mul(parts[index], first, out=out)
+    for index, weight in others:
+        out.add_(parts[index], alpha=weight)
 
 
 def euler(x, denoised, sigma, sigma_next):
@@ -68,24 +78,24 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
             as many as ``levels``: the noise levels of the evaluations, newest first. ``left`` is the number of steps
             to sigma = 0, this one included, infinite where the grid does not end there. They sum to 1.
         length: how many outputs are kept.
-        noise: whether the outputs are noise estimates ``(x - D) / sigma`` instead of images D.
-        history: outputs of earlier evaluations, newest first.
+        noise: whether the outputs are noise estimates ``(x - D) / sigma``, kept as ``x - D``, instead of images D.
+        history: ``(sigma, x - D or D)`` of earlier evaluations, newest first.
     """
-    outputs, levels = deque(history, maxlen=length - 1), deque(maxlen=length)
+    past = deque(history, maxlen=length - 1)
     left = len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
-        levels.appendleft(sigma)
-        first, *others = weights(list(levels), sigma_next, left)
-        older, ratio = list(outputs)[: len(others)], sigma_next / sigma
+        first, *others = weights([sigma, *(level for level, _ in past)], sigma_next, left)
+        used, ratio = list(past)[: len(others)], sigma_next / sigma
         if noise:
-            effective = [1 - first, first, *(-sigma * weight for weight in others)]
-            present = [1 / sigma, -1 / sigma, *[0] * len(others)]
-        else:
-            effective, present = [0, first, *others], None
-        ahead = [ratio * (index == 0) + (1 - ratio) * weight for index, weight in enumerate(effective)]
-        x_next, output, *kept = combine((x, denoised, *older), ahead, effective, *([present] if noise else []))
-        outputs.appendleft(kept[0] if noise else denoised)
+            others = [-sigma / level * weight for weight, (level, _) in zip(others, used, strict=True)]
+        effective = [1 - first if noise else 0, first, *others]
+        ahead = [ratio, *[0] * (1 + len(used)), 1 - ratio]
+        tensors = (x, denoised, *(older for _, older in used))
+        difference = [[1, -1]] if noise and length > 1 else []
+        oldest = past[-1][1] if past and len(past) == length - 1 else None  # a difference is nobody else's
+        output, x_next, *kept = combine(tensors, effective, ahead, *difference, into=(None, None, oldest))
+        past.appendleft((sigma, kept[0] if kept else denoised))
         left -= 1
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
 

@@ -26,17 +26,18 @@ def pndm(denoise, x, sigmas):
             yield Proposal(euler(x, denoised, sigma, sigma_next), sigma_next, denoised)
             return
         middle, h = (sigma + sigma_next) / 2, float(sigma_next - sigma)
-        begin, at, slopes = x, sigma, []
+        begin, at, differences = x, sigma, []
         for end in (middle, middle, sigma_next):
             denoised = denoise(x, at)
-            slopes.append(combine((x, denoised), (1 / float(at), -1 / float(at))))
-            x = yield Proposal(combine((begin, slopes[-1]), (1, float(end - sigma))), end, denoised, stage=True)
+            difference, x_next = combine((x, denoised, begin), (1, -1), (0, 0, 1, (end - sigma) / at))
+            differences.append(difference)
+            x = yield Proposal(x_next, end, denoised, stage=True)
             at = end
         denoised = denoise(x, at)
-        slopes.append(combine((x, denoised), (1 / float(at), -1 / float(at))))
-        weights = (1, h / 6, h / 3, h / 3, h / 6)
-        x = yield Proposal(combine((begin, *slopes), weights), sigma_next, denoised)
-        history.insert(0, slopes[0])
+        weights = [h / 6 / float(sigma), h / 3 / float(middle), h / 3 / float(middle), h / 6 / float(at)]
+        x_next = combine((begin, *differences, x, denoised), (1, *weights, -weights[-1]))
+        x = yield Proposal(x_next, sigma_next, denoised)
+        history.insert(0, (float(sigma), differences[0]))
 
     def adams_bashforth(levels, sigma_next, left):
         return ADAMS_BASHFORTH[4]

@@ -25,7 +25,7 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
     """
     levels, outputs = deque(maxlen=order + 1), deque(maxlen=order + 1)
     corrected, onto, moved = x, [1.0], None  # the corrected state: these weights on (the last one, outputs, moved)
-    used, left = 0, len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
+    own, used, left = (), 0, len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
         levels.appendleft(sigma)
@@ -38,9 +38,9 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
         rest = [0.0] * len(outputs)
         onto = [*onto, *rest][: 1 + len(outputs)] + [1.0] * (moved is not None)
         effective = [0.0, *(weight / (1 - ratio) for weight in ahead), *rest][: len(tensors)]
-        proposed = [ratio * here + (1 - ratio) * there for here, there in zip(onto, effective, strict=True)]
-        corrected, x_next, output = combine(tensors, onto, proposed, effective)
-        left -= 1
+        proposed = [*[0] * len(tensors), ratio, 1 - ratio]
+        corrected, output, x_next = combine(tensors, onto, effective, proposed, into=own)
+        own, left = (corrected,), left - 1  # the corrected state is nobody else's, so its memory serves again
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
         moved = None if x is x_next else x - x_next
 

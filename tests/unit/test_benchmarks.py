@@ -1,10 +1,12 @@
-"""The overhead benchmark runs and says what its README promises; no time is asserted."""
+"""The benchmarks run and say what their README promises; no time is asserted."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import variants
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,3 +46,20 @@ def test_the_states_held_do_not_grow_with_the_teachers_trajectory(tables):
     for case, (short, long) in rows.items():
         assert 3 <= float(short) <= 40, case
         assert short == long, case
+
+
+def test_the_solver_benchmark_has_a_row_for_every_variant():
+    command = [sys.executable, "benchmarks/solvers.py", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, table = done.stdout.strip().split("\n\n")
+    assert "states (2, 3, 8, 8), CPU, 1 threads" in first
+    heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert heading[:4] == ["Solver", "Arrays", "ms", "/ floor"]
+    assert len(rows) == len(variants.ALL)
+    for label, *cells in rows:
+        assert all(float(cell) >= 0 for cell in cells[:6]), label
+        assert (cells[6] == "-") == (cells[7] == "-"), label
+    compared = {label.split(",")[0] for label, *cells in rows if cells[7] != "-"}
+    families = {"ddim", "heun", "ipndm", "pndm", "deis", "unipc", "dpm-solver", "dpm-solver++", "dpm-solver-multistep"}
+    assert compared == families

@@ -12,7 +12,7 @@ import dode
 import mixture
 import variants
 from dode import grids, sampling, solvers
-from dode.solvers import base
+from dode.solvers import base, formulas
 
 NAMES = solvers.names()
 STEPS = [1, 2, 3, 7]
@@ -413,6 +413,41 @@ def test_a_denoiser_that_changes_the_shape_is_refused():
 def test_unusable_noise_levels_are_refused(sigmas):
     with pytest.raises(ValueError, match="sigmas must be"):
         dode.sample(solvers.create("ddim"), elementwise, torch.ones(1, 1, 2, 2), sigmas)
+
+
+@every_variant
+def test_what_is_handed_out_or_taken_in_is_never_overwritten(variant):
+    """Solvers reuse memory of their own."""
+    (name, options), seen = variant, []
+
+    def keep(*tensors):
+        seen.extend((tensor, tensor.clone()) for tensor in tensors)
+
+    def denoise(x, sigma):
+        denoised = mixture.denoise(x, sigma)
+        keep(x, denoised)
+        return denoised
+
+    def advance(step):
+        keep(step.proposal.x, step.proposal.denoised)
+        return step.proposal.x + 0.01 if step.index == 4 else None
+
+    latents = mixture.latents(2, 0)
+    sampling.run(sampling.steps(solvers.create(name, **options), denoise, latents, grids.karras(steps=20)), advance)
+    assert len(seen) >= 80
+    assert all(torch.equal(tensor, copy) for tensor, copy in seen)
+
+
+def test_weighted_sums_may_build_on_earlier_ones_and_overwrite():
+    size = formulas.BLOCK + 3
+    a, b, c = torch.randn(3, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = [1.5 * a - 0.5 * b + 2 * c, a - b, 3 * b - 2 * (1.5 * a - 0.5 * b + 2 * c), torch.zeros_like(a)]
+    memory = c.clone()
+    rows = ([1.5, -0.5, 2], [1, -1], [0, 3, 0, -2], [])
+    results = formulas.combine((a, b, memory), *rows, into=(None, memory))
+    assert results[1] is memory
+    for result, wanted in zip(results, expected, strict=True):
+        torch.testing.assert_close(result, wanted, rtol=1e-14, atol=1e-14)
 
 
 def test_a_plain_list_of_noise_levels_serves():
