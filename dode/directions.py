@@ -45,6 +45,14 @@ class Directions:
         """Number m of columns."""
         return self.differences * len(self.kinds) + self.drift
 
+    def is_drift(self, column):
+        """Whether the column is the drift."""
+        return self.drift and column == self.count - 1
+
+    def kind_of(self, column):
+        """The kind of output that the column is made of."""
+        return "noise" if self.is_drift(column) else self.kinds[column // self.differences]
+
     @classmethod
     def of(cls, directions, prediction):
         """From what a user gives, for a model of this prediction (``"data"`` or ``"noise"``).
