@@ -59,6 +59,13 @@ def _key(path):
     return text or "(top level)"
 
 
+def _types(types, schema):
+    """``a value of type integer or object with the keys a, b``."""
+    types = [types] if isinstance(types, str) else types
+    keys = f" with the keys {', '.join(sorted(schema['properties']))}" if "properties" in schema else ""
+    return "a value of type " + " or ".join(kind + keys * (kind == "object") for kind in types)
+
+
 def _sentence(error):
     """One sentence for a schema error."""
     key = _key(error.absolute_path)
@@ -73,7 +80,7 @@ def _sentence(error):
         values = error.validator_value
         return f"{key}: {error.instance!r} is not one of {', '.join(map(str, values))}{nearest(error.instance, values)}"
     allowed = {
-        "type": lambda: f"a value of type {error.validator_value}",
+        "type": lambda: _types(error.validator_value, error.schema),
         "minimum": lambda: f"at least {error.validator_value}",
         "maximum": lambda: f"at most {error.validator_value}",
         "exclusiveMinimum": lambda: f"more than {error.validator_value}",

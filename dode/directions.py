@@ -3,6 +3,8 @@
 import dataclasses
 from collections import deque
 
+from dode.registry import unknown
+
 KINDS = {"data": ("data",), "noise": ("noise",), "both": ("data", "noise")}
 
 
@@ -24,12 +26,14 @@ class Directions:
     from_noise: bool = False
 
     def __post_init__(self):
-        if self.outputs not in KINDS:
-            raise ValueError(f"directions: outputs must be {', '.join(map(repr, KINDS))}, not {self.outputs!r}")
+        if not isinstance(self.outputs, str) or self.outputs not in KINDS:
+            raise ValueError(f"outputs of directions must be {', '.join(map(repr, KINDS))}, not {self.outputs!r}")
         if isinstance(self.differences, bool) or not isinstance(self.differences, int) or self.differences < 0:
-            raise ValueError(f"directions: differences must be an integer of at least 0, not {self.differences!r}")
+            raise ValueError(f"differences of directions must be an integer of at least 0, not {self.differences!r}")
+        if not isinstance(self.drift, bool):
+            raise ValueError(f"drift of directions must be True or False, not {self.drift!r}")
         if self.count < 1:
-            raise ValueError("directions: at least one is needed, not 0 differences without drift")
+            raise ValueError("at least one direction is needed, not 0 differences without drift")
 
     @property
     def kinds(self):
@@ -41,6 +45,14 @@ class Directions:
         """Number m of columns."""
         return self.differences * len(self.kinds) + self.drift
 
+    def is_drift(self, column):
+        """Whether the column is the drift."""
+        return self.drift and column == self.count - 1
+
+    def kind_of(self, column):
+        """The kind of output that the column is made of."""
+        return "noise" if self.is_drift(column) else self.kinds[column // self.differences]
+
     @classmethod
     def of(cls, directions, prediction):
         """From what a user gives, for a model of this prediction (``"data"`` or ``"noise"``).
@@ -51,9 +63,16 @@ class Directions:
         if isinstance(directions, cls):
             return directions
         if isinstance(directions, dict):
+            known = [field.name for field in dataclasses.fields(cls)]
+            for key in directions:
+                if key not in known:
+                    raise ValueError(f"directions: {unknown('key', key, known)}")
             return cls(**{"outputs": prediction, **directions})
         if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
-            raise ValueError(f"directions must be an integer of at least 1 or a Directions, not {directions!r}")
+            raise ValueError(
+                "directions must be an integer of at least 1, a Directions or a dictionary of its attributes, "
+                f"not {directions!r}"
+            )
         drift = directions > 1
         return cls(differences=directions - drift, drift=drift, outputs=prediction)
 
@@ -70,7 +89,8 @@ class History:
         found, differences = {}, self.directions.differences
         for group, (kind, outputs) in enumerate(self.outputs.items()):
             if step.index == 0 and self.directions.from_noise:
-                outputs.appendleft(step.latents if kind == "noise" else step.x - step.sigma * step.latents)
+                noise = step.latents.to(step.x.dtype)
+                outputs.appendleft(noise if kind == "noise" else step.x - step.sigma * noise)
             outputs.appendleft(step.output(kind))
             for lag in range(min(differences, len(outputs) - 1)):
                 found[group * differences + lag] = outputs[lag] - outputs[lag + 1]

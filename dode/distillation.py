@@ -10,8 +10,8 @@ from dode.directions import Directions, History
 from dode.models.denoiser import prediction_of
 from dode.refinement import Refinement, refine_jointly
 
-# For m >= 2: a difference of outputs shorter than this share of the output itself is left out. A half-precision network
-# knows its output no better, and a coefficient on so short a direction blows up fresh images.
+# For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
+# network knows its output no better, and a coefficient on so short a direction blows up fresh images.
 ROUNDING = 1e-4
 # For m >= 2: the Tikhonov term relative to directions of unit length. It keeps nearly parallel directions from sharing
 # their effect between huge coefficients of opposite sign.
@@ -134,7 +134,7 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]
     targets = pairing.targets(denoise, states)
-    fitter = _Fitter(directions, targets, stages, len(fitted))
+    fitter = _Fitter(directions, prediction_of(denoise), targets, stages, len(fitted))
     sampling.run(sampling.steps(solver, denoise, fitted, sigmas), fitter)
     greedy = Fit(
         lambdas=torch.stack(fitter.lambdas),
@@ -159,8 +159,9 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
 class _Fitter:
     """``advance`` function that solves for the coefficients of each evaluation as the student gets there."""
 
-    def __init__(self, directions, targets, stages, images):
-        self.directions, self.targets, self.stages, self.images = directions, targets, stages, images
+    def __init__(self, directions, prediction, targets, stages, images):
+        self.directions, self.prediction, self.targets = directions, prediction, targets
+        self.stages, self.images = stages, images
         self.history = History(directions)
         self.lambdas, self.lengths, self.sigmas, self.rms_before, self.rms_after = [], [], [], [], []
 
@@ -170,8 +171,9 @@ class _Fitter:
         if step.proposal.stage and not self.stages:
             found = {}
         elif self.directions.count > 1:
-            shortest = ROUNDING * torch.linalg.vector_norm(step.output(self.directions.kinds[0]))
-            found = {column: r for column, r in found.items() if torch.linalg.vector_norm(r) > shortest}
+            found = {
+                column: r for column, r in found.items() if torch.linalg.vector_norm(r) > self.shortest(step, column)
+            }
         lambdas = torch.zeros(self.directions.count, dtype=torch.float64)
         lengths = torch.zeros_like(lambdas)
         x, before, after = step.proposal.x, float("nan"), float("nan")
@@ -194,6 +196,18 @@ class _Fitter:
         self.rms_before.append(before)
         self.rms_after.append(after)
         return x
+
+    def shortest(self, step, column):
+        """The length below which a direction is left out.
+
+        Of what the network predicts, a share; of the other kind of output, as ``D = x - sigma eps`` magnifies it too.
+        """
+        kind, sigma = self.directions.kind_of(column), float(step.sigma)
+        length = float(torch.linalg.vector_norm(step.output(kind)))
+        if kind != self.prediction:
+            predicted = float(torch.linalg.vector_norm(step.output(self.prediction)))
+            length = max(length, predicted / sigma if kind == "noise" else predicted * sigma)
+        return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
 
 
 def solve(columns, residual, index):

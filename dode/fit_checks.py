@@ -4,6 +4,8 @@
 authors' code has more recipes, on grids and schedules of their own; those are in :mod:`dode.released` alone.
 """
 
+import itertools
+
 RELEASED = {("data", "ddim"), ("data", "heun"), ("noise", "ddim")}
 IMAGES_PER_DIRECTION = 4
 HELD_OUT = 4  # one image of so many is held out of a fit that is refined
@@ -35,17 +37,20 @@ def check_images(images, directions, evaluations, refine=0):
     """Raise ValueError for a fitting set that cannot carry its coefficients.
 
     Pixels of one image depend on one another, so images count, not pixels: four images per direction for the greedy fit
-    of one evaluation after the other; for a refinement, which fits all at once, as many fitted images as coefficients.
+    of one evaluation after the other; for a refinement, which fits all at once, as many as coefficients too. Images that
+    are held out do not count.
     """
-    needed = IMAGES_PER_DIRECTION * directions
-    if images < needed:
+    least, coefficients = IMAGES_PER_DIRECTION * directions, directions * evaluations
+    if not refine and images < least:
         raise ValueError(
             f"{images} images cannot carry {directions} direction{'s' * (directions > 1)} per evaluation: "
-            f"at least {needed} are needed"
+            f"at least {least} are needed"
         )
-    coefficients = directions * evaluations
-    if refine and images - held_out(images) < coefficients:
-        needed = -(-coefficients * HELD_OUT // (HELD_OUT - 1))
+    if not refine:
+        return
+    least = max(least, coefficients)
+    if images - held_out(images) < least:
+        needed = next(count for count in itertools.count(least + 1) if count - held_out(count) >= least)
         raise ValueError(
             f"{images} images, a quarter of them held out, cannot carry the refinement of {coefficients} coefficients "
             f"({directions} at each of {evaluations} evaluations): at least {needed} are needed"

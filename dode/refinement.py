@@ -14,10 +14,10 @@ from dode.sampling import NonFiniteError
 RELATIVE_STEP = 1e-3  # of the forward differences, in sizes of the state at the coefficient's noise level
 DAMPING, EASED, STIFFENED, STIFFEST = 1e-3, 0.2, 5.0, 1e8
 ENOUGH = 1e-4  # a smaller relative gain ends the refinement
-PATIENCE = (
-    4  # iterations without a gain on the held-out images; their error, a few images' mostly, does not fall evenly
-)
-VALUES = 2**25  # float64 values of end states that are held at once
+# Iterations without a gain on the held-out images; their error, a few images' mostly, does not fall evenly.
+PATIENCE = 4
+# Float64 values in a Jacobian. It is there twice while its columns are put together: 256 MiB of a job's 1,000.
+VALUES = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Refinement:
 
     Attributes:
         iterations: Jacobians that were made.
-        runs: student runs over the fitting set that it cost.
+        runs: student runs over the fitted images that it cost: one for the error at the start, one for each coefficient
+            and one more for a Jacobian, one for each step that was tried. The held-out images take one run at the start
+            and one for each step that was accepted.
         rmse_fitted: root-mean-square error of the end state on the fitted images, (before, after).
         rmse_held_out: the same on the images that were held out; the iteration that was best here is kept.
     """
@@ -61,7 +63,10 @@ def refine_jointly(student, lambdas, scales, latents, ends, held_out, *, iterati
     for _ in range(iterations):
         if not bool((scales != 0).any()):
             break
-        gram, gradient = problem.normal_equations(current)
+        try:
+            gram, gradient = problem.normal_equations(current)
+        except NonFiniteError:  # next to a breakdown of the student there is no derivative
+            break
         made += 1
         accepted = None
         while accepted is None and damping <= STIFFEST:
@@ -99,7 +104,9 @@ class _Problem:
         return zip(self.latents.split(self.chunk), self.ends.split(self.chunk), strict=True)
 
     def error(self, lambdas):
-        """Root-mean-square error of the end states; infinite where a run breaks down."""
+        """Root-mean-square error of the end states; infinite where a run breaks down or there is none to make."""
+        if not bool(lambdas.isfinite().all()):
+            return float("inf")
         self.runs += 1
         try:
             total = sum(float((self.student(lambdas, noise) - end).square().sum()) for noise, end in self._chunks())
@@ -125,10 +132,12 @@ class _Problem:
         return gram, gradient
 
     def moved(self, lambdas, gram, gradient, damping):
-        """``lambdas`` after the step ``-(J^T J + damping diag)^-1 J^T r``."""
+        """``lambdas`` after the step ``-(J^T J + damping diag)^-1 J^T r``; NaN where there is no such step."""
         diagonal = gram.diagonal()
         diagonal = diagonal.clamp(min=1e-12 * float(diagonal.max()))
-        step = torch.linalg.solve(gram + damping * torch.diag(diagonal), -gradient)
+        step, failed = torch.linalg.solve_ex(gram + damping * torch.diag(diagonal), -gradient)
+        if bool(failed):
+            step.fill_(float("nan"))
         lambdas = lambdas.clone()
         for (row, column), change in zip(self.active, step.tolist(), strict=True):
             lambdas[row, column] += change
