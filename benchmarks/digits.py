@@ -1,6 +1,7 @@
 """The best plain and the best distilled solver of the embedded models, from the table of config/solvers.yaml.
 
-``snakemake --configfile config/solvers.yaml && python benchmarks/digits.py`` writes the last section of docs/solvers.md.
+After ``snakemake --configfile config/solvers.yaml``, ``python benchmarks/digits.py`` writes the last section of
+docs/solvers.md.
 """
 
 import argparse

@@ -274,30 +274,23 @@ def champions_table(best):
 
 
 def panels(errors, best):
-    """The curves of the picture: each method with its default options, plain and distilled, and the champions."""
-    defaults = {name: labelled(name, solvers.create(name).options) for name in solvers.names()}
+    """The curves of the picture: each method with its default options, plain and distilled; and the champions."""
+    defaults = [labelled(name, solvers.create(name).options) for name in solvers.names()]
 
-    def curves(grid, fit):
-        found = {}
-        for name, solver in defaults.items():
-            curve = errors[solver, :, grid, fit].dropna()
-            found[name, solver] = (curve.index.tolist(), curve.to_numpy())
-        return found
+    def curves(fit):
+        found = {solver: errors[solver, :, "karras", fit].dropna() for solver in defaults}
+        return {solver: (curve.index.tolist(), curve.to_numpy()) for solver, curve in found.items()}
 
     def champion(kind):
         curve = best[best["kind"] == kind]
         return curve["nfe"].tolist(), curve["rmse"].to_numpy()
 
-    return {
-        "plain": curves("karras", "plain"),
-        "distilled, m = 1": curves("karras", "m=1"),
-        "distilled, m = 3": curves("karras", "m=3"),
-        "the best of each": {
-            ("plain", "best plain solver"): champion("plain"),
-            ("grid", "best plain solver on any grid"): champion("plain, any grid"),
-            ("ours", "best distilled solver"): champion("ours"),
-        },
-    }
+    kinds = {"best plain, karras": "plain", "best plain, any grid": "plain, any grid", "best distilled": "ours"}
+    titles = {"plain": "plain", "distilled, m = 1": "m=1", "distilled, m = 3": "m=3"}
+    return (
+        {title: curves(fit) for title, fit in titles.items()},
+        {label: champion(kind) for label, kind in kinds.items()},
+    )
 
 
 def replace(text, mark, content):
@@ -326,7 +319,7 @@ def main():
     for mark, content in tables.items():
         text = replace(text, mark, content)
     page.write_text(text)
-    toy_figure.draw(panels(errors, best), [DOCS / "images" / "solvers.png"])
+    toy_figure.draw(*panels(errors, best), [DOCS / "images" / "solvers.png"])
 
 
 if __name__ == "__main__":

@@ -259,8 +259,8 @@ def test_directions_must_be_a_positive_integer(directions):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"differences": 0}, "at least one is needed, not 0 differences without drift"),
-        ({"differences": -1, "drift": True}, "differences must be an integer of at least 0, not -1"),
+        ({"differences": 0}, "at least one direction is needed, not 0 differences without drift"),
+        ({"differences": -1, "drift": True}, "differences of directions must be an integer of at least 0, not -1"),
         ({"outputs": "score"}, "must be 'data', 'noise', 'both', not 'score'"),
     ],
 )

@@ -144,7 +144,7 @@ def test_iia_edm_spans_free_coefficients_on_the_gradients_of_two_steps(steps, ex
 
 
 def test_a_local_heun_corrects_the_predictor_towards_the_end_of_the_same_step():
-    """``stages=False``, one difference: predictors untouched, correctors aim at small steps from the step's own state."""
+    """``stages=False``: predictors are untouched, correctors aim at small steps from the step's own state."""
     latents, sigmas = mixture.latents(32, 4), grids.karras(steps=4)
     fit = dode.distill(HEUN, mixture.denoise, latents, sigmas, substeps=6, alignment="local", stages=False)
     x, levels = latents * 80, karras_levels(4)
