@@ -85,6 +85,9 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
     left = len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
+        if length == 1:
+            x = yield Proposal(euler(x, denoised, sigma, sigma_next), sigmas.new_tensor(sigma_next), denoised)
+            continue
         first, *others = weights([sigma, *(level for level, _ in past)], sigma_next, left)
         used, ratio = list(past)[: len(others)], sigma_next / sigma
         if noise:
@@ -92,8 +95,8 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
         effective = [1 - first if noise else 0, first, *others]
         ahead = [ratio, *[0] * (1 + len(used)), 1 - ratio]
         tensors = (x, denoised, *(older for _, older in used))
-        difference = [[1, -1]] if noise and length > 1 else []
-        oldest = past[-1][1] if past and len(past) == length - 1 else None  # a difference is nobody else's
+        difference = [[1, -1]] if noise else []
+        oldest = past[-1][1] if len(past) == length - 1 else None  # a difference is nobody else's
         output, x_next, *kept = combine(tensors, effective, ahead, *difference, into=(None, None, oldest))
         past.appendleft((sigma, kept[0] if kept else denoised))
         left -= 1
