@@ -37,7 +37,7 @@ def arrays(name, order=None, variant=None, **_):
     """``(read, written)``: tensors that an evaluation must at least read and write, on average; None where unknown.
 
     Read: the state, the evaluation, the kept outputs; written: the new state, the effective output that differs from
-    the evaluation, and what is kept for later that is not at hand (noise estimate, corrected state).
+    the evaluation, and what is kept for later that is not at hand (the noise estimate).
     """
     match name:
         case "ddim":
@@ -55,7 +55,7 @@ def arrays(name, order=None, variant=None, **_):
         case "deis":
             return order + 2, 3  # a polynomial of degree ``order`` has one output more
         case "unipc":
-            return order + 2, 3  # the corrected state, the evaluation and ``order`` former ones
+            return order + 2, 2  # ``order`` former evaluations
     return None
 
 

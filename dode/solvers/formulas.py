@@ -45,15 +45,17 @@ def combine(tensors, *rows, into=()):
 
 
 def _weighted_sum(terms, parts, out):
-    """In as few operations as there are: two weights that sum to 1, or a first one of 1, need no product before."""
+    """In as few operations as there are: a first weight of 1, or one that another completes to 1, needs no product."""
     import torch
 
     if not terms:
         out.zero_()
         return
     (index, first), *others = terms
-    if others and (first == 1 or abs(first + others[0][1] - 1) < 1e-15):
-        (other, second), *others = others
+    fitting = [term for term in others if first == 1 or abs(first + term[1] - 1) < 1e-15]
+    if fitting:
+        other, second = fitting[0]
+        others.remove(fitting[0])
         if first == 1:
             torch.add(parts[index], parts[other], alpha=second, out=out)
         else:
