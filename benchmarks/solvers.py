@@ -37,7 +37,7 @@ def arrays(name, order=None, variant=None, **_):
     """``(read, written)``: tensors that an evaluation must at least read and write, on average; None where unknown.
 
     Read: the state, the evaluation, the kept outputs; written: the new state, the effective output that differs from
-    the evaluation, and what is kept for later that is not at hand (noise estimate, corrected state).
+    the evaluation, and what is kept for later that is not at hand (the noise estimate).
     """
     match name:
         case "ddim":
@@ -55,7 +55,7 @@ def arrays(name, order=None, variant=None, **_):
         case "deis":
             return order + 2, 3  # a polynomial of degree ``order`` has one output more
         case "unipc":
-            return order + 2, 3  # the corrected state, the evaluation and ``order`` former ones
+            return order + 2, 2  # ``order`` former evaluations
     return None
 
 
@@ -114,10 +114,10 @@ class Ready:
         return (time.process_time() - start) / len(self.double)
 
 
-def ours(ready, name, options):
-    """The solver's generator alone: a function that makes one evaluation a call."""
-    x, sigmas = ready.double[0] * 80, dode.grids.karras(steps=STEPS)
-    proposals = solvers.create(name, **options)(ready.denoiser(torch.float64), x, sigmas)
+def ours(ready, dtype, name, options):
+    """The solver's generator alone, with states in ``dtype``: a function that makes one evaluation a call."""
+    x, sigmas = (ready.double[0] * 80).to(dtype), dode.grids.karras(steps=STEPS)
+    proposals = solvers.create(name, **options)(ready.denoiser(dtype), x, sigmas)
     reply = None
 
     def evaluation():
@@ -179,7 +179,8 @@ def measure(shape, repeats, chosen):
         if chosen and name not in chosen:
             continue
         makers = {
-            "ours": lambda: ours(ready, name, options),  # noqa: B023
+            "ours": lambda: ours(ready, torch.float64, name, options),  # noqa: B023
+            "ours32": lambda: ours(ready, torch.float32, name, options),  # noqa: B023
             "driver64": lambda: driven(ready, torch.float64, name, options),  # noqa: B023
             "driver32": lambda: driven(ready, torch.float32, name, options),  # noqa: B023
         }
@@ -214,8 +215,9 @@ def main():
     shape = (2, 3, 8, 8) if options.quick else (options.batch, 3, 32, 32)
     print(f"states {shape}, CPU, {options.threads} threads, torch {torch.__version__}, ", end="")
     print(f"Python {platform.python_version()}\n")
-    print("| Solver | Arrays | ms | / floor | Faults | Driver, float64 | float32 | diffusers, float64 | float32 |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| Solver | Arrays | ms | / floor | Faults | Driver, float64 | float32 |", end="")
+    print(" diffusers, float64 | float32 | float32 to ours in float32 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, chosen, runs in measure(shape, 2 if options.quick else options.repeats, options.solvers):
         label = ", ".join([name, *(f"{key}={value}" for key, value in chosen.items())])
         read_written = arrays(name, **chosen)
@@ -224,9 +226,9 @@ def main():
         floors = [seconds / one / sum(read_written) for seconds, one, _ in runs["ours"]] if read_written else []
         cells.append(f"{statistics.median(floors):.2f}" if floors else "-")
         cells.append(f"{statistics.median(run[2] for run in runs['ours']):.0f}")
-        for key in ("driver64", "driver32", "theirs64", "theirs32"):
-            pairs = zip(runs.get(key, []), runs["ours"], strict=False)
-            ratios = [run[0] / own[0] for run, own in pairs]
+        pairs = [(key, "ours") for key in ("driver64", "driver32", "theirs64", "theirs32")] + [("theirs32", "ours32")]
+        for key, base in pairs:
+            ratios = [run[0] / own[0] for run, own in zip(runs.get(key, []), runs[base], strict=False)]
             cells.append(f"{statistics.median(ratios):.2f}" if ratios else "-")
         print(f"| {label} | {' | '.join(cells)} |", flush=True)
 

@@ -45,15 +45,17 @@ def combine(tensors, *rows, into=()):
 
 
 def _weighted_sum(terms, parts, out):
-    """In as few operations as there are: two weights that sum to 1, or a first one of 1, need no product before."""
+    """In as few operations as there are: a first weight of 1, or one that another completes to 1, needs no product."""
     import torch
 
     if not terms:
         out.zero_()
         return
     (index, first), *others = terms
-    if others and (first == 1 or abs(first + others[0][1] - 1) < 1e-15):
-        (other, second), *others = others
+    fitting = [term for term in others if first == 1 or abs(first + term[1] - 1) < 1e-15]
+    if fitting:
+        other, second = fitting[0]
+        others.remove(fitting[0])
         if first == 1:
             torch.add(parts[index], parts[other], alpha=second, out=out)
         else:
@@ -85,6 +87,9 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
     left = len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
+        if length == 1:
+            x = yield Proposal(euler(x, denoised, sigma, sigma_next), sigmas.new_tensor(sigma_next), denoised)
+            continue
         first, *others = weights([sigma, *(level for level, _ in past)], sigma_next, left)
         used, ratio = list(past)[: len(others)], sigma_next / sigma
         if noise:
@@ -92,8 +97,8 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
         effective = [1 - first if noise else 0, first, *others]
         ahead = [ratio, *[0] * (1 + len(used)), 1 - ratio]
         tensors = (x, denoised, *(older for _, older in used))
-        difference = [[1, -1]] if noise and length > 1 else []
-        oldest = past[-1][1] if past and len(past) == length - 1 else None  # a difference is nobody else's
+        difference = [[1, -1]] if noise else []
+        oldest = past[-1][1] if len(past) == length - 1 else None  # a difference is nobody else's
         output, x_next, *kept = combine(tensors, effective, ahead, *difference, into=(None, None, oldest))
         past.appendleft((sigma, kept[0] if kept else denoised))
         left -= 1

@@ -24,25 +24,23 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
     prediction, with which Euler's step from c_k makes it.
     """
     levels, outputs = deque(maxlen=order + 1), deque(maxlen=order + 1)
-    corrected, onto, moved = x, [1.0], None  # the corrected state: these weights on (the last one, outputs, moved)
-    own, used, left = (), 0, len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
+    ahead, left = [], len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
         levels.appendleft(sigma)
         outputs.appendleft(denoised)
-        if used:
-            onto = corrector(list(levels), used, variant)
-        used = min(order, len(levels), left)
-        ratio, ahead = sigma_next / sigma, predictor(list(levels)[:used], sigma_next, variant)
-        tensors = [corrected, *outputs, *([] if moved is None else [moved])]
-        rest = [0.0] * len(outputs)
-        onto = [*onto, *rest][: 1 + len(outputs)] + [1.0] * (moved is not None)
-        effective = [0.0, *(weight / (1 - ratio) for weight in ahead), *rest][: len(tensors)]
-        proposed = [*[0] * len(tensors), ratio, 1 - ratio]
-        corrected, output, x_next = combine(tensors, onto, effective, proposed, into=own)
-        own, left = (corrected,), left - 1  # the corrected state is nobody else's, so its memory serves again
+        shift = [0.0]  # c - x on the outputs: both start at the same c, so that it drops out
+        if ahead:
+            _, newest, *behind = corrector(list(levels), len(ahead), variant)
+            shift = [newest, *(after - before for after, before in zip(behind, ahead, strict=True))]
+        used, ratio = min(order, len(levels), left), sigma_next / sigma
+        ahead = predictor(list(levels)[:used], sigma_next, variant)
+        effective = [0.0, *(weight / (1 - ratio) for weight in ahead)]
+        unused = [0.0] * (len(outputs) - len(shift))
+        proposed = [ratio, *(ratio * weight for weight in shift), *unused, 1 - ratio]
+        output, x_next = combine((x, *outputs), effective, proposed)
+        left -= 1
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
-        moved = None if x is x_next else x - x_next
 
 
 def _conditions(steps, h, variant):
