@@ -37,8 +37,8 @@ def check_images(images, directions, evaluations, refine=0):
     """Raise ValueError for a fitting set that cannot carry its coefficients.
 
     Pixels of one image depend on one another, so images count, not pixels: four images per direction for the greedy fit
-    of one evaluation after the other; for a refinement, which fits all at once, as many as coefficients too. Images that
-    are held out do not count.
+    of one evaluation after the other; for a refinement, which fits all at once, as many as coefficients too. Images
+    that are held out do not count.
     """
     least, coefficients = IMAGES_PER_DIRECTION * directions, directions * evaluations
     if not refine and images < least:
