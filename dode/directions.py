@@ -89,8 +89,7 @@ class History:
         found, differences = {}, self.directions.differences
         for group, (kind, outputs) in enumerate(self.outputs.items()):
             if step.index == 0 and self.directions.from_noise:
-                noise = step.latents.to(step.x.dtype)
-                outputs.appendleft(noise if kind == "noise" else step.x - step.sigma * noise)
+                outputs.appendleft(step.latents if kind == "noise" else step.x - step.sigma * step.latents)
             outputs.appendleft(step.output(kind))
             for lag in range(min(differences, len(outputs) - 1)):
                 found[group * differences + lag] = outputs[lag] - outputs[lag + 1]

@@ -133,7 +133,7 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
     held_out = fit_checks.held_out(len(latents)) if refine else 0
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]
-    targets = pairing.targets(denoise, states)
+    targets = pairing.targets(denoise, states, latents.dtype)
     fitter = _Fitter(directions, prediction_of(denoise), targets, stages, len(fitted))
     sampling.run(sampling.steps(solver, denoise, fitted, sigmas), fitter)
     greedy = Fit(

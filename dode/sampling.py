@@ -22,7 +22,7 @@ class Step(NamedTuple):
         index: number of the evaluation, from 0.
         proposal: the solver's :class:`~dode.solvers.base.Proposal`.
         x, sigma: the point of the evaluation.
-        latents: the unit-normal noise that the run began with, as it was given.
+        latents: the unit-normal noise that the run began with, in the precision of the state.
         h: the step in sigma from the beginning of the solver's step to the proposal.
     """
 
@@ -66,8 +66,9 @@ def steps(solver, denoise, latents, sigmas, *, start=None):
     begin with ``latents``.
     """
     levels = checked(sigmas)
+    latents_exact = latents.to(torch.float64)
     recorder = _Recorder(denoise, latents.dtype)
-    x = latents.to(torch.float64) * prior_std(denoise, levels[0]) if start is None else start
+    x = latents_exact * prior_std(denoise, levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
     index, begun, reply = 0, levels[0], None
     while True:
@@ -78,7 +79,7 @@ def steps(solver, denoise, latents, sigmas, *, start=None):
         index += 1
         if recorder.calls != index:
             raise RuntimeError(f"{solver} made {recorder.calls} evaluations before its proposal {index}: one is due")
-        step = Step(index - 1, proposal, recorder.x, recorder.sigma, latents, float(proposal.sigma - begun))
+        step = Step(index - 1, proposal, recorder.x, recorder.sigma, latents_exact, float(proposal.sigma - begun))
         sent = yield step
         x = reply = proposal.x if sent is None else sent
         if not proposal.stage:

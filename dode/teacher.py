@@ -33,7 +33,7 @@ class Alignment:
         """The levels of the teacher's states that are needed, descending, each once."""
         return sorted({level for level in self.levels if level is not None}, reverse=True)
 
-    def targets(self, denoise, states):
+    def targets(self, denoise, states, dtype):
         """The targets of a run, from the states of :func:`trajectory`."""
         return _Followed(self, iter(states))
 
@@ -73,16 +73,16 @@ class Local:
     substeps: int
     from_noise = False
 
-    def targets(self, denoise, states):
-        """The targets of a run of ``denoise``; ``states`` must be empty."""
-        return _Restarted(self, denoise)
+    def targets(self, denoise, states, dtype):
+        """The targets of a run of ``denoise``, called in the precision ``dtype``; ``states`` must be empty."""
+        return _Restarted(self, denoise, dtype)
 
 
 class _Restarted:
     """``target(step)``: where the teacher gets from the state at the beginning of the student's present step."""
 
-    def __init__(self, pairing, denoise):
-        self.pairing, self.denoise = pairing, denoise
+    def __init__(self, pairing, denoise, dtype):
+        self.pairing, self.denoise, self.dtype = pairing, denoise, dtype
         self.level = self.x = None
         self.begins = True
 
@@ -93,7 +93,8 @@ class _Restarted:
         level = float(step.proposal.sigma)
         if level < self.level:
             levels = self.pairing.variable.refine(np.array([self.level, level]), self.pairing.substeps)
-            run = sampling.steps(self.pairing.teacher, self.denoise, step.latents, levels, start=self.x)
+            latents = step.latents.to(self.dtype)  # whose precision is the network's
+            run = sampling.steps(self.pairing.teacher, self.denoise, latents, levels, start=self.x)
             self.level, self.x = level, sampling.run(run)
         return self.x
 

@@ -122,7 +122,7 @@ def create(name, **options):
     check_options("solver", name, method.function, options)
     for option, allowed in method.choices.items():
         value = options.get(option, method.options[option])
-        if isinstance(value, bool) or value not in allowed:
+        if not any(type(value) is type(choice) and value == choice for choice in allowed):  # 2.0 is no order
             raise ValueError(f"solver '{name}': {option} must be one of {', '.join(map(str, allowed))}, not {value!r}")
     return Solver(method, options)
 

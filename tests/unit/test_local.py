@@ -10,8 +10,6 @@ import dode
 import mixture
 import variants
 from dode import distillation, grids, solvers
-from dode import teacher as teachers
-from dode.directions import Directions
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")
 BOTH = {"differences": 1, "outputs": "both"}
@@ -144,7 +142,7 @@ def test_iia_edm_spans_free_coefficients_on_the_gradients_of_two_steps(steps, ex
 
 
 def test_a_local_heun_corrects_the_predictor_towards_the_end_of_the_same_step():
-    """``stages=False``: predictors are untouched, correctors aim at small steps from the step's own state."""
+    """``stages=False``, one difference: predictors stay, correctors aim at small steps from its own beginning."""
     latents, sigmas = mixture.latents(32, 4), grids.karras(steps=4)
     fit = dode.distill(HEUN, mixture.denoise, latents, sigmas, substeps=6, alignment="local", stages=False)
     x, levels = latents * 80, karras_levels(4)
@@ -240,30 +238,6 @@ def test_a_teacher_by_default_stops_at_every_level(variant):
     assert not spans(solvers.create(name, **options).teacher)
 
 
-def test_both_outputs_are_the_differences_of_the_image_then_of_the_noise():
-    directions = Directions.of({"differences": 2, "outputs": "both", "drift": True}, "data")
-    assert (directions.count, directions.kinds) == (5, ("data", "noise"))
-    sigmas, latents = grids.karras(steps=4), mixture.latents(6, 0)
-    outputs = []
-
-    def recorded(x, sigma):
-        denoised = mixture.denoise(x, sigma)
-        outputs.append((denoised, (x - denoised) / sigma))
-        return denoised
-
-    states = []
-    for column in range(5):
-        lambdas = torch.zeros(4, 5, dtype=torch.float64)
-        lambdas[3, column] = 0.5
-        outputs.clear()
-        states.append(dode.sample(DDIM, recorded, latents, sigmas, lambdas=lambdas, directions=directions))
-    plain = dode.sample(DDIM, mixture.denoise, latents, sigmas)
-    image, noise = zip(*outputs, strict=True)
-    expected = [image[3] - image[2], image[2] - image[1], noise[3] - noise[2], noise[2] - noise[1], -0.002 * noise[3]]
-    for state, direction in zip(states, expected, strict=True):
-        torch.testing.assert_close(state, plain + 0.5 * direction, rtol=0, atol=1e-12)
-
-
 def test_a_difference_of_noise_estimates_that_is_rounding_is_left_out():
     """At sigma = 0.002 an image known to 1e-4 gives the noise to 0.05: the estimate's own share would let it pass."""
     latents, sigmas = mixture.latents(64, 6), grids.karras(steps=5)
@@ -275,9 +249,3 @@ def test_a_difference_of_noise_estimates_that_is_rounding_is_left_out():
 
     fit = dode.distill(DDIM, rough, latents, sigmas, directions={"differences": 1, "outputs": "noise", "drift": True})
     assert fit.lambdas[-1, 0] == 0
-
-
-def test_a_dictionary_takes_the_models_kind_of_output_by_default():
-    assert Directions.of({"differences": 2}, "noise") == Directions(differences=2, outputs="noise")
-    assert Directions.of({"drift": True}, "data") == Directions(differences=1, drift=True, outputs="data")
-    assert teachers.local(DDIM, grids.karras(steps=3), 5).teacher.name == "heun"

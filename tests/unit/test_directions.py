@@ -1,0 +1,141 @@
+"""Which directions a correction has, how they are named, and coefficients that do not fit them."""
+
+import pytest
+import torch
+
+import dode
+import mixture
+from dode import grids, solvers
+from dode.directions import Directions
+
+DDIM = solvers.create("ddim")
+KARRAS5 = grids.karras(steps=5)
+EIGHT = mixture.latents(8, 0)
+
+
+@pytest.mark.parametrize("directions", [0, -1, True, "3", 1.0, None])
+def test_directions_must_be_a_positive_integer(directions):
+    with pytest.raises(ValueError, match="directions must be an integer of at least 1"):
+        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions=directions)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"differences": 0}, "at least one direction is needed, not 0 differences without drift"),
+        ({"differences": -1, "drift": True}, "differences of directions must be an integer of at least 0, not -1"),
+        ({"differences": 1.0}, "differences of directions must be an integer of at least 0, not 1.0"),
+        ({"drift": 1}, "drift of directions must be True or False, not 1"),
+        ({"drift": "no"}, "drift of directions must be True or False, not 'no'"),
+        ({"outputs": "score"}, "must be 'data', 'noise', 'both', not 'score'"),
+        ({"outputs": ["data"]}, r"must be 'data', 'noise', 'both', not \['data'\]"),
+    ],
+)
+def test_impossible_directions_are_refused(options, message):
+    for make in (lambda: Directions(**options), lambda: Directions.of(options, "data")):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_a_misspelt_attribute_of_directions_is_named_with_the_nearest():
+    message = (
+        r"unknown key 'difference' \(did you mean 'differences'\?\); known: differences, drift, from_noise, outputs"
+    )
+    with pytest.raises(ValueError, match=message):
+        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions={"difference": 1})
+    with pytest.raises(ValueError, match=message):
+        dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5, lambdas=torch.zeros(5, 1), directions={"difference": 1})
+
+
+def test_an_integer_counts_differences_and_the_drift_in_the_prediction_of_the_model():
+    assert Directions.of(1, "data") == Directions(differences=1, drift=False, outputs="data")
+    assert Directions.of(3, "data") == Directions(differences=2, drift=True, outputs="data")
+    assert Directions.of(2, "noise") == Directions(differences=1, drift=True, outputs="noise")
+
+
+def test_a_dictionary_takes_the_models_kind_of_output_by_default():
+    assert Directions.of({"differences": 2}, "noise") == Directions(differences=2, outputs="noise")
+    assert Directions.of({"drift": True}, "data") == Directions(differences=1, drift=True, outputs="data")
+
+
+def test_both_outputs_are_the_differences_of_the_image_then_of_the_noise():
+    directions = Directions.of({"differences": 2, "outputs": "both", "drift": True}, "data")
+    assert (directions.count, directions.kinds) == (5, ("data", "noise"))
+    sigmas, latents = grids.karras(steps=4), mixture.latents(6, 0)
+    outputs = []
+
+    def recorded(x, sigma):
+        denoised = mixture.denoise(x, sigma)
+        outputs.append((denoised, (x - denoised) / sigma))
+        return denoised
+
+    states = []
+    for column in range(5):
+        lambdas = torch.zeros(4, 5, dtype=torch.float64)
+        lambdas[3, column] = 0.5
+        outputs.clear()
+        states.append(dode.sample(DDIM, recorded, latents, sigmas, lambdas=lambdas, directions=directions))
+    plain = dode.sample(DDIM, mixture.denoise, latents, sigmas)
+    image, noise = zip(*outputs, strict=True)
+    expected = [image[3] - image[2], image[2] - image[1], noise[3] - noise[2], noise[2] - noise[1], -0.002 * noise[3]]
+    for state, direction in zip(states, expected, strict=True):
+        torch.testing.assert_close(state, plain + 0.5 * direction, rtol=0, atol=1e-12)
+
+
+def test_directions_of_ones_own_are_fitted_and_sampled():
+    own = Directions(differences=0, drift=True)
+    latents = mixture.latents(64, 7)
+    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own)
+    distilled = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=own)
+    exact = mixture.exact(64, 7)
+    assert fit.lambdas.shape == (5, 1)
+    assert mixture.rmse(distilled, exact) < mixture.rmse(dode.sample(DDIM, mixture.denoise, latents, KARRAS5), exact)
+
+
+def test_a_fit_brings_its_directions_along():
+    """Its lambdas alone would be taken for those of another choice of directions of the same number."""
+    own, latents = {"outputs": "both"}, mixture.latents(32, 8)
+    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own)
+    whole = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit)
+    assert torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=own))
+    assert not torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas))
+    with pytest.raises(ValueError, match="lambdas have 2 columns, the directions 1"):
+        dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit, directions=1)
+
+
+@pytest.mark.parametrize(
+    ("lambdas", "message"),
+    [
+        (torch.zeros(4), r"lambdas of shape \(4, 1\) do not fit 5 evaluations"),
+        (torch.zeros(6, 2), r"lambdas of shape \(6, 2\) do not fit 5 evaluations"),
+        (torch.zeros(5, 1, 1), r"lambdas of shape \(5, 1, 1\) do not fit 5 evaluations"),
+        (torch.tensor(1.0), r"lambdas of shape \(\) do not fit 5 evaluations"),
+        (torch.full((5, 1), float("nan")), "lambdas hold NaN"),
+        (torch.zeros(5, 0), "directions must be an integer of at least 1"),
+    ],
+)
+def test_lambdas_that_do_not_fit_are_refused(lambdas, message):
+    with pytest.raises(ValueError, match=message):
+        dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5, lambdas=lambdas)
+
+
+def test_lambdas_of_other_directions_are_refused():
+    with pytest.raises(ValueError, match="lambdas have 2 columns, the directions 1"):
+        dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5, lambdas=torch.zeros(5, 2), directions=1)
+
+
+def test_flat_lambdas_and_lists_serve():
+    column = [0.0, 0.25, 0.5, 0.25, 0.0]
+    first, second = (
+        dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5, lambdas=lambdas)
+        for lambdas in (column, torch.tensor(column).double()[:, None])
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5))
+
+
+def test_a_coefficient_on_a_direction_that_is_not_there_yet_is_refused():
+    solver, sigmas = solvers.create("ddim"), grids.karras(steps=3)
+    lambdas = torch.zeros(3, 3).index_put((torch.tensor(1), torch.tensor(1)), torch.tensor(0.5))
+    with pytest.raises(ValueError, match=r"lambdas\[1, 1\] is 0.5"):
+        dode.sample(solver, mixture.denoise, mixture.latents(4, 0), sigmas, lambdas=lambdas)
