@@ -12,8 +12,7 @@ import torch
 from diffusers import schedulers
 
 import dode
-import mixture
-from dode import solvers
+from dode import mixture, solvers
 
 STEPS = [1, 2, 3, 5, 10]
 CLOSE = {"rtol": 0, "atol": 1e-5}

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import dode
-import mixture
-from dode import grids, solvers
+from dode import grids, mixture, solvers
 from dode.directions import Directions
 
 DDIM = solvers.create("ddim")

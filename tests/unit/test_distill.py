@@ -8,9 +8,8 @@ import pytest
 import torch
 
 import dode
-import mixture
 import variants
-from dode import distillation, grids, sampling, solvers
+from dode import distillation, grids, mixture, sampling, solvers
 from dode import teacher as teachers
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")

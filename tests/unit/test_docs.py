@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 import dode
-import mixture
-from dode import digests, grids, solvers
+from dode import digests, grids, mixture, solvers
 from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]

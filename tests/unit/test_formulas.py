@@ -98,3 +98,15 @@ def test_backward_differences_are_exact_for_polynomials_in_log_snr():
         [1 + 0.5 / -places[1], 0.5 / places[1]]
     )
     assert math.isclose(sum(formulas.difference_weights(levels, h, [0.3, 0.7])), 1)
+
+
+def test_weighted_sums_may_build_on_earlier_ones_and_overwrite():
+    size = formulas.BLOCK + 3
+    a, b, c = torch.randn(3, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = [1.5 * a - 0.5 * b + 2 * c, a - b, 3 * b - 2 * (1.5 * a - 0.5 * b + 2 * c), torch.zeros_like(a)]
+    memory = c.clone()
+    rows = ([1.5, -0.5, 2], [1, -1], [0, 3, 0, -2], [])
+    results = formulas.combine((a, b, memory), *rows, into=(None, memory))
+    assert results[1] is memory
+    for result, wanted in zip(results, expected, strict=True):
+        torch.testing.assert_close(result, wanted, rtol=1e-14, atol=1e-14)

@@ -1,4 +1,4 @@
-"""Grids and schedules against the published formulas, written out again here."""
+"""Grids against the published formulas, written out again here."""
 
 import math
 from decimal import Decimal, localcontext
@@ -99,46 +99,6 @@ def test_uniform_index_takes_the_schedule_given():
     sigmas = grids.uniform_index(steps=8, schedule=COSINE)
     assert sigmas[0].item() == COSINE.sigma_max
     assert sigmas.variable.max_steps == 4000
-
-
-def test_linear_schedule_has_the_ddpm_table():
-    table = exact_alphas_cumprod()
-    np.testing.assert_allclose(LINEAR.alphas_cumprod, table, rtol=1e-12)
-    assert LINEAR.alphas_cumprod[0] == pytest.approx(0.9999, rel=1e-15)
-    assert LINEAR.alphas_cumprod[999] == pytest.approx(4.0358e-5, rel=1e-4)
-    assert LINEAR.sigma_max == pytest.approx(157.407, rel=1e-5)
-    assert LINEAR.sigma_min == pytest.approx(math.sqrt(1e-4 / 0.9999), rel=1e-11)
-
-
-def test_cosine_schedule_is_the_published_one_with_its_last_beta_clipped():
-    def squared_cosine(time):
-        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    for i in (0, 100, 2000, 3900):
-        expected = squared_cosine((i + 1) / 4000) / squared_cosine(0)
-        assert COSINE.alphas_cumprod[i] == pytest.approx(expected, rel=1e-10)
-    assert len(COSINE) == 4000
-    assert COSINE.alphas_cumprod[-1] == pytest.approx(COSINE.alphas_cumprod[-2] * 0.001, rel=1e-9)
-
-
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
-def test_index_inverts_sigma(schedule):
-    fractional = np.linspace(-0.95, len(schedule) - 1.03, 977)
-    np.testing.assert_allclose(schedule.index(schedule.sigma(fractional)), fractional, rtol=0, atol=1e-6)
-    whole = np.arange(-1, len(schedule))
-    assert schedule.index(schedule.sigma(whole)).tolist() == whole.tolist()
-
-
-def test_index_snaps_only_within_a_millionth():
-    assert LINEAR.index(LINEAR.sigma(500 + 5e-7)) == 500
-    assert LINEAR.index(LINEAR.sigma(500 + 2e-6)) == pytest.approx(500 + 2e-6, abs=1e-9)
-
-
-def test_log_abar_is_linear_between_integers_and_the_clean_image_is_index_minus_one():
-    middle = math.sqrt(LINEAR.alphas_cumprod[41] * LINEAR.alphas_cumprod[42])
-    assert math.exp(LINEAR.log_abar(41.5)) == pytest.approx(middle, rel=1e-14)
-    assert LINEAR.sigma(-1) == 0
-    assert LINEAR.log_abar(-0.5) == pytest.approx(math.log(0.9999) / 2, rel=1e-12)
 
 
 GRIDS = {

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import dode
-import mixture
 import variants
-from dode import distillation, grids, solvers
+from dode import distillation, grids, mixture, solvers
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")
 BOTH = {"differences": 1, "outputs": "both"}

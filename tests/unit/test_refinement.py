@@ -5,9 +5,8 @@ import pytest
 import torch
 
 import dode
-import mixture
 import variants
-from dode import fit_checks, grids, refinement, solvers
+from dode import fit_checks, grids, mixture, refinement, solvers
 from dode import teacher as teachers
 from dode.refinement import refine_jointly
 from dode.sampling import NonFiniteError

@@ -9,8 +9,7 @@ import torch
 import yaml
 
 import dode
-import mixture
-from dode import grids, models, noise, sampling, search, solvers
+from dode import grids, mixture, models, noise, sampling, search, solvers
 
 EULER, HEUN = solvers.create("ddim"), solvers.create("heun")
 MODELS = Path(__file__).parents[2] / "config" / "models"

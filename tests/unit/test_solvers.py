@@ -1,7 +1,6 @@
 """What every solver owes, whichever file it comes from, and what the driver refuses."""
 
 import math
-import re
 import subprocess
 import sys
 
@@ -9,10 +8,9 @@ import pytest
 import torch
 
 import dode
-import mixture
 import variants
-from dode import grids, sampling, solvers
-from dode.solvers import base, formulas
+from dode import grids, mixture, sampling, solvers
+from dode.solvers import base
 
 NAMES = solvers.names()
 STEPS = [1, 2, 3, 7]
@@ -162,203 +160,6 @@ def test_zero_lambdas_are_the_plain_solver_to_the_bit(name, steps, directions):
     assert torch.equal(plain, dode.sample(solver, mixture.denoise, latents, sigmas, lambdas=zeros))
 
 
-@every_variant
-@pytest.mark.parametrize("grid", grids.families())
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_few_steps_stay_finite(variant, grid, steps):
-    name, options = variant
-    solver = solvers.create(name, **options)
-    result = dode.sample(solver, mixture.denoise, mixture.latents(64, 7), grids.grids.create(grid, steps=steps))
-    assert result.isfinite().all()
-
-
-@every_variant
-def test_one_evaluation_is_eulers_step(variant):
-    name, options = variant
-    latents, sigmas = mixture.latents(4, 7), grids.karras(steps=1)
-    plain = dode.sample(solvers.create("ddim"), mixture.denoise, latents, sigmas)
-    torch.testing.assert_close(dode.sample(solvers.create(name, **options), mixture.denoise, latents, sigmas), plain)
-
-
-@every_variant
-def test_multistep_outputs_are_those_of_an_euler_step(variant):
-    """Where every evaluation ends a step, Euler's step with the denoising output makes the proposal (but for UniPC,
-    whose step begins at the corrected state)."""
-    name, options = variant
-    solver = solvers.create(name, **options)
-    if solver.teacher is not solver or name in ("unipc", "pndm"):
-        pytest.skip("not a plain multistep method")
-
-    def check(step):
-        ratio = step.proposal.sigma / step.sigma
-        expected = step.proposal.denoised + ratio * (step.x - step.proposal.denoised)
-        torch.testing.assert_close(step.proposal.x, expected, rtol=1e-9, atol=1e-9)
-
-    sampling.run(sampling.steps(solver, mixture.denoise, mixture.latents(4, 7), grids.karras(steps=6)), check)
-
-
-@pytest.mark.parametrize("order", [1, 2, 3])
-def test_unipc_keeps_a_correction_that_its_corrector_would_undo(order):
-    """With D = 0 states shrink like sigma, and so must what was added to the first proposal."""
-    solver = solvers.create("unipc", order=order)
-    latents, sigmas = mixture.latents(4, 7), grids.karras(steps=6, sigma_max=2.0)[:-1]
-
-    def end(shift):
-        stepper = sampling.steps(solver, lambda x, sigma: 0 * x, latents, sigmas)
-        return sampling.run(stepper, lambda step: step.proposal.x + shift * (step.index == 0))
-
-    moved = end(1.0) - end(0.0)
-    torch.testing.assert_close(moved, (sigmas[-1] / sigmas[1]).expand_as(moved))
-
-
-@every_solver
-@every_step_count
-def test_exact_where_the_denoiser_is_constant(name, steps):
-    """The trajectory to a single data point is a straight line in sigma, which every consistent method follows."""
-    point = torch.linspace(-1, 1, 16).double().view(1, 1, 4, 4)
-    run = sampling.steps(
-        solvers.create(name), lambda x, sigma: point.expand_as(x), mixture.latents(3, 8), grids.karras(steps=steps)
-    )
-    states = []
-    sampling.run(run, lambda step: states.append((step.proposal.sigma, step.proposal.x)))
-    for sigma, x in states:
-        torch.testing.assert_close(x, point + sigma * mixture.latents(3, 8) - sigma / 80 * point, rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize("name", ["ddim", "heun"])
-def test_order_on_the_mixture(name):
-    """Slope of the error; sigma_min is small enough to hide the first-order step from there to sigma = 0."""
-    solver, latents, exact = solvers.create(name), mixture.latents(16, 0), mixture.exact(16, 0)
-    errors = [
-        mixture.rmse(dode.sample(solver, mixture.denoise, latents, grids.karras(steps=n, sigma_min=1e-5)), exact)
-        for n in (320, 640)
-    ]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.order, abs=0.1)
-
-
-def linear(first, last):
-    """Steps equal in sigma."""
-    return lambda steps: torch.linspace(first, last, steps + 1, dtype=torch.float64)
-
-
-def logarithmic(first, last):
-    """Steps equal in log-SNR."""
-    return lambda steps: torch.logspace(math.log10(first), math.log10(last), steps + 1, dtype=torch.float64)
-
-
-def order_grid(name, options):
-    """Grids on which the order shows: weights for equal steps need those, and the start must not hide the rest.
-
-    The first steps of a multistep method are of lower order; from a large sigma, where the noise estimate hardly
-    changes, their error is below that of the other steps.
-    """
-    if name in ("ipndm", "pndm"):
-        return linear(40, 1), (1600, 3200)
-    if name == "ipndm_v" or options == {"order": 2, "variable": "log-sigma"}:
-        return logarithmic(1000, 1), (160, 320)  # elsewhere another term of their error is as large as the leading one
-    return logarithmic(1000, 0.01), (160, 320)
-
-
-@every_variant
-def test_measured_order_is_the_claimed_order_on_a_linear_equation(variant):
-    """A single unit Gaussian, D = x / (1 + sigma^2), has the exact solution x proportional to sqrt(1 + sigma^2)."""
-    name, options = variant
-    if options.get("stages") == "grid":
-        pytest.skip("the order of stages on the grid depends on the grid")
-    solver, errors = solvers.create(name, **options), []
-    grid, counts = order_grid(name, options)
-    for steps in counts:
-        levels = grid(steps)
-        stepper = sampling.steps(solver, lambda x, sigma: x / (1 + sigma**2), torch.ones(1, 1, 1, 1).double(), levels)
-        exact = levels[0] * ((1 + levels[-1] ** 2) / (1 + levels[0] ** 2)).sqrt()
-        errors.append(float(sampling.run(stepper) - exact))
-    assert math.log2(abs(errors[0] / errors[1])) == pytest.approx(solver.order, abs=0.15)
-
-
-@every_solver
-def test_steps_inverts_nfe(name):
-    solver = solvers.create(name)
-    for steps in range(1, 31):
-        assert solver.steps(solver.nfe(steps)) == steps
-
-
-@every_solver
-def test_impossible_nfe_is_refused_with_the_nearest_possible(name):
-    solver = solvers.create(name)
-    possible = {solver.nfe(steps) for steps in range(1, 40)}
-    for nfe in set(range(0, 30)) - possible:
-        around = [
-            n for n in (max({p for p in possible if p < nfe}, default=None), min(possible - set(range(nfe)))) if n
-        ]
-        with pytest.raises(
-            ValueError, match=rf"'{re.escape(name)}' cannot make {nfe} evaluations.*: {' or '.join(map(str, around))}$"
-        ):
-            solver.steps(nfe)
-
-
-def test_heun_refuses_ten_evaluations_and_names_nine_and_eleven():
-    with pytest.raises(ValueError, match=r"cannot make 10 evaluations; the nearest it makes: 9 or 11$"):
-        solvers.create("heun").steps(nfe=10)
-
-
-def test_unknown_solver_lists_the_known_with_a_suggestion():
-    with pytest.raises(ValueError, match=r"unknown solver 'huen' \(did you mean 'heun'\?\); known: .*ddim.*heun"):
-        solvers.create("huen")
-
-
-def test_unknown_option_lists_the_known_with_a_suggestion(registry):
-    @base.solver("optional", order=lambda *, order, **_: order, evaluations=lambda steps, *, order, **_: order * steps)
-    def optional(denoise, x, sigmas, *, order=2, spacing="log"):
-        yield from ()
-
-    with pytest.raises(ValueError, match=r"'ordr' \(did you mean 'order'\?\); known: order, spacing$"):
-        solvers.create("optional", ordr=3)
-    solver = solvers.create("optional", order=3)
-    assert solver.options == {"order": 3, "spacing": "log"}
-    assert (solver.order, solver.nfe(4)) == (3, 12)
-    assert solver.teacher is solver
-
-
-def test_value_of_an_option_that_is_not_a_choice_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match=r"solver 'ipndm': order must be one of 1, 2, 3, 4, not 5$"):
-        solvers.create("ipndm", order=5)
-    with pytest.raises(ValueError, match=r"'unipc': variant must be one of bh1, bh2, not 'bh3'$"):
-        solvers.create("unipc", variant="bh3")
-    with pytest.raises(ValueError, match=r"order must be one of 1, 2, 3, not True$"):
-        solvers.create("deis", order=True)
-
-
-@every_solver
-def test_every_solver_refuses_an_option_that_it_does_not_have(name):
-    with pytest.raises(ValueError, match=f"solver '{re.escape(name)}': unknown option 'no_such_option'"):
-        solvers.create(name, no_such_option=1)
-
-
-@every_variant
-def test_every_teacher_can_stop_at_every_level(variant):
-    """A teacher ends a step at each level of its grid, whose states are the targets."""
-    name, options = variant
-    solver, sigmas = solvers.create(name, **options).teacher, grids.karras(steps=7)
-    stepper = sampling.steps(solver, elementwise, torch.ones(1, 1, 2, 2), sigmas)
-    ends = []
-    sampling.run(stepper, lambda step: ends.append(float(step.proposal.sigma)) if not step.proposal.stage else None)
-    assert ends == sigmas[1:].tolist()
-
-
-def test_multistep_methods_teach_themselves_with_their_options_and_others_learn_from_heun():
-    solver = solvers.create("deis", order=1, variable="log-sigma")
-    assert solver.teacher is solver
-    for name in ("ddim", "heun", "dpm-solver"):
-        assert solvers.create(name).teacher.name == "heun"
-    assert solvers.create("dpm-solver++", variant="2S").teacher.name == "heun"
-    assert solvers.create("dpm-solver++", variant="2M").teacher.name == "dpm-solver++"
-
-
-def test_a_name_is_registered_once(registry):
-    with pytest.raises(ValueError, match="'ddim' is registered twice"):
-        base.solver("ddim", order=1)(lambda denoise, x, sigmas: None)
-
-
 @every_solver
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_end_states_are_an_error_that_counts_them(name, value):
@@ -436,18 +237,6 @@ def test_what_is_handed_out_or_taken_in_is_never_overwritten(variant):
     sampling.run(sampling.steps(solvers.create(name, **options), denoise, latents, grids.karras(steps=20)), advance)
     assert len(seen) >= 80
     assert all(torch.equal(tensor, copy) for tensor, copy in seen)
-
-
-def test_weighted_sums_may_build_on_earlier_ones_and_overwrite():
-    size = formulas.BLOCK + 3
-    a, b, c = torch.randn(3, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = [1.5 * a - 0.5 * b + 2 * c, a - b, 3 * b - 2 * (1.5 * a - 0.5 * b + 2 * c), torch.zeros_like(a)]
-    memory = c.clone()
-    rows = ([1.5, -0.5, 2], [1, -1], [0, 3, 0, -2], [])
-    results = formulas.combine((a, b, memory), *rows, into=(None, memory))
-    assert results[1] is memory
-    for result, wanted in zip(results, expected, strict=True):
-        torch.testing.assert_close(result, wanted, rtol=1e-14, atol=1e-14)
 
 
 def test_a_plain_list_of_noise_levels_serves():
