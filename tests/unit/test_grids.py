@@ -1,7 +1,6 @@
 """Grids against the published formulas, written out again here."""
 
 import math
-from decimal import Decimal, localcontext
 from itertools import pairwise
 
 import numpy as np
@@ -19,17 +18,6 @@ COSINE = schedules.schedules.create("cosine")
 def released_indices(steps):
     """The released rule ``int(linspace(0, 1000, steps + 1)[k])``, k < steps, by the library that defines it."""
     return [int(value) for value in torch.linspace(0, 1000, steps + 1, dtype=torch.float32)[:-1]]
-
-
-def exact_alphas_cumprod():
-    """The table of Ho et al. 2020 in 40 decimal digits."""
-    low, high, product, table = Decimal("0.0001"), Decimal("0.02"), Decimal(1), []
-    with localcontext() as context:
-        context.prec = 40
-        for i in range(1000):
-            product *= 1 - (low + (high - low) * i / 999)
-            table.append(float(product))
-    return np.array(table)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 10, 35])
@@ -84,7 +72,7 @@ def test_leading_is_the_released_rule_at_every_entry_for_every_number_of_steps()
 
 
 def test_trailing_is_uniform_in_the_index_from_the_noisiest_to_clean():
-    table = exact_alphas_cumprod()
+    table = LINEAR.alphas_cumprod  # tests/unit/test_schedules.py holds it to the published one
     assert grids.uniform_index(steps=4)[:-1].tolist() == pytest.approx(
         [math.sqrt(1 / table[i] - 1) for i in (999, 749, 499, 249)], rel=1e-12
     )
