@@ -2,6 +2,7 @@
 
 import inspect
 
+from dode import torchvision_operators
 from dode.registry import unknown
 
 # The names of attention in files from before diffusers 0.15, and now.
@@ -9,6 +10,7 @@ RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_a
 
 
 def _unet_class():
+    torchvision_operators.declare()
     try:
         from diffusers import UNet2DModel
     except ImportError as error:
