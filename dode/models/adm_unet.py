@@ -165,13 +165,14 @@ class ADMUNet(Encoder):
     def forward(self, x, index, labels=None):
         """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``index`` 0-d (embedded once) or (B,).
 
-        ``labels`` (B,) are given to a class-conditional model and to no other (ValueError).
+        ``labels`` (B,) are given to a class-conditional model and to no other (ValueError); -1 is no class, for what
+        was trained so (the published models were not).
         """
         if (labels is None) != (self.options.classes is None):
             raise ValueError("a class-conditional network needs labels, and an unconditional one takes none")
         emb = self.embed(index * self.options.index_scale)
         if labels is not None:
-            emb = emb + self.label_emb(labels)
+            emb = emb + self.label_emb(labels.clamp(min=0)) * (labels >= 0)[:, None]
         *skips, h = self.encode(x, emb)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), emb)

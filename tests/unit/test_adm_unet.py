@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import adm_reference
+from dode.models import adm_layers
 from dode.models.networks import networks
 from published_weights import random_weights
 
@@ -224,6 +225,14 @@ def test_the_full_size_has_the_published_number_of_parameters(name, options, cou
     assert millions is None or count / 1e6 == pytest.approx(millions, abs=0.5)
 
 
+def test_no_class_adds_nothing_to_the_embedding():
+    network, weights = built(GUIDED)
+    reference, x = adm_reference.Reference(weights, GUIDED), images()
+    found = network(x, torch.tensor(17.5), torch.tensor([-1, 2, -1])).double()
+    for row, labels in ((0, None), (1, torch.tensor([0, 2, 0])), (2, None)):
+        torch.testing.assert_close(found[row], reference.noise(x, 17.5, labels)[row], rtol=1e-5, atol=1e-5)
+
+
 def test_labels_are_for_class_conditional_networks():
     x, index = images(), torch.tensor(0.0)
     with pytest.raises(ValueError, match="a class-conditional network needs labels"):
@@ -264,3 +273,15 @@ def test_weights_of_another_layout_are_refused():
     network, weights = built(VARIANTS["adm-128"])
     with pytest.raises(RuntimeError, match=r"Missing key.*label_emb"):
         network.load_state_dict({name: value for name, value in weights.items() if name != "label_emb.weight"})
+
+
+def test_normalisation_is_rounded_once_at_its_end():
+    """Weights that half precision cannot hold count in full, and so do moments of large activations."""
+    norm = adm_layers.GroupNorm32(32)
+    torch.nn.init.constant_(norm.weight, 1 + 2**-12)
+    torch.nn.init.constant_(norm.bias, 2**-12)
+    x = (200 * torch.randn(2, 32, 8, 8, generator=torch.Generator().manual_seed(0)) + 3000).half()
+    exact = torch.nn.functional.group_norm(x.double(), 32, norm.weight.double(), norm.bias.double(), norm.eps)
+    found = norm(x)
+    assert found.dtype == torch.float16
+    assert (found == exact.half()).double().mean() > 0.99
