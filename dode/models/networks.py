@@ -4,11 +4,20 @@ import torch
 from torch import nn
 
 from dode import schedules
+from dode.models.adm_classifier import ADMClassifier
+from dode.models.adm_unet import ADMUNet
+from dode.models.ddpm_unet import DDPMUNet
 from dode.models.digit_classifier import DigitClassifier
+from dode.models.hub_unet import hub_unet
 from dode.models.residual_mlp import ResidualMLP
 from dode.registry import Registry
 
 networks = Registry("network")
+
+networks.register("ddpm-unet")(DDPMUNet)
+networks.register("diffusers-unet2d")(hub_unet)
+networks.register("adm-unet")(ADMUNet)
+networks.register("adm-classifier")(ADMClassifier)
 
 
 @networks.register("residual-mlp")
