@@ -1,7 +1,7 @@
 """Published checkpoints, read without executing anything in them, as ``model.safetensors``.
 
-A *format* is how the file was written: ``safetensors``; ``torch``, by ``torch.save``; ``edm-pickle``, by ``pickle`` with
-EDM's persistent classes. The result has the published parameter names, and a header that says where it comes from.
+A *format* is how the file was written: ``safetensors``; ``torch``, by ``torch.save``; ``edm-pickle``, by ``pickle``
+with EDM's persistent classes. The result has the published parameter names, and a header that says where it comes from.
 """
 
 import hashlib
@@ -45,12 +45,10 @@ FORMATS = {"safetensors": _safetensors, "torch": _torch, "edm-pickle": _edm_pick
 def _select(value, key):
     """The part of a file's value that ``key`` names: a key, an index, or a list of them, outermost first."""
     for step in key if isinstance(key, list | tuple) else [] if key is None else [key]:
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list | tuple) and isinstance(step, int) and -len(value) <= step < len(value):
-            value = value[step]
-        else:
+        places = range(-len(value), len(value)) if isinstance(value, list | tuple) else ()
+        if step not in (value if isinstance(value, dict) else places):
             raise CheckpointError(f"the file has no {step!r} where the key {key!r} leads; {_contents(value)}")
+        value = value[step]
     return value
 
 
@@ -124,8 +122,8 @@ def read(source, *, format, key=None, dtype="keep"):
 def convert(source, target, *, format, key=None, dtype="keep", sha256=None):
     """Read a published checkpoint (:func:`read`) and write it to ``target`` as safetensors, whole or not at all.
 
-    The header (:func:`header`) has the format, the name and digest of ``source``, the number of tensors of each type, and
-    what the file says of itself. With ``sha256`` the digest must be that one, and is compared before anything is read.
+    The header (:func:`header`) has the format, the name and digest of ``source``, the number of tensors of each type,
+    and what the file says of itself. With ``sha256`` the digest must be that one; it is compared before anything is read.
     """
     from safetensors.torch import save_file
 

@@ -1,9 +1,9 @@
 """EDM's pickles: objects that carry the source of their class. The source is never run; the state is enough.
 
-Such a pickle is a dictionary (``ema``, ``loss_fn``, ...). Each network in it, and each of its layers, is written as a call
-``torch_utils.persistence._reconstruct_persistent_obj(meta)`` with ``meta = {type, version, module_src, class_name, state}``,
-where ``state`` is the module's ``__dict__`` with ``_parameters``, ``_buffers``, ``_modules`` and the arguments that it was
-made with. Containers such as ``torch.nn.ModuleDict`` stand between them.
+Such a pickle is a dictionary (``ema``, ``loss_fn``, ...). Each network in it, and each of its layers, is written as a
+call ``torch_utils.persistence._reconstruct_persistent_obj(meta)``; ``meta`` has ``type``, ``version``, ``module_src``,
+``class_name`` and ``state``, which is the module's ``__dict__``: ``_parameters``, ``_buffers``, ``_modules`` and the
+arguments that it was made with. Containers such as ``torch.nn.ModuleDict`` stand between them.
 """
 
 import hashlib

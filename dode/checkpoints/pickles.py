@@ -1,4 +1,4 @@
-"""A pickle read as data: an interpreter of the few opcodes that checkpoints are made of, which imports and calls nothing.
+"""A pickle read as data: an interpreter of the few opcodes that checkpoints have, which imports and calls nothing.
 
 Python's own unpickler finds and calls whatever a file names. This one knows a file's globals only as names: each is
 looked up in a short table that the caller gives, whose entries are functions of this package that check their arguments
@@ -210,12 +210,11 @@ def _appends(machine, _):
     machine.top(list).extend(items)
 
 
-_VALUES = (
-    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8"
-).split()
+_INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
+_TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 
 OPERATIONS = {
-    **dict.fromkeys(_VALUES, _push),
+    **dict.fromkeys((*_INTEGERS, *_TEXTS, "BINFLOAT"), _push),
     **dict.fromkeys(("PROTO", "FRAME"), lambda machine, argument: None),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, index: machine.stack.append(machine.memo[index])),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), Interpreter.put),

@@ -2,9 +2,9 @@
 
 import math
 import struct
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from dode.checkpoints.pickles import CheckpointError, dictionary, shown
+from dode.checkpoints.pickles import CheckpointError, Global, dictionary, shown
 
 DTYPES = {
     "DoubleStorage": "float64",
@@ -41,8 +41,6 @@ def is_count(value):
 
 def storage_of(identifier, fields):
     """(key, storage) of torch's persistent id ``('storage', type, key, location, elements)``, so many fields."""
-    from dode.checkpoints.pickles import Global
-
     right = isinstance(identifier, tuple) and len(identifier) == fields and identifier[0] == "storage"
     if not right or not isinstance(identifier[1], Global) or not is_count(identifier[4]):
         raise CheckpointError("the pickle has a persistent id that is no storage of torch")
@@ -85,7 +83,17 @@ def rebuild_parameter(data, requires_grad=False, hooks=None, state=None):
 class NumpyType:
     """In place of ``numpy.dtype``: a plain number's."""
 
-    FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u1": "B", "b1": "?"}
+    FORMATS: ClassVar = {
+        "f8": "d",
+        "f4": "f",
+        "f2": "e",
+        "i8": "q",
+        "i4": "i",
+        "i2": "h",
+        "i1": "b",
+        "u1": "B",
+        "b1": "?",
+    }
 
     def __init__(self, code, align=False, copy=True):
         if code not in self.FORMATS:

@@ -101,13 +101,13 @@ def _look_through_archive(archive):
     Interpreter(io.BytesIO(archive.read(pickles[0])), ALLOWED, storages).load()
 
 
-def _load(source):
+def _load(source, part=lambda value: value):
     import torch
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own about storages, which it makes itself
-            return torch.load(source, map_location="cpu", weights_only=True)
+            warnings.simplefilter("ignore")  # torch's own about typed storages, which it makes itself
+            return part(torch.load(source, map_location="cpu", weights_only=True))
     except Exception as error:  # torch has no error of its own for a broken file: any of its parts may give up
         raise CheckpointError(f"torch cannot read the file: {str(error)[:300]}") from None
 
@@ -138,5 +138,4 @@ def load_storage(data):
         if not isinstance(value, tensors.Storage):
             raise CheckpointError("a storage within the pickle holds something else than a storage")
         file.seek(0)
-        typed = _load(file)
-    return value._replace(data=typed.untyped())
+        return value._replace(data=_load(file, lambda typed: typed.untyped()))

@@ -99,7 +99,7 @@ def test_halves_are_cast_where_asked(source, converted):
     assert header["cast"] == "float32"
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("half", [False, True])
 def test_an_edm_pickle(source, converted, tmp_path, protocol, half):
     expected = edm_pickle(source, tmp_path / "sentinel", half=half, protocol=protocol)
