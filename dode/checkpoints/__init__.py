@@ -123,7 +123,7 @@ def convert(source, target, *, format, key=None, dtype="keep", sha256=None):
     """Read a published checkpoint (:func:`read`) and write it to ``target`` as safetensors, whole or not at all.
 
     The header (:func:`header`) has the format, the name and digest of ``source``, the number of tensors of each type,
-    and what the file says of itself. With ``sha256`` the digest must be that one; it is compared before anything is read.
+    and what the file says of itself. With ``sha256`` the digest must be that one; it is compared before all else.
     """
     from safetensors.torch import save_file
 

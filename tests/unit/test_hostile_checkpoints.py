@@ -297,38 +297,36 @@ def test_compressed_doubled_and_foreign_archives_are_refused(source):
 
 
 BOMBS = {
-    "tuples in a tuple as a key": b"}" + b")" + b"\x85" * 300_000 + b"Ns",
-    "lists in a list": b"]" * 300_000 + b"a" * 299_999,
-    "opcodes without end": b"N" * 2_000_000,
-    "marks without end": b"(" * 900_000,
-    "a module in itself": named("torch.nn.modules.container", "ModuleDict")
-    + b")\x81\x94}"
-    + text("_modules")
-    + b"}"
-    + text("a")
-    + b"h\x00sssb"[:4]
-    + b"sb",
+    "neither text nor index": b"}" + b")" + b"\x85" * 300_000 + b"Ns",  # to hash such a key overflows C's stack
+    "no state dict": b"]" * 300_000 + b"a" * 299_999,
+    "more than 1000000 opcodes": b"N" * 2_000_000,
+    "broken pickle": b"(" * 900_000,
+    "more than 64 deep": named("torch.nn.modules.container", "ModuleDict")
+    + (b")\x81\x94}" + text("_modules") + b"}" + text("a") + b"h\x00ssb"),  # a module in itself
 }
 
 
-@pytest.mark.parametrize("name", list(BOMBS))
-def test_a_bomb_is_refused_in_little_time_and_memory(source, name):
-    source.write_bytes(raw(BOMBS[name]))
+def test_a_bomb_is_refused_in_little_time_and_memory(tmp_path):
+    for index, opcodes in enumerate(BOMBS.values()):
+        (tmp_path / str(index)).write_bytes(raw(opcodes))
     script = f"""
-    import resource, sys
-    from dode import checkpoints
+    import resource, time
     import torch
+    from dode import checkpoints
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        checkpoints.read({str(source)!r}, format="edm-pickle", key="ema")
-    except checkpoints.CheckpointError as error:
-        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used
-        assert more < 300_000, more
-        print("refused")
+    for index in range({len(BOMBS)}):
+        try:
+            checkpoints.read(f"{tmp_path}/{{index}}", format="edm-pickle", key="ema")
+        except checkpoints.CheckpointError as error:
+            print(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 400_000  # KiB
+    assert time.process_time() < 60
     """
-    # In a process of its own: what is tested is that the interpreter does not crash.
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "refused", done.stderr
+    # In a process of its own: what is tested is also that it does not crash.
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for line, message in zip(done.stdout.splitlines(), BOMBS, strict=True):
+        assert message in line
 
 
 def test_modules_that_double_at_every_level_and_arguments_that_do_are_refused():
@@ -362,7 +360,7 @@ OPTIONS = {"zip": ("torch", None), "legacy": ("torch", 1), "edm": ("edm-pickle",
 
 @pytest.mark.parametrize("name", list(OPTIONS))
 @settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(data=st.data())
 def test_mutated_files_are_refused_or_hold_tensors_within_the_file(valid, name, data):
@@ -400,7 +398,7 @@ def test_mutated_files_are_refused_or_hold_tensors_within_the_file(valid, name, 
     assert not (valid / "sentinel").exists()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=600, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(
         st.one_of(
