@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock train-digits benchmarks clean
+.PHONY: demo test lint lock lock-checkpoints train-digits benchmarks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run
@@ -32,6 +32,10 @@ benchmarks: .venv/dev
 # requirements.lock and requirements-dev.lock from what .venv holds, after an upgrade on purpose.
 lock: .venv/dev
 	$(BIN)/python scripts/lock.py
+
+# config/checkpoints.lock: fetches what has no entry yet; `make lock-checkpoints CARDS="a b"` fetches these again.
+lock-checkpoints: .venv/run
+	$(BIN)/python scripts/lock_checkpoints.py $(CARDS)
 
 clean:
 	rm -rf results resources .snakemake

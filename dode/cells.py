@@ -78,8 +78,12 @@ class Benchmark:
 
     def checkpoint(self, card):
         """Path of a card's fetched and verified file, under its published name."""
-        name = Path(urlparse(self.cards[card]["urls"][0]).path).name
-        return str(Path("resources") / "checkpoints" / card / name)
+        return str(Path("resources") / "checkpoints" / card / file_name(self.cards[card]))
+
+    def published(self, card):
+        """The checksum that a card's file is published with, for ``params``, where the lock file's must not come in."""
+        card = self.cards[card]
+        return card.get("sha256") or card.get("md5") or "none"
 
     @property
     def several_seeds(self):
@@ -192,7 +196,12 @@ class Benchmark:
         }
 
 
+def file_name(card):
+    """The published name of a card's checkpoint."""
+    return card.get("file") or Path(urlparse(card["urls"][0]).path).name.split("@")[0]
+
+
 def computed(card):
     """The part of a card that decides what its network computes."""
-    remarks = ("urls", "licence", "training", "loss", "test_accuracy", "test_images")
+    remarks = ("urls", "file", "size", "licence", "restrictions", "training", "loss", "test_accuracy", "test_images")
     return {key: value for key, value in card.items() if key not in remarks}

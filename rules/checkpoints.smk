@@ -9,7 +9,7 @@ rule fetch_checkpoint:
         mem_mb=600,
         runtime=60,
     params:
-        sha256=lambda wildcards: BENCH.cards[wildcards.card]["sha256"],
+        sha256=lambda wildcards: BENCH.published(wildcards.card),
         root=os.path.relpath(workflow.basedir),
     message:
         "Fetching and verifying checkpoint {wildcards.card}"

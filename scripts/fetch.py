@@ -1,14 +1,22 @@
-"""Fetch a checkpoint and verify its sha256."""
+"""Fetch a checkpoint and verify it."""
 
-from dode import config, scripting
-from dode.fetch import fetch
+import sys
+
+from dode import checkpoints, config, scripting
+
+
+def announce(text):
+    """To the terminal too, which the log has replaced as standard error."""
+    print(text, file=sys.stderr)
+    print(text, file=sys.__stderr__)
 
 
 def main(snakemake):
-    root = snakemake.params.root
-    # The mirrors are read here and not from params: a further one must not fetch again what is there.
-    card = config.load_card(root, snakemake.wildcards.card, "card")
-    fetch(card["urls"], snakemake.params.sha256, snakemake.output[0], folder=config.cards_folder(root))
+    name, root = snakemake.wildcards.card, snakemake.params.root
+    # The card is read here and not from params: a further mirror must not fetch again what is there.
+    card = config.load_card(root, name, "card")
+    shared = snakemake.config["execution"].get("cache")
+    checkpoints.obtain(name, card, snakemake.output[0], root=root, shared=shared, announce=announce)
 
 
 if __name__ == "__main__":

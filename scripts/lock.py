@@ -1,8 +1,8 @@
 """Write requirements.lock, requirements-dev.lock and envs/dode.yaml from the packages of this environment.
 
 ``python scripts/lock.py``. The first holds what ``pyproject.toml`` depends on and all that this needs in turn, the
-second the rest of what the ``dev`` extra needs. Local version labels (``+cpu``) are left out: a lock names a release,
-and which build of it is taken is the machine's affair.
+second the rest of what the extras ``hub`` and ``dev`` need. Local version labels (``+cpu``) are left out: a lock names
+a release, and which build of it is taken is the machine's affair.
 """
 
 from importlib import metadata

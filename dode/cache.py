@@ -1,0 +1,100 @@
+"""Verified files that several working directories share: ``<folder>/<sha256>/<name>``, never changed once there.
+
+Writers of one file wait for one another by a lock of the kernel (flock), which ends with its process. NFS passes it on
+between machines (Linux, version 3 with its lock daemon, or 4) unless mounted with ``nolock`` or ``local_lock``; then
+two machines may download the same file at once, each into a folder of its own, and the later rename wins with equal
+bytes.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
+
+@contextlib.contextmanager
+def exclusive(path):
+    """Hold the lock of the file at ``path``, made where it is not there; wait while another process holds it.
+
+    The file may be replaced by whoever holds the lock. Raises OSError where it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a") as file:
+            _lock(file, path)
+            try:
+                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                current = False
+            if current:  # and not the one that was replaced while this process waited
+                yield
+                return
+
+
+def _lock(file, path):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("waiting for another job that holds %s", path)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
+        log.warning("%s: no locks on this file system; other jobs may do the same work", path)
+
+
+class Cache:
+    """The shared folder.
+
+    Args:
+        folder: its path; made when first written to.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder).expanduser().absolute()
+
+    def place(self, sha256, name):
+        """Path of a file by its digest."""
+        return self.folder / sha256 / name
+
+    @contextlib.contextmanager
+    def writing(self, key):
+        """Be the only one who adds the file called ``key``.
+
+        Raises OSError, with what to do, where the folder cannot be written.
+        """
+        try:
+            lock = self.folder / "locks" / hashlib.sha256(key.encode()).hexdigest()[:32]
+            held = contextlib.ExitStack()
+            held.enter_context(exclusive(lock))
+        except OSError as error:
+            raise OSError(
+                f"{key} is not (whole) in the cache {self.folder}, which cannot be written ({error}): fetch it there "
+                "as somebody who may, or set execution.cache in the configuration to another folder"
+            ) from None
+        with held:
+            yield
+
+    def add(self, path, sha256, name):
+        """Move the verified file at ``path``, on the same file system, to its place; returns the place."""
+        place = self.place(sha256, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(path.stat().st_mode & 0o555)  # a mistake in one working directory must not reach the others
+        os.replace(path, place)
+        return place
+
+
+def link(place, target):
+    """Make ``target`` a symbolic link to ``place``; whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(place)
+    os.replace(temporary, target)

@@ -1,0 +1,206 @@
+"""The bytes of one URL, by the library that knows its kind: pooch, huggingface_hub, gdown, or a copy of a file.
+
+A content that cannot be the file is a :class:`Refused`, a URL that cannot be read an OSError; either message says why.
+"""
+
+import importlib
+import logging
+import re
+import shutil
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pooch
+from requests import exceptions
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 60  # seconds without a connection or a byte
+ATTEMPTS = 4
+PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
+CHUNK = 1 << 16
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that a later attempt may not find
+EXTRA = {"huggingface_hub": "huggingface_hub>=1", "gdown": "gdown>=6.5"}  # as in pyproject.toml
+
+
+class Refused(ValueError):
+    """What came is not the file."""
+
+
+def download(url, path, *, size=None, folder="."):
+    """Write the content of ``url`` to ``path``, into whose folder a library may write besides.
+
+    Args:
+        url: ``https:``, ``http:``, ``file:`` (relative to ``folder``), ``hf:owner/repository/path@revision`` or
+            ``gdrive:<file id>``.
+        path: the file to write.
+        size: bytes that the file must have; a server that announces another number is refused before the download.
+        folder: what relative ``file:`` URLs are relative to.
+
+    Raises:
+        Refused: where the server sends another file or a web page.
+        OSError: where the file could not be read, after the repetitions that make sense.
+    """
+    scheme = url.split(":", 1)[0]
+    if scheme not in SCHEMES:
+        raise OSError(f"'{scheme}:' is none of {', '.join(f'{name}:' for name in SCHEMES)}")
+    SCHEMES[scheme](url, Path(path), size, folder)
+
+
+def is_page(head, content_type=""):
+    """Whether the first bytes ``head`` are a web page's; what the server calls a page need only begin with a tag."""
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    named = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+    return head.startswith((b"<!doctype html", b"<html", b"<head")) or (named and head.startswith(b"<"))
+
+
+def _refuse_page(head, content_type=""):
+    if is_page(head, content_type):
+        raise Refused("is a web page (HTML) and not the file: a login, quota or error page")
+
+
+def _refuse_size(announced, size):
+    if None not in (announced, size) and announced != size:
+        raise Refused(f"the server announces {announced} bytes, expected are {size}")
+
+
+def _copy(url, path, size, folder):
+    shutil.copyfile(Path(folder) / unquote(urlparse(url).path), path)
+
+
+class _Body:
+    """A file as pooch writes it. What cannot be the file is refused as soon as it shows."""
+
+    def __init__(self, file, size, bar):
+        self.file, self.size, self.bar = file, size, bar
+        self.content_type, self.validator, self.total = "", None, None
+
+    def headers(self):
+        """Of the next request: what is there already is not asked for again, if the file is still the same."""
+        headers = {"Accept-Encoding": "identity"}  # so that Content-Length counts the file's bytes
+        if self.file.tell() and self.validator:
+            headers |= {"Range": f"bytes={self.file.tell()}-", "If-Range": self.validator}
+        return headers
+
+    def answered(self, response, **_):
+        """Hook of requests, before the body is read."""
+        if response.is_redirect or not response.ok:
+            return
+        length, span = response.headers.get("Content-Length"), response.headers.get("Content-Range", "")
+        self.total = int(length) if length else None
+        if response.status_code == 206:
+            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", span)
+            if not found or int(found[1]) != self.file.tell():
+                raise Refused(f"asked for the bytes from {self.file.tell()}, the server sends {span or 'others'}")
+            self.total = int(found[2])
+        else:
+            self.file.seek(0)
+            self.file.truncate()
+        _refuse_size(self.total, self.size)
+        self.bar.total, self.bar.n = self.total, self.file.tell()
+        self.content_type = response.headers.get("Content-Type", "")
+        tag = response.headers.get("ETag", "")  # a weak one does not stand for the same bytes
+        self.validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
+
+    def write(self, data):
+        if self.file.tell() == 0:
+            _refuse_page(data[:1024], self.content_type)
+        self.bar.update(len(data))
+        return self.file.write(data)
+
+    def flush(self):
+        self.file.flush()
+
+
+def _reason(error, body):
+    """Why a request failed, in words."""
+    text = str(error)
+    if isinstance(error, exceptions.Timeout) or "timed out" in text:
+        return f"stalled: nothing came for {TIMEOUT} s, after {body.file.tell()} bytes"
+    if isinstance(error, exceptions.ChunkedEncodingError):
+        count = re.search(r"IncompleteRead\((.*?)\)", text)
+        return f"truncated: the connection was closed early ({count[1] if count else text})"
+    return text
+
+
+def _passes(error):
+    """Whether a later attempt may succeed."""
+    if isinstance(error, exceptions.HTTPError):
+        return error.response.status_code in PASSING
+    kinds = (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError)
+    return isinstance(error, kinds) and not isinstance(error, exceptions.SSLError)
+
+
+def _http(url, path, size, folder):
+    # Updated seldom enough for a log, which keeps each state of the bar.
+    bar = tqdm(unit="B", unit_scale=True, mininterval=5, desc=path.name)
+    with bar, path.open("wb") as file:
+        body = _Body(file, size, bar)
+        for attempt in range(ATTEMPTS):
+            options = {"headers": body.headers(), "hooks": {"response": body.answered}}
+            try:
+                pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, **options)(url, body, None)
+                return
+            except exceptions.RequestException as error:
+                reason = _reason(error, body)
+                if attempt + 1 == ATTEMPTS or not _passes(error):
+                    raise OSError(reason) from error
+            log.warning("%s: %s; attempt %d of %d follows", url, reason, attempt + 2, ATTEMPTS)
+            time.sleep(PAUSE * 2**attempt)
+
+
+def _optional(name, url):
+    """A package that only URLs of one kind need."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        scheme = url.split(":", 1)[0]
+        raise OSError(f"{scheme}: URLs need a further package: python -m pip install '{EXTRA[name]}'") from None
+
+
+def _hub(url, path, size, folder):
+    found = re.fullmatch(r"hf:([^/@]+/[^/@]+)/([^@]+)(?:@(.+))?", url)
+    if not found:
+        raise OSError("a file of the hub is written hf:owner/repository/path@revision")
+    hub = _optional("huggingface_hub", url)
+    repository, name, revision = found.groups()
+    try:
+        address = hub.hf_hub_url(repository, name, revision=revision)
+        _refuse_size(hub.get_hf_file_metadata(address, timeout=TIMEOUT).size, size)
+        kept = hub.hf_hub_download(
+            repository, name, revision=revision, local_dir=path.parent / "hub", etag_timeout=TIMEOUT
+        )
+    except Refused:
+        raise
+    except Exception as error:  # of its HTTP library too, whose errors are of no common kind
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    Path(kept).replace(path)
+
+
+def _drive(url, path, size, folder):
+    gdown = _optional("gdown", url)
+
+    def check(_, total):
+        _refuse_size(total, size)
+
+    try:
+        gdown.download(
+            id=url.partition(":")[2],
+            output=str(path),
+            use_cookies=False,
+            timeout=TIMEOUT,
+            retries=ATTEMPTS - 1,
+            progress=check,
+        )
+    except gdown.exceptions.FileURLRetrievalError as error:
+        reason = " ".join(str(error).split())
+        raise Refused(
+            f"Google Drive sends a web page (HTML) and not the file (quota or permission): {reason}"
+        ) from error
+    except gdown.exceptions.DownloadError as error:
+        raise OSError(" ".join(str(error).split())) from error
+
+
+SCHEMES = {"https": _http, "http": _http, "file": _copy, "hf": _hub, "gdrive": _drive}

@@ -1,0 +1,174 @@
+"""A real HTTP server that can do what servers do to a download. The path chooses: ``/good``, ``/stalling``, ...
+
+``/f/1234/?dl=1`` is a share of heibox, ``/<owner>/<repository>/resolve/<revision>/<path>`` the Hugging Face hub and
+``/uc?id=...`` Google Drive, as far as their client libraries look.
+"""
+
+import contextlib
+import hashlib
+import http.server
+import threading
+import urllib.parse
+import urllib.request
+
+GOOD = bytes(range(256)) * 1500  # several of the downloader's chunks
+SHA256 = hashlib.sha256(GOOD).hexdigest()
+WRONG = GOOD[::-1]
+PAGE = b"\n <!DOCTYPE html>\n<html><title>Quota exceeded</title></html>"
+FORM = b"""<html><form id="download-form" action="https://drive.google.com/download" method="get">
+<input type="hidden" name="id" value="%s"><input type="hidden" name="confirm" value="t"></form></html>"""
+QUOTA = b'<html><p class="uc-error-subcaption">Too many users have viewed or downloaded this file</p></html>'
+CUT = 200_000
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One request; ``server.asked`` holds (path, Range header) of each."""
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        url = urllib.parse.urlparse(self.path)
+        with self.server.lock:
+            self.server.asked.append((self.path, self.headers.get("Range")))
+            count = sum(path == self.path for path, _ in self.server.asked)
+        parts = url.path.strip("/").split("/")
+        kind = "hub" if "resolve" in parts else parts[0].replace("-", "_")
+        getattr(self, f"_{kind}")(url, count)
+
+    def _send(self, content=GOOD, announced=None, kind="application/octet-stream", tag=None, **headers):
+        """Send ``content`` and close; a request for a part is honoured where the content has the tag it was asked by."""
+        state, start = 200, 0
+        if tag and self.headers.get("If-Range") == tag:
+            state, start = 206, int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            headers["Content-Range"] = f"bytes {start}-{len(GOOD) - 1}/{len(GOOD)}"
+        self.send_response(state)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str((len(content) if announced is None else announced) - start))
+        for name, value in {"ETag": tag, **headers}.items():
+            if value is not None:
+                self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command == "GET":
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content[start:])
+
+    def _redirect(self, target):
+        self.send_response(302)
+        self.send_header("Location", target)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _good(self, url, count):
+        self._send()
+
+    def _changing(self, url, count):
+        self._send(self.server.content)
+
+    def _slow(self, url, count):
+        self._send(GOOD[:CUT], announced=len(GOOD))
+        self.server.stop.wait(0.5)
+        self.wfile.write(GOOD[CUT:])
+
+    def _wrong(self, url, count):
+        self._send(WRONG)
+
+    def _missing(self, url, count):
+        self.send_error(404)
+
+    def _truncated(self, url, count):
+        self._send(GOOD[:CUT], announced=len(GOOD))
+
+    def _short(self, url, count):
+        self._send(GOOD[:CUT])
+
+    def _unannounced(self, url, count):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(GOOD[:CUT])
+
+    def _broken_once(self, url, count):
+        self._send(GOOD[:CUT] if count == 1 else GOOD, announced=len(GOOD), tag='"one"')
+
+    def _changed_between(self, url, count):
+        """Another file, and tag, from the second request on."""
+        self._send(WRONG[:CUT] if count == 1 else GOOD, announced=len(GOOD), tag=f'"{min(count, 2)}"')
+
+    def _stalling(self, url, count):
+        self._send(GOOD[:CUT], announced=len(GOOD))
+        self.server.stop.wait(20)
+
+    def _busy_twice(self, url, count):
+        self.send_error(503) if count < 3 else self._send()
+
+    def _page(self, url, count):
+        self._send(PAGE, kind="text/html; charset=utf-8")
+
+    def _disguised_page(self, url, count):
+        self._send(PAGE)
+
+    def _script(self, url, count):
+        self._send(b"<!-- moved --><script>location = '/login'</script>", kind="text/html")
+
+    def _mislabelled(self, url, count):
+        self._send(kind="text/html")
+
+    def _redirected(self, url, count):
+        self._redirect("/good")
+
+    def _round(self, url, count):
+        self._redirect("/round")
+
+    def _f(self, url, count):
+        self._redirect("/seafhttp/files/5678/model.ckpt") if url.query == "dl=1" else self._page(url, count)
+
+    def _seafhttp(self, url, count):
+        self._send(Content_Disposition='attachment; filename="model.ckpt"')
+
+    def _hub(self, url, count):
+        if "/absent/" in url.path:
+            self._send(b"", X_Error_Code="RepoNotFound")
+        revision = url.path.split("/resolve/")[1].split("/")[0]
+        self._send(tag=f'"{SHA256}"', X_Repo_Commit=hashlib.sha1(revision.encode()).hexdigest(), X_Linked_Etag=f'"{SHA256}"')
+
+    def _uc(self, url, count):
+        file = urllib.parse.parse_qs(url.query)["id"][0]
+        self._send(QUOTA if file == "busy" else FORM % file.encode(), kind="text/html; charset=utf-8")
+
+    def _download(self, url, count):
+        asked = urllib.parse.parse_qs(url.query)
+        assert asked["confirm"] == ["t"]
+        if asked["id"] == ["stalling"]:
+            self._stalling(url, count)
+        else:
+            self._send(Content_Disposition='attachment; filename="ckpt.pth"')
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+class Proxy(Handler):
+    """Forwards what is asked of ``http://checkpoints.invalid`` to ``server.behind``."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, None))
+        path = urllib.parse.urlparse(self.path).path
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(self.server.behind + path) as answer:
+            self._send(answer.read())
+
+
+@contextlib.contextmanager
+def serving(handler=Handler):
+    """A server that listens, with ``url`` and ``asked``."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.asked, server.lock, server.stop, server.content = [], threading.Lock(), threading.Event(), GOOD
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop.set()
+            server.shutdown()
+            thread.join()
