@@ -72,7 +72,7 @@ class VE(Baseline):
 class IDDPM(Baseline):
     """Improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672) and ADM, discrete in time.
 
-    ``c_in = 1 / sqrt(1 + sigma^2)``, ``c_out = -sigma``, ``c_noise = M - 1 - argmin_j |u_j - sigma|``, with ``u_M = 0``,
+    ``c_in = 1 / sqrt(1 + sigma^2)``, ``c_out = -sigma``, ``c_noise = M - 1 - argmin_j |u_j - sigma|``; ``u_M = 0``,
     ``u_(j-1) = sqrt((u_j^2 + 1) / max(abar_(j-1) / abar_j, C_1) - 1)``, ``abar_j = sin^2(pi j / (2 M (1 + C_2)))``.
     """
 

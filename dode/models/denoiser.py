@@ -32,7 +32,7 @@ def prior_std(denoise, sigma):
 
 
 def for_images(denoise, start, stop):
-    """The denoiser for images ``start`` to ``stop`` of those that ``denoise`` is bound to; itself where it is to none."""
+    """The denoiser for images ``start`` to ``stop`` of those it is bound to; itself where it is bound to none."""
     own = getattr(denoise, "for_images", None)
     return denoise if own is None else own(start, stop)
 

@@ -1,7 +1,7 @@
 """Guidance: denoisers made of a class-conditional denoiser, towards the classes of the images.
 
-A guided denoiser is bound to labels like any other. One call of it is one evaluation of the solver (NFE), the convention
-of the papers' tables: the second half of the batch and the classifier's gradient are not counted.
+A guided denoiser is bound to labels like any other. One call of it is one evaluation of the solver (NFE), which is the
+convention of the papers' tables: the second half of the batch and the classifier's gradient are not counted.
 """
 
 import copy
