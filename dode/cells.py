@@ -134,9 +134,25 @@ class Benchmark:
         grid = cell.entry["grid"]
         return {**grids.defaults(grid["name"]), **grid["options"]}
 
+    def classifier(self, cell):
+        """The checkpoint of the classifier that guides the cell's model, by name, as an input of its rules."""
+        card = cell.dataset.get("guidance", {}).get("classifier")
+        return {"classifier": self.checkpoint(card)} if card else {}
+
+    def conditions(self, cell):
+        """How the classes of the cell's images are drawn and how they guide; empty for a model without classes."""
+        found = {key: cell.dataset[key] for key in ("labels", "guidance") if key in cell.dataset}
+        if self.classifier(cell):
+            found["guidance"] = {
+                **found["guidance"],
+                "classifier": computed(self.cards[found["guidance"]["classifier"]]),
+            }
+        return found
+
     def run(self, cell):
-        """The parameters that decide the cell's trajectory, for ``params``: model, solver, grid, NFE, seed."""
+        """The parameters that decide the cell's trajectory, for ``params``: model, classes, solver, grid, NFE, seed."""
         return {
+            **self.conditions(cell),
             "model": self.model(cell),
             "solver": cell.entry["solver"],
             "options": cell.entry["options"],

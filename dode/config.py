@@ -186,11 +186,9 @@ def _refuse(key, function, *arguments, **options):
 
 
 def _check_dataset(dataset, key, cards, config, root):
-    for role, name in (("diffusion", dataset["model"]), ("features", dataset["features"])):
-        field = f"{key}.{'model' if role == 'diffusion' else 'features'}"
-        card = cards[name] = cards.get(name) or load_card(root, name, field)
-        if card["role"] != role:
-            raise ConfigError(f"{field}: card '{name}' has the role '{card['role']}', not '{role}'")
+    _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
+    _take_card(dataset["features"], "features", f"{key}.features", cards, root)
+    _check_conditions(dataset, key, cards, root)
     _refuse(f"{key}.data", data.sources.get, dataset["data"])
     total, shards = dataset["images"] * dataset["seeds"], config["execution"]["shards"]
     if shards > total:
@@ -207,6 +205,37 @@ def _check_dataset(dataset, key, cards, config, root):
             f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
         )
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
+
+
+def _take_card(name, role, key, cards, root):
+    """Put the card ``name`` into ``cards``; refuse one of another role."""
+    card = cards[name] = cards.get(name) or load_card(root, name, key)
+    if card["role"] != role:
+        raise ConfigError(f"{key}: card '{name}' has the role '{card['role']}', not '{role}'")
+
+
+def _check_conditions(dataset, key, cards, root):
+    """How classes are drawn and guide: of models that have classes alone."""
+    name, card = dataset["model"], cards[dataset["model"]]
+    if "classes" not in card:
+        for option in ("labels", "guidance"):
+            if option in dataset:
+                raise ConfigError(
+                    f"{key}.{option}: model '{name}' has no classes (card key 'classes'); leave the key out"
+                )
+        return
+    dataset.setdefault("labels", "uniform")
+    guidance = dataset.get("guidance", {})
+    if guidance.get("name") == "classifier":
+        if "classifier" not in guidance:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the key is missing; it names a card with the role classifier"
+            )
+        if card["prediction"] != "noise" or "schedule" not in card:
+            raise ConfigError(f"{key}.guidance.name: 'classifier' needs a noise-prediction model with a schedule")
+        _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
+    elif "classifier" in guidance:
+        raise ConfigError(f"{key}.guidance.classifier: '{guidance['name']}' has no classifier; leave the key out")
 
 
 def _check_nfe(key, name, options, nfes):

@@ -7,7 +7,7 @@ import torch
 from dode import fit_checks, sampling
 from dode import teacher as teachers
 from dode.directions import Directions, History
-from dode.models.denoiser import prediction_of
+from dode.models.denoiser import for_images, prediction_of
 from dode.refinement import Refinement, refine_jointly
 
 # For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
@@ -133,9 +133,10 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
     held_out = fit_checks.held_out(len(latents)) if refine else 0
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]
-    targets = pairing.targets(denoise, states, latents.dtype)
+    on_fitted = for_images(denoise, 0, len(fitted))
+    targets = pairing.targets(on_fitted, states, latents.dtype)
     fitter = _Fitter(directions, prediction_of(denoise), targets, stages, len(fitted))
-    sampling.run(sampling.steps(solver, denoise, fitted, sigmas), fitter)
+    sampling.run(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
     greedy = Fit(
         lambdas=torch.stack(fitter.lambdas),
         directions=directions,
@@ -146,9 +147,10 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
     if not refine:
         return greedy
 
-    def student(lambdas, noise):
+    def student(lambdas, noise, start):
         corrected = {"lambdas": lambdas, "directions": directions}
-        return sampling.sample(solver, denoise, noise, sigmas, **corrected).to(torch.float64)
+        own = for_images(denoise, start, start + len(noise))
+        return sampling.sample(solver, own, noise, sigmas, **corrected).to(torch.float64)
 
     lambdas, record = refine_jointly(
         student, greedy.lambdas, torch.stack(fitter.lengths), latents, targets.end, held_out, iterations=refine

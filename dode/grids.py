@@ -325,5 +325,18 @@ def check(name, steps, card, **options):
 
 
 def for_model(denoise, name, steps, **options):
-    """The grid ``name`` for a model (:class:`dode.models.denoiser.Denoiser`), on its schedule or noise range."""
-    return grids.create(name, steps=steps, **_filled(name, options, lambda key: getattr(denoise, key, None)))
+    """The grid ``name`` for a model (:class:`dode.models.denoiser.Denoiser`), on its schedule or noise range.
+
+    A model that has a method ``round_sigma`` gets the levels that this makes of them.
+    """
+    grid = grids.create(name, steps=steps, **_filled(name, options, lambda key: getattr(denoise, key, None)))
+    rounded = getattr(denoise, "round_sigma", None)
+    return grid if rounded is None else _rounded(grid, rounded)
+
+
+def _rounded(grid, rounded):
+    """The grid, and those it is remade as, with its levels at the nearest that a discrete model has."""
+    from dode.grid_tensor import Grid
+
+    remake = None if grid.remake is None else lambda **options: _rounded(grid.remake(**options), rounded)
+    return Grid.of(rounded(np.asarray(grid)), grid.variable, remake)

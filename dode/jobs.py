@@ -23,7 +23,14 @@ class Run:
         self.inputs = {} if inputs is None else inputs
         self.device = scripting.device(execution["device"])
         self.shape = tuple(run["model"]["image_shape"])
-        self.denoise = models.load(run["model"], checkpoint, device=self.device, batch_size=execution["batch_size"])
+        self.denoise = models.load(
+            run["model"],
+            checkpoint,
+            device=self.device,
+            batch_size=execution["batch_size"],
+            guidance=run.get("guidance"),
+            classifier=self.inputs.get("classifier"),
+        )
 
     def _prepared(self, name):
         path = self.inputs.get(name)
@@ -49,6 +56,20 @@ class Run:
     def latents(self, indices, **where):
         """The noise of images (:func:`dode.noise.latents`) on the run's device."""
         return noise.latents(indices, self.shape, seed=self.run["seed"], **where).to(self.device)
+
+    def denoise_for(self, indices, **where):
+        """The denoiser bound to the classes of images (:func:`dode.noise.labels`); the plain one of a model without.
+
+        The classes of fitting set and samples are drawn in the same manner.
+        """
+        if "classes" not in self.run["model"]:
+            return self.denoise
+        drawn = {"draw": self.run["labels"], "seed": self.run["seed"], **where}
+        return self.denoise.conditioned(noise.labels(indices, self.run["model"]["classes"], **drawn))
+
+    def fit_denoise(self):
+        """The denoiser bound to the classes of the fitting set."""
+        return self.denoise_for(range(self.run["distill"]["images"]), stream="fit")
 
     def fit_latents(self):
         """The noise of the fitting set."""

@@ -43,7 +43,7 @@ def refine_jointly(student, lambdas, scales, latents, ends, held_out, *, iterati
     """Levenberg-Marquardt from ``lambdas``.
 
     Args:
-        student: ``student(lambdas, latents) -> end states``, float64.
+        student: ``student(lambdas, latents, start) -> end states``, float64, of images ``start`` and following.
         lambdas: (K, m), the start.
         scales: (K, m), by how much each coefficient must change to move the state by its own size; 0: left as it is.
         latents, ends: noise of all images and their targets; the last ``held_out`` of them only decide when to stop.
@@ -54,8 +54,8 @@ def refine_jointly(student, lambdas, scales, latents, ends, held_out, *, iterati
     """
     fitted = len(latents) - held_out
     ends = ends.to(torch.float64)
-    problem = _Problem(student, scales, latents[:fitted], ends[:fitted])
-    unseen = _Problem(student, scales, latents[fitted:], ends[fitted:])
+    problem = _Problem(student, scales, latents[:fitted], ends[:fitted], 0)
+    unseen = _Problem(student, scales, latents[fitted:], ends[fitted:], fitted)
     current, error = lambdas, problem.error(lambdas)
     best, best_held = lambdas, unseen.error(lambdas)
     record = {"rmse_fitted": [error, error], "rmse_held_out": [best_held, best_held]}
@@ -90,10 +90,10 @@ def refine_jointly(student, lambdas, scales, latents, ends, held_out, *, iterati
 
 
 class _Problem:
-    """The least-squares problem on some images, a few of them at a time."""
+    """The least-squares problem on some images, image ``first`` and following, a few of them at a time."""
 
-    def __init__(self, student, scales, latents, ends):
-        self.student, self.latents, self.ends = student, latents, ends
+    def __init__(self, student, scales, latents, ends, first):
+        self.student, self.latents, self.ends, self.first = student, latents, ends, first
         self.active = (scales != 0).nonzero().tolist()
         self.changes = [RELATIVE_STEP * float(scales[row, column]) for row, column in self.active]
         per_image = (len(self.active) + 1) * latents[0].numel()
@@ -101,7 +101,8 @@ class _Problem:
         self.runs = 0
 
     def _chunks(self):
-        return zip(self.latents.split(self.chunk), self.ends.split(self.chunk), strict=True)
+        starts = range(self.first, self.first + len(self.latents), self.chunk)
+        return zip(self.latents.split(self.chunk), self.ends.split(self.chunk), starts, strict=True)
 
     def error(self, lambdas):
         """Root-mean-square error of the end states; infinite where a run breaks down or there is none to make."""
@@ -109,7 +110,10 @@ class _Problem:
             return float("inf")
         self.runs += 1
         try:
-            total = sum(float((self.student(lambdas, noise) - end).square().sum()) for noise, end in self._chunks())
+            total = sum(
+                float((self.student(lambdas, noise, start) - end).square().sum())
+                for noise, end, start in self._chunks()
+            )
         except NonFiniteError:
             return float("inf")
         return (total / self.ends.numel()) ** 0.5
@@ -119,13 +123,13 @@ class _Problem:
         self.runs += 1 + len(self.active)
         gram = torch.zeros(len(self.active), len(self.active), dtype=torch.float64)
         gradient = torch.zeros(len(self.active), dtype=torch.float64)
-        for noise, end in self._chunks():
-            here = self.student(lambdas, noise)
+        for noise, end, start in self._chunks():
+            here = self.student(lambdas, noise, start)
             columns = []
             for (row, column), change in zip(self.active, self.changes, strict=True):
                 shifted = lambdas.clone()
                 shifted[row, column] += change
-                columns.append(((self.student(shifted, noise) - here) / change).flatten())
+                columns.append(((self.student(shifted, noise, start) - here) / change).flatten())
             jacobian = torch.stack(columns, dim=1)
             gram += (jacobian.T @ jacobian).cpu()
             gradient += (jacobian.T @ (here - end).flatten()).cpu()

@@ -9,7 +9,7 @@ import torch
 
 from dode import solvers
 from dode.grid_tensor import Grid, checked
-from dode.models.denoiser import prior_std
+from dode.models.denoiser import for_images, prior_std
 from dode.teacher import Alignment, trajectory, variable_of
 
 
@@ -56,11 +56,13 @@ def costs(denoise, latents, levels, *, teacher="heun", batch_size=None):
         solvers.create_teacher(teacher), torch.tensor(levels, dtype=torch.float64), tuple(levels[1:]), ()
     )
     total = np.zeros((len(levels), len(levels)))
-    for part in latents.split(batch_size or len(latents)):
+    batch_size = batch_size or len(latents)
+    for start, part in zip(range(0, len(latents), batch_size), latents.split(batch_size), strict=True):
+        own = for_images(denoise, start, start + len(part))
         first = part.double() * prior_std(denoise, alignment.sigmas[0])
-        states = [first, *(state for _, state in trajectory(alignment, denoise, part))]
+        states = [first, *(state for _, state in trajectory(alignment, own, part))]
         for i, sigma in enumerate(levels[:-1]):
-            denoised = denoise(states[i].to(part.dtype), alignment.sigmas[i]).double()
+            denoised = own(states[i].to(part.dtype), alignment.sigmas[i]).double()
             slope = (states[i] - denoised) / sigma
             for j in range(i + 1, len(levels)):
                 miss = states[i] + (levels[j] - sigma) * slope - states[j]

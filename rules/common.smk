@@ -37,7 +37,7 @@ def model(wildcards):
 
 
 def prepared(wildcards):
-    return BENCH.preparations(cell(wildcards))
+    return {**BENCH.preparations(cell(wildcards)), **BENCH.classifier(cell(wildcards))}
 
 
 def trajectory(wildcards):

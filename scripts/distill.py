@@ -10,7 +10,7 @@ def main(snakemake):
     trajectory = snakemake.input.get("teacher")
     states = read_states(trajectory, run.device) if trajectory else ()
     fit = distillation.fit(
-        run.solver, run.denoise, run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
+        run.solver, run.fit_denoise(), run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
     )
     write_fit(snakemake.output[0], fit, {"run": params.run})
 

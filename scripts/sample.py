@@ -23,7 +23,12 @@ def main(snakemake):
         for block, indices in tqdm(work, desc="batches", mininterval=5):
             latents = run.latents(indices, block=block)
             x = sampling.sample(
-                run.solver, run.denoise, latents, run.sigmas, lambdas=lambdas, directions=directions
+                run.solver,
+                run.denoise_for(indices, block=block),
+                latents,
+                run.sigmas,
+                lambdas=lambdas,
+                directions=directions,
             ).cpu()
             whole = plan.kept(indices)
             images[done : done + len(x)] = pixels.to_bytes(x)

@@ -6,12 +6,13 @@ from dode.jobs import Run
 
 def main(snakemake):
     options, execution = snakemake.params.search, snakemake.config["execution"]
-    run = Run(snakemake.params.run, snakemake.input.model, execution)
+    run = Run(snakemake.params.run, snakemake.input.model, execution, snakemake.input)
     over = options["over"]
     candidates = grids.for_model(run.denoise, over["name"], options["candidates"] - 1, **over.get("options", {}))
+    indices, where = range(options["images"]), {"stream": "fit", "block": 1}
     found = search.search(
-        run.denoise,
-        run.latents(range(options["images"]), stream="fit", block=1),
+        run.denoise_for(indices, **where),
+        run.latents(indices, **where),
         candidates,
         run.steps,
         teacher=options["teacher"],

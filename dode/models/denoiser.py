@@ -7,9 +7,14 @@ the defaults of a data-prediction model for a plain function:
 
 - ``prediction``: ``"data"`` or ``"noise"``, the quantity the network was trained to output (:func:`prediction_of`);
 - ``prior_std(sigma)``: the standard deviation of the state at the first noise level (:func:`prior_std`);
-- ``schedule``, or ``sigma_min`` and ``sigma_max``: what grids for this model are made of.
+- ``schedule``, or ``sigma_min`` and ``sigma_max``: what grids for this model are made of;
+- ``for_images(start, stop)``: itself for a part of the images it is bound to (:func:`for_images`).
+
+A class-conditional model is bound to the classes of the images, in their order, before it is called:
+``denoise.conditioned(labels)(x, sigma)``. So solvers, fits and teachers know nothing of labels.
 """
 
+import copy
 import math
 
 import torch
@@ -26,29 +31,74 @@ def prior_std(denoise, sigma):
     return own(sigma) if own is not None else sigma
 
 
+def for_images(denoise, start, stop):
+    """The denoiser for images ``start`` to ``stop`` of those it is bound to; itself where it is bound to none."""
+    own = getattr(denoise, "for_images", None)
+    return denoise if own is None else own(start, stop)
+
+
 class Denoiser:
     """A network behind the contract: casts to the network's precision and splits large sets into batches.
 
     Args:
-        network: a module, called as the subclass says.
+        network: a module, called as the subclass says; with ``labels=`` (B,) besides where labels are bound.
         batch_size: images per call of the network; None for all at once.
+        classes: number of classes of a class-conditional network, which must be bound to labels; None for others.
     """
 
     prediction = "data"
     schedule = None
+    labels = None
 
-    def __init__(self, network, *, batch_size=None):
+    def __init__(self, network, *, batch_size=None, classes=None):
         self.network = network.eval().requires_grad_(False)
-        self.batch_size = batch_size
+        self.batch_size, self.classes = batch_size, classes
         parameter = next(network.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
 
     @torch.no_grad()
     def __call__(self, x, sigma):
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
-        if self.batch_size is None or len(x) <= self.batch_size:
-            return self.denoise(x, float(sigma))
-        return torch.cat([self.denoise(part, float(sigma)) for part in x.split(self.batch_size)])
+        self._check_labels(len(x))
+        size = self.batch_size or max(len(x), 1)
+        if len(x) <= size:
+            return self.denoise(x, float(sigma), self.labels)
+        parts = x.split(size)
+        labels = [None] * len(parts) if self.labels is None else self.labels.split(size)
+        return torch.cat([self.denoise(part, float(sigma), label) for part, label in zip(parts, labels, strict=True)])
+
+    def conditioned(self, labels):
+        """This denoiser bound to the classes of a batch of images.
+
+        Args:
+            labels: (B,) integers, 0 to ``classes - 1``, or -1: no class (where the network knows such).
+        """
+        labels = torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+        if self.classes is None:
+            raise ValueError(
+                "the model has no classes (the key 'classes' of its card), so it cannot be bound to labels"
+            )
+        if labels.ndim != 1 or bool(((labels < -1) | (labels >= self.classes)).any()):
+            raise ValueError(f"labels must be (B,) integers from 0 to {self.classes - 1}, or -1 for no class")
+        bound = copy.copy(self)
+        bound.labels = labels
+        return bound
+
+    def for_images(self, start, stop):
+        """This denoiser bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
+        return self if self.labels is None else self.conditioned(self.labels[start:stop])
+
+    def _check_labels(self, images):
+        if self.classes is not None and self.labels is None:
+            raise ValueError(
+                f"the model has {self.classes} classes: bind it to labels first, denoise.conditioned(labels)"
+            )
+        if self.labels is not None and len(self.labels) != images:
+            raise ValueError(f"the model is bound to the labels of {len(self.labels)} images and called with {images}")
+
+    @staticmethod
+    def _given(labels):
+        return {} if labels is None else {"labels": labels}
 
     def _scalar(self, value):
         return torch.tensor(value, dtype=self.dtype, device=self.device)
@@ -63,14 +113,15 @@ class DataPrediction(Denoiser):
 
     prediction = "data"
 
-    def __init__(self, network, *, sigma_data, sigma_min=0.002, sigma_max=80.0, batch_size=None):
-        super().__init__(network, batch_size=batch_size)
+    def __init__(self, network, *, sigma_data, sigma_min=0.002, sigma_max=80.0, batch_size=None, classes=None):
+        super().__init__(network, batch_size=batch_size, classes=classes)
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
 
-    def denoise(self, x, sigma):
+    def denoise(self, x, sigma, labels=None):
         """One batch."""
         variance = sigma**2 + self.sigma_data**2
-        output = self.network((x / math.sqrt(variance)).to(self.dtype), condition=self._scalar(math.log(sigma) / 4))
+        scaled, condition = (x / math.sqrt(variance)).to(self.dtype), self._scalar(math.log(sigma) / 4)
+        output = self.network(scaled, condition=condition, **self._given(labels))
         denoised = x * (self.sigma_data**2 / variance)
         return denoised.add_(output, alpha=sigma * self.sigma_data / math.sqrt(variance))
 
@@ -84,8 +135,8 @@ class NoisePrediction(Denoiser):
 
     prediction = "noise"
 
-    def __init__(self, network, *, schedule, batch_size=None):
-        super().__init__(network, batch_size=batch_size)
+    def __init__(self, network, *, schedule, batch_size=None, classes=None):
+        super().__init__(network, batch_size=batch_size, classes=classes)
         self.schedule = schedule
         self.sigma_min, self.sigma_max = schedule.sigma_min, schedule.sigma_max
 
@@ -93,8 +144,12 @@ class NoisePrediction(Denoiser):
         """``sqrt(1 + sigma^2)``: the VP sampler starts from a unit normal, which is this in VE coordinates."""
         return (1 + sigma**2) ** 0.5
 
-    def denoise(self, x, sigma):
+    def index(self, sigma):
+        """The (fractional) index at which the network is called for a noise level."""
+        return max(float(self.schedule.index(sigma)), 0.0)
+
+    def denoise(self, x, sigma, labels=None):
         """One batch."""
-        index = max(float(self.schedule.index(sigma)), 0.0)
-        noise = self.network((x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(index))
+        scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.index(sigma))
+        noise = self.network(scaled, index, **self._given(labels))
         return torch.add(x, noise.to(x.dtype), alpha=-sigma)

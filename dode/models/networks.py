@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from dode import schedules
+from dode.models import edm_unet
 from dode.models.adm_classifier import ADMClassifier
 from dode.models.adm_unet import ADMUNet
 from dode.models.ddpm_unet import DDPMUNet
@@ -41,6 +42,10 @@ def residual_mlp_velocity(*, image_shape, schedule, width=256, blocks=5, embeddi
 def digit_classifier():
     """:class:`dode.models.digit_classifier.DigitClassifier`."""
     return DigitClassifier()
+
+
+networks.register("edm-song-unet")(edm_unet.SongUNet)
+networks.register("edm-dhariwal-unet")(edm_unet.DhariwalUNet)
 
 
 class VelocityToNoise(nn.Module):

@@ -1,6 +1,7 @@
 # The grid `searched`: levels chosen for the cell's model and number of steps (dode/search.py).
 rule search_grid:
     input:
+        unpack(lambda wildcards: BENCH.classifier(cell(wildcards))),
         model=model,
     output:
         f"{CELL}/prepared/searched.json",

@@ -15,8 +15,10 @@ GOOD = bytes(range(256)) * 1500  # several of the downloader's chunks
 SHA256 = hashlib.sha256(GOOD).hexdigest()
 WRONG = GOOD[::-1]
 PAGE = b"\n <!DOCTYPE html>\n<html><title>Quota exceeded</title></html>"
-FORM = b"""<html><form id="download-form" action="https://drive.google.com/download" method="get">
-<input type="hidden" name="id" value="%s"><input type="hidden" name="confirm" value="t"></form></html>"""
+FORM = (
+    b'<html><form id="download-form" action="https://drive.google.com/download" method="get">'
+    b'<input type="hidden" name="id" value="%s"><input type="hidden" name="confirm" value="t"></form></html>'
+)
 QUOTA = b'<html><p class="uc-error-subcaption">Too many users have viewed or downloaded this file</p></html>'
 CUT = 200_000
 
@@ -37,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         getattr(self, f"_{kind}")(url, count)
 
     def _send(self, content=GOOD, announced=None, kind="application/octet-stream", tag=None, **headers):
-        """Send ``content`` and close; a request for a part is honoured where the content has the tag it was asked by."""
+        """Send ``content`` and close; a part is sent where the tag is still the one that it is asked by."""
         state, start = 200, 0
         if tag and self.headers.get("If-Range") == tag:
             state, start = 206, int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
@@ -129,7 +131,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "/absent/" in url.path:
             self._send(b"", X_Error_Code="RepoNotFound")
         revision = url.path.split("/resolve/")[1].split("/")[0]
-        self._send(tag=f'"{SHA256}"', X_Repo_Commit=hashlib.sha1(revision.encode()).hexdigest(), X_Linked_Etag=f'"{SHA256}"')
+        self._send(
+            tag=f'"{SHA256}"', X_Repo_Commit=hashlib.sha1(revision.encode()).hexdigest(), X_Linked_Etag=f'"{SHA256}"'
+        )
 
     def _uc(self, url, count):
         file = urllib.parse.parse_qs(url.query)["id"][0]

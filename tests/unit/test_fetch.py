@@ -1,44 +1,37 @@
-"""Checkpoints come over HTTP and from files alike: verified, whole or not at all. The server is real."""
+"""Files come over HTTP, from the hub, from Drive and from folders: verified, whole or not at all. The server is real."""
 
 import contextlib
 import hashlib
-import http.server
+import logging
+import os
+import re
+import signal
 import socket
-import threading
+import subprocess
+import sys
+import time
 
 import pytest
 
-from dode.fetch import fetch
+import faulty_server
+from dode import downloads
+from dode.fetch import Expected, fetch
+from faulty_server import CUT, GOOD, PAGE, SHA256, WRONG
 
-GOOD = bytes(range(256)) * 500
-SHA256 = hashlib.sha256(GOOD).hexdigest()
+WRONG_SHA256 = hashlib.sha256(WRONG).hexdigest()
+MD5 = hashlib.md5(GOOD).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        if self.path == "/missing":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(GOOD)))
-        self.end_headers()
-        self.wfile.write({"/good": GOOD, "/wrong": GOOD[::-1], "/truncated": GOOD[:1000]}[self.path])
-
-    def log_message(self, *_):
-        """Silent."""
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(downloads, "PAUSE", 0.01)
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.3)
 
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked = []
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with faulty_server.serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -59,14 +52,26 @@ def left(target):
     return {path.name: path.read_bytes() for path in target.parent.iterdir()}
 
 
-def test_a_good_file_arrives(server, target):
-    fetch([f"{server.url}/good"], SHA256, target)
+def paths(server):
+    return [path for path, _ in server.asked]
+
+
+def test_a_good_file_arrives_and_is_described(server, target):
+    found = fetch([f"{server.url}/good"], SHA256, target)
     assert left(target) == {target.name: GOOD}
+    assert (found.path, found.url, found.size, found.sha256) == (target, f"{server.url}/good", len(GOOD), SHA256)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_the_first_url_that_answers_is_enough(server, target):
     fetch([f"{server.url}/good", f"{server.url}/missing"], SHA256, target)
-    assert server.asked == ["/good"]
+    assert paths(server) == ["/good"]
 
 
 @pytest.mark.parametrize("before", [None, b"older"])
@@ -76,53 +81,243 @@ def test_a_wrong_digest_is_refused_with_url_and_both_digests_and_leaves_nothing_
         target.write_bytes(before)
     with pytest.raises(ValueError, match="sha256") as caught:
         fetch([f"{server.url}/wrong"], SHA256, target)
-    for part in (f"{server.url}/wrong", SHA256, hashlib.sha256(GOOD[::-1]).hexdigest()):
+    for part in (f"{server.url}/wrong", SHA256, WRONG_SHA256):
         assert part in str(caught.value)
     assert left(target) == ({} if before is None else {target.name: before})
 
 
-@pytest.mark.parametrize("first", ["/missing", "/truncated"])
-def test_a_mirror_serves_where_the_first_url_fails(server, target, first):
-    fetch([server.url + first, f"{server.url}/good"], SHA256, target)
-    assert server.asked == [first, "/good"]
+@pytest.mark.parametrize("digests", [{"md5": MD5}, {"sha256": SHA256[:8]}, {"sha256": SHA256, "md5": MD5}, {}])
+def test_each_kind_of_published_digest_is_enforced(server, target, digests):
+    expected = Expected.of(digests)
+    fetch([f"{server.url}/good"], expected, target)
+    assert left(target) == {target.name: GOOD}
+    if digests:
+        with pytest.raises(ValueError, match=f"the card says {next(iter(digests.values()))}"):
+            fetch([f"{server.url}/wrong"], expected, target)
+
+
+KNOWN, UNKNOWN = {"size": len(GOOD), "sha256": SHA256}, {}
+FAULTS = {
+    # path: (error, what the message says, requests) where size and digest are known, and where they are not
+    "missing": (OSError, "404", 1),
+    "truncated": (OSError, f"truncated: .*{CUT} bytes read, {len(GOOD) - CUT} more expected", 4),
+    "stalling": (OSError, "stalled: nothing came for 0.3 s", 4),
+    "round": (OSError, "30 redirects", 31),
+    "page": (ValueError, r"web page \(HTML\)", 1),
+    "disguised-page": (ValueError, r"web page \(HTML\)", 1),
+    "script": (ValueError, r"web page \(HTML\)", 1),
+    "f/1234/": (ValueError, r"web page \(HTML\)", 1),
+}
+ONLY_KNOWN = {
+    "wrong": (ValueError, f"sha256 is {WRONG_SHA256}", 1),
+    "short": (ValueError, f"announces {CUT} bytes, expected are {len(GOOD)}", 1),
+    "unannounced": (ValueError, f"is truncated: {CUT} bytes, expected are {len(GOOD)}", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("card", "path", "fault"),
+    [(KNOWN, *item) for item in {**FAULTS, **ONLY_KNOWN}.items()] + [(UNKNOWN, *item) for item in FAULTS.items()],
+    ids=lambda value: value if isinstance(value, str) else "known" if value is KNOWN else "",
+)
+def test_each_fault_is_named_leaves_nothing_behind_and_the_mirror_is_tried(
+    server, target, monkeypatch, card, path, fault
+):
+    kind, said, count = fault
+    # A page has another size, which would be noticed first.
+    expected = Expected.of({**card, "size": len(PAGE)} if "page" in path and card else card)
+    if path in ("script", "f/1234/"):
+        expected = Expected(digests=expected.digests)
+    with pytest.raises(kind, match=f"{server.url}/{path}: .*{said}"):
+        fetch([f"{server.url}/{path}"], expected, target)
+    assert left(target) == {}
+    assert len(server.asked) == count
+    fetch([f"{server.url}/{path}", f"{server.url}/good"], Expected.of({"sha256": SHA256}), target)
     assert left(target) == {target.name: GOOD}
 
 
-def test_a_truncated_body_is_never_kept(server, target):
-    with pytest.raises(OSError, match="truncated"):
-        fetch([f"{server.url}/truncated"], hashlib.sha256(GOOD[:1000]).hexdigest(), target)
-    assert left(target) == {}
+def test_what_a_server_wrongly_calls_a_page_is_taken(server, target):
+    fetch([f"{server.url}/mislabelled"], SHA256, target)
+    assert target.read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("path", ["redirected", "f/1234/?dl=1", "busy-twice"])
+def test_redirects_and_shares_are_followed_and_a_busy_server_is_asked_again(server, target, path):
+    fetch([f"{server.url}/{path}"], SHA256, target)
+    assert left(target) == {target.name: GOOD}
+
+
+def test_a_broken_download_goes_on_where_it_broke_off(server, target):
+    fetch([f"{server.url}/broken-once"], Expected.of(KNOWN), target)
+    (_, first), (_, second) = server.asked
+    assert first is None
+    assert 0 < int(re.fullmatch(r"bytes=(\d+)-", second)[1]) <= CUT
+    assert left(target) == {target.name: GOOD}
+
+
+def test_a_file_that_changes_between_attempts_is_never_mixed(server, target):
+    fetch([f"{server.url}/changed-between"], Expected.of({"size": len(GOOD)}), target)
+    assert left(target) == {target.name: GOOD}
 
 
 def test_when_every_url_fails_one_error_gives_each_reason(server, target, dead, tmp_path):
-    urls = [f"{server.url}/missing", dead, f"{server.url}/truncated", "file:absent.bin", "gopher://old/file"]
+    urls = [
+        f"{server.url}/missing",
+        dead,
+        f"{server.url}/truncated",
+        "file:absent.bin",
+        "gopher://old/file",
+        "hf:short",
+    ]
     with pytest.raises(OSError, match="could not be fetched") as caught:
         fetch(urls, SHA256, target, folder=tmp_path)
-    for url, reason in zip(urls, ("404", "refused", "", "No such file", "gopher"), strict=True):
-        message = str(caught.value)
-        assert url in message
+    message = str(caught.value)
+    assert "\n" not in message
+    reasons = ("404", "refused", "truncated", "No such file", "'gopher:' is none of https:", "hf:owner/repository")
+    for url, reason in zip(urls, reasons, strict=True):
         assert reason in message.split(url, 1)[1]
     assert left(target) == {}
 
 
 def test_a_file_url_is_relative_to_the_cards_folder(target, tmp_path, monkeypatch):
     (tmp_path / "cards").mkdir()
-    (tmp_path / "cards" / "weights.bin").write_bytes(GOOD)
+    (tmp_path / "cards" / "weights 1.bin").write_bytes(GOOD)
     monkeypatch.chdir(tmp_path)
-    fetch(["file:weights.bin"], SHA256, target, folder="cards")
+    fetch(["file:weights%201.bin"], SHA256, target, folder="cards")
     assert left(target) == {target.name: GOOD}
     with pytest.raises(OSError, match="weights"):
-        fetch(["file:weights.bin"], SHA256, target, folder=".")
+        fetch(["file:weights%201.bin"], SHA256, target, folder=".")
 
 
-def test_an_absolute_file_url_is_taken_as_it_is(target, tmp_path):
+def test_an_absolute_file_url_is_taken_as_it_is_and_verified_too(target, tmp_path):
     (tmp_path / "weights.bin").write_bytes(GOOD)
     fetch([(tmp_path / "weights.bin").as_uri()], SHA256, target, folder="nowhere")
     assert target.read_bytes() == GOOD
-
-
-def test_a_file_url_with_a_wrong_digest_is_refused(target, tmp_path):
     (tmp_path / "weights.bin").write_bytes(GOOD + b"x")
-    with pytest.raises(ValueError, match=SHA256):
-        fetch(["file:weights.bin"], SHA256, target, folder=tmp_path)
+    with pytest.raises(ValueError, match="is too long"):
+        fetch(["file:weights.bin"], Expected.of(KNOWN), target, folder=tmp_path)
+
+
+def test_the_usual_variables_name_a_proxy(server, target, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with faulty_server.serving(faulty_server.Proxy) as proxy:
+        proxy.behind = server.url
+        monkeypatch.setenv("http_proxy", proxy.url)
+        fetch(["http://checkpoints.invalid/good"], SHA256, target)
+        assert paths(proxy) == ["http://checkpoints.invalid/good"]
+    assert paths(server) == ["/good"]
+    assert target.read_bytes() == GOOD
+
+
+def test_progress_goes_where_standard_error_goes(server, target, capsys):
+    fetch([f"{server.url}/good"], SHA256, target)
+    assert re.search(r"model\.safetensors: 100%.*384k/384k", capsys.readouterr().err)
+
+
+def test_a_killed_download_is_cleaned_up_by_the_next_one(server, target):
+    code = "import sys; from dode.fetch import fetch; fetch([sys.argv[1]], sys.argv[2], sys.argv[3])"
+    arguments = [sys.executable, "-c", code, f"{server.url}/stalling", SHA256, target]
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not any(path.stat().st_size for path in target.parent.glob(".*/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert len(list(target.parent.iterdir())) == 1
+    fetch([f"{server.url}/good"], SHA256, target)
+    assert left(target) == {target.name: GOOD}
+
+
+def test_another_machines_download_is_left_alone_until_it_has_been_silent_for_long(server, target):
+    other = target.parent / f".{target.name}.fetching-1-elsewhere-abc"
+    other.mkdir(parents=True)
+    (other / target.name).write_bytes(b"half")
+    fetch([f"{server.url}/good"], SHA256, target)
+    assert other.exists()
+    for path in (other / target.name, other):
+        os.utime(path, (0, 0))
+    fetch([f"{server.url}/good"], SHA256, target)
+    assert left(target) == {target.name: GOOD}
+
+
+@pytest.fixture
+def hub(server, monkeypatch):
+    """huggingface_hub, with the hub at the local server."""
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    return server
+
+
+def test_a_file_of_the_hub_comes_at_its_revision(hub, target):
+    fetch(["hf:google/ddpm/unet/model.bin@v1"], Expected.of(KNOWN), target)
+    assert left(target) == {target.name: GOOD}
+    assert set(paths(hub)) == {"/google/ddpm/resolve/v1/unet/model.bin"}
+
+
+@pytest.mark.parametrize("card", [{"sha256": WRONG_SHA256}, {"size": 5}])
+def test_a_file_of_the_hub_is_verified(hub, target, card):
+    with pytest.raises(ValueError, match=r"sha256 is|announces"):
+        fetch(["hf:google/ddpm/model.bin@v1"], Expected.of(card), target)
     assert left(target) == {}
+
+
+@pytest.fixture
+def drive(server, monkeypatch):
+    """gdown, with Google Drive at the local server."""
+    pytest.importorskip("gdown")
+    import requests
+
+    send = requests.Session.request
+
+    def local(self, method, url, **options):
+        return send(self, method, url.replace("https://drive.google.com", server.url), **options)
+
+    monkeypatch.setattr(requests.Session, "request", local)
+    return server
+
+
+def test_a_big_file_of_drive_is_confirmed(drive, target):
+    fetch(["gdrive:1R_H-x"], Expected.of(KNOWN), target)
+    assert left(target) == {target.name: GOOD}
+
+
+@pytest.mark.parametrize(
+    ("file", "card", "kind", "said"),
+    [
+        ("busy", KNOWN, ValueError, r"web page \(HTML\).*Too many users"),
+        ("good", {"size": 5}, ValueError, f"announces {len(GOOD)} bytes, expected are 5"),
+        ("good", {"sha256": WRONG_SHA256}, ValueError, "sha256 is"),
+        ("stalling", KNOWN, OSError, "timed out"),
+    ],
+)
+def test_a_fault_of_drive_is_named_and_leaves_nothing_behind(drive, target, monkeypatch, file, card, kind, said):
+    if file == "stalling":
+        monkeypatch.setattr(downloads, "ATTEMPTS", 1)
+    with pytest.raises(kind, match=said):
+        fetch([f"gdrive:{file}"], Expected.of(card), target)
+    assert left(target) == {}
+
+
+@pytest.mark.parametrize(("url", "package"), [("hf:a/b/c", "huggingface_hub>=1"), ("gdrive:a", "gdown>=6.5")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(target, monkeypatch, url, package):
+    monkeypatch.setitem(sys.modules, package.split(">")[0], None)
+    with pytest.raises(OSError, match=f"python -m pip install '{package}'"):
+        fetch([url], SHA256, target)
+
+
+def test_the_packages_named_are_those_of_the_extra():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert sorted(downloads.EXTRA.values()) == sorted(project["optional-dependencies"]["hub"])
+
+
+def test_retries_are_in_the_log(server, target, caplog):
+    with caplog.at_level(logging.WARNING):
+        fetch([f"{server.url}/busy-twice"], SHA256, target)
+    assert [message for message in caplog.messages if "503" in message and "follows" in message] == caplog.messages[:2]

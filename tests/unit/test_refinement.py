@@ -31,7 +31,7 @@ class Linear:
         flat = latents.flatten(1)
         return torch.stack([(flat.sin() @ mixing).flatten() for mixing in self.mixing], dim=1)
 
-    def student(self, lambdas, latents):
+    def student(self, lambdas, latents, start=0):
         return (latents.flatten() + self.columns(latents) @ lambdas.flatten()).view(latents.shape)
 
     def refine(self, start, *, held_out=6, scales=None, iterations=30, student=None):
@@ -147,7 +147,7 @@ def test_the_result_does_not_depend_on_how_many_images_go_at_a_time(values, monk
 def breaking(problem, radius, failure):
     """The linear student, but for a breakdown where a coefficient is beyond ``radius``."""
 
-    def student(lambdas, latents):
+    def student(lambdas, latents, start):
         assert lambdas.isfinite().all()
         ends = problem.student(lambdas, latents)
         if lambdas.abs().max() > radius:

@@ -1,0 +1,99 @@
+"""Guidance: denoisers made of a class-conditional denoiser, towards the classes of the images.
+
+A guided denoiser is bound to labels like any other. One call of it is one evaluation of the solver (NFE), which is the
+convention of the papers' tables: the second half of the batch and the classifier's gradient are not counted.
+"""
+
+import copy
+import math
+
+import torch
+
+from dode.registry import Registry
+
+guidances = Registry("guidance")
+
+OF_THE_MODEL = ("prediction", "schedule", "sigma_min", "sigma_max", "prior_std", "round_sigma", "classes", "labels")
+
+
+class Guided:
+    """A denoiser around another, which answers for it what grids, solvers and fits ask of a model."""
+
+    def __init__(self, denoise, *, scale):
+        self.model, self.scale = denoise, scale
+
+    def __getattr__(self, name):
+        if name in OF_THE_MODEL:
+            return getattr(self.model, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+
+    def conditioned(self, labels):
+        """Bound to the classes of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
+        return self._around(self.model.conditioned(labels))
+
+    def for_images(self, start, stop):
+        """Bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
+        return self._around(self.model.for_images(start, stop))
+
+    def _around(self, model):
+        bound = copy.copy(self)
+        bound.model = model
+        return bound
+
+    def _labels(self):
+        if self.model.labels is None:
+            raise ValueError("guidance needs the classes of the images: bind them first, denoise.conditioned(labels)")
+        return self.model.labels
+
+
+@guidances.register("classifier-free")
+class ClassifierFree(Guided):
+    """``D = D_none + scale (D_class - D_none)`` (Ho & Salimans 2022, arXiv 2207.12598, in its scale 1 + w).
+
+    Both are evaluated in one batch of twice the images. The network must have been trained without classes too.
+    """
+
+    def __call__(self, x, sigma):
+        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
+        labels = self._labels()
+        both = self.model.conditioned(torch.cat([labels, torch.full_like(labels, -1)]))
+        of_class, of_none = both(torch.cat([x, x]), sigma).chunk(2)
+        return of_none + self.scale * (of_class - of_none)
+
+
+@guidances.register("classifier")
+class Classifier(Guided):
+    """Classifier guidance (Dhariwal & Nichol 2021, arXiv 2105.05233, Alg. 2) of a noise-prediction denoiser.
+
+    ``eps' = eps - sqrt(1 - abar) scale grad_(x_vp) ln p(y | x_vp, index)``, in the coordinates here
+    ``D' = D + scale sigma^2 / sqrt(1 + sigma^2) grad``. Only the gradient is computed with autograd.
+
+    Args:
+        denoise: a :class:`dode.models.NoisePrediction`.
+        scale: factor on the gradient.
+        classifier: ``classifier(x_vp, index) -> logits`` (B, classes), index 0-d; called with as many images at once as
+            the model, in the precision of its first parameter (single without parameters).
+    """
+
+    def __init__(self, denoise, *, scale, classifier):
+        super().__init__(denoise, scale=scale)
+        self.classifier = classifier
+        parameters = getattr(classifier, "parameters", tuple)
+        self.dtype = next((parameter.dtype for parameter in parameters()), torch.float32)
+
+    def __call__(self, x, sigma):
+        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
+        labels, sigma_value = self._labels(), float(sigma)
+        size = self.model.batch_size or len(x)
+        parts = zip(x.split(size), labels.split(size), strict=True)
+        gradient = torch.cat([self._gradient(part, sigma_value, of_part) for part, of_part in parts])
+        weight = self.scale * sigma_value**2 / math.sqrt(1 + sigma_value**2)
+        return torch.add(self.model(x, sigma), gradient.to(x.dtype), alpha=weight)
+
+    def _gradient(self, x, sigma, labels):
+        """``grad_(x_vp) ln p(y | x_vp, index)``, of x's shape."""
+        with torch.enable_grad():
+            x_vp = (x.detach() / math.sqrt(1 + sigma**2)).to(self.dtype).requires_grad_(True)
+            index = torch.tensor(self.model.index(sigma), dtype=self.dtype, device=x.device)
+            log_p = torch.log_softmax(self.classifier(x_vp, index).float(), dim=1)
+            return torch.autograd.grad(log_p.gather(1, labels[:, None]).sum(), x_vp)[0]
