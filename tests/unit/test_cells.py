@@ -1,4 +1,4 @@
-"""From the shipped configuration to cells, files and parameters."""
+"""From a configuration to cells, files and parameters."""
 
 import copy
 import subprocess
@@ -16,7 +16,7 @@ from dode.cells import Benchmark, computed
 from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def benchmark():
 
 
 def edited(**changes):
-    """The shipped configuration with ``path=value`` changes, keys and indices of the path joined by ``__``."""
+    """The configuration of cells.yaml with ``path=value`` changes, keys and indices of the path joined by ``__``."""
     config = copy.deepcopy(CONFIG)
     for path, value in changes.items():
         *front, last = [int(part) if part.isdigit() else part for part in path.split("__")]
@@ -43,7 +43,7 @@ def names(value):
     return set().union(*map(names, value)) if isinstance(value, list) else set()
 
 
-def test_the_shipped_benchmark_has_a_cell_per_dataset_solver_and_nfe(benchmark):
+def test_a_benchmark_has_a_cell_per_dataset_solver_and_nfe(benchmark):
     """By hand: DDIM 3, D-DDIM 3, m=3 2, released 2 on two datasets; Heun 3, D-Heun 3 on one; 2 references."""
     assert len(benchmark.cells) == 2 * (3 + 3 + 2 + 2) + 3 + 3 + 2
     assert len(benchmark.distilled()) == 2 * (3 + 2 + 2) + 3
