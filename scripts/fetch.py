@@ -2,7 +2,7 @@
 
 import sys
 
-from dode import checkpoints, config, scripting
+from dode import acquire, config, scripting
 
 
 def announce(text):
@@ -16,7 +16,7 @@ def main(snakemake):
     # The card is read here and not from params: a further mirror must not fetch again what is there.
     card = config.load_card(root, name, "card")
     shared = snakemake.config["execution"].get("cache")
-    checkpoints.obtain(name, card, snakemake.output[0], root=root, shared=shared, announce=announce)
+    acquire.obtain(name, card, snakemake.output[0], root=root, shared=shared, announce=announce)
 
 
 if __name__ == "__main__":

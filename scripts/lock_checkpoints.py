@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dode import checkpoints, checksums, config, scripting, storage
+from dode import acquire, checksums, config, scripting, storage
 from dode.cells import file_name
 
 
@@ -37,9 +37,7 @@ def lock(root, names, shared, say):
         name, card = wanted[key]
         target = Path("resources/checkpoints", key)
         try:
-            before = checkpoints.obtain(
-                name, card, target, root=root, shared=shared, renew=key in entries, announce=say
-            )
+            before = acquire.obtain(name, card, target, root=root, shared=shared, renew=key in entries, announce=say)
         except (OSError, ValueError) as error:
             say(f"failed     {key}: {error}")
             good = False
