@@ -34,8 +34,11 @@ def remade(workspace, *cells):
 
 
 def test_run_killed_again_and_again_ends_in_the_same_table(fresh, request):
-    """Every process of the run dies at once, amid sampling and after a fit; plain snakemake goes on."""
-    for moment in ("logs/sample/**/*.log", "digits-edm/d-ddim/nfe2/lambdas.json"):
+    """Every process of the run dies at once, amid sampling and after a score; plain snakemake goes on.
+
+    The second moment is one that the first cannot have seen yet, in whatever order the jobs are run.
+    """
+    for moment in ("logs/sample/**/*.log", "digits-edm/*/*/score.json"):
         process = fresh.start()
         wait_for(fresh, f"results/tiny/{moment}", process)
         os.killpg(process.pid, signal.SIGKILL)
