@@ -12,6 +12,11 @@ from dode import digests, grids, solvers
 from dode.config import REFERENCE
 
 SCRIPTS = Path("scripts")
+# Keys of a card that do not decide what its network computes; the file itself is an input of the jobs.
+REMARKS = {
+    *("urls", "file", "size", "licence", "restrictions", "notes", "format", "key", "statistics", "sampling"),
+    *("training", "loss", "test_accuracy", "test_images"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +81,19 @@ class Benchmark:
         """The reference cell of a dataset id."""
         return self.cells[dataset, REFERENCE, self.datasets[dataset]["reference"]["nfe"]]
 
-    def checkpoint(self, card):
+    def fetched(self, card):
         """Path of a card's fetched and verified file, under its published name."""
         return str(Path("resources") / "checkpoints" / card / file_name(self.cards[card]))
+
+    def checkpoint(self, card):
+        """Path of the file that jobs read: the fetched one, or what it is converted to."""
+        if self.cards[card]["format"] in configs.CONVERTED:
+            return str(Path("resources") / "models" / f"{card}.safetensors")
+        return self.fetched(card)
+
+    def reading(self, card):
+        """How a card's file is read, for ``params`` of its conversion."""
+        return {key: self.cards[card].get(key) for key in ("format", "key")}
 
     def published(self, card):
         """The checksum that a card's file is published with, for ``params``, where the lock file's must not come in."""
@@ -219,5 +234,4 @@ def file_name(card):
 
 def computed(card):
     """The part of a card that decides what its network computes."""
-    remarks = ("urls", "file", "size", "licence", "restrictions", "training", "loss", "test_accuracy", "test_images")
-    return {key: value for key, value in card.items() if key not in remarks}
+    return {key: value for key, value in card.items() if key not in REMARKS}

@@ -12,6 +12,7 @@ from dode.directions import Directions
 from dode.registry import nearest, unknown
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
+CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 RESERVED = (REFERENCE, "real", "logs", "figures")  # folders of results that are no dataset's and no solver's
 
 
@@ -116,8 +117,20 @@ def load_card(root, name, key):
         card = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", str(path.relative_to(root)))
+    place = str(path.relative_to(root))
+    validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
+    _check_format(card, place)
     return card
+
+
+def _check_format(card, place):
+    """Refuse a key where nothing is looked up, and a program that may change."""
+    if "key" in card and card["format"] not in CONVERTED:
+        raise ConfigError(f"{place}: key: a file of the format {card['format']} has none; leave it out")
+    if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):
+        raise ConfigError(
+            f"{place}: format: 'torchscript' is a program and runs: it is for features only, and with its whole sha256"
+        )
 
 
 def load(config, root):

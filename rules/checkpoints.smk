@@ -1,3 +1,25 @@
+# In resources/checkpoints a file is as it was published; jobs read safetensors, and nothing else that could hold code.
+rule convert_checkpoint:
+    input:
+        lambda wildcards: BENCH.fetched(wildcards.card),
+    output:
+        "resources/models/{card}.safetensors",
+    log:
+        f"{LOGS}/convert_checkpoint/{{card}}.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        reading=lambda wildcards: BENCH.reading(wildcards.card),
+        code=BENCH.code("convert.py"),
+    message:
+        "Reading checkpoint {wildcards.card}"
+    script:
+        "../scripts/convert.py"
+
+
 rule fetch_checkpoint:
     output:
         "resources/checkpoints/{card}/{file}",

@@ -25,6 +25,7 @@ cell = BENCH.cell
 
 
 wildcard_constraints:
+    card="[^/]+",
     dataset="[^/]+",
     solver="[^/]+",
     nfe="[0-9]+",

@@ -85,6 +85,11 @@ class UNet(nn.Module):
                 self.dec[f"{tag}_block{index}"] = block(width + skips.pop(), widths[level], attention=attention)
                 width = widths[level]
 
+    def load_state_dict(self, state_dict, **options):
+        """As torch's; of a published checkpoint, which has this network behind a preconditioning, its part."""
+        published = any(name.startswith("model.") for name in state_dict)
+        return super().load_state_dict(inner_state(state_dict) if published else state_dict, **options)
+
     def lower(self, dtype):
         """Run convolutions and normalisations in ``dtype``; the embedding stays in single precision. Returns self.
 
