@@ -13,6 +13,7 @@ from torch.nn import functional
 from published_weights import conv, linear, norm
 
 DEFAULTS = {
+    "in_channels": 3,
     "channels": 128,
     "blocks": 2,
     "heads": 1,
@@ -36,7 +37,7 @@ def layout(options):
     def put_out(n):
         return wide[max(n - 1, 0) // period]
 
-    down, up = [[("conv", 3, wide[0])]], []
+    down, up = [[("conv", options["in_channels"], wide[0])]], []
     for n in range(1, total):
         level, out = (n - 1) // period, put_out(n)
         if (n - 1) % period == blocks:
@@ -84,8 +85,8 @@ def shapes(options, classifier=False):
         return found
     if options["classes"] is not None:
         found["label_emb.weight"] = (options["classes"], 4 * channels)
-    first = down[0][0][2]
-    return found | norm("out.0", first) | conv("out.2", 6 if options["learned_sigma"] else 3, first, 3, 3)
+    _, images, first = down[0][0]
+    return found | norm("out.0", first) | conv("out.2", (1 + options["learned_sigma"]) * images, first, 3, 3)
 
 
 class Reference:
@@ -155,12 +156,12 @@ class Reference:
         return outputs, self.block("middle_block", middle, outputs[-1], emb)
 
     def noise(self, x, index, labels=None):
-        """The U-Net's first three channels."""
+        """The first half of the U-Net's channels, or all where it has no variances."""
         emb = self.embed(index, labels)
         outputs, h = self.encode(x.double(), emb)
         for m, parts in enumerate(layout(self.options)[2]):
             h = self.block(f"output_blocks.{m}", parts, torch.cat([h, outputs[-1 - m]], 1), emb)
-        return self.convolution("out.2", silu(self.group_norm("out.0", h)))[:, :3]
+        return self.convolution("out.2", silu(self.group_norm("out.0", h)))[:, : x.shape[1]]
 
     def logits(self, x, index):
         """The classifier's output: attention over the mean and all places, of which the mean's is kept."""

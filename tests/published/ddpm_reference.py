@@ -22,12 +22,13 @@ def attention_shapes(name, channels):
     return shapes
 
 
-def published_shapes(*, image_size, multipliers, attention_resolutions, channels=128, blocks=2):
+def published_shapes(*, image_size, multipliers, attention_resolutions, channels=128, blocks=2, in_channels=3):
     """Names and shapes of the state dict, each from its place alone; ``[1, *multipliers]`` are the levels' inputs."""
     wide = [channels * multiplier for multiplier in [1, *multipliers]]
     last = len(multipliers) - 1
     shapes = linear("temb.dense.0", 4 * channels, channels) | linear("temb.dense.1", 4 * channels, 4 * channels)
-    shapes |= conv("conv_in", channels, 3, 3, 3) | norm("norm_out", wide[1]) | conv("conv_out", 3, wide[1], 3, 3)
+    shapes |= conv("conv_in", channels, in_channels, 3, 3)
+    shapes |= norm("norm_out", wide[1]) | conv("conv_out", in_channels, wide[1], 3, 3)
     for i, out in enumerate(wide[1:]):
         attended = image_size // 2**i in attention_resolutions
         for j in range(blocks + 1):
@@ -70,12 +71,14 @@ def diffusers_name(name, levels):
     return name
 
 
-def diffusers_config(*, image_size, multipliers, attention_resolutions, channels=128, blocks=2):
+def diffusers_config(*, image_size, multipliers, attention_resolutions, channels=128, blocks=2, in_channels=3):
     """As the configuration file of ``google/ddpm-ema-cifar10-32`` on the hub."""
     attended = [image_size // 2**i in attention_resolutions for i in range(len(multipliers))]
     return {
         "_class_name": "UNet2DModel",
         "sample_size": image_size,
+        "in_channels": in_channels,
+        "out_channels": in_channels,
         "block_out_channels": [channels * multiplier for multiplier in multipliers],
         "down_block_types": ["AttnDownBlock2D" if here else "DownBlock2D" for here in attended],
         "up_block_types": ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attended)],

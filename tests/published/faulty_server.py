@@ -38,12 +38,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind = "hub" if "resolve" in parts else parts[0].replace("-", "_")
         getattr(self, f"_{kind}")(url, count)
 
-    def _send(self, content=GOOD, announced=None, kind="application/octet-stream", tag=None, **headers):
+    def _send(self, content=None, announced=None, kind="application/octet-stream", tag=None, **headers):
         """Send ``content`` and close; a part is sent where the tag is still the one that it is asked by."""
+        content = self.server.content if content is None else content
         state, start = 200, 0
         if tag and self.headers.get("If-Range") == tag:
             state, start = 206, int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(GOOD) - 1}/{len(GOOD)}"
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self.send_response(state)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str((len(content) if announced is None else announced) - start))
@@ -64,40 +65,44 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _good(self, url, count):
         self._send()
 
-    def _changing(self, url, count):
-        self._send(self.server.content)
+    def _files(self, url, count):
+        """One of several: ``/files/<its path>``."""
+        self._send(self.server.files[urllib.parse.unquote(url.path).removeprefix("/files/")])
 
     def _slow(self, url, count):
-        self._send(GOOD[:CUT], announced=len(GOOD))
+        self._send(self.server.content[:CUT], announced=len(self.server.content))
         self.server.stop.wait(0.5)
-        self.wfile.write(GOOD[CUT:])
+        self.wfile.write(self.server.content[CUT:])
 
     def _wrong(self, url, count):
-        self._send(WRONG)
+        self._send(self.server.content[::-1])
 
     def _missing(self, url, count):
         self.send_error(404)
 
     def _truncated(self, url, count):
-        self._send(GOOD[:CUT], announced=len(GOOD))
+        self._send(self.server.content[:CUT], announced=len(self.server.content))
 
     def _short(self, url, count):
-        self._send(GOOD[:CUT])
+        self._send(self.server.content[:CUT])
 
     def _unannounced(self, url, count):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(GOOD[:CUT])
+        self.wfile.write(self.server.content[:CUT])
 
     def _broken_once(self, url, count):
-        self._send(GOOD[:CUT] if count == 1 else GOOD, announced=len(GOOD), tag='"one"')
+        content = self.server.content
+        self._send(content[:CUT] if count == 1 else content, announced=len(content), tag='"one"')
 
     def _changed_between(self, url, count):
         """Another file, and tag, from the second request on."""
-        self._send(WRONG[:CUT] if count == 1 else GOOD, announced=len(GOOD), tag=f'"{min(count, 2)}"')
+        content = self.server.content
+        first = content[::-1][:CUT]
+        self._send(first if count == 1 else content, announced=len(content), tag=f'"{min(count, 2)}"')
 
     def _stalling(self, url, count):
-        self._send(GOOD[:CUT], announced=len(GOOD))
+        self._send(self.server.content[:CUT], announced=len(self.server.content))
         self.server.stop.wait(20)
 
     def _busy_twice(self, url, count):
@@ -164,9 +169,10 @@ class Proxy(Handler):
 
 @contextlib.contextmanager
 def serving(handler=Handler):
-    """A server that listens, with ``url`` and ``asked``."""
+    """A server that listens, with ``url`` and ``asked``; its file is ``content``, and ``files`` below /files/."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.asked, server.lock, server.stop, server.content = [], threading.Lock(), threading.Event(), GOOD
+        server.asked, server.lock, server.stop = [], threading.Lock(), threading.Event()
+        server.content, server.files = GOOD, {}
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -110,9 +110,14 @@ def edm_pickle(path, sentinel, *, half=False, protocol=4, changed=None):
         data["dataset_kwargs"] = EasyDict(path="cifar10.zip", use_labels=True)
         if changed is not None:
             changed(data)
-        with path.open("wb") as file:
-            pickle.dump(data, file, protocol=protocol)
+        dump(data, path, protocol)
         return {name: tensor.detach().clone() for name, tensor in ema.state_dict().items()}
+
+
+def dump(data, path, protocol=4):
+    """Write a pickle."""
+    with path.open("wb") as file:
+        pickle.dump(data, file, protocol=protocol)
 
 
 def weights(half=False):

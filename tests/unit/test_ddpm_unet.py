@@ -8,9 +8,9 @@ import diffusers
 import pytest
 import torch
 
+from ddpm_reference import OLD_NAMES, diffusers_config, diffusers_weights, published_shapes
 from dode import torchvision_operators
 from dode.models.networks import networks
-from ddpm_reference import OLD_NAMES, diffusers_config, diffusers_weights, published_shapes
 from published_weights import random_weights
 
 torchvision_operators.declare()
