@@ -150,10 +150,13 @@ def load(config, root):
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
+    known = [dataset["id"] for dataset in config["datasets"]]
+    for name in config["execution"]["datasets"]:
+        if name not in known:
+            raise ConfigError(f"execution.datasets: {unknown('dataset', name, known)}")
     cards = {}
     for index, dataset in enumerate(config["datasets"]):
         _check_dataset(dataset, f"datasets[{index}]", cards, config, root)
-    known = [dataset["id"] for dataset in config["datasets"]]
     for index, entry in enumerate(config["solvers"]):
         entry.setdefault("label", entry["id"])
         entry.setdefault("datasets", known)
