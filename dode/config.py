@@ -150,10 +150,13 @@ def load(config, root):
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
+    known = [dataset["id"] for dataset in config["datasets"]]
+    for name in config["execution"]["datasets"]:
+        if name not in known:
+            raise ConfigError(f"execution.datasets: {unknown('dataset', name, known)}")
     cards = {}
     for index, dataset in enumerate(config["datasets"]):
         _check_dataset(dataset, f"datasets[{index}]", cards, config, root)
-    known = [dataset["id"] for dataset in config["datasets"]]
     for index, entry in enumerate(config["solvers"]):
         entry.setdefault("label", entry["id"])
         entry.setdefault("datasets", known)
@@ -201,6 +204,7 @@ def _refuse(key, function, *arguments, **options):
 def _check_dataset(dataset, key, cards, config, root):
     _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
     _take_card(dataset["features"], "features", f"{key}.features", cards, root)
+    _fill_in(dataset, key, cards[dataset["model"]])
     _check_conditions(dataset, key, cards, root)
     _refuse(f"{key}.data", data.sources.get, dataset["data"])
     total, shards = dataset["images"] * dataset["seeds"], config["execution"]["shards"]
@@ -218,6 +222,14 @@ def _check_dataset(dataset, key, cards, config, root):
             f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
         )
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
+
+
+def _fill_in(dataset, key, card):
+    """What the dataset does not say is as its model's card has it."""
+    for option, value in card.get("sampling", {}).items():
+        dataset.setdefault(option, _copy(value))
+    if "grid" not in dataset:
+        raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
 
 
 def _take_card(name, role, key, cards, root):

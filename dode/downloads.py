@@ -34,7 +34,7 @@ def download(url, path, *, size=None, folder="."):
 
     Args:
         url: ``https:``, ``http:``, ``file:`` (relative to ``folder``), ``hf:owner/repository/path@revision`` or
-            ``gdrive:<file id>``.
+            ``gdrive:<file id>``, or ``gdrive-folder:<folder id>/<file name>``.
         path: the file to write.
         size: bytes that the file must have; a server that announces another number is refused before the download.
         folder: what relative ``file:`` URLs are relative to.
@@ -179,6 +179,19 @@ def _hub(url, path, size, folder):
     Path(kept).replace(path)
 
 
+def _drive_folder(url, path, size, folder):
+    gdown = _optional("gdown", url)
+    place, _, name = url.partition(":")[2].partition("/")
+    try:
+        listed = gdown.download_folder(id=place, skip_download=True, quiet=True, use_cookies=False, timeout=TIMEOUT)
+    except (gdown.exceptions.DownloadError, exceptions.RequestException) as error:
+        raise OSError(f"the folder cannot be listed: {' '.join(str(error).split())}") from error
+    found = {file.path: file.id for file in listed}
+    if name not in found:
+        raise OSError(f"the folder has no file '{name}'; it has {', '.join(sorted(found)) or 'none'}")
+    _drive(f"gdrive:{found[name]}", path, size, folder)
+
+
 def _drive(url, path, size, folder):
     gdown = _optional("gdown", url)
 
@@ -203,4 +216,4 @@ def _drive(url, path, size, folder):
         raise OSError(" ".join(str(error).split())) from error
 
 
-SCHEMES = {"https": _http, "http": _http, "file": _copy, "hf": _hub, "gdrive": _drive}
+SCHEMES = {"https": _http, "http": _http, "file": _copy, "hf": _hub, "gdrive": _drive, "gdrive-folder": _drive_folder}

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from dode import distillation, grids, models, noise, scripting, solvers, storage
 from dode.directions import Directions
+from dode.models import precision
 
 
 class Run:
@@ -22,12 +23,15 @@ class Run:
         self.run = run
         self.inputs = {} if inputs is None else inputs
         self.device = scripting.device(execution["device"])
+        precision.allow_tf32(run["model"].get("precision", {}).get("tf32", False))
         self.shape = tuple(run["model"]["image_shape"])
         self.denoise = models.load(
             run["model"],
             checkpoint,
             device=self.device,
             batch_size=execution["batch_size"],
+            channels_last=execution.get("channels_last", False),
+            compile=execution.get("compile", False),
             guidance=run.get("guidance"),
             classifier=self.inputs.get("classifier"),
         )

@@ -66,6 +66,12 @@ def _set_threads(threads):
         sys.modules["torch"].set_num_threads(threads)
 
 
+def execution(snakemake):
+    """The settings ``execution`` of the configuration, as they are for the dataset of the job."""
+    settings = snakemake.config["execution"]
+    return {**settings, **settings["datasets"].get(snakemake.wildcards.get("dataset"), {})}
+
+
 def device(name):
     """A torch device from the ``device`` setting; ``auto`` is CUDA where there is one, else the CPU."""
     import torch

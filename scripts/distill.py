@@ -6,7 +6,7 @@ from dode.jobs import Run, read_states, write_fit
 
 def main(snakemake):
     params = snakemake.params
-    run = Run(params.run, snakemake.input.model, snakemake.config["execution"], snakemake.input)
+    run = Run(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
     trajectory = snakemake.input.get("teacher")
     states = read_states(trajectory, run.device) if trajectory else ()
     fit = distillation.fit(

@@ -8,11 +8,11 @@ from dode.jobs import Run, read_lambdas
 
 
 def main(snakemake):
-    params, wildcards, batch_size = snakemake.params, snakemake.wildcards, snakemake.config["execution"]["batch_size"]
-    run = Run(params.run, snakemake.input.model, snakemake.config["execution"], snakemake.input)
+    params, wildcards, execution = snakemake.params, snakemake.wildcards, scripting.execution(snakemake)
+    run = Run(params.run, snakemake.input.model, execution, snakemake.input)
     lambdas, directions = read_lambdas(snakemake.input.lambdas) if snakemake.input.get("lambdas") else (None, None)
     plan = shards.Plan(params.run["images"], params.run["seeds"], params.run["trajectory_images"])
-    work = plan.batches(int(wildcards.shard), int(wildcards.shards), batch_size)
+    work = plan.batches(int(wildcards.shard), int(wildcards.shards), execution["batch_size"])
     images = (sum(len(indices) for _, indices in work), *run.shape)
     ends = (sum(plan.kept(indices) for _, indices in work), *run.shape)
     with (

@@ -5,7 +5,7 @@ from dode.jobs import Run
 
 
 def main(snakemake):
-    options, execution = snakemake.params.search, snakemake.config["execution"]
+    options, execution = snakemake.params.search, scripting.execution(snakemake)
     run = Run(snakemake.params.run, snakemake.input.model, execution, snakemake.input)
     over = options["over"]
     candidates = grids.for_model(run.denoise, over["name"], options["candidates"] - 1, **over.get("options", {}))

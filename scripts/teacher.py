@@ -6,7 +6,7 @@ from dode.jobs import Run, write_states
 
 def main(snakemake):
     params = snakemake.params
-    run = Run(params.run, snakemake.input.model, snakemake.config["execution"], snakemake.input)
+    run = Run(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
     states = teacher.trajectory(run.pairing(), run.fit_denoise(), run.fit_latents())
     write_states(snakemake.output[0], states)
 

@@ -52,7 +52,6 @@ class ADMClassifier(Encoder):
         width, head_channels = self.widths[-1], self.options.head_channels
         pool = AttentionPool(width, self.sizes[-1] ** 2, head_channels, self.options.classes)
         self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), pool)
-        self.lower_trunk(self.input_blocks, self.middle_block)
 
     def forward(self, x, index):
         """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``index`` 0-d or (B,). Returns (B, classes)."""

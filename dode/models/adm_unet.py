@@ -14,9 +14,6 @@ from torch import nn
 
 from dode.models import unet_parts
 from dode.models.adm_layers import AttentionBlock, Downsample, GroupNorm32, Layers, ResBlock, Upsample, double, halve
-from dode.registry import unknown
-
-TRUNK_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,6 @@ class EncoderOptions:
         resblock_updown: whether residual blocks change the size, or a convolution.
         in_channels: channels of the image.
         dropout: rate in training; inference does not depend on it.
-        trunk: float32, float16 or bfloat16, the type of the trunk's convolutions.
     """
 
     image_size: int
@@ -49,7 +45,6 @@ class EncoderOptions:
     resblock_updown: bool = False
     in_channels: int = 3
     dropout: float = 0.0
-    trunk: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +64,10 @@ class UNetOptions(EncoderOptions):
 
 
 class Encoder(nn.Module):
-    """The way down and the middle. Without convolutions in half precision until :meth:`lower_trunk`."""
+    """The way down and the middle."""
 
     def __init__(self, options):
         super().__init__()
-        if options.trunk not in TRUNK_TYPES:
-            raise ValueError(unknown("trunk", options.trunk, TRUNK_TYPES))
         self.options = options
         self.image_shape = (options.in_channels, options.image_size, options.image_size)
         self.sizes = unet_parts.level_sizes(options.image_size, len(options.multipliers), options.attention_resolutions)
@@ -114,12 +107,13 @@ class Encoder(nn.Module):
         attention = [self.attention(out_width)] if size in self.options.attention_resolutions else []
         return [self.res(width, out_width), *attention]
 
-    def lower_trunk(self, *parts):
-        """Put the convolutions of these parts into the type of the trunk."""
-        for part in parts:
-            for module in part.modules():
-                if isinstance(module, (nn.Conv1d, nn.Conv2d)):
-                    module.to(TRUNK_TYPES[self.options.trunk])
+    def lower(self, dtype):
+        """Run the convolutions of the trunk in ``dtype``, as the published models do. Returns self."""
+        for name in ("input_blocks", "middle_block", "output_blocks"):
+            for module in getattr(self, name, nn.Identity()).modules():
+                if isinstance(module, nn.Conv1d | nn.Conv2d):
+                    module.to(dtype)
+        return self
 
     def embed(self, index):
         """The embedding of the index: (B, 4 channels), or (1, 4 channels) for a 0-d index."""
@@ -149,7 +143,6 @@ class ADMUNet(Encoder):
         self.output_blocks = self._way_up()
         width, outputs = self.widths[0], (1 + options.learned_sigma) * options.in_channels
         self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), nn.Conv2d(width, outputs, 3, padding=1))
-        self.lower_trunk(self.input_blocks, self.middle_block, self.output_blocks)
 
     def _way_up(self):
         options, parts = self.options, nn.ModuleList()

@@ -19,6 +19,8 @@ import math
 
 import torch
 
+from dode.models.batches import Batches
+
 
 def prediction_of(denoise):
     """``"data"`` or ``"noise"``: which output the model was trained for; ``"data"`` for a plain function."""
@@ -42,7 +44,7 @@ class Denoiser:
 
     Args:
         network: a module, called as the subclass says; with ``labels=`` (B,) besides where labels are bound.
-        batch_size: images per call of the network; None for all at once.
+        batch_size: images per call of the network; None for all at once. Fewer from where memory runs out on.
         classes: number of classes of a class-conditional network, which must be bound to labels; None for others.
     """
 
@@ -52,7 +54,7 @@ class Denoiser:
 
     def __init__(self, network, *, batch_size=None, classes=None):
         self.network = network.eval().requires_grad_(False)
-        self.batch_size, self.classes = batch_size, classes
+        self.batches, self.classes = Batches(batch_size), classes
         parameter = next(network.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
 
@@ -60,12 +62,7 @@ class Denoiser:
     def __call__(self, x, sigma):
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
         self._check_labels(len(x))
-        size = self.batch_size or max(len(x), 1)
-        if len(x) <= size:
-            return self.denoise(x, float(sigma), self.labels)
-        parts = x.split(size)
-        labels = [None] * len(parts) if self.labels is None else self.labels.split(size)
-        return torch.cat([self.denoise(part, float(sigma), label) for part, label in zip(parts, labels, strict=True)])
+        return self.batches.map(lambda part, labels: self.denoise(part, float(sigma), labels), x, self.labels)
 
     def conditioned(self, labels):
         """This denoiser bound to the classes of a batch of images.

@@ -84,9 +84,7 @@ class Classifier(Guided):
     def __call__(self, x, sigma):
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
         labels, sigma_value = self._labels(), float(sigma)
-        size = self.model.batch_size or len(x)
-        parts = zip(x.split(size), labels.split(size), strict=True)
-        gradient = torch.cat([self._gradient(part, sigma_value, of_part) for part, of_part in parts])
+        gradient = self.model.batches.map(lambda part, of: self._gradient(part, sigma_value, of), x, labels)
         weight = self.scale * sigma_value**2 / math.sqrt(1 + sigma_value**2)
         return torch.add(self.model(x, sigma), gradient.to(x.dtype), alpha=weight)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import adm_reference
-from dode.models import adm_layers
+from dode.models import adm_layers, precision
 from dode.models.networks import networks
 from published_weights import random_weights
 
@@ -180,7 +180,7 @@ def test_a_trunk_in_half_precision_computes_nearly_the_same(name, trunk, bound):
     options = IMPROVED if name == "adm-unet" else CLASSIFIER
     x, index = images(), torch.tensor(400.0)
     exact = built(options, name=name)[0](x, index)
-    rounded = built(options, name=name, trunk=trunk)[0](x, index)
+    rounded = precision.lowered(built(options, name=name)[0], trunk)(x, index)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).square().mean().sqrt() / exact.std() < bound
 
@@ -188,14 +188,15 @@ def test_a_trunk_in_half_precision_computes_nearly_the_same(name, trunk, bound):
 @pytest.mark.parametrize("name", ["adm-unet", "adm-classifier"])
 def test_half_precision_is_that_of_the_trunks_convolutions_alone(name):
     options = GUIDED if name == "adm-unet" else CLASSIFIER
-    state = networks.create(name, **options, trunk="float16").state_dict()
+    network = precision.lowered(networks.create(name, **options), "float16")
+    state = network.state_dict()
     half = {key for key, value in state.items() if value.dtype == torch.float16}
     expected = (
         r"(input|middle|output)_block.*(0\.0|in_layers\.2|out_layers\.3|skip_connection|qkv|proj_out|op|conv)\.\w+"
     )
     assert half == {key for key in state if re.fullmatch(expected, key)}
     assert half
-    assert next(networks.create(name, **options, trunk="float16").parameters()).dtype == torch.float32
+    assert next(network.parameters()).dtype == torch.float32
 
 
 # Exact numbers: 295,899,267 is the ADM of ImageNet-64 as EDM publishes it, which has no variances (3 output channels of
@@ -246,7 +247,6 @@ def test_labels_are_for_class_conditional_networks():
     ("wrong", "message"),
     [
         ({"clases": 5}, "unknown option 'clases' .did you mean 'classes'"),
-        ({"trunk": "float61"}, "unknown trunk 'float61' .did you mean 'float16'"),
         ({"attention_resolutions": [16]}, "16 is none of this network's 8, 4"),
         ({"head_channels": 48}, "attention over 64 channels cannot have heads of 48 channels"),
         ({"head_channels": 128}, "attention over 64 channels cannot have heads of 128 channels"),

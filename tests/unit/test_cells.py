@@ -107,7 +107,8 @@ def test_defaults_are_filled_in():
     }
     assert benchmark.config["seed"] == 0
     assert benchmark.config["kid"] == {"subsets": 10, "subset_size": 500}
-    assert benchmark.config["execution"] == {"device": "auto", "batch_size": 500, "shards": 1, "threads": 1}
+    how = {"device": "auto", "batch_size": 500, "shards": 1, "threads": 1, "channels_last": False, "compile": False}
+    assert benchmark.config["execution"] == {**how, "datasets": {}}
 
 
 def test_by_default_no_more_trajectories_are_kept_than_there_are_images():
@@ -176,6 +177,8 @@ def test_parameters_hold_no_words_and_no_way_of_execution(benchmark):
         {"execution__batch_size": 7},
         {"execution__shards": 5},
         {"execution__device": "cpu"},
+        {"execution__compile": True},
+        {"execution__datasets": {"digits-edm": {"batch_size": 7}}},
         {"kid": {"subsets": 3}},
         {"benchmark": "another"},
     ],
@@ -325,6 +328,7 @@ def test_the_computed_part_of_a_card_is_all_but_its_remarks(benchmark):
         "sha256",
         "image_shape",
         "prediction",
+        "precision",
         "preconditioning",
         "sigma_min",
         "sigma_max",

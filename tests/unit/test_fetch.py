@@ -302,6 +302,25 @@ def test_a_fault_of_drive_is_named_and_leaves_nothing_behind(drive, target, monk
     assert left(target) == {}
 
 
+def test_a_file_in_a_folder_of_drive_is_found_by_its_name(drive, target):
+    fetch(["gdrive-folder:1_Op/good.npz"], Expected.of(KNOWN), target)
+    assert left(target) == {target.name: GOOD}
+    assert paths(drive)[1].startswith("/uc?id=goodxxxxx")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("gdrive-folder:1_Op/other.npz", r"no file 'other.npz'; it has busy.npz, good.npz"),
+        ("gdrive-folder:1_Op", r"no file ''; it has"),
+    ],
+)
+def test_a_file_that_the_folder_has_not_is_refused_with_what_it_has(drive, target, url, said):
+    with pytest.raises(OSError, match=said):
+        fetch([url], Expected.of(KNOWN), target)
+    assert left(target) == {}
+
+
 @pytest.mark.parametrize(("url", "package"), [("hf:a/b/c", "huggingface_hub>=1"), ("gdrive:a", "gdown>=6.5")])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(target, monkeypatch, url, package):
     monkeypatch.setitem(sys.modules, package.split(">")[0], None)

@@ -92,7 +92,7 @@ def test_code_of_the_metrics_leaves_samples_and_fits_alone(workspace):
 
 
 def test_execution_settings_rerun_nothing(plan_after):
-    changes = {"batch_size": 7, "shards": 3, "threads": 2, "device": "auto"}
+    changes = {"batch_size": 7, "shards": 3, "threads": 2, "device": "auto", "channels_last": True}
     assert plan_after({f"execution.{key}": value for key, value in changes.items()}) == set()
 
 

@@ -1,0 +1,48 @@
+"""How many images go through a network at once, and what happens where the memory does not hold so many."""
+
+import logging
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+class Batches:
+    """Applies a function to a set of images part by part.
+
+    Where memory runs out the parts are halved, for all further calls, and the work goes on with the same images: what
+    the parts are changes a result by float rounding at most.
+
+    Args:
+        size: images at once; None for all.
+    """
+
+    def __init__(self, size=None):
+        self.size = size
+
+    def map(self, function, x, *others):
+        """``function(x, *others)`` as one tensor; ``others`` are of the length of x, or None, which is handed on."""
+        while True:
+            size = min(self.size or len(x), len(x))
+            try:
+                return self._parts(function, size, x, others)
+            except RuntimeError as error:
+                if size <= 1 or not out_of_memory(error):
+                    raise
+            # Outside of the handler, where the error no longer holds the tensors of its frames.
+            self.size = size // 2
+            log.warning("out of memory with %d images at once; going on with %d", size, self.size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    @staticmethod
+    def _parts(function, size, x, others):
+        if len(x) <= size:
+            return function(x, *others)
+        splits = (part.split(size) if part is not None else [None] * -(-len(x) // size) for part in others)
+        return torch.cat([function(*parts) for parts in zip(x.split(size), *splits, strict=True)])
+
+
+def out_of_memory(error):
+    """Whether an error of torch means that a device has no memory left; the CPU's allocator has no class for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,41 @@
+"""The types that networks compute in, by the key ``precision`` of their cards."""
+
+import torch
+from torch import nn
+
+
+class Autocast(nn.Module):
+    """A network whose products and convolutions are computed in a lower precision, its weights kept in their own.
+
+    For networks that have no method ``lower``, which puts the weights themselves into the lower precision.
+    """
+
+    def __init__(self, network, dtype):
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, x, *arguments, **options):
+        """As the network; the output has x's dtype."""
+        with torch.autocast(x.device.type, dtype=self.dtype):
+            return self.network(x, *arguments, **options).to(x.dtype)
+
+
+def lowered(network, dtype):
+    """The network computing in ``dtype``, ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+
+    Its normalisations, embeddings and output stay in float32, as in the published half-precision models.
+    """
+    if dtype == "float32":
+        return network
+    own = getattr(network, "lower", None)
+    return Autocast(network, getattr(torch, dtype)) if own is None else own(getattr(torch, dtype))
+
+
+def allow_tf32(allowed):
+    """Whether this process may round float32 products to TensorFloat-32 (10 bits of mantissa) on GPUs that have it.
+
+    torch itself allows it for convolutions and not for matrix products; here one setting says it for both.
+    """
+    precision = "tf32" if allowed else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision

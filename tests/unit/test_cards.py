@@ -1,0 +1,66 @@
+"""The cards of the published models: complete, and of the published sizes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dode import config, grids
+from dode.cells import file_name
+from dode.models.networks import networks
+
+ROOT = Path(__file__).parents[2]
+CARDS = {path.stem: config.load_card(ROOT, path.stem, "card") for path in sorted(ROOT.glob("config/models/*.yaml"))}
+MODELS = {name: card for name, card in CARDS.items() if card["role"] in ("diffusion", "classifier")}
+# Parameters as published: Karras et al. 2022's networks; the other numbers follow from the published definitions.
+PARAMETERS = {
+    "ddpm-cifar10": 35_746_307,
+    "ddpm-ema-cifar10-32": 35_746_307,
+    "ddpm-celeba64": 78_700_803,
+    "iddpm-imagenet64": 121_063_942,
+    "adm-imagenet128": 421_529_606,
+    "adm-imagenet128-classifier": 42_568_040,
+    "adm-bedroom256": 552_814_086,
+    "edm-cifar10-uncond": 55_733_891,
+    "edm-cifar10-cond": 55_735_299,
+    "edm-ffhq64": 61_805_571,
+    "edm-afhqv2": 61_805_571,
+    "edm-imagenet64": 295_899_267,
+}
+
+
+def test_every_published_model_is_here():
+    assert set(PARAMETERS) == {name for name in MODELS if not name.startswith("digits-")}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_network_has_as_many_parameters_as_the_published_one(name):
+    card = MODELS[name]
+    with torch.device("meta"):
+        network = networks.create(card["network"]["name"], **card["network"]["options"])
+    assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if MODELS[name]["role"] == "diffusion"])
+def test_a_card_says_all_that_its_datasets_need(name):
+    card = MODELS[name]
+    options = card["network"]["options"]
+    assert card["image_range"] == [-1, 1]
+    assert card.get("classes") == options.get("classes", options.get("label_dim"))
+    assert card["image_shape"][1] == options.get("image_size", card["image_shape"][1])
+    grid = card["sampling"]["grid"]
+    for steps in (2, 10, 50):
+        grids.check(grid["name"], steps, card, **grid["options"])
+    assert CARDS[card["statistics"]]["role"] == "statistics"
+    assert file_name(card).endswith({"torch": (".ckpt", ".pt", ".pth", ".bin"), "edm-pickle": ".pkl"}[card["format"]])
+    guidance = card["sampling"].get("guidance", {})
+    if "classifier" in guidance:
+        assert MODELS[guidance["classifier"]]["network"]["options"]["image_size"] == card["image_shape"][1]
+
+
+def test_licences_that_forbid_something_say_so():
+    for name, card in MODELS.items():
+        if "NC" in card["licence"] or "non-commercial" in card["licence"]:
+            assert card["restrictions"] == "non-commercial", name
+        if "for research" in card["licence"]:
+            assert card["restrictions"] == "research-only", name
