@@ -19,17 +19,27 @@ def _alone(path):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The tiny benchmark, run once for all workers of pytest-xdist; leave it as it is."""
+def once(tmp_path_factory):
+    """``once(name, make)``: a workspace that ``make(folder)`` finishes, once for all workers of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = base / "finished", base / "finished.done"
-    with _alone(base / "finished.lock"):
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            Workspace.fresh(folder).snakemake()
-            done.touch()
-    return Workspace(folder)
+
+    def made(name, make):
+        folder, done = base / name, base / f"{name}.done"
+        with _alone(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return Workspace(folder)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished(once):
+    """The tiny benchmark, run; leave it as it is."""
+    return once("finished", lambda folder: Workspace.fresh(folder).snakemake())
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Workspace:
     def attempt(self, *arguments):
         """``snakemake`` to its end: (exit status, standard output, standard error)."""
         with self.start(*arguments) as process:
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=900)
         return process.returncode, output, errors
 
     def snakemake(self, *arguments):

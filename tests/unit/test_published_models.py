@@ -15,11 +15,16 @@ import faulty_server
 from dode import acquire, cells, checkpoints, checksums, config, downloads, models
 from dode.checkpoints import CheckpointError
 from dode.models.networks import networks
-from families import EDM_NETWORKS, FAMILIES, NCSNPP, SIZE, denoised, levels
+from families import CARDS, FAMILIES, NCSNPP, SIZE, denoised
 
 SCHEMAS = Path(__file__).parents[2] / "config" / "schemas"
-FORMATS = {"torch, legacy": "ddpm", "torch, zip": "adm-guided", "edm-pickle": "edm-imagenet", "safetensors": "hub"}
-DIFFUSION = [name for name in FAMILIES if name != "adm-classifier"]
+FORMATS = {
+    "torch, legacy": "ddpm-cifar10",
+    "torch, zip": "adm-imagenet128",
+    "edm-pickle": "edm-imagenet64",
+    "safetensors": "ddpm-ema-cifar10-32, safetensors",
+}
+DIFFUSION = [name for name in FAMILIES if not name.endswith("classifier")]
 CONDITIONS = {"data": (-1.5, 0.1, 1.09), "noise": (0.0, 36.7, 999.0)}  # ln(sigma) / 4 and index, from end to end
 
 
@@ -46,7 +51,7 @@ class Checkout:
 
     def publish(self, family, weights=None, **options):
         """Write the family's file and let the server have it."""
-        path = self.folder / Path(family.file).name
+        path = self.folder / family.card["file"]
         family.write(path, family.weights if weights is None else weights, **options)
         self.server.content = path.read_bytes()
         path.unlink()
@@ -55,7 +60,7 @@ class Checkout:
     def add(self, family, *faults, **known):
         """Add the card, whose URLs are these paths of the server; returns it as it is read."""
         urls = [f"{self.server.url}/{fault}" for fault in [*faults, "good"]]
-        card = {**family.card, "urls": urls, "file": Path(family.file).name, **known}
+        card = {**family.card, "urls": urls, **known}
         (self.folder / "config" / "models" / "tiny.yaml").write_text(yaml.safe_dump(card))
         return config.load_card(self.folder, "tiny", "card")
 
@@ -99,6 +104,15 @@ def close(found, expected):
     torch.testing.assert_close(found.double() / unit, expected / unit, rtol=1e-5, atol=1e-5)
 
 
+def test_every_published_model_has_a_family():
+    """Those of this project are in the repository themselves."""
+    cards = {path.stem: yaml.safe_load(path.read_text()) for path in CARDS.glob("*.yaml")}
+    models = {name for name, card in cards.items() if card["role"] in ("diffusion", "classifier")}
+    assert {FAMILIES[name](channels=3).published for name in FAMILIES} == {
+        name for name in models if not name.startswith("digits-")
+    }
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_published_file_becomes_a_network_that_computes_what_other_code_does(checkout, name):
     family = FAMILIES[name](channels=3)
@@ -115,7 +129,7 @@ def test_a_published_file_becomes_a_network_that_computes_what_other_code_does(c
     for condition in CONDITIONS[card.get("prediction", "noise")]:
         found = network(x, torch.tensor(condition), **given)
         close(found, family.output(x.double(), condition, labels))
-    assert set(checksums.read(checkout.folder)) == {f"tiny/{Path(family.file).name}"}
+    assert set(checksums.read(checkout.folder)) == {f"tiny/{card['file']}"}
 
 
 @pytest.mark.parametrize("name", DIFFUSION)
@@ -126,7 +140,7 @@ def test_a_published_file_becomes_the_denoiser_of_the_published_equations(checko
     denoise, x, labels = models.load(card, checkout.model(card), batch_size=2), noise(), labels_of(family)
     if labels is not None:
         denoise = denoise.conditioned(labels)
-    for sigma, where in noise_levels(card):
+    for sigma, where in noise_levels(family):
         state = (1 + sigma) * x.double()
         expected = denoised(family, state, sigma, labels, **where)
         # The error of the network's output, in the units of D.
@@ -135,28 +149,31 @@ def test_a_published_file_becomes_the_denoiser_of_the_published_equations(checko
         torch.testing.assert_close(found / unit, expected / unit, rtol=0, atol=1e-5)
 
 
-def noise_levels(card):
-    """(sigma, its index in the card's schedule as an option of ``denoised``) from the smallest to the largest."""
-    if card["prediction"] == "data":
+def noise_levels(family):
+    """(sigma, its index in the schedule as an option of ``denoised``) from the smallest to the largest."""
+    if family.levels is None:
         return [(sigma, {}) for sigma in (0.002, 0.7, 80.0)]
-    table = levels(card["schedule"])
-    return [(float(table[index]), {"index": index}) for index in (0, len(table) // 4, len(table) - 1)]
+    last = len(family.levels) - 1
+    return [(float(family.levels[index]), {"index": index}) for index in (0, last // 4, last)]
 
 
 def test_a_classifier_guides_as_the_published_equations_do(tmp_path, server):
-    family = FAMILIES["adm-guided"](channels=3)
+    family, classifier = (FAMILIES[name](channels=3) for name in ("adm-imagenet128", "adm-imagenet128-classifier"))
     cards, files = {}, {}
-    for part, made in {"model": family, "classifier": family.classifier}.items():
+    for part, made in {"model": family, "classifier": classifier}.items():
         (tmp_path / part).mkdir()
         checkout = Checkout(tmp_path / part, server)
         checkout.publish(made)
         cards[part] = checkout.add(made)
         files[part] = checkout.model(cards[part])
-    guidance = {"name": "classifier", "scale": 1.25, "classifier": cards["classifier"]}
+    guidance = cards["model"]["sampling"]["guidance"]
+    assert guidance == {"name": "classifier", "scale": 1.25, "classifier": classifier.published}
+    guidance = guidance | {"classifier": cards["classifier"]}
     denoise = models.load(cards["model"], files["model"], guidance=guidance, classifier=files["classifier"])
     labels, x = labels_of(family), noise().double()
-    for sigma, where in noise_levels(cards["model"])[:2]:
-        guided, plain = (denoised(family, x, sigma, labels, scale=scale, **where) for scale in (1.25, None))
+    for sigma, where in noise_levels(family)[:2]:
+        plain = denoised(family, x, sigma, labels, **where)
+        guided = denoised(family, x, sigma, labels, guided_by=classifier, scale=1.25, **where)
         found = denoise.conditioned(labels)(x, torch.tensor(sigma, dtype=torch.float64))
         assert (guided - plain).abs().max() > 1e-3 * sigma**2
         torch.testing.assert_close(found / sigma, guided / sigma, rtol=0, atol=1e-5)
@@ -224,18 +241,18 @@ class Command:
         return os.system, (f"touch {self.sentinel}",)
 
 
-@pytest.mark.parametrize("name", ["ddpm", "adm-guided", "edm-imagenet"])
+@pytest.mark.parametrize("name", ["ddpm-cifar10", "adm-imagenet128", "edm-imagenet64"])
 def test_a_file_that_wants_to_run_a_command_is_fetched_and_refused(checkout, name):
     """A first download is what its card says of it; reading it is another matter."""
     family, sentinel = FAMILIES[name](channels=3), checkout.folder / "sentinel"
-    if name == "edm-imagenet":
+    if name == "edm-imagenet64":
         checkout.publish(family, sentinel=sentinel, changed=lambda data: data.update(loss_fn=Command(sentinel)))
     else:
         checkout.publish(family, {**family.weights, "hook": Command(sentinel)})
     card = checkout.add(family)
     with pytest.raises(CheckpointError, match=r"asks for \w+\.system"):
         checkout.model(card)
-    assert checkout.resources() == [Path(family.file).name]
+    assert checkout.resources() == [card["file"]]
     assert not sentinel.exists()
 
 
@@ -250,5 +267,6 @@ def test_edms_networks_of_full_size_have_the_names_of_the_layout(options):
     own = {key: value for key, value in options.items() if key not in ("model_type", "image_size")}
     with torch.device("meta"):
         shape = [3, options["image_size"], options["image_size"]]
-        network = networks.create(EDM_NETWORKS[options["model_type"]], image_shape=shape, **own)
+        name = {"SongUNet": "edm-song-unet", "DhariwalUNet": "edm-dhariwal-unet"}[options["model_type"]]
+        network = networks.create(name, image_shape=shape, **own)
     assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == edm_layout.shapes(options)
