@@ -31,6 +31,7 @@ torchvision_operators.declare()
 import diffusers  # noqa: E402 - after the operators that it wants
 
 CARDS = Path(__file__).parents[2] / "config" / "models"
+SENTINEL = "the-embedded-source-was-run"  # a file that reading EDM's pickles does not make
 OF_THE_FILE = ("urls", "size", "sha256", "md5")
 SIZE, CLASSES = 8, 5
 SMALL = {"image_size": SIZE, "multipliers": [1, 2], "attention_resolutions": [4], "channels": 32, "blocks": 1}
@@ -227,7 +228,7 @@ def edm(channels, *, published, network=SONG, card=(), half=False, **options):
     if "label_dim" in options:
         smaller["classes"] = options["label_dim"]
 
-    def write(path, weights, *, sentinel="a-file-that-no-reading-makes", changed=None):
+    def write(path, weights, *, sentinel=SENTINEL, changed=None):
         inner = {name.removeprefix("model."): value for name, value in weights.items()}
         edm_files.write(path, inner, options, sentinel=sentinel, use_fp16=half, changed=changed)
 

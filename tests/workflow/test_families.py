@@ -14,7 +14,7 @@ import yaml
 
 import faulty_server
 from dode import checksums, noise
-from families import CLASSES, FAMILIES, SIZE, denoised
+from families import CLASSES, FAMILIES, SENTINEL, SIZE, denoised
 from workspace import Workspace
 
 CONFIG = Path(__file__).parent / "configs" / "families.yaml"
@@ -144,6 +144,11 @@ def test_the_lock_has_what_no_card_has(finished_families):
         content = (finished_families.folder / "resources" / "checkpoints" / key).read_bytes()
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
         assert entry["size"] == len(content)
+
+
+def test_nothing_in_the_files_was_run(finished_families):
+    assert SENTINEL.encode() in next((finished_families.folder / "resources/checkpoints").glob("edm*/*")).read_bytes()
+    assert not list(finished_families.folder.rglob(SENTINEL))
 
 
 def test_a_second_run_has_nothing_to_do(families_workspace):
