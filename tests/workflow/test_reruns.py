@@ -160,6 +160,17 @@ def test_label_reruns_tables_and_figures_alone(plan_after):
     assert plan_after({"solvers[0].label": "Euler"}) == SHOWN
 
 
+def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
+    """One of another file reruns nothing."""
+    header, _, row = (workspace.folder / "config/published_fids.csv").read_text().splitlines()[:3]
+    place = header.split(",").index("file")
+    for file, plan in (("another.pkl", set()), ("digits-edm.safetensors", {"tables", "page"})):
+        values = ["" if place < i else value for i, value in enumerate(row.split(","))][: header.count(",") + 1]
+        values[place] = file
+        workspace.append("config/published_fids.csv", ",".join(values) + "\n")
+        assert workspace.plan() == plan
+
+
 def test_seed_reruns_every_cell(plan_after):
     expected = FIT | sampled(*CELLS) | scored(*CELLS) | {"reference_statistics"} | SHOWN
     assert plan_after({"seed": 1}) == expected
