@@ -330,14 +330,19 @@ def _filled(name, options, facts):
     return {**({"model": facts} if "model" in own else {}), **known, **options}
 
 
-def check(name, steps, card, **options):
-    """Refuse, without torch, a grid that cannot be made with these options for the model of this card (a dict)."""
-    grids.check_options(name, {"steps": steps, **options})
+def complete(name, card, **options):
+    """``options`` of a grid with its defaults and with what the model of this card (a dict) fixes, without torch."""
     facts = dict(card)
     if "schedule" in card:
         schedule = schedules.schedules.create(**card["schedule"])
         facts |= {"schedule": schedule, "sigma_min": schedule.sigma_min, "sigma_max": schedule.sigma_max}
-    levels, _ = grids.get(name).plan(steps=steps, **{**defaults(name), **_filled(name, options, facts.get)})
+    return {**defaults(name), **_filled(name, options, facts.get)}
+
+
+def check(name, steps, card, **options):
+    """Refuse, without torch, a grid that cannot be made with these options for the model of this card (a dict)."""
+    grids.check_options(name, {"steps": steps, **options})
+    levels, _ = grids.get(name).plan(steps=steps, **complete(name, card, **options))
     if not np.isfinite(levels).all() or not (np.diff(levels) < 0).all():
         raise ValueError(f"grid '{name}' with {options} has levels that are not finite and descending")
 
