@@ -67,6 +67,8 @@ class Benchmark:
             for entry in self.config["solvers"]:
                 if dataset["id"] in entry["datasets"]:
                     entry = {"grid": dataset["grid"], **entry}
+                    if "distill" in entry:
+                        entry["distill"] = {"images": dataset["fit_images"], **entry["distill"]}
                     yield from (Cell(dataset, entry, nfe) for nfe in entry["nfe"])
             yield self._reference(dataset)
 

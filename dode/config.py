@@ -13,6 +13,7 @@ from dode.registry import nearest, unknown
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
+FIT_IMAGES = 100
 RESERVED = (REFERENCE, "real", "logs", "figures")  # folders of results that are no dataset's and no solver's
 
 
@@ -231,6 +232,7 @@ def _fill_in(dataset, key, card):
     """What the dataset does not say is as its model's card has it."""
     for option, value in card.get("sampling", {}).items():
         dataset.setdefault(option, _copy(value))
+    dataset.setdefault("fit_images", FIT_IMAGES)
     if "grid" not in dataset:
         raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
 
@@ -297,7 +299,7 @@ def _check_solver(entry, key, chosen, cards):
         elif alignment == "released":
             _check_released_grid(entry, key, grid, card)
         if "distill" in entry:
-            _check_distill(entry, f"{key}.distill", card)
+            _check_distill(entry, f"{key}.distill", card, dataset)
 
 
 def _check_recipe(entry, key, alignment, card, steps):
@@ -329,7 +331,7 @@ def _check_released_grid(entry, key, grid, card):
             _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, card, **grid["options"])
 
 
-def _check_distill(entry, key, card):
+def _check_distill(entry, key, card, dataset):
     distill = entry["distill"]
     if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
         raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
@@ -340,5 +342,6 @@ def _check_distill(entry, key, card):
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
     _refuse(f"{key}.refine", fit_checks.check_refine, distill["refine"], distill["alignment"])
     directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
+    images = distill.get("images", dataset["fit_images"])
     for nfe in entry["nfe"]:
-        _refuse(f"{key}.images", fit_checks.check_images, distill["images"], directions.count, nfe, distill["refine"])
+        _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, distill["refine"])
