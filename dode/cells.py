@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 from dode import config as configs
 from dode import digests, grids, solvers
 from dode.config import REFERENCE
+from dode.report import published
 
 SCRIPTS = Path("scripts")
 # Keys of a card that do not decide what its network computes; the file itself is an input of the jobs.
@@ -17,6 +18,7 @@ REMARKS = {
     *("urls", "file", "size", "licence", "restrictions", "notes", "format", "key", "statistics", "sampling"),
     *("training", "loss", "test_accuracy", "test_images"),
 }
+PUBLISHED = Path("config") / "published_fids.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +60,15 @@ class Benchmark:
         self.results = Path("results") / self.config["benchmark"]
         self.datasets = {dataset["id"]: dataset for dataset in self.config["datasets"]}
         self.cells = {cell.key: cell for cell in self._cells()}
+        self.published_rows = published.read(self.root / PUBLISHED)
 
     def _cells(self):
         for dataset in self.config["datasets"]:
             for entry in self.config["solvers"]:
                 if dataset["id"] in entry["datasets"]:
                     entry = {"grid": dataset["grid"], **entry}
+                    if "distill" in entry:
+                        entry["distill"] = {"images": dataset["fit_images"], **entry["distill"]}
                     yield from (Cell(dataset, entry, nfe) for nfe in entry["nfe"])
             yield self._reference(dataset)
 
@@ -224,6 +229,39 @@ class Benchmark:
             "nfe": cell.nfe,
             "images": cell.dataset["images"],
             "seeds": cell.dataset["seeds"],
+        }
+
+    def published_fids(self, cell):
+        """The FIDs published for exactly this cell, ``{"fid": ..., "source": ...}`` each; mostly none."""
+        grid, card = cell.entry["grid"], self.cards[cell.dataset["model"]]
+        options = grids.complete(grid["name"], card, **grid["options"])
+        rows = published.matching(
+            self.published_rows,
+            solver=cell.entry["solver"],
+            options=cell.entry["options"],
+            grid={"name": grid["name"], "options": {k: v for k, v in options.items() if k not in grids.FILLED}},
+            nfe=cell.nfe,
+            distill=cell.entry.get("distill"),
+            **self._convention(cell.dataset),
+        )
+        return published.quoted(rows)
+
+    def incomparable(self):
+        """How many FIDs are published for the checkpoint of each dataset at other conventions than the dataset's."""
+        found = {}
+        for name, dataset in self.datasets.items():
+            convention = self._convention(dataset)
+            rows = [row for row in self.published_rows if row["file"] == convention["file"]]
+            found[name] = len(rows) - len(published.comparable(rows, **convention))
+        return {name: count for name, count in found.items() if count}
+
+    def _convention(self, dataset):
+        """What is the same for all cells of a dataset (an entry of the configuration), and of a published FID."""
+        return {
+            "file": file_name(self.cards[dataset["model"]]),
+            "statistics": dataset.get("statistics"),
+            "images": dataset["images"],
+            "classes": {key: dataset[key] for key in ("labels", "guidance") if key in dataset},
         }
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from dode import data, fit_checks, grids, solvers
+from dode import data, fit_checks, grids, schedules, solvers
 from dode.directions import Directions
 from dode.registry import nearest, unknown
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
+FIT_IMAGES = 100
 RESERVED = (REFERENCE, "real", "logs", "figures")  # folders of results that are no dataset's and no solver's
 
 
@@ -222,12 +223,16 @@ def _check_dataset(dataset, key, cards, config, root):
             f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
         )
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
+    if grid["name"] == "released":
+        fine = {"solver": dataset["reference"]["solver"], "options": {}}
+        _check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
 
 
 def _fill_in(dataset, key, card):
     """What the dataset does not say is as its model's card has it."""
     for option, value in card.get("sampling", {}).items():
         dataset.setdefault(option, _copy(value))
+    dataset.setdefault("fit_images", FIT_IMAGES)
     if "grid" not in dataset:
         raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
 
@@ -288,13 +293,33 @@ def _check_solver(entry, key, chosen, cards):
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         _check_grid(grid, f"{place}.grid", card, steps)
-        if entry.get("distill", {}).get("alignment") == "released":
+        alignment = entry.get("distill", {}).get("alignment")
+        if grid["name"] == "released":
+            _check_recipe(entry, key, alignment, card, steps)
+        elif alignment == "released":
             _check_released_grid(entry, key, grid, card)
         if "distill" in entry:
-            _check_distill(entry, f"{key}.distill", card)
+            _check_distill(entry, f"{key}.distill", card, dataset)
+
+
+def _check_recipe(entry, key, alignment, card, steps):
+    """Refuse what the authors' code has no recipe for."""
+    if alignment not in (None, "released"):
+        raise ConfigError(
+            f"{key}.distill.alignment: '{alignment}' on the grid 'released', which has a teacher of its own; "
+            "allowed: released"
+        )
+    _refuse(f"{key}.options", fit_checks.recipe_order, card["prediction"], entry["solver"], entry["options"])
+    if "schedule" in card:
+        schedule = schedules.schedules.create(**card["schedule"])
+        for count in steps:
+            _refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
+    elif card["prediction"] == "noise":
+        raise ConfigError(f"{key}.grid.name: 'released' needs the schedule of a noise-prediction model")
 
 
 def _check_released_grid(entry, key, grid, card):
+    _refuse(f"{key}.distill.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
     if not grids.grids.get(grid["name"]).family:
         raise ConfigError(
             f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
@@ -306,7 +331,7 @@ def _check_released_grid(entry, key, grid, card):
             _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, card, **grid["options"])
 
 
-def _check_distill(entry, key, card):
+def _check_distill(entry, key, card, dataset):
     distill = entry["distill"]
     if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
         raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
@@ -315,8 +340,8 @@ def _check_distill(entry, key, card):
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
         if distill["directions"] != 1:
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
-        _refuse(f"{key}.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
     _refuse(f"{key}.refine", fit_checks.check_refine, distill["refine"], distill["alignment"])
     directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
+    images = distill.get("images", dataset["fit_images"])
     for nfe in entry["nfe"]:
-        _refuse(f"{key}.images", fit_checks.check_images, distill["images"], directions.count, nfe, distill["refine"])
+        _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, distill["refine"])

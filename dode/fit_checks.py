@@ -1,12 +1,26 @@
 """What a fit can be made of, checked without torch: the configuration asks before any job, the library again.
 
-``RELEASED`` lists the (prediction, solver) pairs that the alignment ``released`` takes (how: :mod:`dode.teacher`). The
-authors' code has more recipes, on grids and schedules of their own; those are in :mod:`dode.released` alone.
+``RELEASED`` lists the (prediction, solver) pairs that the alignment ``released`` takes on a grid of one's choice (how:
+:mod:`dode.teacher`), ``RECIPES`` those of the authors' code, which go on the grid ``released`` (:mod:`dode.released`).
 """
 
 import itertools
+import math
+
+from dode.registry import unknown
 
 RELEASED = {("data", "ddim"), ("data", "heun"), ("noise", "ddim")}
+# The orders that there are to choose from, by prediction and solver; none where the recipe has no such choice.
+RECIPES = {
+    ("noise", "ddim"): (),
+    ("noise", "ipndm"): (),
+    ("noise", "deis"): (1, 2, 3),
+    ("noise", "dpm-solver"): (2, 3),
+    ("data", "ddim"): (),
+    ("data", "heun"): (),
+}
+# The released DPM-Solver cuts a schedule off below this half log-SNR, which the 1,000 linear betas do not reach.
+LOWEST_LOG_SNR = -5.1
 IMAGES_PER_DIRECTION = 4
 HELD_OUT = 4  # one image of so many is held out of a fit that is refined
 
@@ -17,6 +31,59 @@ def check_released(prediction, solver):
         known = ", ".join(f"{name} for {kind} prediction" for kind, name in sorted(RELEASED))
         raise ValueError(
             f"alignment 'released' has no recipe for '{solver}' with {prediction} prediction; it has {known}"
+        )
+
+
+def recipe_order(prediction, solver, options):
+    """The order with which the options of a solver name a recipe of the authors' code, None where it has no choice.
+
+    Raises ValueError for what the authors' code has not.
+    """
+    check_recipe_of(prediction, solver)
+    fixed = {"ipndm": 4}.get(solver)
+    for option, value in options.items():
+        if option != "order" or (not RECIPES[prediction, solver] and value != fixed):
+            raise ValueError(f"the authors' recipe of '{solver}' has no option {option} {value!r}; leave it out")
+    if not RECIPES[prediction, solver]:
+        return None
+    order = options.get("order", 3)
+    check_recipe_order(prediction, solver, order)
+    return order
+
+
+def check_recipe_of(prediction, solver):
+    """Raise ValueError unless the authors' code has a recipe for ``solver`` and models of this ``prediction``."""
+    if prediction not in ("noise", "data"):
+        raise ValueError(f"prediction must be 'noise' or 'data', not '{prediction}'")
+    if solver not in {name for _, name in RECIPES}:
+        raise ValueError(unknown("solver", solver, {name for _, name in RECIPES}))
+    if (prediction, solver) not in RECIPES:
+        known = ", ".join(f"'{name}'" for kind, name in RECIPES if kind == prediction)
+        raise ValueError(
+            f"the released code has no recipe for solver '{solver}' with {prediction} prediction; it has {known}"
+        )
+
+
+def check_recipe_order(prediction, solver, order):
+    """Raise ValueError for an order that the recipe has not."""
+    orders = RECIPES[prediction, solver]
+    if not orders and order is not None:
+        raise ValueError(f"solver '{solver}' has no order to choose; order must be None, not {order!r}")
+    if orders and (type(order) is not int or order not in orders):
+        raise ValueError(f"solver '{solver}': order must be one of {', '.join(map(str, orders))}, not {order!r}")
+
+
+def check_recipe_schedule(solver, steps, schedule):
+    """Raise ValueError for a VP schedule on which the authors' code cannot make so many steps, or that it would cut."""
+    if solver == "ddim":
+        return  # its grid refuses them
+    if steps > len(schedule):
+        raise ValueError(f"steps must be at most {len(schedule)} on this schedule, not {steps}")
+    lowest = -math.log(schedule.sigma_max)
+    if solver == "dpm-solver" and lowest < LOWEST_LOG_SNR:
+        raise ValueError(
+            f"schedule: the released dpm-solver cuts a schedule off at half log-SNR {LOWEST_LOG_SNR} and this one goes "
+            f"down to {lowest:.2f}; such a run is not reproduced"
         )
 
 

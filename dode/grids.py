@@ -279,6 +279,24 @@ def searched(
     return np.array(levels), variable
 
 
+def _released_plan(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
+    if schedule is None:
+        return karras.levels(steps=steps, sigma_min=sigma_min, sigma_max=sigma_max)
+    if steps > len(schedule):
+        raise ValueError(f"grid 'released': at most {len(schedule)} steps on this schedule, not {steps}")
+    indices = (len(schedule) - 1) * np.arange(steps, -1, -1) / steps
+    return schedule.sigma(indices), index_space(schedule, schedule.sigma_min, len(schedule))
+
+
+@_grid("released", family=False, plan=_released_plan)
+def released(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
+    """The grid of the authors' recipe for a solver, which belongs to it with its schedule: :mod:`dode.released`.
+
+    The workflow makes the whole recipe of a cell with this grid, plain or distilled with ``alignment: released``.
+    """
+    raise ValueError("grid 'released' is a part of the authors' recipe for a solver: dode.released.recipe makes it")
+
+
 def names():
     """Names of all grids, sorted."""
     return grids.names()
@@ -312,14 +330,19 @@ def _filled(name, options, facts):
     return {**({"model": facts} if "model" in own else {}), **known, **options}
 
 
-def check(name, steps, card, **options):
-    """Refuse, without torch, a grid that cannot be made with these options for the model of this card (a dict)."""
-    grids.check_options(name, {"steps": steps, **options})
+def complete(name, card, **options):
+    """``options`` of a grid with its defaults and with what the model of this card (a dict) fixes, without torch."""
     facts = dict(card)
     if "schedule" in card:
         schedule = schedules.schedules.create(**card["schedule"])
         facts |= {"schedule": schedule, "sigma_min": schedule.sigma_min, "sigma_max": schedule.sigma_max}
-    levels, _ = grids.get(name).plan(steps=steps, **{**defaults(name), **_filled(name, options, facts.get)})
+    return {**defaults(name), **_filled(name, options, facts.get)}
+
+
+def check(name, steps, card, **options):
+    """Refuse, without torch, a grid that cannot be made with these options for the model of this card (a dict)."""
+    grids.check_options(name, {"steps": steps, **options})
+    levels, _ = grids.get(name).plan(steps=steps, **complete(name, card, **options))
     if not np.isfinite(levels).all() or not (np.diff(levels) < 0).all():
         raise ValueError(f"grid '{name}' with {options} has levels that are not finite and descending")
 

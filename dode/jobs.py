@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dode import distillation, grids, models, noise, scripting, solvers, storage
+from dode import distillation, fit_checks, grids, models, noise, released, scripting, solvers, storage
 from dode.directions import Directions
 from dode.models import precision
 
@@ -57,6 +57,10 @@ class Run:
         options = {**grid["options"], **self._prepared("prepared_grid")}
         return grids.for_model(self.denoise, grid["name"], self.steps, **options)
 
+    def images(self, x):
+        """The images that end states are."""
+        return x
+
     def latents(self, indices, **where):
         """The noise of images (:func:`dode.noise.latents`) on the run's device."""
         return noise.latents(indices, self.shape, seed=self.run["seed"], **where).to(self.device)
@@ -90,6 +94,40 @@ class Run:
             alignment=distill["alignment"],
             teacher=distill["teacher"],
         )
+
+
+class ReleasedRun(Run):
+    """A cell on the grid ``released``: the recipe of the authors for its solver (:mod:`dode.released`)."""
+
+    def __init__(self, run, *others):
+        super().__init__(run, *others)
+        order = fit_checks.recipe_order(self.denoise.prediction, run["solver"], run["options"])
+        scale = run.get("distill", {}).get("substeps", 1)
+        self.recipe = released.recipe(run["solver"], order, self.denoise, self.steps, scale)
+        self.denoise = self.recipe.denoise
+
+    @property
+    def solver(self):
+        """The recipe's solver."""
+        return self.recipe.student
+
+    @property
+    def sigmas(self):
+        """The recipe's grid."""
+        return self.recipe.sigmas
+
+    def pairing(self):
+        """The recipe's :class:`dode.teacher.Alignment`."""
+        return self.recipe.pairing
+
+    def images(self, x):
+        """The images that end states are: the recipe takes them in the model's own coordinates."""
+        return x * self.recipe.to_images
+
+
+def run_of(run, *others):
+    """The :class:`Run` of a cell, of the kind that its grid asks for; arguments as of :class:`Run`."""
+    return (ReleasedRun if run["grid"]["name"] == "released" else Run)(run, *others)
 
 
 def write_states(path, states):

@@ -10,21 +10,9 @@ import math
 import numpy as np
 import torch
 
-from dode import distillation, grids, released_deis, sampling, schedules, solvers
+from dode import distillation, fit_checks, grids, released_deis, sampling, schedules, solvers
 from dode import teacher as teachers
-from dode.registry import unknown
-
-# The orders that there are to choose from, by prediction and solver; none where the recipe has no such choice.
-ORDERS = {
-    ("noise", "ddim"): (),
-    ("noise", "ipndm"): (),
-    ("noise", "deis"): (1, 2, 3),
-    ("noise", "dpm-solver"): (2, 3),
-    ("data", "ddim"): (),
-    ("data", "heun"): (),
-}
-# The released DPM-Solver cuts a schedule off below this half log-SNR, which the 1,000 linear betas do not reach.
-LOWEST_LOG_SNR = -5.1
+from dode.models.denoiser import prediction_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +48,65 @@ class _Noise:
     def prior_std(self, sigma):
         return (1 + sigma**2) ** 0.5
 
+    def at(self, schedule, shift):
+        """On another schedule, and called at another index."""
+        return _Noise(self.model, schedule, shift)
+
     def __call__(self, x, sigma):
         index = torch.tensor(float(self.schedule.index(float(sigma))) + self.shift, dtype=torch.float64)
         return x - sigma * self.model(x / math.sqrt(1 + float(sigma) ** 2), index)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Recipe:
-    """A student, its denoiser and grid, the pairing with its teacher, and a factor on its fitted lambdas."""
+class Recipe:
+    """A recipe ready to be run.
+
+    Attributes:
+        student: the solver.
+        denoise: the denoiser as the recipe calls it: on its schedule, at its index.
+        sigmas: the grid.
+        pairing: with the teacher.
+        factors: (K,), what the fitted coefficients are multiplied by in the convention of the released code.
+    """
 
     student: solvers.Solver
     denoise: object
     sigmas: torch.Tensor
     pairing: teachers.Alignment
     factors: torch.Tensor
+
+    @property
+    def to_images(self):
+        """Factor on an end state: the released code takes what noise prediction ends in as it is in VP coordinates."""
+        return (1 + float(self.sigmas[-1]) ** 2) ** -0.5 if prediction_of(self.denoise) == "noise" else 1.0
+
+
+def recipe(solver, order, denoise, steps, scale):
+    """The recipe for a denoiser.
+
+    Args:
+        denoise: as of :mod:`dode.models`; one of noise prediction has a ``schedule`` and a method
+            ``at(schedule, shift)``, itself on another schedule and called at an index shifted by so much.
+        solver, order, steps, scale: as of :func:`run`.
+
+    Returns:
+        A :class:`Recipe`.
+
+    Raises:
+        ValueError: as :func:`run` does.
+    """
+    prediction = prediction_of(denoise)
+    _check(prediction, solver, order, steps, scale)
+    if prediction == "data":
+        known = {key: getattr(denoise, key) for key in ("sigma_min", "sigma_max") if hasattr(denoise, key)}
+        return _as_in_the_workflow(solver, denoise, grids.karras(steps=steps, **known), scale)
+    fit_checks.check_recipe_schedule(solver, steps, denoise.schedule)
+    if solver == "ddim":
+        sigmas = grids.uniform_index(steps=steps, schedule=denoise.schedule, spacing="leading")
+        return _as_in_the_workflow(solver, denoise, sigmas, scale)
+    if solver == "dpm-solver":
+        return _dpm_solver(order, denoise, steps, scale)
+    return _multistep(order, denoise, steps, scale)
 
 
 def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents, *, schedule=None):
@@ -103,30 +136,19 @@ def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents
     _check(prediction, solver, order, steps, scale)
     if schedule is None:
         schedule = schedules.schedules.create("linear")
-    if prediction == "data":
-        recipe = _as_in_the_workflow(solver, model, grids.karras(steps=steps), scale, prediction)
-    elif solver == "ddim":
-        sigmas = grids.uniform_index(steps=steps, schedule=schedule, spacing="leading")
-        recipe = _as_in_the_workflow(solver, _Noise(model, schedule), sigmas, scale, prediction)
-    elif steps > len(schedule):
-        raise ValueError(f"steps must be at most {len(schedule)} on this schedule, not {steps}")
-    elif solver == "dpm-solver":
-        recipe = _dpm_solver(order, model, schedule, steps, scale)
-    else:
-        recipe = _multistep(order, model, schedule, steps, scale)
-
+    denoise = model if prediction == "data" else _Noise(model, schedule)
+    chosen = recipe(solver, order, denoise, steps, scale)
     fit_latents, new_latents = fit_latents.double(), new_latents.double()
-    student, denoise, sigmas = recipe.student, recipe.denoise, recipe.sigmas
-    states = teachers.trajectory(recipe.pairing, denoise, fit_latents)
-    fit = distillation.fit(student, denoise, fit_latents, sigmas, recipe.pairing, states)
-    to_vp = (1 + float(sigmas[-1]) ** 2) ** -0.5 if prediction == "noise" else 1.0
+    student, denoise, sigmas = chosen.student, chosen.denoise, chosen.sigmas
+    states = teachers.trajectory(chosen.pairing, denoise, fit_latents)
+    fit = distillation.fit(student, denoise, fit_latents, sigmas, chosen.pairing, states)
 
     def sampled(latents, **distilled):
-        return sampling.sample(student, denoise, latents, sigmas, **distilled) * to_vp
+        return sampling.sample(student, denoise, latents, sigmas, **distilled) * chosen.to_images
 
     distilled = {"lambdas": fit.lambdas, "directions": fit.directions}
     return Released(
-        lambdas=fit.lambdas[:, 0] * recipe.factors,
+        lambdas=fit.lambdas[:, 0] * chosen.factors,
         baseline_new=sampled(new_latents),
         distilled_fit=sampled(fit_latents, **distilled),
         distilled_new=sampled(new_latents, **distilled),
@@ -135,20 +157,8 @@ def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents
 
 def _check(prediction, solver, order, steps, scale):
     """Refuse what the released code has no recipe for."""
-    if prediction not in ("noise", "data"):
-        raise ValueError(f"prediction must be 'noise' or 'data', not '{prediction}'")
-    if solver not in {name for _, name in ORDERS}:
-        raise ValueError(unknown("solver", solver, {name for _, name in ORDERS}))
-    if (prediction, solver) not in ORDERS:
-        known = ", ".join(f"'{name}'" for kind, name in ORDERS if kind == prediction)
-        raise ValueError(
-            f"the released code has no recipe for solver '{solver}' with {prediction} prediction; it has {known}"
-        )
-    orders = ORDERS[prediction, solver]
-    if not orders and order is not None:
-        raise ValueError(f"solver '{solver}' has no order to choose; order must be None, not {order!r}")
-    if orders and (not _whole(order) or order not in orders):
-        raise ValueError(f"solver '{solver}': order must be one of {', '.join(map(str, orders))}, not {order!r}")
+    fit_checks.check_recipe_of(prediction, solver)
+    fit_checks.check_recipe_order(prediction, solver, order)
     for name, value in (("steps", steps), ("scale", scale)):
         if not _whole(value) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
@@ -158,14 +168,14 @@ def _whole(value):
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _as_in_the_workflow(solver, denoise, sigmas, scale, prediction):
+def _as_in_the_workflow(solver, denoise, sigmas, scale):
     """The recipes that are also an alignment of :func:`dode.distill`."""
-    student = solvers.create(solver)
+    student, prediction = solvers.create(solver), prediction_of(denoise)
     pairing = teachers.released(student, sigmas, scale, prediction)
     factors = torch.ones(len(pairing.levels), dtype=torch.float64)
     if prediction == "noise":
         factors = _to_vp(sigmas)
-    return _Recipe(student, denoise, sigmas, pairing, factors)
+    return Recipe(student, denoise, sigmas, pairing, factors)
 
 
 def _to_vp(sigmas):
@@ -181,35 +191,29 @@ def _uniform(schedule, steps):
     return torch.from_numpy(schedule.sigma((len(schedule) - 1) * np.arange(steps, -1, -1) / steps))
 
 
-def _multistep(order, model, schedule, steps, scale):
+def _multistep(order, denoise, steps, scale):
     """``ipndm`` (order None) or ``deis``: the teacher is the same solver; the network is called one index lower."""
+    schedule = denoise.schedule
     continuous = released_deis.LinearAbar(schedule)
     student = solvers.create("ipndm") if order is None else released_deis.deis(order, continuous)
     sigmas, count = _uniform(continuous, steps), min(len(schedule), scale * steps)
     own, entries = sigmas[1:].tolist(), teachers.strided(steps, count)
     pairing = teachers.paired_in_vp(student, _uniform(continuous, count), own, entries)
-    return _Recipe(student, _Noise(model, continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
+    return Recipe(student, denoise.at(continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
 
 
-def _dpm_solver(order, model, schedule, steps, scale):
+def _dpm_solver(order, denoise, steps, scale):
     """``dpm-solver``: one proposal per evaluation, all on the uniform grid; the teacher is DDIM to the clean image.
 
     In the code's continuous time t = (index + 1) / T, in which log alpha is piecewise linear just as here, the grid is
     uniform from 1 to 1 / T.
     """
-    alphas = schedule.alphas_cumprod
-    lowest = 0.5 * float(np.log(alphas[-1] / (1 - alphas[-1])))
-    if lowest < LOWEST_LOG_SNR:
-        raise ValueError(
-            f"schedule: the released dpm-solver cuts a schedule off at half log-SNR {LOWEST_LOG_SNR} and this one goes "
-            f"down to {lowest:.2f}; such a run is not reproduced"
-        )
-    student = solvers.create("dpm-solver", order=order, stages="grid")
+    schedule, student = denoise.schedule, solvers.create("dpm-solver", order=order, stages="grid")
     sigmas = _uniform(schedule, steps)
     fine = grids.uniform_index(steps=min(len(schedule), scale * steps), schedule=schedule, spacing="leading")
     entries = _dpm_solver_entries(order, steps, len(fine) - 1)
     pairing = teachers.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), entries)
-    return _Recipe(student, _Noise(model, schedule), sigmas, pairing, 1 / _gains(student, sigmas))
+    return Recipe(student, denoise, sigmas, pairing, 1 / _gains(student, sigmas))
 
 
 def _dpm_solver_entries(order, steps, end):

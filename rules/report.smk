@@ -19,6 +19,8 @@ rule tables:
         runtime=10,
     params:
         cells=[BENCH.facts(each) for each in BENCH.cells.values()],
+        published=[BENCH.published_fids(each) for each in BENCH.cells.values()],
+        incomparable=BENCH.incomparable(),
         floors_of=list(BENCH.datasets),
         title=BENCH.config["benchmark"],
         code=BENCH.code("tables.py"),

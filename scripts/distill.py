@@ -1,12 +1,12 @@
 """Fit a cell's coefficients to its teacher's states."""
 
 from dode import distillation, scripting
-from dode.jobs import Run, read_states, write_fit
+from dode.jobs import read_states, run_of, write_fit
 
 
 def main(snakemake):
     params = snakemake.params
-    run = Run(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
+    run = run_of(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
     trajectory = snakemake.input.get("teacher")
     states = read_states(trajectory, run.device) if trajectory else ()
     fit = distillation.fit(

@@ -4,12 +4,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dode import pixels, sampling, scripting, shards, storage
-from dode.jobs import Run, read_lambdas
+from dode.jobs import read_lambdas, run_of
 
 
 def main(snakemake):
     params, wildcards, execution = snakemake.params, snakemake.wildcards, scripting.execution(snakemake)
-    run = Run(params.run, snakemake.input.model, execution, snakemake.input)
+    run = run_of(params.run, snakemake.input.model, execution, snakemake.input)
     lambdas, directions = read_lambdas(snakemake.input.lambdas) if snakemake.input.get("lambdas") else (None, None)
     plan = shards.Plan(params.run["images"], params.run["seeds"], params.run["trajectory_images"])
     work = plan.batches(int(wildcards.shard), int(wildcards.shards), execution["batch_size"])
@@ -22,14 +22,8 @@ def main(snakemake):
         done = kept = 0
         for block, indices in tqdm(work, desc="batches", mininterval=5):
             latents = run.latents(indices, block=block)
-            x = sampling.sample(
-                run.solver,
-                run.denoise_for(indices, block=block),
-                latents,
-                run.sigmas,
-                lambdas=lambdas,
-                directions=directions,
-            ).cpu()
+            denoise, fitted = run.denoise_for(indices, block=block), {"lambdas": lambdas, "directions": directions}
+            x = run.images(sampling.sample(run.solver, denoise, latents, run.sigmas, **fitted)).cpu()
             whole = plan.kept(indices)
             images[done : done + len(x)] = pixels.to_bytes(x)
             ends[kept : kept + whole] = x[:whole].float().numpy()

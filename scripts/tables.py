@@ -7,9 +7,10 @@ from dode.report import collection, tables
 def main(snakemake):
     params, output = snakemake.params, snakemake.output
     floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
-    frame = collection.frame(params.cells, snakemake.input.scores, floors)
+    cells = [{**facts, "published": found} for facts, found in zip(params.cells, params.published, strict=True)]
+    frame = collection.frame(cells, snakemake.input.scores, floors)
     tables.write_csv(frame, output.csv)
-    tables.write_markdown(frame, output.md, title=params.title)
+    tables.write_markdown(frame, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(frame, output.tex)
 
 

@@ -1,12 +1,12 @@
 """Teacher trajectory of a cell's fitting set: its states at the noise levels that the student is held against."""
 
 from dode import scripting, teacher
-from dode.jobs import Run, write_states
+from dode.jobs import run_of, write_states
 
 
 def main(snakemake):
     params = snakemake.params
-    run = Run(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
+    run = run_of(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
     states = teacher.trajectory(run.pairing(), run.fit_denoise(), run.fit_latents())
     write_states(snakemake.output[0], states)
 

@@ -131,6 +131,7 @@ class NoisePrediction(Denoiser):
     """
 
     prediction = "noise"
+    shift = 0
 
     def __init__(self, network, *, schedule, batch_size=None, classes=None):
         super().__init__(network, batch_size=batch_size, classes=classes)
@@ -143,7 +144,13 @@ class NoisePrediction(Denoiser):
 
     def index(self, sigma):
         """The (fractional) index at which the network is called for a noise level."""
-        return max(float(self.schedule.index(sigma)), 0.0)
+        return max(float(self.schedule.index(sigma)), 0.0) + self.shift
+
+    def at(self, schedule, shift):
+        """This denoiser on another schedule, its network called at the index of that plus ``shift``."""
+        other = copy.copy(self)
+        other.schedule, other.shift = schedule, shift
+        return other
 
     def denoise(self, x, sigma, labels=None):
         """One batch."""

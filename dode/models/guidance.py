@@ -35,6 +35,10 @@ class Guided:
         """Bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
         return self._around(self.model.for_images(start, stop))
 
+    def at(self, schedule, shift):
+        """On another schedule (:meth:`dode.models.NoisePrediction.at`)."""
+        return self._around(self.model.at(schedule, shift))
+
     def _around(self, model):
         bound = copy.copy(self)
         bound.model = model

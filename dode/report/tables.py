@@ -52,7 +52,11 @@ _COLUMNS = {
     "sd": "float64",
     "seeds": "int64",
     "images": "Int64",
+    "published": "str",
+    "published_source": "str",
 }
+# Between several published values of a cell, and between their sources.
+_SEPARATOR = " | "
 _MOST_DECIMALS = 4
 
 
@@ -60,13 +64,16 @@ def tidy(scores, floors):
     """One row per cell and metric, then the floors of each dataset, as a frame.
 
     Args:
-        scores: one dict per cell, as in its ``score.json``.
+        scores: one dict per cell, as in its ``score.json``; ``published`` of a cell, if there, is a list of published
+            FIDs, ``{"fid": text, "source": text}``.
         floors: one dict per dataset, ``{"dataset": ..., "floor": {metric: [value per pair of random halves]}}``.
 
     Returns:
-        Columns dataset, solver, label, method, distilled, reference, nfe, metric, mean, sd, seeds, images. Datasets and
-        solvers stand in the order of their first appearance. ``sd`` is the sample standard deviation, NaN for one seed;
-        values are unscaled. A floor's solver and method are ``"floor"``, its ``seeds`` the number of pairs of halves.
+        Columns dataset, solver, label, method, distilled, reference, nfe, metric, mean, sd, seeds, images, published,
+        published_source. Datasets and solvers stand in the order of their first appearance. ``sd`` is the sample
+        standard deviation, NaN for one seed; values are unscaled. A floor's solver and method are ``"floor"``, its
+        ``seeds`` the number of pairs of halves. What is published is text, empty where nothing is, several values and
+        their sources with ``" | "`` between them.
 
     Raises:
         ValueError: for an unknown metric, or a cell that appears twice.
@@ -102,6 +109,9 @@ def _rows(cell, metrics):
         mean = values.mean()
         spread = values.std(ddof=1) if len(values) > 1 and math.isfinite(mean) else math.nan
         statistics = {"metric": metric, "mean": mean, "sd": spread, "seeds": len(values)}
+        published = cell.get("published", []) if metric == "fid" else []
+        for column, key in (("published", "fid"), ("published_source", "source")):
+            statistics[column] = _SEPARATOR.join(found[key] for found in published)
         yield {key: {**cell, **statistics}[key] for key in _COLUMNS}
 
 
@@ -124,7 +134,10 @@ def read_csv(path):
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-    """One dataset and metric: body rows ``(label, {nfe: (mean, sd)})``, foot rows ``(label, (mean, sd))``, scaled."""
+    """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
+
+    A cell is ``(mean, sd, published)``, scaled; ``sources`` are ``(source, [what it published])``.
+    """
 
     dataset: str
     metric: str
@@ -137,14 +150,15 @@ class _Table:
     seeds: str
     halves: str
     spread: bool
+    sources: list
 
-    def value(self, mean, sd, plus_minus):
-        """``mean ± sd``; the mean alone for one seed."""
-        if not math.isfinite(mean):
-            return "not finite"
+    def value(self, mean, sd, published, plus_minus, bold="{}"):
+        """``mean ± sd [published]``; the mean alone for one seed."""
         # Adding 0.0 turns a -0.0 left by the rounding into 0.0.
         shown = [f"{round(x, self.decimals) + 0.0:.{self.decimals}f}" for x in (mean, sd) if math.isfinite(x)]
-        return f" {plus_minus} ".join(shown)
+        text = bold.format(f" {plus_minus} ".join(shown)) if math.isfinite(mean) else "not finite"
+        values = ", ".join(dict.fromkeys(published.split(_SEPARATOR)))
+        return f"{text} [{values}]" if values else text
 
     def rows(self, plus_minus, bold, missing):
         """Body rows as lists of text, label first and not yet escaped."""
@@ -154,8 +168,8 @@ class _Table:
                 if nfe not in cells:
                     texts.append(missing)
                     continue
-                text = self.value(*cells[nfe], plus_minus)
-                texts.append(bold.format(text) if cells[nfe][0] == self.best.get(nfe) else text)
+                best = cells[nfe][0] == self.best.get(nfe)
+                texts.append(self.value(*cells[nfe], plus_minus, bold if best else "{}"))
             yield texts
 
 
@@ -175,10 +189,10 @@ def _table(dataset, metric, rows):
     body = []
     for solver in _paired(cells):
         own = cells[cells["solver"] == solver]
-        pairs = zip(own["mean"], own["sd"], strict=True)
-        body.append((own["label"].iloc[0], dict(zip(own["nfe"], pairs, strict=True))))
-    foot = [(f"{row.label} (NFE {row.nfe})", (row.mean, row.sd)) for row in rows[rows["reference"]].itertuples()]
-    foot += [(row.label, (row.mean, row.sd)) for row in rows[floor].itertuples()]
+        body.append((own["label"].iloc[0], {row.nfe: (row.mean, row.sd, row.published) for row in own.itertuples()}))
+    references, floors = rows[rows["reference"]].itertuples(), rows[floor].itertuples()
+    foot = [(f"{row.label} (NFE {row.nfe})", (row.mean, row.sd, row.published)) for row in references]
+    foot += [(row.label, (row.mean, row.sd, row.published)) for row in floors]
     finite = cells[np.isfinite(cells["mean"])].groupby("nfe")["mean"]
     measured = rows[~floor]
     return _Table(
@@ -193,7 +207,18 @@ def _table(dataset, metric, rows):
         seeds=_count(measured["seeds"], "seed"),
         halves=_count(rows[floor]["seeds"], "pair") + " of random halves of the real images" if floor.any() else "",
         spread=bool(measured["sd"].notna().any()),
+        sources=_sources(measured),
     )
+
+
+def _sources(cells):
+    """Who published what: (source, the values with solver and NFE), each source once."""
+    found = {}
+    for row in cells[cells["published"] != ""].itertuples():
+        values, sources = row.published.split(_SEPARATOR), row.published_source.split(_SEPARATOR)
+        for value, source in zip(values, sources, strict=True):
+            found.setdefault(source, []).append(f"{value} ({row.label}, NFE {row.nfe})")
+    return [(source, "; ".join(values)) for source, values in found.items()]
 
 
 def _paired(cells):
@@ -223,16 +248,27 @@ def _count(column, noun):
     return f"{ends} {noun}{'' if numbers == [1] else 's'}"
 
 
-def write_markdown(frame, path, title="Results"):
-    """Write one pipe table per dataset and metric; rows are solvers, columns NFE, the best mean per column bold."""
+def write_markdown(frame, path, title="Results", incomparable=MappingProxyType({})):
+    """Write one pipe table per dataset and metric; rows are solvers, columns NFE, the best mean per column bold.
+
+    ``incomparable``: of a dataset's checkpoint, how many FIDs are published that no measured one compares with.
+    """
     parts, dataset = [f"# {_markdown(title)}"], None
     for table in _tables(frame):
         if table.dataset != dataset:
             dataset = table.dataset
             parts.append(f"## {_markdown(dataset)}")
+            parts += [_remark(incomparable[dataset])] if dataset in incomparable else []
         parts += [f"### {METRICS[table.metric].name}", _note(table), _pipe_table(table)]
+        if table.sources:
+            parts.append("Published:\n\n" + "\n".join(f"- {_markdown(text)}" for text in map(": ".join, table.sources)))
     with storage.atomic(path) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
+
+
+def _remark(count):
+    published = f"{_count(pd.Series([count]), 'FID')} of this checkpoint in `config/published_fids.csv`"
+    return f"Not shown, because not comparable: {published}, published at other or unstated conventions."
 
 
 def _note(table):
@@ -247,6 +283,8 @@ def _note(table):
         sentences.append(f"floor over {table.halves}")
     if kind.unit:
         sentences.append(f"unit: {kind.unit}")
+    if table.sources:
+        sentences.append("in brackets: published at the same checkpoint, solver, NFE and convention")
     return "; ".join(sentences) + "."
 
 
@@ -309,4 +347,8 @@ def _latex_table(table):
     for label, value in table.foot:
         text = table.value(*value, r"$\pm$")
         lines.append(rf"{_latex(label)} & \multicolumn{{{columns}}}{{c}}{{{text}}} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if table.sources:
+        sources = " ".join(f"{_latex(text)}." for text in map(": ".join, table.sources))
+        lines.append(rf"\par\medskip{{\footnotesize Published: {sources}\par}}")
+    return "\n".join([*lines, r"\end{table}"])

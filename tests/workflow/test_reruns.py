@@ -160,6 +160,15 @@ def test_label_reruns_tables_and_figures_alone(plan_after):
     assert plan_after({"solvers[0].label": "Euler"}) == SHOWN
 
 
+def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
+    """One of another file reruns nothing."""
+    columns = (workspace.folder / "config/published_fids.csv").read_text().splitlines()[0].split(",")
+    row = dict.fromkeys(columns, "") | {"nfe": "5", "fid": "1.0", "n_samples": "50000", "source": "a test"}
+    for file, plan in (("another.pkl", set()), ("digits-edm.safetensors", {"tables", "page"})):
+        workspace.append("config/published_fids.csv", ",".join({**row, "file": file}.values()) + "\n")
+        assert workspace.plan() == plan
+
+
 def test_seed_reruns_every_cell(plan_after):
     expected = FIT | sampled(*CELLS) | scored(*CELLS) | {"reference_statistics"} | SHOWN
     assert plan_after({"seed": 1}) == expected
