@@ -1,13 +1,17 @@
 """Feature extractors: images as bytes in, one vector an image out. A dataset names the card of its own."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from dode import pixels
-from dode.registry import Registry
+from dode.models import precision
+from dode.models.batches import Batches
+from dode.registry import Registry, unknown
 
 extractors = Registry("feature extractor")
 
@@ -27,39 +31,101 @@ def digit_classifier(*, card, checkpoint, device):
 
 @extractors.register("inception")
 def inception(*, card, checkpoint, device):
-    """clean-fid's 2,048 Inception features: its resizing to 299 pixels and its network, from a fetched checkpoint.
+    """The 2,048 features of TensorFlow's Inception of 2015 in clean-fid's three modes, from a fetched checkpoint.
 
-    The card's option ``mode`` is clean-fid's: ``clean`` (antialiased resizing) or ``legacy_tensorflow``. Grey images
-    are repeated over three channels.
+    The card's option ``mode``: ``clean``, antialiased bicubic resizing to 299 pixels before the network; or
+    ``legacy_tensorflow``, the resizing within the TorchScript network, as EDM's fid.py has it too; or
+    ``legacy_pytorch``, pytorch-fid's port of the weights, bilinear resizing before it. Grey images are repeated over
+    three channels.
     """
-    from dode.metrics.reference import InceptionV3W, build_resizer
-
     mode = card["network"]["options"].get("mode", "clean")
-    if mode not in ("clean", "legacy_tensorflow"):
-        raise ValueError(f"mode of the inception features must be 'clean' or 'legacy_tensorflow', not '{mode}'")
-    # clean-fid takes the folder of a file with this very name.
-    if Path(checkpoint).name != "inception-2015-12-05.pt":
-        raise ValueError(f"clean-fid reads a file named inception-2015-12-05.pt, not {Path(checkpoint).name}")
-    folder = str(Path(checkpoint).parent)
-    network = InceptionV3W(folder, download=False, resize_inside=mode == "legacy_tensorflow").to(device).eval()
-    resize = build_resizer(mode) if mode == "clean" else None
+    if mode not in MODES:
+        raise ValueError(f"inception features: {unknown('mode', mode, MODES)}")
+    return MODES[mode](checkpoint, device)
+
+
+def _of_resized(mode, network, device):
+    """Extraction with clean-fid's resizing of ``mode``, image by image as there."""
+    from dode.metrics.reference import build_resizer
+
+    resize = build_resizer(mode)
 
     def extract(images):
-        images = images.repeat(3 // images.shape[1], axis=1).transpose(0, 2, 3, 1)
-        if resize is not None:
-            images = np.stack([resize(image) for image in images])
-        return network(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().to(device))
+        resized = np.stack([resize(image) for image in _in_colour(images)])
+        return network(_tensor(resized, device))
 
     return extract
 
 
+def _in_colour(images):
+    """(B, C, H, W) to (B, H, W, 3)."""
+    return images.repeat(3 // images.shape[1], axis=1).transpose(0, 2, 3, 1)
+
+
+def _tensor(images, device):
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().to(device)
+
+
+def _script(checkpoint, device, *, resize_inside):
+    """clean-fid's TorchScript network from the file at ``checkpoint``."""
+    from dode.metrics.reference import InceptionV3W
+
+    # clean-fid takes the folder of a file with this very name.
+    if Path(checkpoint).name != "inception-2015-12-05.pt":
+        raise ValueError(f"clean-fid reads a file named inception-2015-12-05.pt, not {Path(checkpoint).name}")
+    folder = str(Path(checkpoint).parent)
+    return InceptionV3W(folder, download=False, resize_inside=resize_inside).to(device).eval()
+
+
+def _clean(checkpoint, device):
+    return _of_resized("clean", _script(checkpoint, device, resize_inside=False), device)
+
+
+def _legacy_tensorflow(checkpoint, device):
+    network = _script(checkpoint, device, resize_inside=True)
+    return lambda images: network(_tensor(_in_colour(images), device))
+
+
+def _legacy_pytorch(checkpoint, device):
+    network = pytorch_inception(load_file(checkpoint)).to(device).eval().requires_grad_(False)
+    return _of_resized("legacy_pytorch", lambda x: network(x / 255)[0].flatten(1), device)
+
+
+MODES = {"clean": _clean, "legacy_tensorflow": _legacy_tensorflow, "legacy_pytorch": _legacy_pytorch}
+
+
+def pytorch_inception(weights):
+    """pytorch-fid's network, which clean-fid contains, with these weights (a state dict) instead of downloaded ones."""
+    from dode.metrics.reference import inception_pytorch
+
+    with _replaced(inception_pytorch, "load_state_dict_from_url", lambda *_, **__: weights):
+        return inception_pytorch.InceptionV3(output_blocks=[3], resize_input=False)
+
+
+@contextlib.contextmanager
+def _replaced(module, name, value):
+    """A module's attribute replaced for a while: the only way to give this network its weights from a file."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
 def create(card, checkpoint, *, device="cpu"):
     """The extractor of a card with the role ``features``: a function of images (B, C, H, W) uint8 to (B, F)."""
+    precision.allow_tf32(card.get("precision", {}).get("tf32", False))
     return extractors.create(card["network"]["name"], card=card, checkpoint=checkpoint, device=device)
 
 
 def stream(extract, images, batch_size, description=None):
-    """Generate features (b, F) float64 (numpy) batch by batch; ``images`` may be mapped from disk."""
+    """Generate features (b, F) float64 (numpy) batch by batch; ``images`` may be mapped from disk.
+
+    Where memory runs out the batches become smaller.
+    """
+    batches = Batches(batch_size)
     for start in tqdm(range(0, len(images), batch_size), desc=description, disable=description is None, mininterval=5):
+        part = torch.from_numpy(np.array(images[start : start + batch_size]))
         with torch.no_grad():
-            yield extract(np.ascontiguousarray(images[start : start + batch_size])).double().cpu().numpy()
+            yield batches.map(lambda some: extract(some.numpy()), part).double().cpu().numpy()
