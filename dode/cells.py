@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from dode import config as configs
-from dode import digests, grids, solvers
+from dode import data, digests, grids, solvers
 from dode.config import REFERENCE
 from dode.report import published
 
@@ -41,6 +41,19 @@ class Cell:
 
     def __str__(self):
         return "{}/{}/nfe{}".format(*self.key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Real images: what :func:`dode.data.load` is given, and the files that it reads."""
+
+    source: str | dict
+    image_shape: list
+
+    @property
+    def files(self):
+        """Paths that the images are in."""
+        return data.files(self.source)
 
 
 class Benchmark:
@@ -110,9 +123,33 @@ class Benchmark:
         """Whether any dataset has more than one seed, which self-FID needs."""
         return any(dataset["seeds"] > 1 for dataset in self.datasets.values())
 
-    def data(self):
-        """Names of the real images, each once."""
-        return sorted({dataset["data"] for dataset in self.datasets.values()})
+    @property
+    def sources(self):
+        """The real images, each once, by the name that paths have of them."""
+        return {
+            self.real(dataset)["data"]: Source(dataset["data"], self.image_shape(dataset["id"]))
+            for dataset in self.with_data()
+        }
+
+    def with_data(self):
+        """The datasets that have real images, and not only statistics of them."""
+        return [dataset for dataset in self.datasets.values() if "data" in dataset]
+
+    def real(self, dataset):
+        """The wildcards of the rules that make a dataset's statistics of real images."""
+        found = {"dataset": dataset["id"], "features": dataset["features"]}
+        if "data" in dataset:
+            found["data"] = data.identity(dataset["data"], self.image_shape(dataset["id"]))
+        return found
+
+    def image_shape(self, dataset):
+        """(C, H, W) of the images of a dataset id."""
+        return self.cards[self.datasets[dataset]["model"]]["image_shape"]
+
+    def statistics_of(self, dataset):
+        """What the published statistics of a dataset id are, for ``params``; the file itself is an input."""
+        card = self.cards[self.datasets[dataset]["statistics"]]
+        return {key: card[key] for key in ("sha256", "md5") if key in card}
 
     def files(self, name, cells=None):
         """Path of the file ``name`` of each of ``cells`` (default all)."""

@@ -204,10 +204,9 @@ def _refuse(key, function, *arguments, **options):
 
 def _check_dataset(dataset, key, cards, config, root):
     _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
-    _take_card(dataset["features"], "features", f"{key}.features", cards, root)
     _fill_in(dataset, key, cards[dataset["model"]])
+    _check_real(dataset, key, cards, root)
     _check_conditions(dataset, key, cards, root)
-    _refuse(f"{key}.data", data.sources.get, dataset["data"])
     total, shards = dataset["images"] * dataset["seeds"], config["execution"]["shards"]
     if shards > total:
         raise ConfigError(f"execution.shards: {shards} shards for {total} images of {key}; at most {total}")
@@ -232,9 +231,32 @@ def _fill_in(dataset, key, card):
     """What the dataset does not say is as its model's card has it."""
     for option, value in card.get("sampling", {}).items():
         dataset.setdefault(option, _copy(value))
+    if "data" not in dataset and "statistics" in card:
+        dataset.setdefault("statistics", card["statistics"])
     dataset.setdefault("fit_images", FIT_IMAGES)
     if "grid" not in dataset:
         raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
+
+
+def _check_real(dataset, key, cards, root):
+    """Real images, or statistics of such, and features that are the statistics' own."""
+    if "data" in dataset:
+        _refuse(f"{key}.data", data.check, dataset["data"])
+    elif "statistics" not in dataset:
+        raise ConfigError(
+            f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
+        )
+    if "statistics" in dataset:
+        name = dataset["statistics"]
+        card = _take_card(name, "statistics", f"{key}.statistics", cards, root)
+        if dataset.setdefault("features", card["features"]) != card["features"]:
+            raise ConfigError(
+                f"{key}.features: '{dataset['features']}', but the statistics '{name}' are of '{card['features']}'; "
+                "features of two extractors cannot be compared"
+            )
+    if "features" not in dataset:
+        raise ConfigError(f"{key}.features: the key is missing")
+    _take_card(dataset["features"], "features", f"{key}.features", cards, root)
 
 
 def _take_card(name, role, key, cards, root):
@@ -242,6 +264,7 @@ def _take_card(name, role, key, cards, root):
     card = cards[name] = cards.get(name) or load_card(root, name, key)
     if card["role"] != role:
         raise ConfigError(f"{key}: card '{name}' has the role '{card['role']}', not '{role}'")
+    return card
 
 
 def _check_conditions(dataset, key, cards, root):

@@ -1,10 +1,24 @@
-"""Real images by name."""
+"""Real images: of this project, by name; of a folder, a zip file or a Hugging Face data set.
+
+Whatever they are, they have a length, and a slice of them is an array (n, C, H, W) uint8. Those of a file are read when
+they are asked for, so that memory does not grow with their number.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 
 from dode.registry import Registry
 
 sources = Registry("data")
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+KINDS = ("folder", "zip", "hub")
+OF_THE_HUB = {"split": "train", "column": "image", "revision": None}
 
 
 @sources.register("digits")
@@ -18,3 +32,110 @@ def digits():
 
     images, labels = load_digits(return_X_y=True)
     return np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.int64)
+
+
+def check(source):
+    """Raise ValueError for a source that is none: an unknown name, or a dictionary without one place that is there."""
+    if isinstance(source, str):
+        sources.get(source)
+        return
+    kinds = [kind for kind in KINDS if kind in source]
+    if len(kinds) != 1:
+        raise ValueError(f"needs one of the keys {', '.join(KINDS)}, not {' and '.join(kinds) or 'none'}")
+    foreign = [key for key in source if key not in kinds and not (kinds == ["hub"] and key in OF_THE_HUB)]
+    if foreign:
+        raise ValueError(f"'{foreign[0]}' is for hub alone; leave it out")
+    path = files(source)
+    if path and not (Path(path[0]).is_dir() if "folder" in source else Path(path[0]).is_file()):
+        raise ValueError(f"there is no {kinds[0]} '{path[0]}'; a relative path is relative to the working directory")
+
+
+def identity(source, image_shape):
+    """A short name for paths: the source's own, or ``folder-1a2b3c4d`` by what it is and the images' shape."""
+    if isinstance(source, str):
+        return source
+    text = json.dumps([source, list(image_shape)], sort_keys=True)
+    kind = next(kind for kind in KINDS if kind in source)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def files(source):
+    """The path that a source reads, as a list of one; empty where it has none."""
+    return [] if isinstance(source, str) else [source[kind] for kind in ("folder", "zip") if kind in source]
+
+
+def load(source, image_shape):
+    """Images and labels (or None) of a source.
+
+    Args:
+        source: a registered name, ``{"folder": path}``, ``{"zip": path}`` or ``{"hub": "owner/name"}``, this one with
+            ``split`` ("train"), ``column`` ("image") and ``revision`` besides. A folder is searched with all that is
+            in it; images are in the order of their paths.
+        image_shape: (C, H, W) that each image must have; C is 1, grey, or 3. Nothing is resized: how that is done
+            decides a FID.
+
+    Raises:
+        ValueError: where there are no images, or one has another size; it is named.
+    """
+    if isinstance(source, str):
+        return sources.create(source)
+    reader = {"folder": _folder, "zip": _zip, "hub": _hub}[next(kind for kind in KINDS if kind in source)]
+    return Images(*reader(source), image_shape), None
+
+
+class Images:
+    """Images that are decoded as they are asked for: ``names`` of each, and ``read(index)``, which opens one."""
+
+    def __init__(self, names, read, image_shape):
+        self.names, self.read, self.image_shape = names, read, tuple(image_shape)
+        if not len(names):
+            raise ValueError(f"there are no images (files that end with {', '.join(SUFFIXES)})")
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, some):
+        """(n, C, H, W) uint8 of a slice."""
+        return np.stack([self._decoded(index) for index in range(*some.indices(len(self)))])
+
+    def _decoded(self, index):
+        channels, height, width = self.image_shape
+        image = self.read(index)
+        if image.size != (width, height):
+            raise ValueError(
+                f"{self.names[index]} has {image.width}x{image.height} pixels, the model's images {width}x{height}; "
+                "resize them as the model's training images were"
+            )
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _folder(source):
+    from PIL import Image
+
+    folder = Path(source["folder"])
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [str(path) for path in paths], lambda index: Image.open(paths[index])
+
+
+def _zip(source):
+    from PIL import Image
+
+    archive = zipfile.ZipFile(source["zip"])
+    names = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES)
+    return names, lambda index: Image.open(io.BytesIO(archive.read(names[index])))
+
+
+def _hub(source):
+    try:
+        import datasets
+    except ImportError:
+        raise ValueError("data of the hub need a further package: python -m pip install 'datasets>=3'") from None
+    options = {**OF_THE_HUB, **source}
+    found = datasets.load_dataset(options["hub"], split=options["split"], revision=options["revision"])
+    if options["column"] not in found.column_names:
+        raise ValueError(
+            f"{options['hub']} has no column '{options['column']}'; it has {', '.join(found.column_names)}"
+        )
+    names = [f"{options['hub']}[{index}]" for index in range(len(found))]
+    return names, lambda index: found[index][options["column"]]

@@ -64,14 +64,12 @@ def features_card(wildcards):
 
 def real_of(wildcards):
     dataset = BENCH.datasets[wildcards.dataset]
-    return rules.real_statistics.output.statistics.format(data=dataset["data"], features=dataset["features"])
+    made = rules.published_statistics.output[0] if "statistics" in dataset else rules.real_statistics.output.statistics
+    return made.format(**BENCH.real(dataset))
 
 
 def floors(wildcards):
-    return [
-        rules.real_statistics.output.floor.format(data=dataset["data"], features=dataset["features"])
-        for dataset in BENCH.datasets.values()
-    ]
+    return [rules.real_statistics.output.floor.format(**BENCH.real(dataset)) for dataset in BENCH.with_data()]
 
 
 def figure(name, category, caption, **labels):

@@ -21,7 +21,7 @@ rule tables:
         cells=[BENCH.facts(each) for each in BENCH.cells.values()],
         published=[BENCH.published_fids(each) for each in BENCH.cells.values()],
         incomparable=BENCH.incomparable(),
-        floors_of=list(BENCH.datasets),
+        floors_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
         code=BENCH.code("tables.py"),
     message:
@@ -46,7 +46,7 @@ rule curves:
     params:
         metrics=METRICS,
         cells=rules.tables.params.cells,
-        floors_of=list(BENCH.datasets),
+        floors_of=[dataset["id"] for dataset in BENCH.with_data()],
         code=BENCH.code("curves.py"),
     message:
         "Drawing scores against NFE"
@@ -100,6 +100,8 @@ rule sample_grid:
 
 
 rule real_images:
+    input:
+        lambda wildcards: BENCH.sources[wildcards.data].files,
     output:
         figure("real-{data}", "Samples", "real", dataset="{data} (real)"),
     log:
@@ -110,7 +112,8 @@ rule real_images:
         mem_mb=600,
         runtime=10,
     params:
-        data="{data}",
+        source=lambda wildcards: BENCH.sources[wildcards.data].source,
+        image_shape=lambda wildcards: BENCH.sources[wildcards.data].image_shape,
         images=100,
         title="{data}",
         code=BENCH.code("real_images.py"),
@@ -128,7 +131,7 @@ rule page:
         rules.curves.output,
         rules.coefficients.output if BENCH.distilled() else [],
         expand(rules.sample_grid.output, dataset=BENCH.datasets),
-        expand(rules.real_images.output, data=BENCH.data()),
+        expand(rules.real_images.output, data=BENCH.sources),
     output:
         f"{RESULTS}/report.html",
     log:

@@ -1,5 +1,6 @@
 rule real_statistics:
     input:
+        lambda wildcards: BENCH.sources[wildcards.data].files,
         features=lambda wildcards: BENCH.checkpoint(wildcards.features),
     output:
         statistics=f"{RESULTS}/real/{{data}}/{{features}}.npz",
@@ -13,7 +14,8 @@ rule real_statistics:
         mem_mb=1000,
         runtime=60,
     params:
-        data="{data}",
+        source=lambda wildcards: BENCH.sources[wildcards.data].source,
+        image_shape=lambda wildcards: BENCH.sources[wildcards.data].image_shape,
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
         kid=BENCH.config["kid"],
         halvings=5,
@@ -22,6 +24,31 @@ rule real_statistics:
         "Statistics of the real images {wildcards.data} under {wildcards.features}"
     script:
         "../scripts/real.py"
+
+
+rule published_statistics:
+    input:
+        statistics=lambda wildcards: BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["statistics"]),
+        features=features_of,
+    output:
+        f"{RESULTS}/{{dataset}}/published-statistics.npz",
+    log:
+        f"{LOGS}/published_statistics/{{dataset}}.log",
+    conda:
+        ENV
+    threads: EXECUTION["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        card=features_card,
+        statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
+        image_shape=lambda wildcards: BENCH.image_shape(wildcards.dataset),
+        code=BENCH.code("published_statistics.py"),
+    message:
+        "Published statistics of {wildcards.dataset}"
+    script:
+        "../scripts/published_statistics.py"
 
 
 rule reference_statistics:

@@ -5,9 +5,10 @@ from dode.report import figures
 
 
 def main(snakemake):
-    images, labels = data.sources.create(snakemake.params.data)
-    count = snakemake.params.images
-    figures.real_images(images[:count], labels[:count], snakemake.output, snakemake.params.title)
+    params = snakemake.params
+    images, labels = data.load(params.source, params.image_shape)
+    shown = None if labels is None else labels[: params.images]
+    figures.real_images(images[: params.images], shown, snakemake.output, params.title)
 
 
 if __name__ == "__main__":

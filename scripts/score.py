@@ -3,31 +3,28 @@
 import numpy as np
 
 from dode import scripting, storage
-from dode.metrics import distances, features
+from dode.metrics import distances, features, statistics_files
 
 
 def main(snakemake):
-    params, batch_size = snakemake.params, snakemake.config["execution"]["batch_size"]
-    extract = features.create(
-        params.card, snakemake.input.features, device=scripting.device(snakemake.config["execution"]["device"])
-    )
-    with np.load(snakemake.input.real) as arrays:
-        real, real_features = (arrays["mu"], arrays["sigma"]), arrays["features"]
+    params, execution = snakemake.params, scripting.execution(snakemake)
+    extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
+    real, real_features = statistics_files.read(snakemake.input.real, params.card)
 
     def blocks(path):
         """The images of each seed, or what was kept of them."""
         return np.split(storage.read_array(path), params.seeds)
 
     generated = [
-        distances.Statistics.of(features.stream(extract, images, batch_size, "features"))
+        distances.Statistics.of(features.stream(extract, images, execution["batch_size"], "features"))
         for images in blocks(snakemake.input.images)
     ]
-    scores = {
-        "fid": [distances.fid(block.moments, real) for block in generated],
-        "kid": [distances.kid(real_features, block.features, **params.kid) for block in generated],
-    }
+    scores = {"fid": [distances.fid(block.moments, real) for block in generated]}
+    if real_features is not None:
+        scores["kid"] = [distances.kid(real_features, block.features, **params.kid) for block in generated]
     if params.seeds > 1:
-        with np.load(snakemake.input.reference) as arrays:
+        with np.load(snakemake.input.reference, allow_pickle=False) as arrays:
+            statistics_files.check_extractor(snakemake.input.reference, arrays, params.card)
             # Against the next seed's fine-step samples: never on the same noise.
             others = [(seed + 1) % params.seeds for seed in range(params.seeds)]
             fine = [(arrays[f"{other}/mu"], arrays[f"{other}/sigma"]) for other in others]

@@ -53,10 +53,6 @@ class Statistics:
         """The kept features, (n, F) float32."""
         return np.concatenate(self._kept)
 
-    def save(self, path):
-        """Write an ``.npz`` file; ``mu`` and ``sigma`` are the names of published statistics."""
-        np.savez(path, mu=self.mean, sigma=self.covariance, features=self.features)
-
 
 def fid(first, second):
     """Fréchet distance ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))`` (Heusel et al. 2017, arXiv 1706.08500).

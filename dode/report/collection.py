@@ -9,9 +9,9 @@ def scores(cells, paths):
     return [{**facts, **storage.read_json(path)} for facts, path in zip(cells, paths, strict=True)]
 
 
-def floors(datasets, paths):
-    """The floor of each dataset (``{dataset id: path}``)."""
-    return [{"dataset": dataset, "floor": storage.read_json(paths[dataset])["floor"]} for dataset in datasets]
+def floors(paths):
+    """The floor of each dataset that has one (``{dataset id: path}``)."""
+    return [{"dataset": dataset, "floor": storage.read_json(path)["floor"]} for dataset, path in paths.items()]
 
 
 def fits(cells, paths):
@@ -21,5 +21,4 @@ def fits(cells, paths):
 
 def frame(cells, score_paths, floor_paths):
     """The tidy table of everything: one row a cell and metric."""
-    datasets = dict.fromkeys(facts["dataset"] for facts in cells)
-    return tables.tidy(scores(cells, score_paths), floors(datasets, floor_paths))
+    return tables.tidy(scores(cells, score_paths), floors(floor_paths))

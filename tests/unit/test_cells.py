@@ -59,7 +59,7 @@ def test_the_files_of_a_cell_lie_under_its_names(benchmark):
     assert benchmark.files("lambdas.json", benchmark.distilled("digits-edm"))[0] == (
         "results/digits/digits-edm/d-ddim/nfe5/lambdas.json"
     )
-    assert benchmark.data() == ["digits"]
+    assert list(benchmark.sources) == ["digits"]
 
 
 def test_wildcards_find_their_cell(benchmark):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from dode import data, models
@@ -15,7 +16,7 @@ from dode.metrics import distances, features, reference
 from dode.metrics.distances import Statistics
 
 # After dode.metrics.reference, which makes clean-fid importable beside a CPU-only torch.
-from cleanfid import fid as cleanfid  # isort: skip
+from cleanfid import features as cleanfid_features, fid as cleanfid, inception_pytorch  # isort: skip
 
 CARDS = Path(__file__).parents[2] / "config" / "models"
 CARD = yaml.safe_load((CARDS / "digits-classifier.yaml").read_text())
@@ -62,15 +63,6 @@ def test_memory_is_bounded_and_the_first_features_are_kept(monkeypatch):
         tracemalloc.stop()
     np.testing.assert_array_equal(statistics.features, np.concatenate(first)[:250].astype(np.float32))
     assert grown < 100 * 64 * 8  # less than one of the hundred batches
-
-
-def test_saved_statistics_have_the_names_of_published_ones(tmp_path):
-    x = gaussian(50, 0)
-    Statistics.of([x]).save(tmp_path / "s.npz")
-    with np.load(tmp_path / "s.npz") as arrays:
-        np.testing.assert_allclose(arrays["mu"], x.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(arrays["sigma"], np.cov(x, rowvar=False), rtol=1e-9)
-        np.testing.assert_array_equal(arrays["features"], x.astype(np.float32))
 
 
 def test_fid_of_streamed_features_is_clean_fids():
@@ -188,7 +180,7 @@ class StandIn(nn.Module):
 
     def forward(self, x, return_features: bool = False):
         assert return_features
-        x = nn.functional.interpolate(x, size=[299, 299], mode="bilinear")
+        x = nn.functional.interpolate(x.float(), size=[299, 299], mode="bilinear")
         return self.layers((x - 128) / 128)
 
 
@@ -224,6 +216,56 @@ def test_inception_features_are_those_of_clean_fids_own_pipeline(inception, pict
     assert found.shape == (5, 2048)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_pytorch_inception_features_are_those_of_clean_fids_own_pipeline(pictures, tmp_path, monkeypatch):
+    """The whole network with random weights, once read from a file and once given to clean-fid as its download."""
+    images, folder = pictures
+    own = inception_pytorch._inception_v3(num_classes=1008, aux_logits=False, pretrained=False, init_weights=False)
+    draw = torch.Generator().manual_seed(0)
+    weights = own.state_dict()
+    for name, weight in weights.items():
+        if weight.ndim == 4:  # so that activations stay of order one
+            weights[name] = torch.randn(weight.shape, generator=draw) * (2 / weight[0].numel()) ** 0.5
+    save_file(weights, tmp_path / "model.safetensors")
+    monkeypatch.setattr(inception_pytorch, "load_state_dict_from_url", lambda *_, **__: weights)
+    network = cleanfid_features.build_feature_extractor("legacy_pytorch", torch.device("cpu"), use_dataparallel=False)
+    monkeypatch.undo()
+    options = {"num_workers": 0, "batch_size": 2, "device": torch.device("cpu"), "verbose": False}
+    expected = cleanfid.get_folder_features(str(folder), network, mode="legacy_pytorch", **options)
+    card = {"network": {"name": "inception", "options": {"mode": "legacy_pytorch"}}}
+    found = np.concatenate(list(features.stream(features.create(card, tmp_path / "model.safetensors"), images, 3)))
+    assert found.shape == (5, 2048)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 1e-2
+
+
+def test_edms_features_are_those_of_the_tensorflow_mode(inception, pictures):
+    """EDM's fid.py gives the bytes themselves to the network, grey images three times."""
+    images = torch.from_numpy(pictures[0])
+    expected = torch.jit.load(inception)(images.repeat(1, 3 // images.shape[1], 1, 1), return_features=True)
+    card = {"network": {"name": "inception", "options": {"mode": "legacy_tensorflow"}}}
+    assert features.create(card, inception)(pictures[0]).equal(expected)
+
+
+def test_features_are_computed_in_smaller_batches_where_memory_runs_out():
+    asked = []
+
+    def extract(images):
+        asked.append(len(images))
+        if len(images) > 3:
+            raise torch.OutOfMemoryError
+        return torch.from_numpy(images).double().flatten(1)
+
+    images = np.arange(40, dtype=np.uint8).reshape(10, 1, 2, 2)
+    found = np.concatenate(list(features.stream(extract, images, 8)))
+    np.testing.assert_array_equal(found, images.reshape(10, 4))
+    assert asked == [8, 4, 2, 2, 2, 2, 2]
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones(inception):
+    with pytest.raises(ValueError, match="clean, legacy_pytorch, legacy_tensorflow"):
+        features.create({"network": {"name": "inception", "options": {"mode": "clear"}}}, inception)
 
 
 def test_inception_resizes_in_clean_mode_unless_told_otherwise(inception, pictures):

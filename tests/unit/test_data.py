@@ -1,0 +1,112 @@
+"""Real images by name, of a folder, a zip file and a Hugging Face data set."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dode import data
+
+SHAPE = [3, 6, 8]
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(images, tmp_path):
+    """The images as PNGs, in the order of their names and not of their making, one in a folder of its own."""
+    place = tmp_path / "pictures"
+    (place / "b").mkdir(parents=True)
+    for index in (4, 2, 0, 3, 1):
+        Image.fromarray(images[index].transpose(1, 2, 0)).save(place / f"{'b/' if index == 4 else 'a'}{index}.png")
+    (place / "readme.txt").write_text("no image")
+    return place
+
+
+@pytest.fixture
+def archive(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as packed:
+        for path in sorted(folder.rglob("*.*"), reverse=True):
+            packed.write(path, path.relative_to(folder))
+    return tmp_path / "pictures.zip"
+
+
+def test_a_folder_and_its_zip_are_the_images_in_the_order_of_their_names(images, folder, archive):
+    for source in ({"folder": str(folder)}, {"zip": str(archive)}):
+        found, labels = data.load(source, SHAPE)
+        assert labels is None
+        assert len(found) == 5
+        np.testing.assert_array_equal(found[0:5], images)
+        np.testing.assert_array_equal(found[3:10], images[3:])
+
+
+def test_grey_images_are_read_as_grey(images, tmp_path):
+    for index, image in enumerate(images):
+        Image.fromarray(image[0]).save(tmp_path / f"{index}.png")
+    found, _ = data.load({"folder": str(tmp_path)}, [1, 6, 8])
+    np.testing.assert_array_equal(found[0:5], images[:, :1])
+
+
+def test_images_are_opened_as_they_are_asked_for(folder):
+    found, _ = data.load({"folder": str(folder)}, SHAPE)
+    (folder / "a3.png").write_bytes(b"damaged")
+    assert found[0:2].shape == (2, *SHAPE)
+    with pytest.raises(OSError, match="cannot identify"):
+        found[3:4]
+
+
+def test_an_image_of_another_size_is_named(folder):
+    Image.new("RGB", (8, 7)).save(folder / "a2.png")
+    found, _ = data.load({"folder": str(folder)}, SHAPE)
+    with pytest.raises(ValueError, match=r"a2\.png has 8x7 pixels, the model's images 8x6"):
+        found[0:5]
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no images.*\.png"):
+        data.load({"folder": str(tmp_path)}, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("digitz", "unknown data 'digitz' .did you mean 'digits'"),
+        ({}, "one of the keys folder, zip, hub, not none"),
+        ({"folder": "a", "zip": "b"}, "one of the keys folder, zip, hub, not folder and zip"),
+        ({"folder": "/there/is/none"}, "no folder '/there/is/none'"),
+        ({"zip": "/there/is/none.zip"}, "no zip '/there/is/none.zip'"),
+        ({"folder": ".", "split": "test"}, "'split' is for hub alone"),
+    ],
+)
+def test_what_is_no_source_is_refused(source, said):
+    with pytest.raises(ValueError, match=said):
+        data.check(source)
+
+
+def test_the_name_in_paths_is_of_one_part_and_of_this_source_alone():
+    sources = [{"folder": "../../etc"}, {"folder": "../../etc/"}, {"zip": "../../etc"}, {"hub": "a/b", "split": "test"}]
+    names = [data.identity(source, SHAPE) for source in [*sources, {"hub": "a/b"}]]
+    assert len(set(names)) == len(names)
+    assert not any(set(name) & set("/. ") for name in names)
+    assert data.identity({"hub": "a/b"}, [1, 6, 8]) != names[-1]
+    assert data.identity("digits", SHAPE) == "digits"
+
+
+def test_a_data_set_of_the_hub_is_read_by_its_library(images, folder):
+    """A local data set in the hub's own layout; the library reads it as it reads the hub's."""
+    pytest.importorskip("datasets", reason="needs the package datasets")
+    found, _ = data.load({"hub": str(folder)}, SHAPE)
+    assert len(found) == 5
+    assert sorted(image.tobytes() for image in found[0:5]) == sorted(image.tobytes() for image in images)
+    with pytest.raises(ValueError, match="no column 'picture'; it has image"):
+        data.load({"hub": str(folder), "column": "picture"}, SHAPE)
+
+
+def test_without_the_package_of_the_hub_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(ValueError, match="pip install 'datasets>=3'"):
+        data.load({"hub": "a/b"}, SHAPE)

@@ -1,0 +1,140 @@
+"""Statistics in files: every published layout, every refusal, and no mixing of features."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dode import config as configs
+from dode.cells import Benchmark
+from dode.metrics import statistics_files
+
+ROOT = Path(__file__).parents[2]
+SHAPE = (3, 4, 4)
+CARD = {"network": {"name": "inception", "options": {"mode": "clean"}}, "sha256": "1" * 64, "licence": "any"}
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), dtype=np.uint8)
+
+
+def stream(images):
+    """Six features: the mean of each half of each channel, in two batches."""
+    for part in np.array_split(np.asarray(images), 2) if len(images) > 1 else [np.asarray(images)]:
+        yield part.reshape(len(part), 6, -1).astype(np.float64).mean(axis=2)
+
+
+FEATURES = np.concatenate(list(stream(IMAGES.transpose(0, 3, 1, 2))))
+MU, SIGMA = FEATURES.mean(axis=0), np.cov(FEATURES, rowvar=False)
+
+
+def published(path, **arrays):
+    np.savez(path, **arrays)
+    return statistics_files.published(path, stream, SHAPE)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mu_and_sigma_are_those_of_the_file(tmp_path, dtype):
+    mu, sigma, features = published(tmp_path / "s.npz", mu=MU.astype(dtype), sigma=SIGMA.astype(dtype))
+    assert mu.dtype == sigma.dtype == np.float64
+    np.testing.assert_array_equal(mu, MU.astype(dtype))
+    np.testing.assert_array_equal(sigma, SIGMA.astype(dtype))
+    assert features is None
+
+
+def test_a_reference_batch_has_its_own_moments_and_features_of_its_images(tmp_path):
+    other = {"mu_s": np.zeros(3), "sigma_s": np.eye(3), "arr_1": np.arange(60)}
+    mu, sigma, features = published(tmp_path / "s.npz", mu=MU + 1, sigma=2 * SIGMA, arr_0=IMAGES, **other)
+    np.testing.assert_array_equal(mu, MU + 1)
+    np.testing.assert_array_equal(sigma, 2 * SIGMA)
+    np.testing.assert_array_equal(features, FEATURES.astype(np.float32))
+
+
+def test_of_images_alone_the_moments_are_computed(tmp_path):
+    mu, sigma, features = published(tmp_path / "s.npz", arr_0=IMAGES)
+    np.testing.assert_allclose(mu, MU, rtol=1e-12)
+    np.testing.assert_allclose(sigma, SIGMA, rtol=1e-9)
+    assert len(features) == 60
+
+
+ASYMMETRIC = SIGMA + np.triu(np.ones((6, 6)), 1) * SIGMA.max()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"mu": MU}, "expected are the arrays mu and sigma, or the images arr_0"),
+        ({"activations": FEATURES}, "expected are the arrays"),
+        ({"mu": MU, "sigma": SIGMA[:5, :5]}, r"sigma \(F, F\)"),
+        ({"mu": MU[None], "sigma": SIGMA}, r"mu \(F,\)"),
+        ({"mu": np.array(["a"] * 6), "sigma": SIGMA}, "must be numbers"),
+        ({"mu": MU * np.nan, "sigma": SIGMA}, "NaN or infinity"),
+        ({"mu": MU, "sigma": SIGMA * np.inf}, "NaN or infinity"),
+        ({"mu": MU, "sigma": ASYMMETRIC}, "no covariance"),
+        ({"mu": MU, "sigma": -SIGMA}, "no covariance"),
+        ({"mu": MU[:5], "sigma": SIGMA[:5, :5]}, "is of 5 features an image, those of the dataset are 6"),
+        ({"arr_0": IMAGES.astype(np.float32)}, "arr_0 must be images"),
+        ({"arr_0": IMAGES[0]}, "arr_0 must be images"),
+        ({"mu": np.array([object()]), "sigma": SIGMA}, "no .npz of plain arrays"),
+    ],
+)
+def test_what_is_no_statistics_is_refused_in_one_sentence(tmp_path, arrays, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        published(tmp_path / "s.npz", **arrays)
+    assert str(tmp_path / "s.npz") in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>"])
+def test_a_broken_file_is_refused(tmp_path, content):
+    (tmp_path / "s.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"no \.npz of plain arrays"):
+        statistics_files.published(tmp_path / "s.npz", stream, SHAPE)
+
+
+def test_own_files_are_read_back_and_no_others_of_other_features(tmp_path):
+    statistics_files.write(tmp_path / "s.npz", mu=MU, sigma=SIGMA, features=FEATURES, card=CARD)
+    (mu, sigma), features = statistics_files.read(tmp_path / "s.npz", {**CARD, "licence": "another"})
+    for found, expected in ((mu, MU), (sigma, SIGMA), (features, FEATURES)):
+        np.testing.assert_array_equal(found, expected)
+    for other in (
+        {**CARD, "sha256": "2" * 64},
+        {**CARD, "network": {"name": "inception", "options": {"mode": "legacy_tensorflow"}}},
+    ):
+        with pytest.raises(ValueError, match=r"cannot be compared") as caught:
+            statistics_files.read(tmp_path / "s.npz", other)
+        for card in (CARD, other):
+            assert statistics_files.extractor_of(card) in str(caught.value)
+
+
+def benchmark(**dataset):
+    solvers = [{"id": "ddim", "solver": "ddim", "nfe": [5]}]
+    entry = {"id": "d", "model": "edm-cifar10-uncond", **dataset}
+    return Benchmark({"benchmark": "b", "datasets": [entry], "solvers": solvers}, ROOT)
+
+
+def test_what_a_dataset_does_not_say_is_as_the_cards_have_it():
+    dataset = benchmark().datasets["d"]
+    assert (dataset["statistics"], dataset["features"]) == ("cifar10-edm-statistics", "inception-tensorflow")
+    own = benchmark(data="digits", features="inception-clean")
+    assert "statistics" not in own.datasets["d"]
+    assert [list(own.sources), benchmark().sources] == [["digits"], {}]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        (
+            {"features": "inception-clean"},
+            r"features: 'inception-clean', but the statistics 'cifar10-edm-statistics' are of",
+        ),
+        ({"statistics": "cifar10-pytorch-statistics", "features": "inception-tensorflow"}, "of two extractors"),
+        ({"statistics": "inception-clean"}, "has the role 'features', not 'statistics'"),
+        ({"statistics": "cifar10-edm-statistic"}, "did you mean 'cifar10-edm-statistics'"),
+        ({"data": "digits"}, "features: the key is missing"),
+        (
+            {"data": {"folder": "/none"}, "features": "inception-clean"},
+            r"datasets\[0\]\.data: there is no folder '/none'",
+        ),
+        ({"model": "digits-edm", "grid": {"name": "karras"}}, "card 'digits-edm' has none"),
+    ],
+)
+def test_statistics_and_features_that_do_not_fit_are_refused_before_any_job(dataset, said):
+    with pytest.raises(configs.ConfigError, match=said):
+        benchmark(**dataset)
