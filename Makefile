@@ -19,6 +19,7 @@ lint: .venv/dev
 	$(BIN)/snakemake --lint
 	$(BIN)/snakemake --dry-run --quiet
 	$(BIN)/snakemake --dry-run --quiet --configfile config/solvers.yaml
+	$(BIN)/snakemake --dry-run --quiet --configfile config/paper.yaml
 
 # Nobody needs to: the trained checkpoints are in config/models. About a quarter of an hour on two cores.
 train-digits: .venv/run

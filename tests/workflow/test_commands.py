@@ -35,6 +35,26 @@ def test_dry_run_of_the_default_configuration(folder):
     assert int(jobs["score"]) == int(jobs["gather"]) == cells + len(datasets)
 
 
+def test_dry_run_of_the_papers_configuration(folder):
+    """Every kind of job is in it, and as many cells as the configuration has."""
+    workspace = Workspace.fresh(folder, config=None)
+    text = workspace.snakemake("--dry-run", "--quiet", "rules", "--configfile", "config/paper.yaml")
+    config = yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text())
+    cells = len(config["datasets"]) + sum(len(entry["nfe"]) * len(entry["datasets"]) for entry in config["solvers"])
+    fits = sum(len(entry["nfe"]) * len(entry["datasets"]) for entry in config["solvers"] if "distill" in entry)
+    jobs = dict(line.split() for line in text.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
+    assert {name: int(jobs[name]) for name in ("score", "teacher", "distill")} == {
+        "score": cells,
+        "teacher": fits,
+        "distill": fits,
+    }
+    models = {path.stem for path in (REPOSITORY / "config/models").glob("*.yaml")}
+    used = {dataset["model"] for dataset in config["datasets"]}
+    assert used <= models
+    assert int(jobs["convert_checkpoint"]) == len(used) + 2  # the classifier and pytorch-fid's network
+    assert int(jobs["published_statistics"]) == len(config["datasets"])
+
+
 def test_configfile_replaces_the_default_configuration(folder):
     """Were it laid over it, the default's second dataset and further solvers would be there."""
     workspace = Workspace.fresh(folder, config=None)
