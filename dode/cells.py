@@ -148,8 +148,13 @@ class Benchmark:
 
     def statistics_of(self, dataset):
         """What the published statistics of a dataset id are, for ``params``; the file itself is an input."""
-        card = self.cards[self.datasets[dataset]["statistics"]]
-        return {key: card[key] for key in ("sha256", "md5") if key in card}
+        name = self.datasets[dataset]["statistics"]
+        return {"card": name, **{key: self.cards[name][key] for key in ("sha256", "md5") if key in self.cards[name]}}
+
+    def scored_against(self, dataset):
+        """What a dataset id is scored against, for ``params``: that another file is among the inputs reruns nothing."""
+        own = self.datasets[dataset]
+        return self.statistics_of(dataset) if "statistics" in own else self.real(own)["data"]
 
     def files(self, name, cells=None):
         """Path of the file ``name`` of each of ``cells`` (default all)."""

@@ -79,6 +79,8 @@ def load(source, image_shape):
     """
     if isinstance(source, str):
         return sources.create(source)
+    if image_shape[0] not in (1, 3):
+        raise ValueError(f"image files have 1 or 3 channels, the model's images {image_shape[0]}")
     reader = {"folder": _folder, "zip": _zip, "hub": _hub}[next(kind for kind in KINDS if kind in source)]
     return Images(*reader(source), image_shape), None
 
@@ -100,30 +102,49 @@ class Images:
 
     def _decoded(self, index):
         channels, height, width = self.image_shape
-        image = self.read(index)
-        if image.size != (width, height):
+        name = self.names[index]
+        try:
+            with self.read(index) as image:
+                size, mode = image.size, image.mode
+                pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        except (OSError, SyntaxError, ValueError, AttributeError, TypeError) as error:  # Pillow's of broken files
+            raise OSError(f"{name} is no image that can be read: {error}") from None
+        if mode[0] in "IF":  # which Pillow cuts off at 255
+            raise ValueError(f"{name} has more than 8 bits a channel (Pillow's mode {mode}); save it with 8")
+        if size != (width, height):
             raise ValueError(
-                f"{self.names[index]} has {image.width}x{image.height} pixels, the model's images {width}x{height}; "
+                f"{name} has {size[0]}x{size[1]} pixels, the model's images {width}x{height}; "
                 "resize them as the model's training images were"
             )
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _images(names):
+    """Those names that are of image files, in one order for folder and zip; what a system hides is none."""
+    hidden = (".", "__MACOSX")
+    seen = {name for name in names if not any(part.startswith(hidden) for part in name.split("/"))}
+    return sorted(name for name in seen if name.lower().endswith(SUFFIXES))
 
 
 def _folder(source):
     from PIL import Image
 
     folder = Path(source["folder"])
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    names = _images(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = [folder / name for name in names]
     return [str(path) for path in paths], lambda index: Image.open(paths[index])
 
 
 def _zip(source):
     from PIL import Image
 
-    archive = zipfile.ZipFile(source["zip"])
-    names = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES)
-    return names, lambda index: Image.open(io.BytesIO(archive.read(names[index])))
+    try:
+        archive = zipfile.ZipFile(source["zip"])
+    except zipfile.BadZipFile:
+        raise ValueError(f"{source['zip']} is no zip file") from None
+    names = _images(archive.namelist())
+    inside = [f"{source['zip']}/{name}" for name in names]
+    return inside, lambda index: Image.open(io.BytesIO(archive.read(names[index])))
 
 
 def _hub(source):

@@ -96,6 +96,7 @@ rule score:
     params:
         card=features_card,
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
+        real=lambda wildcards: BENCH.scored_against(wildcards.dataset),
         kid=BENCH.config["kid"],
         code=BENCH.code("score.py"),
     message:

@@ -11,24 +11,33 @@ def main(snakemake):
     images, _ = data.load(params.source, params.image_shape)
     extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
     stream = features.stream(extract, images, execution["batch_size"], "real images")
-    vectors = np.concatenate([batch.astype(np.float32) for batch in stream])
-
-    def statistics(rows):
-        """Of some rows, in parts, so that they are in double precision a part at a time."""
-        parts = np.array_split(rows, max(1, len(rows) // 1000))
-        return distances.Statistics.of(vectors[part].astype(np.float64) for part in parts)
-
-    whole = statistics(np.arange(len(vectors)))
+    whole = distances.Statistics()
+    halves = [(distances.Statistics(), distances.Statistics()) for _ in range(params.halvings)]
+    in_first = [_random_half(len(images), seed) for seed in range(params.halvings)]
+    done = 0
+    for batch in stream:
+        whole.add(batch)
+        for pair, chosen in zip(halves, in_first, strict=True):
+            rows = chosen[done : done + len(batch)]
+            for half, part in zip(pair, (batch[rows], batch[~rows]), strict=True):
+                if len(part):
+                    half.add(part)
+        done += len(batch)
     with storage.atomic(snakemake.output.statistics) as path:
         moments = {"mu": whole.mean, "sigma": whole.covariance, "features": whole.features}
         statistics_files.write(path, card=params.card, **moments)
     floor = {"fid": [], "kid": []}
-    for seed in range(params.halvings):
-        order = np.random.default_rng(seed).permutation(len(vectors))
-        first, second = (statistics(half) for half in np.array_split(order, 2))
+    for seed, (first, second) in enumerate(halves):
         floor["fid"].append(distances.fid(first.moments, second.moments))
         floor["kid"].append(distances.kid(first.features, second.features, **params.kid, seed=seed))
     storage.write_json(snakemake.output.floor, {"floor": floor, "images": len(images) // 2})
+
+
+def _random_half(count, seed):
+    """Which of ``count`` images are in the first half, so that no features must be kept to tell the halves apart."""
+    chosen = np.zeros(count, bool)
+    chosen[np.array_split(np.random.default_rng(seed).permutation(count), 2)[0]] = True
+    return chosen
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def read(path, card):
 
 def check_extractor(path, arrays, card):
     """Raise ValueError where the arrays of an own file are of other features than those of ``card``."""
-    found, wanted = str(arrays["extractor"]), extractor_of(card)
+    found, wanted = str(arrays["extractor"]) if "extractor" in arrays else "unknown", extractor_of(card)
     if found != wanted:
         raise ValueError(f"{path} is of the features {found}, the images here have {wanted}; they cannot be compared")
 
@@ -64,7 +64,7 @@ def published(path, stream, image_shape):
         raise ValueError(f"{path}: no .npz of plain arrays: {' '.join(str(error).split())[:200]}") from None
     own = None
     if "arr_0" in found:
-        own = Statistics.of(stream(_images(path, found["arr_0"])))
+        own = Statistics.of(stream(_images(path, found["arr_0"], image_shape)))
     if "mu" not in found or "sigma" not in found:
         if own is None:
             raise ValueError(f"{path}: expected are the arrays mu and sigma, or the images arr_0")
@@ -76,9 +76,13 @@ def published(path, stream, image_shape):
     return mu, sigma, None if own is None else own.features
 
 
-def _images(path, images):
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-        raise ValueError(f"{path}: arr_0 must be images (n, H, W, 3) uint8, not {images.shape} {images.dtype}")
+def _images(path, images, image_shape):
+    channels, height, width = image_shape
+    if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels) or len(images) < 2:
+        raise ValueError(
+            f"{path}: arr_0 must be images (n, {height}, {width}, {channels}) uint8, at least two, not "
+            f"{images.shape} {images.dtype}"
+        )
     return images.transpose(0, 3, 1, 2)
 
 

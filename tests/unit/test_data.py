@@ -1,5 +1,6 @@
 """Real images by name, of a folder, a zip file and a Hugging Face data set."""
 
+import io
 import zipfile
 
 import numpy as np
@@ -110,3 +111,52 @@ def test_without_the_package_of_the_hub_the_message_says_what_to_install(monkeyp
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ValueError, match="pip install 'datasets>=3'"):
         data.load({"hub": "a/b"}, SHAPE)
+
+
+def test_a_folder_within_is_sorted_as_in_a_zip(images, tmp_path):
+    """ "a-b.png" stands before "a/b.png" in a list of names, and behind it in a list of paths."""
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    names = ["a-b.png", "a/b.png", "ab.png"]
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for index, name in enumerate(names):
+            Image.fromarray(images[index].transpose(1, 2, 0)).save(tmp_path / "in" / name)
+            archive.write(tmp_path / "in" / name, name)
+    for source in ({"folder": str(tmp_path / "in")}, {"zip": str(tmp_path / "in.zip")}):
+        np.testing.assert_array_equal(data.load(source, SHAPE)[0][0:9], images[:3])
+
+
+def test_what_a_system_leaves_beside_images_is_no_image(images, folder, archive):
+    (folder / "._a0.png").write_bytes(b"resource fork")
+    (folder / "c.png").mkdir()
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("__MACOSX/._a0.png", b"resource fork")
+        packed.writestr("c.png/", b"")
+    for source in ({"folder": str(folder)}, {"zip": str(archive)}):
+        np.testing.assert_array_equal(data.load(source, SHAPE)[0][0:9], images)
+
+
+def test_an_image_with_more_than_eight_bits_is_refused_and_not_cut_off(tmp_path):
+    Image.fromarray(np.full((6, 8), 4000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png has more than 8 bits"):
+        data.load({"folder": str(tmp_path)}, [1, 6, 8])[0][0:1]
+
+
+@pytest.mark.parametrize("cut", [20, 100])
+def test_a_damaged_image_is_named_also_within_a_zip(images, tmp_path, cut):
+    buffer = io.BytesIO()
+    Image.fromarray(images[0].transpose(1, 2, 0)).save(buffer, "png")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as packed:
+        packed.writestr("in/bad.png", buffer.getvalue()[:cut])
+    with pytest.raises(OSError, match=r"some\.zip/in/bad\.png is no image that can be read"):
+        data.load({"zip": str(tmp_path / "some.zip")}, SHAPE)[0][0:1]
+
+
+def test_what_is_no_zip_file_is_refused(tmp_path):
+    (tmp_path / "page.zip").write_text("<html>")
+    with pytest.raises(ValueError, match=r"page\.zip is no zip file"):
+        data.load({"zip": str(tmp_path / "page.zip")}, SHAPE)
+
+
+def test_image_files_have_one_or_three_channels(folder):
+    with pytest.raises(ValueError, match=r"1 or 3 channels, the model's images 6"):
+        data.load({"folder": str(folder)}, [6, 6, 8])

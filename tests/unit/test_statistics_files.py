@@ -138,3 +138,19 @@ def test_what_a_dataset_does_not_say_is_as_the_cards_have_it():
 def test_statistics_and_features_that_do_not_fit_are_refused_before_any_job(dataset, said):
     with pytest.raises(configs.ConfigError, match=said):
         benchmark(**dataset)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [IMAGES[:1], IMAGES[:, :, :3], IMAGES[..., :1]],
+    ids=["one-image-has-no-covariance", "of-another-size", "of-other-channels"],
+)
+def test_images_of_another_kind_than_the_models_are_refused(tmp_path, images):
+    with pytest.raises(ValueError, match=r"arr_0 must be images \(n, 4, 4, 3\) uint8, at least two, not \("):
+        published(tmp_path / "s.npz", arr_0=images)
+
+
+def test_a_file_that_does_not_say_its_features_is_refused(tmp_path):
+    np.savez(tmp_path / "s.npz", mu=MU, sigma=SIGMA)
+    with pytest.raises(ValueError, match="of the features unknown, the images here have"):
+        statistics_files.read(tmp_path / "s.npz", CARD)

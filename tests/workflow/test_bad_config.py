@@ -5,11 +5,29 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dode.cells import Benchmark
+from dode.config import ConfigError
+from workspace import REPOSITORY, TINY, change
+
 CASES = yaml.safe_load((Path(__file__).parent / "configs" / "bad.yaml").read_text())
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=[name.replace(" ", "-") for name in CASES])
-def test_bad_configuration_is_refused_in_one_message(fresh, case):
+def test_bad_configuration_is_refused_in_one_sentence(case):
+    config = yaml.safe_load(TINY.read_text())
+    for key, value in case["change"].items():
+        change(config, key, value)
+    with pytest.raises(ConfigError) as caught:
+        Benchmark(config, REPOSITORY)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in case["says"]:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["misspelt key", "impossible nfe", "misspelt card"])
+def test_snakemake_says_nothing_besides(fresh, name):
+    case = CASES[name]
     fresh.config(case["change"])
     status, output, errors = fresh.attempt("--dry-run")
     text = output + errors

@@ -158,7 +158,7 @@ def test_a_second_run_has_nothing_to_do(families_workspace):
     assert families_workspace.contents("re*/**/*") == before
 
 
-@pytest.mark.parametrize("model", ["edm-cifar10-uncond", "ddpm-celeba64"])
+@pytest.mark.parametrize("model", ["edm-cifar10-cond", "ddpm-celeba64"])
 def test_a_file_that_has_changed_on_its_server_is_refused_by_the_lock(families_workspace, model):
     workspace = families_workspace
     lock = (workspace.folder / checksums.NAME).read_bytes()
