@@ -36,16 +36,8 @@ def write(path, packages, comment):
 
 
 def write_environment(path, packages):
-    lines = ["# The packages of requirements.lock, for `--sdm conda`. Made by `make lock`."]
-    lines += [
-        "channels:",
-        "  - conda-forge",
-        "  - nodefaults",
-        "dependencies:",
-        "  - python=3.11",
-        "  - pip",
-        "  - pip:",
-    ]
+    lines = ["# The packages of requirements.lock, for `--sdm conda`. Made by `make lock`.", "channels:"]
+    lines += ["  - conda-forge", "  - nodefaults", "dependencies:", "  - python=3.11", "  - pip", "  - pip:"]
     lines += [f"      - {name}=={version}" for name, version in sorted(packages.items())]
     Path(path).write_text("\n".join(lines) + "\n")
 
