@@ -24,7 +24,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with faulty_server.serving() as server:
         card = {"role": "features", "licence": "any", "network": {"name": "digit-classifier", "options": {}}}
-        cards = {"mine": {**card, "file": "model.pt", "urls": [f"{server.url}/changing"]}}
+        cards = {"mine": {**card, "file": "model.pt", "urls": [f"{server.url}/good"]}}
         cards["whole"] = {**card, "file": "other.pt", "urls": [f"{server.url}/missing"], "sha256": "0" * 64}
         for name, content in cards.items():
             (tmp_path / "config" / "models" / f"{name}.yaml").write_text(yaml.safe_dump(content))
