@@ -11,7 +11,7 @@ rule real_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
+        mem_mb=4000,
         runtime=60,
     params:
         source=lambda wildcards: BENCH.sources[wildcards.data].source,
@@ -63,7 +63,7 @@ rule reference_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
+        mem_mb=4000,
         runtime=60,
     params:
         card=features_card,
@@ -91,7 +91,7 @@ rule score:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
+        mem_mb=4000,
         runtime=60,
     params:
         card=features_card,
