@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from dode.metrics.reference import frechet_distance, kernel_distance
-
 # Features kept for the kernel distance, so that memory does not grow with the number of images.
 KEPT_FEATURES = 10_000
 
@@ -60,6 +58,8 @@ def fid(first, second):
     Args:
         first, second: ``(mean (F,), covariance (F, F))``.
     """
+    from dode.metrics.reference import frechet_distance  # a second to import, which statistics alone do not need
+
     return float(frechet_distance(*first, *second))
 
 
@@ -71,6 +71,8 @@ def kid(real, generated, *, subsets, subset_size, seed=0):
     ``real`` and ``generated`` are features (n, F). clean-fid draws its subsets from numpy's global generator: it is
     seeded here and put back afterwards.
     """
+    from dode.metrics.reference import kernel_distance
+
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:
