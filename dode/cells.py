@@ -55,6 +55,11 @@ class Source:
         """Paths that the images are in."""
         return data.files(self.source)
 
+    @property
+    def params(self):
+        """What the images are, for ``params``."""
+        return {"source": self.source, "image_shape": self.image_shape, "listing": data.listing(self.source)}
+
 
 class Benchmark:
     """A checked configuration with its cells.
@@ -145,6 +150,10 @@ class Benchmark:
     def image_shape(self, dataset):
         """(C, H, W) of the images of a dataset id."""
         return self.cards[self.datasets[dataset]["model"]]["image_shape"]
+
+    def features_card(self, dataset):
+        """The part of the card of a dataset id's features that decides them."""
+        return computed(self.cards[self.datasets[dataset]["features"]])
 
     def statistics_of(self, dataset):
         """What the published statistics of a dataset id are, for ``params``; the file itself is an input."""

@@ -1,106 +1,19 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
-import functools
-import json
+import math
 from pathlib import Path
 
-import jsonschema
 import yaml
 
 from dode import data, fit_checks, grids, schedules, solvers
 from dode.directions import Directions
-from dode.registry import nearest, unknown
+from dode.registry import unknown
+from dode.validation import ConfigError, copied, validate
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 FIT_IMAGES = 100
 RESERVED = (REFERENCE, "real", "logs", "figures")  # folders of results that are no dataset's and no solver's
-
-
-class ConfigError(ValueError):
-    """A bad configuration; the message names the key, the value and what is allowed."""
-
-
-def _with_defaults(validator):
-    """A validator that fills in the defaults of a schema's properties as it goes."""
-    check_properties = validator.VALIDATORS["properties"]
-
-    def fill(checker, properties, instance, schema):
-        if checker.is_type(instance, "object"):
-            for key, subschema in properties.items():
-                if isinstance(subschema, dict) and "default" in subschema:
-                    instance.setdefault(key, _copy(subschema["default"]))
-        yield from check_properties(checker, properties, instance, schema)
-
-    def is_integer(_, value):
-        """40.0 is no number of images, though JSON Schema takes it for an integer."""
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    types = validator.TYPE_CHECKER.redefine("integer", is_integer)
-    return jsonschema.validators.extend(validator, {"properties": fill}, type_checker=types)
-
-
-def _copy(value):
-    """Plain dictionaries and lists in one order of keys, whatever mappings the caller has (Snakemake has its own)."""
-    return json.loads(json.dumps(value, sort_keys=True))
-
-
-Validator = _with_defaults(jsonschema.Draft202012Validator)
-
-
-@functools.cache
-def _schema(path):
-    return yaml.safe_load(Path(path).read_text())
-
-
-def _key(path):
-    """``solvers[2].nfe`` from a path of keys and indices."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "(top level)"
-
-
-def _types(types, schema):
-    """``a value of type integer or object with the keys a, b``."""
-    types = [types] if isinstance(types, str) else types
-    keys = f" with the keys {', '.join(sorted(schema['properties']))}" if "properties" in schema else ""
-    return "a value of type " + " or ".join(kind + keys * (kind == "object") for kind in types)
-
-
-def _sentence(error):
-    """One sentence for a schema error."""
-    key = _key(error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        extra = next(name for name in error.instance if name not in known)
-        return f"{key}: unknown key '{extra}'{nearest(extra, known)}; known: {', '.join(known)}"
-    if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        return f"{key}: the key '{missing}' is missing"
-    if error.validator == "enum":
-        values = error.validator_value
-        return f"{key}: {error.instance!r} is not one of {', '.join(map(str, values))}{nearest(error.instance, values)}"
-    allowed = {
-        "type": lambda: _types(error.validator_value, error.schema),
-        "minimum": lambda: f"at least {error.validator_value}",
-        "maximum": lambda: f"at most {error.validator_value}",
-        "exclusiveMinimum": lambda: f"more than {error.validator_value}",
-        "minItems": lambda: f"at least {error.validator_value} entries",
-        "pattern": lambda: f"text that matches {error.validator_value}",
-    }.get(error.validator)
-    return f"{key}: {error.instance!r} is not allowed; allowed: {allowed() if allowed else error.message}"
-
-
-def validate(instance, schema, what):
-    """Check ``instance`` against the schema file and fill in defaults, in place.
-
-    Raises:
-        ConfigError: naming ``what``, the key, the value, what is allowed and the nearest right name.
-    """
-    error = jsonschema.exceptions.best_match(Validator(_schema(schema)).iter_errors(instance))
-    if error is not None:
-        raise ConfigError(f"{what}: {_sentence(error)}")
 
 
 def cards_folder(root):
@@ -120,12 +33,26 @@ def load_card(root, name, key):
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     place = str(path.relative_to(root))
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
-    _check_format(card, place)
+    _check_card(card, place)
     return card
 
 
-def _check_format(card, place):
-    """Refuse a key where nothing is looked up, and a program that may change."""
+def _check_card(card, place):
+    """Refuse what does not fit together: format and key, statistics and a network, the network and its images."""
+    if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
+        raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
+    if "schedule" in card:
+        _refuse(f"{place}: schedule", lambda: schedules.schedules.create(**card["schedule"]))
+    options = card.get("network", {}).get("options", {})
+    own = {
+        "classes": options.get("classes", options.get("label_dim") or None),
+        "image_shape": options.get("image_shape"),
+    }
+    if "image_size" in options:
+        own["image_shape"] = [options.get("in_channels", 3), options["image_size"], options["image_size"]]
+    for key, value in own.items():
+        if card["role"] == "diffusion" and value is not None and value != card.get(key):
+            raise ConfigError(f"{place}: {key}: {card.get(key)}, but the network's options say {value}")
     if "key" in card and card["format"] not in CONVERTED:
         raise ConfigError(f"{place}: key: a file of the format {card['format']} has none; leave it out")
     if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):
@@ -147,7 +74,10 @@ def load(config, root):
     Raises:
         ConfigError: with one sentence that names the key, the value and what is allowed.
     """
-    config = _copy(config)
+    try:
+        config = copied(config)
+    except TypeError as error:
+        raise ConfigError(f"configuration: {error}; a date or the like must be quoted") from None
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
@@ -167,7 +97,7 @@ def load(config, root):
         chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     _check_labels(config["solvers"])
-    return _copy(config), cards
+    return copied(config), cards
 
 
 def _check_unique(entries, key):
@@ -230,9 +160,11 @@ def _check_dataset(dataset, key, cards, config, root):
 def _fill_in(dataset, key, card):
     """What the dataset does not say is as its model's card has it."""
     for option, value in card.get("sampling", {}).items():
-        dataset.setdefault(option, _copy(value))
+        dataset.setdefault(option, copied(value))
     if "data" not in dataset and "statistics" in card:
         dataset.setdefault("statistics", card["statistics"])
+    if "guidance" in dataset and dataset["guidance"] is None:
+        del dataset["guidance"]
     dataset.setdefault("fit_images", FIT_IMAGES)
     if "grid" not in dataset:
         raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
@@ -242,6 +174,8 @@ def _check_real(dataset, key, cards, root):
     """Real images, or statistics of such, and features that are the statistics' own."""
     if "data" in dataset:
         _refuse(f"{key}.data", data.check, dataset["data"])
+        if "statistics" in dataset:
+            raise ConfigError(f"{key}.statistics: FIDs are against data or against statistics; leave one of them out")
     elif "statistics" not in dataset:
         raise ConfigError(
             f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
@@ -279,6 +213,8 @@ def _check_conditions(dataset, key, cards, root):
         return
     dataset.setdefault("labels", "uniform")
     guidance = dataset.get("guidance", {})
+    if not math.isfinite(guidance.get("scale", 0)):
+        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
     if guidance.get("name") == "classifier":
         if "classifier" not in guidance:
             raise ConfigError(
@@ -286,7 +222,10 @@ def _check_conditions(dataset, key, cards, root):
             )
         if card["prediction"] != "noise" or "schedule" not in card:
             raise ConfigError(f"{key}.guidance.name: 'classifier' needs a noise-prediction model with a schedule")
-        _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
+        judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
+        known = judge["network"]["options"].get("classes", card["classes"])
+        if known != card["classes"]:
+            raise ConfigError(f"{key}.guidance.classifier: it knows {known} classes, the model {card['classes']}")
     elif "classifier" in guidance:
         raise ConfigError(f"{key}.guidance.classifier: '{guidance['name']}' has no classifier; leave the key out")
 
@@ -332,6 +271,11 @@ def _check_recipe(entry, key, alignment, card, steps):
             f"{key}.distill.alignment: '{alignment}' on the grid 'released', which has a teacher of its own; "
             "allowed: released"
         )
+    if entry.get("grid", {}).get("options"):
+        raise ConfigError(f"{key}.grid.options: the grid 'released' has none; leave the key out")
+    if not entry.get("distill", {}).get("stages", True):
+        raise ConfigError(f"{key}.distill.stages: the authors' recipes correct inner stages too; leave the key out")
+    _refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
     _refuse(f"{key}.options", fit_checks.recipe_order, card["prediction"], entry["solver"], entry["options"])
     if "schedule" in card:
         schedule = schedules.schedules.create(**card["schedule"])

@@ -7,6 +7,7 @@ they are asked for, so that memory does not grow with their number.
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def check(source):
     foreign = [key for key in source if key not in kinds and not (kinds == ["hub"] and key in OF_THE_HUB)]
     if foreign:
         raise ValueError(f"'{foreign[0]}' is for hub alone; leave it out")
+    if "hub" in source and "revision" not in source:
+        raise ValueError("hub needs a revision, a commit of the data set: what it has today may change")
     path = files(source)
     if path and not (Path(path[0]).is_dir() if "folder" in source else Path(path[0]).is_file()):
         raise ValueError(f"there is no {kinds[0]} '{path[0]}'; a relative path is relative to the working directory")
@@ -62,6 +65,17 @@ def identity(source, image_shape):
 def files(source):
     """The path that a source reads, as a list of one; empty where it has none."""
     return [] if isinstance(source, str) else [source[kind] for kind in ("folder", "zip") if kind in source]
+
+
+def listing(source):
+    """Digest of names, sizes and times of the images in a folder, by which a change is noticed; None for others."""
+    if isinstance(source, str) or "folder" not in source:
+        return None
+    folder, digest = Path(source["folder"]), hashlib.sha256()
+    for name in _images(_names(folder)):
+        state = (folder / name).stat()
+        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def load(source, image_shape):
@@ -126,11 +140,18 @@ def _images(names):
     return sorted(name for name in seen if name.lower().endswith(SUFFIXES))
 
 
+def _names(folder):
+    """Paths within a folder of all files in it, those behind symbolic links too."""
+    for place, _, files in os.walk(folder, followlinks=True):
+        for file in files:
+            yield (Path(place) / file).relative_to(folder).as_posix()
+
+
 def _folder(source):
     from PIL import Image
 
     folder = Path(source["folder"])
-    names = _images(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = _images(_names(folder))
     paths = [folder / name for name in names]
     return [str(path) for path in paths], lambda index: Image.open(paths[index])
 

@@ -58,14 +58,15 @@ def features_of(wildcards):
     return BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["features"])
 
 
-def features_card(wildcards):
-    return computed(BENCH.cards[BENCH.datasets[wildcards.dataset]["features"]])
-
-
 def real_of(wildcards):
     dataset = BENCH.datasets[wildcards.dataset]
     made = rules.published_statistics.output[0] if "statistics" in dataset else rules.real_statistics.output.statistics
     return made.format(**BENCH.real(dataset))
+
+
+def fine_statistics(wildcards):
+    made = rules.reference_statistics.output[0].format(dataset=wildcards.dataset)
+    return {"reference": made} if BENCH.datasets[wildcards.dataset]["seeds"] > 1 else {}
 
 
 def floors(wildcards):

@@ -112,9 +112,8 @@ rule real_images:
         mem_mb=600,
         runtime=10,
     params:
-        source=lambda wildcards: BENCH.sources[wildcards.data].source,
-        image_shape=lambda wildcards: BENCH.sources[wildcards.data].image_shape,
-        images=100,
+        images=lambda wildcards: BENCH.sources[wildcards.data].params,
+        shown=100,
         title="{data}",
         code=BENCH.code("real_images.py"),
     message:

@@ -14,8 +14,7 @@ rule real_statistics:
         mem_mb=4000,
         runtime=60,
     params:
-        source=lambda wildcards: BENCH.sources[wildcards.data].source,
-        image_shape=lambda wildcards: BENCH.sources[wildcards.data].image_shape,
+        images=lambda wildcards: BENCH.sources[wildcards.data].params,
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
         kid=BENCH.config["kid"],
         halvings=5,
@@ -41,7 +40,7 @@ rule published_statistics:
         mem_mb=4000,
         runtime=60,
     params:
-        card=features_card,
+        card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
         image_shape=lambda wildcards: BENCH.image_shape(wildcards.dataset),
         code=BENCH.code("published_statistics.py"),
@@ -66,7 +65,7 @@ rule reference_statistics:
         mem_mb=4000,
         runtime=60,
     params:
-        card=features_card,
+        card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
         code=BENCH.code("statistics.py"),
     message:
@@ -77,9 +76,9 @@ rule reference_statistics:
 
 rule score:
     input:
+        unpack(fine_statistics),
         features=features_of,
         real=real_of,
-        reference=rules.reference_statistics.output[0],
         reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
         images=rules.gather.output.images,
         ends=rules.gather.output.ends,
@@ -94,7 +93,7 @@ rule score:
         mem_mb=4000,
         runtime=60,
     params:
-        card=features_card,
+        card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
         real=lambda wildcards: BENCH.scored_against(wildcards.dataset),
         kid=BENCH.config["kid"],

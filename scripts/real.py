@@ -8,7 +8,9 @@ from dode.metrics import distances, features, statistics_files
 
 def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
-    images, _ = data.load(params.source, params.image_shape)
+    images, _ = data.load(params.images["source"], params.images["image_shape"])
+    if len(images) < 4:
+        raise ValueError(f"{params.images['source']} has {len(images)} images; statistics of halves need at least 4")
     extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
     stream = features.stream(extract, images, execution["batch_size"], "real images")
     whole = distances.Statistics()

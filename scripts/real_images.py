@@ -6,9 +6,9 @@ from dode.report import figures
 
 def main(snakemake):
     params = snakemake.params
-    images, labels = data.load(params.source, params.image_shape)
-    shown = None if labels is None else labels[: params.images]
-    figures.real_images(images[: params.images], shown, snakemake.output, params.title)
+    images, labels = data.load(params.images["source"], params.images["image_shape"])
+    shown = None if labels is None else labels[: params.shown]
+    figures.real_images(images[: params.shown], shown, snakemake.output, params.title)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,16 @@ def load_network(card, checkpoint, *, device="cpu", channels_last=False, compile
 
     network = networks.create(card["network"]["name"], **card["network"]["options"])
     weights = load_file(checkpoint)
-    network.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-    )
+    try:
+        network.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        )
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ValueError(
+            f"{checkpoint} does not fit the network '{card['network']['name']}' with its options: "
+            f"{' '.join(lines[1:4])[:600]}"
+        ) from None
     network = lowered(network, card.get("precision", {}).get("dtype", "float32"))
     network = network.to(torch.device(device)).eval().requires_grad_(False)
     if channels_last:

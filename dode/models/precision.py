@@ -23,7 +23,7 @@ class Autocast(nn.Module):
 def lowered(network, dtype):
     """The network computing in ``dtype``, ``"float32"``, ``"float16"`` or ``"bfloat16"``.
 
-    Its normalisations, embeddings and output stay in float32, as in the published half-precision models.
+    By its own method ``lower``, which lowers what its authors lowered, or by torch's autocast.
     """
     if dtype == "float32":
         return network

@@ -1,12 +1,14 @@
 """The cards of the published models: complete, and of the published sizes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from dode import config, grids
-from dode.cells import file_name
+from dode.cells import Benchmark, file_name
 from dode.models.networks import networks
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +66,46 @@ def test_licences_that_forbid_something_say_so():
             assert card["restrictions"] == "non-commercial", name
         if "for research" in card["licence"]:
             assert card["restrictions"] == "research-only", name
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("edm-cifar10-cond", {"classes": 20}, "classes: 20, but the network's options say 10"),
+        ("ddpm-cifar10", {"image_shape": [3, 64, 64]}, r"image_shape: \[3, 64, 64\], but .* say \[3, 32, 32\]"),
+        (
+            "ddpm-cifar10",
+            {"schedule": {"name": "linnear"}},
+            "unknown schedule 'linnear' .did you mean 'linear'",
+        ),
+        ("ddpm-cifar10", {"precision": {"dtype": "float61"}}, "precision.dtype: 'float61' is not one of float32"),
+        ("ddpm-cifar10", {"format": "safetensors", "key": -1}, "key: a file of the format safetensors has none"),
+        ("inception-clean", {"sha256": "f58cb9b6"}, "'torchscript' is a program and runs"),
+        ("cifar10-edm-statistics", {"format": "torch"}, "statistics are an .npz file"),
+        ("adm-imagenet128", {"sampling": {"guidance": {"name": "classifier-free", "scal": 2}}}, "unknown key 'scal'"),
+    ],
+)
+def test_a_card_that_does_not_fit_together_is_refused_in_one_sentence(tmp_path, name, changes, said):
+    (tmp_path / "config").mkdir()
+    shutil.copytree(ROOT / "config" / "schemas", tmp_path / "config" / "schemas")
+    (tmp_path / "config" / "models").mkdir()
+    card = yaml.safe_load((ROOT / f"config/models/{name}.yaml").read_text())
+    (tmp_path / "config" / "models" / "mine.yaml").write_text(yaml.safe_dump({**card, **changes}))
+    with pytest.raises(config.ConfigError, match=said) as caught:
+        config.load_card(tmp_path, "mine", "card")
+    assert str(caught.value).startswith("config/models/mine.yaml: ")
+
+
+def dataset(**settings):
+    solvers = [{"id": "ddim", "solver": "ddim", "nfe": [5]}]
+    entry = {"id": "d", "model": "adm-imagenet128", **settings}
+    return Benchmark({"benchmark": "b", "datasets": [entry], "solvers": solvers}, ROOT)
+
+
+def test_guidance_of_a_card_holds_unless_a_dataset_says_otherwise():
+    assert dataset().datasets["d"]["guidance"] == CARDS["adm-imagenet128"]["sampling"]["guidance"]
+    plain = dataset(guidance=None)
+    assert "guidance" not in plain.datasets["d"]
+    assert "adm-imagenet128-classifier" not in plain.cards
+    with pytest.raises(config.ConfigError, match="scale: inf is not allowed"):
+        dataset(guidance={"name": "classifier-free", "scale": float("inf")})

@@ -160,3 +160,22 @@ def test_what_is_no_zip_file_is_refused(tmp_path):
 def test_image_files_have_one_or_three_channels(folder):
     with pytest.raises(ValueError, match=r"1 or 3 channels, the model's images 6"):
         data.load({"folder": str(folder)}, [6, 6, 8])
+
+
+def test_a_change_within_a_folder_is_noticed(images, folder, archive):
+    source = {"folder": str(folder)}
+    found = [data.listing(source)]
+    Image.fromarray(images[0].transpose(1, 2, 0)).save(folder / "a3.png")  # of the same name
+    found.append(data.listing(source))
+    Image.fromarray(images[0].transpose(1, 2, 0)).save(folder / "b" / "another.png")
+    found.append(data.listing(source))
+    (folder / "readme.txt").write_text("something else")
+    assert len(set(found)) == 3
+    assert data.listing(source) == found[-1]
+    assert data.listing({"zip": str(archive)}) is data.listing("digits") is None  # these are inputs, or code
+
+
+def test_folders_behind_symbolic_links_are_read(images, folder, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "class").symlink_to(folder)
+    np.testing.assert_array_equal(data.load({"folder": str(tmp_path / "linked")}, SHAPE)[0][0:9], images)
