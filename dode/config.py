@@ -152,7 +152,7 @@ def _check_dataset(dataset, key, cards, config, root):
             f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
         )
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
-    if grid["name"] == "released":
+    if grids.grids.get(grid["name"]).recipe:
         fine = {"solver": dataset["reference"]["solver"], "options": {}}
         _check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
 
@@ -256,7 +256,7 @@ def _check_solver(entry, key, chosen, cards):
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         _check_grid(grid, f"{place}.grid", card, steps)
         alignment = entry.get("distill", {}).get("alignment")
-        if grid["name"] == "released":
+        if grids.grids.get(grid["name"]).recipe:
             _check_recipe(entry, key, alignment, card, steps)
         elif alignment == "released":
             _check_released_grid(entry, key, grid, card)

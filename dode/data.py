@@ -53,13 +53,17 @@ def check(source):
         raise ValueError(f"there is no {kinds[0]} '{path[0]}'; a relative path is relative to the working directory")
 
 
+def _kind(source):
+    """Which of :data:`KINDS` a source is."""
+    return next(kind for kind in KINDS if kind in source)
+
+
 def identity(source, image_shape):
     """A short name for paths: the source's own, or ``folder-1a2b3c4d`` by what it is and the images' shape."""
     if isinstance(source, str):
         return source
     text = json.dumps([source, list(image_shape)], sort_keys=True)
-    kind = next(kind for kind in KINDS if kind in source)
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{_kind(source)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def files(source):
@@ -95,7 +99,7 @@ def load(source, image_shape):
         return sources.create(source)
     if image_shape[0] not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, the model's images {image_shape[0]}")
-    reader = {"folder": _folder, "zip": _zip, "hub": _hub}[next(kind for kind in KINDS if kind in source)]
+    reader = {"folder": _folder, "zip": _zip, "hub": _hub}[_kind(source)]
     return Images(*reader(source), image_shape), None
 
 

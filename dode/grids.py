@@ -24,7 +24,7 @@ grids = Registry("grid")
 FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
 
 
-def _grid(name, *, family=True, prepare=None, plan=None):
+def _grid(name, *, family=True, prepare=None, plan=None, recipe=False):
     """Decorator: a function of keyword options that returns (levels, variable) becomes one that returns a Grid.
 
     Args:
@@ -33,6 +33,7 @@ def _grid(name, *, family=True, prepare=None, plan=None):
             option ``prepared``.
         plan: what :func:`check` calls instead of the function as long as the artefact is not there: all options but
             ``prepared``, and levels of any number.
+        recipe: whether it is a part of the authors' recipe for a solver, which brings more than the grid.
     """
 
     def wrap(function):
@@ -49,6 +50,7 @@ def _grid(name, *, family=True, prepare=None, plan=None):
             return Grid.of(*levels(steps=steps, **options), remake)
 
         make.levels, make.plan, make.family, make.prepare = levels, plan or levels, family, prepare
+        make.recipe = recipe
         return grids.register(name)(make)
 
     return wrap
@@ -288,7 +290,7 @@ def _released_plan(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
     return schedule.sigma(indices), index_space(schedule, schedule.sigma_min, len(schedule))
 
 
-@_grid("released", family=False, plan=_released_plan)
+@_grid("released", family=False, plan=_released_plan, recipe=True)
 def released(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
     """The grid of the authors' recipe for a solver, which belongs to it with its schedule: :mod:`dode.released`.
 

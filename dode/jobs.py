@@ -127,7 +127,7 @@ class ReleasedRun(Run):
 
 def run_of(run, *others):
     """The :class:`Run` of a cell, of the kind that its grid asks for; arguments as of :class:`Run`."""
-    return (ReleasedRun if run["grid"]["name"] == "released" else Run)(run, *others)
+    return (ReleasedRun if grids.grids.get(run["grid"]["name"]).recipe else Run)(run, *others)
 
 
 def write_states(path, states):

@@ -19,8 +19,8 @@ rule tables:
         runtime=10,
     params:
         cells=[BENCH.facts(each) for each in BENCH.cells.values()],
-        published=[BENCH.published_fids(each) for each in BENCH.cells.values()],
-        incomparable=BENCH.incomparable(),
+        published=lambda wildcards: [BENCH.published_fids(each) for each in BENCH.cells.values()],
+        incomparable=lambda wildcards: BENCH.incomparable(),
         floors_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
         code=BENCH.code("tables.py"),
