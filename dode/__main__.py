@@ -1,0 +1,30 @@
+"""Commands that ask something of a configuration or of finished results, without running the workflow."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+
+from dode import commands
+
+
+def main(arguments=None):
+    """Run the command named first; returns the exit status: 0, or 1 with one sentence on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m dode", description=__doc__, allow_abbrev=False)
+    chosen = parser.add_subparsers(metavar="command", required=True)
+    for found in pkgutil.iter_modules(commands.__path__):
+        module = importlib.import_module(f"{commands.__name__}.{found.name}")
+        summary = module.__doc__.splitlines()[0]
+        command = chosen.add_parser(found.name, help=summary, description=module.__doc__, allow_abbrev=False)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
