@@ -29,8 +29,8 @@ report: "report/workflow.rst"
 
 onstart:
     try:
-        workflow.dode_lock = scripting.begin_run()
-    except storage.Busy as error:
+        workflow.dode_lock = runs.begin(None if workflow.local_exec else logger)
+    except (storage.Busy, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 

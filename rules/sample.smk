@@ -1,8 +1,8 @@
 rule sample:
     input:
-        unpack(prepared),
-        unpack(lambdas),
-        model=model,
+        unpack(of_cell(BENCH.prepared)),
+        unpack(of_cell(BENCH.lambdas)),
+        model=of_cell(BENCH.model_file),
     output:
         images=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.npy"),
         ends=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.ends.npy"),
@@ -10,14 +10,18 @@ rule sample:
         f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.tsv"
+    group:
+        group("sample")
     conda:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=WORK.memory,
+        runtime=runtime("sample"),
+        gpu=WORK.gpus,
+        lane=1,
     params:
-        run=lambda wildcards: BENCH.samples(cell(wildcards)),
+        run=of_cell(BENCH.samples),
         code=lambda wildcards: BENCH.code("sample.py", cell(wildcards).entry["solver"]),
     message:
         "Sampling {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}, shard {wildcards.shard} of {wildcards.shards}"
@@ -36,11 +40,14 @@ rule gather:
         ends=f"{CELL}/ends.npy",
     log:
         f"{LOGS}/gather/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("gather")
     conda:
         ENV
     resources:
-        mem_mb=600,
-        runtime=30,
+        mem_mb=WORK.memory,
+        runtime=runtime("gather"),
+        lane=1,
     params:
         run=rules.sample.params.run,
         code=rules.sample.params.code,

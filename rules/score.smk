@@ -11,8 +11,9 @@ rule real_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+        gpu=WORK.gpus,
     params:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
@@ -37,8 +38,9 @@ rule published_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+        gpu=WORK.gpus,
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
@@ -62,8 +64,9 @@ rule reference_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+        gpu=WORK.gpus,
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
@@ -86,12 +89,16 @@ rule score:
         f"{CELL}/score.json",
     log:
         f"{LOGS}/score/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("score")
     conda:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=runtime("score"),
+        gpu=WORK.gpus,
+        lane=1,
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
