@@ -157,6 +157,10 @@ class Benchmark:
         """(C, H, W) of the images of a dataset id."""
         return self.cards[self.datasets[dataset]["model"]]["image_shape"]
 
+    def features_file(self, dataset):
+        """Path of the checkpoint of a dataset id's features, as jobs read it."""
+        return self.checkpoint(self.datasets[dataset]["features"])
+
     def features_card(self, dataset):
         """The part of the card of a dataset id's features that decides them."""
         return computed(self.cards[self.datasets[dataset]["features"]])

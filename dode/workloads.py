@@ -13,6 +13,7 @@ from dode.execution import settings
 
 START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
+GROUPED = 1  # minutes of walltime for each job of a group besides
 MORE_MEMORY = 0.5  # asked for beyond the first time with every further attempt
 FIT, SCORE = ("search_grid", "teacher", "distill"), ("gather", "score")
 
@@ -92,12 +93,15 @@ class Workloads:
     def shard_files(self, cell, name):
         """Paths of a cell's shards, ``name`` behind their numbers."""
         count = self.shards(cell)
-        return [self.benchmark.files(f"shards/{shard}-of-{count}{name}.npy", [cell])[0] for shard in range(count)]
+        return [self.benchmark.files(f"shards/{shard}-of-{count}{name}", [cell])[0] for shard in range(count)]
 
     def runtime(self, rule, cell, attempt):
         """Walltime in minutes, more with every attempt: a job may have been stopped for want of it."""
-        expected = (self.seconds(rule, cell) or 0) / 60
-        return math.ceil((self.settings(cell)["runtime"] + MARGIN * expected) * attempt)
+        if self.group(rule, cell) is None:
+            minutes = self.settings(cell)["runtime"] + MARGIN * (self.seconds(rule, cell) or 0) / 60
+        else:  # the walltimes of a group are added up
+            minutes = GROUPED + MARGIN * (self.seconds(rule, cell) + START) / 60
+        return math.ceil(minutes * attempt)
 
     def memory(self, wildcards, attempt):
         """Memory in megabytes of a rule's job that runs a network, more with every attempt: likewise."""

@@ -46,19 +46,17 @@ def of_cell(function):
 
 
 def group(rule):
-    return lambda wildcards: WORK.group(rule, cell(wildcards))
+    def name(wildcards):
+        found = WORK.group(rule, cell(wildcards))
+        # So that `--group-components bundle=N` takes together what is not connected.
+        workflow.parent_groupids[found] = "bundle"
+        return found
+
+    return name
 
 
 def runtime(rule):
     return lambda wildcards, attempt: WORK.runtime(rule, cell(wildcards), attempt)
-
-
-def shards_of(name):
-    return lambda wildcards: WORK.shard_files(cell(wildcards), name)
-
-
-def features_of(wildcards):
-    return BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["features"])
 
 
 def real_of(wildcards):

@@ -29,14 +29,17 @@ rule sample:
         "../scripts/sample.py"
 
 
+samples = f"{CELL}/samples.npy"
+
+
 # The samples of a cell are one file whatever the number of shards, and its parameters are theirs: another number of
 # shards leaves finished cells alone.
 rule gather:
     input:
-        images=shards_of(""),
-        ends=shards_of(".ends"),
+        images=lambda wildcards: WORK.shard_files(cell(wildcards), ".npy"),
+        ends=lambda wildcards: WORK.shard_files(cell(wildcards), ".ends.npy"),
     output:
-        images=f"{CELL}/samples.npy",
+        images=samples if EXECUTION["keep_samples"] else temp(samples),
         ends=f"{CELL}/ends.npy",
     log:
         f"{LOGS}/gather/{{dataset}}/{{solver}}/nfe{{nfe}}.log",

@@ -29,7 +29,7 @@ rule real_statistics:
 rule published_statistics:
     input:
         statistics=lambda wildcards: BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["statistics"]),
-        features=features_of,
+        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
     output:
         f"{RESULTS}/{{dataset}}/published-statistics.npz",
     log:
@@ -54,7 +54,7 @@ rule published_statistics:
 
 rule reference_statistics:
     input:
-        features=features_of,
+        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
         images=lambda wildcards: BENCH.files("samples.npy", [BENCH.reference(wildcards.dataset)])[0],
     output:
         f"{RESULTS}/{{dataset}}/reference-statistics.npz",
@@ -80,7 +80,7 @@ rule reference_statistics:
 rule score:
     input:
         unpack(fine_statistics),
-        features=features_of,
+        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
         real=real_of,
         reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
         images=rules.gather.output.images,
