@@ -97,7 +97,7 @@ class Status:
             words = shlex.split(command)
             name = words[words.index("--name") + 1]
             states, seconds = await self.query(self.squeue(name), logger)
-            states = states and self._with_lost(states, logger)
+            states = None if states is None else self._with_lost(states, logger)
         if states is None:
             self.silence.say(
                 logger.warning,
