@@ -1,7 +1,9 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
 import math
+import re
 from pathlib import Path
+from urllib.parse import urlparse
 
 import yaml
 
@@ -14,6 +16,7 @@ from dode.validation import ConfigError, copied, validate
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 FIT_IMAGES = 100
+SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
 # Folders of results that are no dataset's and no solver's.
 RESERVED = (REFERENCE, "real", "logs", "figures", "collected")
 
@@ -43,6 +46,12 @@ def _check_card(card, place):
     """Refuse what does not fit together: format and key, statistics and a network, the network and its images."""
     if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
         raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
+    for url in map(urlparse, card.get("urls", [])):
+        if url.username or url.password or re.search(SECRETS, url.query):
+            raise ConfigError(
+                f"{place}: urls: the one of {url.hostname} holds a credential, which would end up in logs; "
+                "they belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
+            )
     if "schedule" in card:
         _refuse(f"{place}: schedule", lambda: schedules.schedules.create(**card["schedule"]))
     options = card.get("network", {}).get("options", {})
