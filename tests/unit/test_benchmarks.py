@@ -1,5 +1,6 @@
 """The benchmarks run and say what their README promises; no time is asserted."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,33 @@ def test_the_solver_benchmark_has_a_row_for_every_variant():
     compared = {label.split(",")[0] for label, *cells in rows if cells[7] != "-"}
     families = {"ddim", "heun", "ipndm", "pndm", "deis", "unipc", "dpm-solver", "dpm-solver++", "dpm-solver-multistep"}
     assert compared == families
+
+
+def test_throughput_has_a_row_for_every_point_and_the_same_figures_in_its_file(tmp_path):
+    """Two kinds of models and one of features; the sampler of the first."""
+    cards = ["digits-ddpm", "digits-edm", "inception-tensorflow"]
+    command = [sys.executable, "benchmarks/throughput.py", "--device", "cpu", "--cards", *cards, "--batch-sizes", "3"]
+    command += ["2", "--seconds", "0.01", "--precision", "card", "bf16", "--output", str(tmp_path / "found.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *parts = done.stdout.strip().split("\n\n")
+    assert first.startswith("CPU, 1 threads, torch ")
+    points, sampler = ([line.strip("| ").split(" | ") for line in part.splitlines()[2:]] for part in parts)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["not_measured"] == {}
+    of_models = [
+        (card, batch, layout, precision)
+        for card in cards[:2]
+        for precision in ("card", "bf16")
+        for layout in ("contiguous", "channels last")
+        for batch in ("2", "3")
+    ]
+    of_features = [(cards[2], batch, "contiguous", "card") for batch in ("2", "3")]
+    assert [tuple(point[:4]) for point in points] == of_models + of_features
+    for point, kept in zip(points, found["points"], strict=True):
+        assert [point[0], int(point[1])] == [kept["card"], kept["batch"]]
+        assert float(point[4]) == pytest.approx(kept["evaluations_per_second"], rel=1e-3)
+        assert float(point[5]) > 100
+    assert sampler[0][:3] == ["digits-ddpm", "2", "10"]
+    assert float(sampler[0][3]) > 0
+    assert float(sampler[0][5]) < 100
