@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -179,7 +180,8 @@ def peak(device):
 def clean(device):
     """Forget what earlier points hold."""
     gc.collect()
-    torch.compiler.reset()  # a job has one batch size, for which its network is compiled
+    if "torch._dynamo" in sys.modules:  # loading it takes seconds
+        torch.compiler.reset()  # a job has one batch size, for which its network is compiled
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -1,13 +1,17 @@
 """The benchmarks run and say what their README promises; no time is asserted."""
 
+import argparse
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import variants
+from dode.models.residual_mlp import ResidualMLP
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,3 +98,26 @@ def test_throughput_has_a_row_for_every_point_and_the_same_figures_in_its_file(t
     assert sampler[0][:3] == ["digits-ddpm", "2", "10"]
     assert float(sampler[0][3]) > 0
     assert float(sampler[0][5]) < 100
+
+
+def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no_larger_one(tmp_path, monkeypatch):
+    """A job would go on with half a batch, whose figure must not pass for the whole one's."""
+    spec = importlib.util.spec_from_file_location("throughput", ROOT / "benchmarks" / "throughput.py")
+    throughput = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(throughput)
+    whole = ResidualMLP.forward
+
+    def forward(self, x, *others, **options):
+        if len(x) > 4:
+            raise torch.OutOfMemoryError
+        return whole(self, x, *others, **options)
+
+    monkeypatch.setattr(ResidualMLP, "forward", forward)
+    source = throughput.Sampled("digits-edm", None, tmp_path)
+    options = {"precision": ["card"], "channels_last": "no", "compile": False, "seconds": 0.001}
+    options = argparse.Namespace(**options, batch_sizes=[16, 8, 4, 2])
+    found = list(throughput.points(source, torch.device("cpu"), options))
+    assert [point["batch"] for point in found] == [2, 4, 8]
+    assert [point.get("out_of_memory", False) for point in found] == [False, False, True]
+    assert "evaluations_per_second" not in found[2]
+    assert throughput.row("digits-edm", found[2])[4] == "out of memory"
