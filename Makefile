@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock lock-checkpoints train-digits benchmarks clean
+.PHONY: demo test test-cluster lint lock lock-checkpoints train-digits benchmarks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run
@@ -11,6 +11,10 @@ demo: .venv/run
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The workflow on a real SLURM that is started on this machine; as root its Debian packages are installed where missing.
+test-cluster: .venv/dev
+	$(BIN)/python -m pytest tests/slurm -m cluster
 
 lint: .venv/dev
 	$(BIN)/ruff check .

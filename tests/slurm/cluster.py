@@ -1,18 +1,19 @@
 """A real SLURM on this machine: munged, slurmctld, three slurmd, and on demand slurmdbd with MariaDB."""
 
-import getpass
 import os
+import pwd
 import random
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-import configuration
+import psutil
+
+import cluster_files
 
 COMMANDS = ["sbatch", "srun", "squeue", "sacct", "scancel", "sinfo", "scontrol", "sacctmgr", "sshare"]
 # Debian puts daemons where an ordinary user's PATH does not lead.
@@ -40,7 +41,7 @@ class Daemon:
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + seconds
-        while not self._answers():
+        while not (self.running() and self._answers()):
             if not self.running() or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"{self.name} does not start: {self.log.read_text()[-3000:]}")
@@ -80,19 +81,22 @@ class Cluster:
     ``accounting``: with slurmdbd, so that ``sacct`` answers. ``environment``: for subprocesses that use this SLURM.
     """
 
+    START_SECONDS = 60  # within which all nodes must be idle
+
     def __init__(self, accounting=False):
         self.accounting = accounting
         self.daemons = {}
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.slurm_conf = self.folder / "etc" / "slurm.conf"
         try:
             self._prepare()
             for name in self.daemons:
                 self.start(name)
                 if name == "slurmdbd":
-                    self.command("sacctmgr", "--immediate", "add", "cluster", configuration.NAME)
-            self.wait_until(lambda: set(self.nodes().values()) == {"idle"}, 60)
+                    self.command("sacctmgr", "--immediate", "add", "cluster", cluster_files.NAME)
+            self.wait_until(lambda: set(self.nodes().values()) == {"idle"}, self.START_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -102,21 +106,26 @@ class Cluster:
         self.close()
 
     def _prepare(self):
-        for name in ("etc", "state", "log", "run", "bin", "dev", "db", *(f"spool/{node}" for node in configuration.NODES)):
+        for name in (
+            "etc",
+            "state",
+            "log",
+            "run",
+            "bin",
+            "dev",
+            "db",
+            *(f"spool/{node}" for node in cluster_files.NODES),
+        ):
             (self.folder / name).mkdir(parents=True)
         self.folder.chmod(0o755)  # munged wants its socket within everybody's reach
-        key = self.folder / "etc" / "munge.key"
-        key.touch(0o600)
-        key.write_bytes(secrets.token_bytes(128))
-        for link, device in zip(configuration.GPUS, ("/dev/null", "/dev/zero"), strict=True):
-            (self.folder / "dev" / link).symlink_to(device)
-        self.ports = dict(zip(configuration.LISTENERS, free_ports(len(configuration.LISTENERS)), strict=True))
-        self.slurm_conf = self.folder / "etc" / "slurm.conf"
-        files = configuration.files(self.folder, self.ports, getpass.getuser(), self.accounting)
-        for name, text in files.items():
-            path = self.folder / "etc" / name
-            path.touch(0o600)
-            path.write_text(text)
+        # A GPU is a character device to SLURM, whichever.
+        for name, device in zip(cluster_files.GPUS, ("/dev/null", "/dev/zero"), strict=True):
+            (self.folder / "dev" / name).symlink_to(device)
+        user = _user()
+        ports = dict(zip(cluster_files.LISTENERS, free_ports(len(cluster_files.LISTENERS)), strict=True))
+        _write_secret(self.folder / "etc" / "munge.key", secrets.token_bytes(128))
+        for name, text in cluster_files.files(self.folder, ports, user, self.accounting).items():
+            _write_secret(self.folder / "etc" / name, text.encode())
         # The executor plugin's job step takes every SLURM_* out of its environment before it calls srun.
         for name in COMMANDS:
             wrapper = self.folder / "bin" / name
@@ -124,17 +133,15 @@ class Cluster:
             wrapper.chmod(0o755)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SNAKEMAKE"))}
         self.environment = {**kept, "PATH": f"{self.folder / 'bin'}{os.pathsep}{kept['PATH']}"}
-        environment = {**self.environment, "PATH": DAEMON_PATH, "SLURM_CONF": str(self.slurm_conf)}
-        for name, (command, ready) in configuration.daemons(self.folder, self.ports, self.accounting).items():
-            if name == "mariadbd":
-                self._database(environment)
-            command = [shutil.which(command[0], path=DAEMON_PATH) or command[0], *command[1:]]
-            log = self.folder / "log" / f"{name}.log"
-            self.daemons[name] = Daemon(name, command, ready, log, environment)
+        environment = {**kept, "PATH": DAEMON_PATH, "SLURM_CONF": str(self.slurm_conf)}
+        if self.accounting:
+            self._database(environment)
+        for name, (command, ready) in cluster_files.daemons(self.folder, ports, user, self.accounting).items():
+            self.daemons[name] = Daemon(name, command, ready, self.folder / "log" / f"{name}.log", environment)
 
     def _database(self, environment):
         command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'db'}", "--skip-test-db"]
-        command += ["--auth-root-authentication-method=normal", f"--user={getpass.getuser()}"]
+        command += ["--auth-root-authentication-method=normal", f"--user={_user()}"]
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
     def close(self):
@@ -144,8 +151,10 @@ class Cluster:
         finally:
             for daemon in reversed(self.daemons.values()):
                 daemon.stop()
-            for pid in self.processes():
-                os.kill(pid, signal.SIGKILL)
+            left = self.processes()
+            for process in left:
+                process.kill()
+            psutil.wait_procs(left, timeout=10)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_jobs(self):
@@ -153,20 +162,19 @@ class Cluster:
         if controller is None or not controller.running():
             return
         try:
-            self.command("scancel", "--quiet", "--user", getpass.getuser())
+            self.command("scancel", "--quiet", "--user", _user())
             self.wait_until(lambda: all(job["state"] in ENDED for job in self.jobs()), 15)
         except (subprocess.SubprocessError, TimeoutError):
             pass  # their processes are killed below
 
     def processes(self):
-        """Process ids of what runs with this cluster's configuration: daemons, job steps, jobs."""
-        mark = f"SLURM_CONF={self.slurm_conf}".encode() if hasattr(self, "slurm_conf") else None
+        """Everything at work with this cluster's configuration: daemons, job steps, jobs; as ``psutil.Process``."""
         found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
+        for process in psutil.process_iter():
             try:
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-            except OSError:
+                if process.environ().get("SLURM_CONF") == str(self.slurm_conf):
+                    found.append(process)
+            except psutil.Error:
                 continue  # it has ended, or is another user's
         return found
 
@@ -192,7 +200,9 @@ class Cluster:
 
     def nodes(self):
         """State of each node, ``{"n1": "idle", ...}``."""
-        return dict(line.split() for line in self.command("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines())
+        return dict(
+            line.split() for line in self.command("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines()
+        )
 
     def cancel(self, identifier):
         self.command("scancel", str(identifier))
@@ -233,6 +243,15 @@ class Cluster:
             return [*self.jobs(), self.nodes()]
         except (subprocess.SubprocessError, ValueError) as error:
             return f"unknown: {error}"
+
+
+def _user():
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _write_secret(path, content):
+    path.touch(0o600)
+    path.write_bytes(content)
 
 
 def free_ports(count):

@@ -8,7 +8,7 @@ GPUS = ["gpu0", "gpu1"]
 LISTENERS = ["slurmctld", "slurmdbd", "mariadbd", *NODES]
 
 
-def daemons(folder, ports, accounting):
+def daemons(folder, ports, user, accounting):
     """Name -> (command in the foreground, port or socket at which it answers), in the order of their start."""
     run, log, etc = folder / "run", folder / "log", folder / "etc"
     munged = ["munged", "--foreground", f"--socket={run / 'munge.sock'}", f"--key-file={etc / 'munge.key'}"]
@@ -16,7 +16,7 @@ def daemons(folder, ports, accounting):
     made = {"munged": ([*munged, f"--log-file={log / 'munged.log'}"], run / "munge.sock")}
     if accounting:
         mariadbd = ["mariadbd", "--no-defaults", f"--datadir={folder / 'db'}", f"--socket={run / 'mariadb.sock'}"]
-        mariadbd += [f"--port={ports['mariadbd']}", "--bind-address=127.0.0.1", "--user=root"]
+        mariadbd += [f"--port={ports['mariadbd']}", "--bind-address=127.0.0.1", f"--user={user}"]
         mariadbd += ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--innodb-lock-wait-timeout=900"]
         mariadbd += [f"--pid-file={run / 'mariadbd.pid'}", f"--init-file={etc / 'accounting.sql'}"]
         made["mariadbd"] = (mariadbd, ports["mariadbd"])
@@ -62,6 +62,8 @@ def _slurm(folder, ports, user, accounting):
         "SchedulerParameters": "batch_sched_delay=1,sched_interval=5",
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core_Memory",
+        # A request that no node can ever meet is refused and not left pending.
+        "EnforcePartLimits": "ALL",
         "MpiDefault": "none",
         "ReturnToService": 2,
         "SlurmctldTimeout": 30,
@@ -85,8 +87,8 @@ def _slurm(folder, ports, user, accounting):
         for node, gres in NODES.items()
     ]
     partitions = [
-        "PartitionName=cpu Nodes=n3 Default=YES MaxTime=60 State=UP\n",
-        "PartitionName=gpu Nodes=n1,n2 MaxTime=60 State=UP\n",
+        "PartitionName=cpu Nodes=n3 Default=YES MaxTime=1440 State=UP\n",
+        "PartitionName=gpu Nodes=n1,n2 MaxTime=1440 State=UP\n",
     ]
     return _lines(settings) + "".join(nodes + partitions)
 
