@@ -83,7 +83,7 @@ def _slurm(folder, ports, user, accounting):
             "AccountingStorageTRES": "gres/gpu",
         }
     nodes = [
-        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[node]} CPUs=4 RealMemory=4000 {gres}\n"
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[node]} CPUs=4 RealMemory=8000 {gres}\n"
         for node, gres in NODES.items()
     ]
     partitions = [
