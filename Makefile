@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test resume lint lock lock-checkpoints train-digits benchmarks clean
+.PHONY: demo test test-cluster resume lint lock lock-checkpoints train-digits benchmarks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run
@@ -15,6 +15,10 @@ test: .venv/dev
 # A run on the cluster that has died, also on another login node: cancels what it left in the queue and goes on.
 resume: .venv/run
 	DODE_RESUME=1 $(BIN)/snakemake --profile slurm $(ARGS)
+
+# The workflow on a real SLURM that is started on this machine; as root its Debian packages are installed where missing.
+test-cluster: .venv/dev
+	$(BIN)/python -m pytest tests/slurm -m cluster
 
 lint: .venv/dev
 	$(BIN)/ruff check .

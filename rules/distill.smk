@@ -16,6 +16,7 @@ rule distill:
         mem_mb=WORK.memory,
         runtime=runtime("distill"),
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
         lane=1,
     params:
         run=of_cell(BENCH.fit),

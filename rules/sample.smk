@@ -19,6 +19,7 @@ rule sample:
         mem_mb=WORK.memory,
         runtime=runtime("sample"),
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
         lane=1,
     params:
         run=of_cell(BENCH.samples),

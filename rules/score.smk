@@ -14,6 +14,7 @@ rule real_statistics:
         mem_mb=WORK.memory,
         runtime=WORK.walltime,
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
     params:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
@@ -41,6 +42,7 @@ rule published_statistics:
         mem_mb=WORK.memory,
         runtime=WORK.walltime,
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
@@ -67,6 +69,7 @@ rule reference_statistics:
         mem_mb=WORK.memory,
         runtime=WORK.walltime,
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
@@ -98,6 +101,7 @@ rule score:
         mem_mb=WORK.memory,
         runtime=runtime("score"),
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
         lane=1,
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),

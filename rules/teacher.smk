@@ -15,6 +15,7 @@ rule teacher:
         mem_mb=WORK.memory,
         runtime=runtime("teacher"),
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
         lane=1,
     params:
         run=of_cell(BENCH.teacher),

@@ -16,6 +16,7 @@ rule search_grid:
         mem_mb=WORK.memory,
         runtime=runtime("search_grid"),
         gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
         lane=1,
     params:
         run=of_cell(BENCH.run),
