@@ -27,7 +27,9 @@ def squared_radii(features, ks):
     for start, block in _squared_distances(features, features):
         rows = np.arange(len(block))
         block[rows, start + rows] = np.inf
-        radii[:, start : start + len(block)] = np.partition(block, [k - 1 for k in ks], axis=1)[:, [k - 1 for k in ks]].T
+        radii[:, start : start + len(block)] = np.partition(block, [k - 1 for k in ks], axis=1)[
+            :, [k - 1 for k in ks]
+        ].T
     return radii
 
 
@@ -61,4 +63,9 @@ def per_image(real, generated, *, precision_recall, density_coverage):
         inside = block <= wide
         density[rows] = inside.sum(axis=1) / density_coverage
         coverage |= inside.any(axis=0)
-    return {"precision": precision, "recall": recall.astype(float), "density": density, "coverage": coverage.astype(float)}
+    return {
+        "precision": precision,
+        "recall": recall.astype(float),
+        "density": density,
+        "coverage": coverage.astype(float),
+    }

@@ -5,8 +5,13 @@ from dode.report import tables
 
 
 def scores(cells, paths):
-    """The facts of each cell with the metrics of its ``score.json``."""
-    return [{**facts, **storage.read_json(path)} for facts, path in zip(cells, paths, strict=True)]
+    """The facts of each cell with the blocks of those metrics of its ``score.json`` that tables show."""
+    found = []
+    for facts, path in zip(cells, paths, strict=True):
+        entries = storage.read_json(path)["metrics"]
+        shown = {name: entry["blocks"] for name, entry in entries.items() if name in tables.METRICS}
+        found.append({**facts, "metrics": shown})
+    return found
 
 
 def floors(paths):
