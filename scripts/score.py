@@ -1,4 +1,4 @@
-"""Score a cell: against the real images, the fine-step samples of other noise, and their end states on the same noise."""
+"""Score a cell: against the real images, against fine-step samples of other noise and of the same."""
 
 import numpy as np
 
@@ -19,10 +19,8 @@ def main(snakemake):
         distances.Statistics.of(features.stream(extract, images, execution["batch_size"], "features"))
         for images in blocks(snakemake.input.images)
     ]
-    biased, target = scores.is_biased(generated), distances.Gaussian.of_moments(*real.moments)
-    metrics = {"fid": scores.frechet(generated, [target] * params.seeds)}
-    if biased:
-        metrics["fid_infinity"] = scores.infinity(generated, target)
+    target = distances.Gaussian.of_moments(*real.moments)
+    metrics = {"fid": scores.frechet(generated, [target] * params.seeds), **scores.infinity(generated, target)}
     if real.features is not None:
         metrics["kid"] = scores.kernel(generated, real.features, params.kid)
         metrics |= scores.nearest(generated, real.features, params.neighbours)
@@ -39,7 +37,7 @@ def main(snakemake):
         "seeds": params.seeds,
         "reference": statistics_files.identity(snakemake.input.real, real),
         "extractor": statistics_files.extractor_of(params.card),
-        "biased": biased,
+        "biased": scores.is_biased(generated),
         "software": scores.software(),
     }
     storage.write_json(snakemake.output[0], found)

@@ -7,6 +7,7 @@ import numpy as np
 from dode.metrics.distances import Gaussian, fid_with_influences
 
 SIZES = 15
+FEWEST = 4  # images from which there are subsets of several sizes
 
 
 @dataclasses.dataclass(frozen=True)

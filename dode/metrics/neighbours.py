@@ -23,13 +23,11 @@ def _squared_distances(first, second):
 
 def squared_radii(features, ks):
     """Squared distance of each feature to its k-th nearest neighbour, itself not counted, for each k: (len(ks), n)."""
-    radii = np.empty((len(ks), len(features)))
+    radii, indices = np.empty((len(ks), len(features))), [k - 1 for k in ks]
     for start, block in _squared_distances(features, features):
         rows = np.arange(len(block))
         block[rows, start + rows] = np.inf
-        radii[:, start : start + len(block)] = np.partition(block, [k - 1 for k in ks], axis=1)[
-            :, [k - 1 for k in ks]
-        ].T
+        radii[:, start : start + len(block)] = np.partition(block, indices, axis=1)[:, indices].T
     return radii
 
 
@@ -55,17 +53,12 @@ def per_image(real, generated, *, precision_recall, density_coverage):
     near, wide = squared_radii(real, ks)
     (own,) = squared_radii(generated, ks[:1])
     precision, density = np.empty(len(generated)), np.empty(len(generated))
-    recall, coverage = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    recall, coverage = np.zeros(len(real)), np.zeros(len(real))
     for start, block in _squared_distances(generated, real):
         rows = slice(start, start + len(block))
         precision[rows] = (block <= near).any(axis=1)
-        recall |= (block <= own[rows, None]).any(axis=0)
+        recall[(block <= own[rows, None]).any(axis=0)] = 1
         inside = block <= wide
         density[rows] = inside.sum(axis=1) / density_coverage
-        coverage |= inside.any(axis=0)
-    return {
-        "precision": precision,
-        "recall": recall.astype(float),
-        "density": density,
-        "coverage": coverage.astype(float),
-    }
+        coverage[inside.any(axis=0)] = 1
+    return {"precision": precision, "recall": recall, "density": density, "coverage": coverage}

@@ -6,7 +6,7 @@ import platform
 import numpy as np
 
 from dode.metrics import distances, neighbours
-from dode.metrics.extrapolation import fid_infinity
+from dode.metrics.extrapolation import FEWEST, fid_infinity
 
 #: Packages whose versions may change the digits of a score.
 SOFTWARE = ("dode", "numpy", "scipy", "torch")
@@ -59,9 +59,12 @@ def frechet(blocks, references):
 
 
 def infinity(blocks, reference):
-    """FID extrapolated to infinitely many images, of blocks whose features are all kept."""
+    """``fid_infinity``, FID extrapolated to infinitely many images, by name; empty where it is not needed."""
+    if not is_biased(blocks) or min(block.count for block in blocks) < FEWEST:
+        return {}
     found = [fid_infinity(block.features, reference) for block in blocks]
-    return summary([each.value for each in found], lambda: found[0].error, "images", sizes=found[0].sizes)
+    values = [each.value for each in found]
+    return {"fid_infinity": summary(values, lambda: found[0].error, "images", sizes=found[0].sizes)}
 
 
 def kernel(blocks, real, settings):

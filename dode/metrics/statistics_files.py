@@ -17,7 +17,7 @@ from dode.metrics.distances import Statistics
 
 
 class Reference(NamedTuple):
-    """What an own file says: (mean, covariance), the first features and the number of images, or None for the last two."""
+    """What an own file says: (mean, covariance), first features and number of images; None for what it does not."""
 
     moments: tuple
     features: np.ndarray | None

@@ -12,11 +12,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dode import data, models
-from dode.metrics import distances, features, reference
+from dode.metrics import distances, features, resizing
 from dode.metrics.distances import Statistics
 
-# After dode.metrics.reference, which makes clean-fid importable beside a CPU-only torch.
-from cleanfid import features as cleanfid_features, fid as cleanfid, inception_pytorch  # isort: skip
+# Before clean-fid, which it makes importable beside a CPU-only torch.
+from dode.metrics.reference import inception_pytorch  # isort: skip
+from cleanfid import features as cleanfid_features, fid as cleanfid  # isort: skip
+from cleanfid.inception_torchscript import InceptionV3W  # isort: skip
+from cleanfid.resize import build_resizer  # isort: skip
 
 CARDS = Path(__file__).parents[2] / "config" / "models"
 CARD = yaml.safe_load((CARDS / "digits-classifier.yaml").read_text())
@@ -207,7 +210,7 @@ def pictures(request, tmp_path_factory):
 @pytest.mark.parametrize("mode", ["clean", "legacy_tensorflow"])
 def test_inception_features_are_those_of_clean_fids_own_pipeline(inception, pictures, mode):
     images, folder = pictures
-    network = reference.InceptionV3W(str(inception.parent), download=False, resize_inside=mode == "legacy_tensorflow")
+    network = InceptionV3W(str(inception.parent), download=False, resize_inside=mode == "legacy_tensorflow")
     expected = cleanfid.get_folder_features(
         str(folder), network.eval(), num_workers=0, batch_size=2, device=torch.device("cpu"), mode=mode, verbose=False
     )
