@@ -63,6 +63,13 @@ class Statistics:
         return self._scatter / (self.count - 1)
 
     @property
+    def gaussian(self):
+        """The :class:`Gaussian` of these moments; of fewer images than features by the cheaper thin factor."""
+        if self.count < min(len(self.mean), KEPT_FEATURES):
+            return Gaussian.of_features(self.features)
+        return Gaussian.of_moments(*self.moments)
+
+    @property
     def features(self):
         """The kept features, (n, F) float32."""
         return np.concatenate(self._kept)

@@ -49,20 +49,22 @@ def inception(*, card, checkpoint, device):
 CPU_BATCH = 16
 
 
-def _extraction(network, device, resize=lambda images: images):
-    """Features by ``network``, of images (B, 3, H, W) float32 in [0, 255], resized before it."""
-    network = network.to(device).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+class Extraction:
+    """Features by ``network``, of images (B, 1 or 3, H, W) uint8, which ``resize`` gets as (B, 3, H, W) float32."""
 
-    def extract(images):
+    def __init__(self, network, device, resize=lambda images: images):
+        self.network = network.to(device).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.device, self.resize = torch.device(device), resize
+
+    def __call__(self, images):
+        """(B, F)."""
         images = torch.from_numpy(images)
-        parts = images.split(CPU_BATCH if torch.device(device).type == "cpu" else len(images))
-        return torch.cat([features(part.to(device)) for part in parts])
+        parts = images.split(CPU_BATCH if self.device.type == "cpu" else len(images))
+        return torch.cat([self._features(part.to(self.device)) for part in parts])
 
-    def features(images):
+    def _features(self, images):
         colour = images.expand(-1, 3, -1, -1).float()
-        return network(resize(colour).contiguous(memory_format=torch.channels_last))
-
-    return extract
+        return self.network(self.resize(colour).contiguous(memory_format=torch.channels_last))
 
 
 def _script(checkpoint, *, resize_inside):
@@ -76,11 +78,11 @@ def _script(checkpoint, *, resize_inside):
 
 
 def _clean(checkpoint, device):
-    return _extraction(_script(checkpoint, resize_inside=False), device, resizing.clean)
+    return Extraction(_script(checkpoint, resize_inside=False), device, resizing.clean)
 
 
 def _legacy_tensorflow(checkpoint, device):
-    return _extraction(_script(checkpoint, resize_inside=True), device)
+    return Extraction(_script(checkpoint, resize_inside=True), device)
 
 
 class _Pooled(torch.nn.Module):
@@ -95,7 +97,7 @@ class _Pooled(torch.nn.Module):
 
 
 def _legacy_pytorch(checkpoint, device):
-    return _extraction(_Pooled(pytorch_inception(load_file(checkpoint))), device, resizing.legacy_pytorch)
+    return Extraction(_Pooled(pytorch_inception(load_file(checkpoint))), device, resizing.legacy_pytorch)
 
 
 MODES = {"clean": _clean, "legacy_tensorflow": _legacy_tensorflow, "legacy_pytorch": _legacy_pytorch}

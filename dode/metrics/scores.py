@@ -51,10 +51,10 @@ def frechet(blocks, references):
 
     def error():
         (block,) = blocks
-        _, psi = distances.fid_with_influences(block.features, block.moments, references[0])
+        _, psi = distances.fid_with_influences(block.features, block.gaussian, references[0])
         return standard_error(psi, block.count)
 
-    values = [distances.fid(block.moments, real) for block, real in zip(blocks, references, strict=True)]
+    values = [distances.fid(block.gaussian, real) for block, real in zip(blocks, references, strict=True)]
     return summary(values, error, "images")
 
 
