@@ -45,8 +45,8 @@ def inception(*, card, checkpoint, device):
     return MODES[mode](checkpoint, device)
 
 
-# On a CPU the activations of a large batch leave the caches: 16 images took 0.7 of the time of 128 a piece.
-CPU_BATCH = 16
+# On a CPU the activations of a large batch leave the caches, and an image takes longer (benchmarks/README.md).
+CPU_BATCH = 8
 
 
 class Extraction:
