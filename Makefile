@@ -36,6 +36,7 @@ train-digits: .venv/run
 
 benchmarks: .venv/dev
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/scoring.py
 	MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=2000000000 $(BIN)/python benchmarks/solvers.py
 
 # requirements.lock and requirements-dev.lock from what .venv holds, after an upgrade on purpose.

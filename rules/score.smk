@@ -108,6 +108,7 @@ rule score:
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
         real=lambda wildcards: BENCH.scored_against(wildcards.dataset),
         kid=BENCH.config["kid"],
+        neighbours=BENCH.config["neighbours"],
         code=BENCH.code("score.py"),
     message:
         "Scoring {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"

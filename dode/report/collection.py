@@ -17,6 +17,15 @@ def name_of(facts):
     return f"{facts['dataset']}/{facts['solver']}/nfe{facts['nfe']}"
 
 
+def scores(cells, paths):
+    """The facts of each cell with the blocks of those metrics that tables show."""
+    found = read("scores", cells, paths)
+    for cell in found:
+        entries = cell["metrics"].items()
+        cell["metrics"] = {name: entry["blocks"] for name, entry in entries if name in tables.METRICS}
+    return found
+
+
 def floors(paths):
     """The floor of each dataset that has one (``{dataset id: path}``)."""
     return [{"dataset": dataset, "floor": storage.read_json(path)["floor"]} for dataset, path in paths.items()]
@@ -24,4 +33,4 @@ def floors(paths):
 
 def frame(cells, collected, floor_paths):
     """The tidy table of everything: one row a cell and metric."""
-    return tables.tidy(read("scores", cells, collected), floors(floor_paths))
+    return tables.tidy(scores(cells, collected), floors(floor_paths))

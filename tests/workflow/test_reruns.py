@@ -180,6 +180,10 @@ def test_fitting_set_reruns_the_distilled_cells_alone(plan_after):
     assert plan_after({"solvers[1].distill.images": 17}) == FIT | sampled(FITTED) | scored(FITTED) | SHOWN
 
 
+def test_neighbour_settings_rerun_the_cells_scores_alone(plan_after):
+    assert plan_after({"neighbours": {"precision_recall": 2}}) == scored(*CELLS) | TABLES
+
+
 def test_kid_settings_rerun_scores_alone(plan_after):
     assert plan_after({"kid.subsets": 3}) == {"real_statistics"} | scored(*CELLS) | SCORED
 
