@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from dode import integrity
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "report", "envs"]
 TINY = REPOSITORY / "tests" / "workflow" / "configs" / "tiny.yaml"
@@ -96,8 +98,9 @@ class Workspace:
         return self.results / "digits-edm" / name
 
     def contents(self, pattern="results/**/*"):
-        """Bytes of the files by path."""
-        files = sorted(path for path in self.folder.glob(pattern) if path.is_file())
+        """Bytes of the files by path, without the records of what was written (dode/integrity.py)."""
+        files = [path for path in sorted(self.folder.glob(pattern)) if not path.match(f".*{integrity.SUFFIX}")]
+        files = [path for path in files if path.is_file()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
 

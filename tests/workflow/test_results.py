@@ -37,7 +37,7 @@ def test_each_cell_has_its_files_and_no_others(finished):
 def test_shards_and_half_written_files_are_gone(finished):
     names = [path.rsplit("/", 1)[1] for path in finished.contents()]
     assert not [path for path in finished.contents() if "shards" in path and "/logs/" not in path]
-    assert not [name for name in names if name.startswith(".") and not name.endswith(integrity.SUFFIX)]
+    assert not [name for name in names if name.startswith(".")]
 
 
 def test_page_names_every_category_and_loads_nothing_from_elsewhere(finished):
