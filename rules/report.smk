@@ -1,3 +1,5 @@
+from dode import provenance
+
 # Self-FID needs the fine-step samples of another seed.
 METRICS = ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
 
@@ -10,6 +12,7 @@ rule tables:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
         md=f"{RESULTS}/table.md",
         tex=f"{RESULTS}/table.tex",
+        provenance=f"{RESULTS}/provenance.json",
     log:
         f"{LOGS}/tables.log",
     conda:
@@ -23,6 +26,8 @@ rule tables:
         incomparable=lambda wildcards: BENCH.incomparable(),
         floors_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
+        provenance=lambda wildcards: provenance.of(BENCH),
+        root=os.path.relpath(workflow.basedir),
         code=BENCH.code("tables.py"),
     message:
         "Writing the tables"

@@ -1,12 +1,13 @@
 """A run turned inside out: the caller evaluates the network."""
 
+import itertools
+
 import pytest
 import torch
 
 import dode
 from dode import mixture, sampling, solvers
 from dode.directions import Directions
-
 from variants import ALL, label
 
 
@@ -42,6 +43,7 @@ def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):
     latents = mixture.latents(8, 3).to(dtype)
     lambdas = 0.01 * torch.sin(torch.arange(evaluations * 2, dtype=torch.float64)).view(-1, 2)
     lambdas[0, 0] = 0  # the first evaluation has no difference
+    fitted = {"lambdas": lambdas, "directions": Directions.of(2, "noise")}
     for model, fitted in [
         (mixture.denoise, {}),
         # Of Heun's method a run that ends above 0 makes one evaluation more than it has coefficients for.
@@ -76,7 +78,7 @@ def test_a_solver_that_evaluates_elsewhere_is_refused(monkeypatch):
 
     @base.solver("elsewhere", order=1)
     def elsewhere(denoise, x, sigmas):
-        for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
+        for sigma, sigma_next in itertools.pairwise(sigmas):
             denoised = denoise(x, (sigma + sigma_next) / 2)
             x = yield base.Proposal(denoised, sigma_next, denoised)
 
