@@ -6,13 +6,14 @@ A pipeline calls its network itself and hands the output to ``step``. So each ``
 
 import inspect
 import math
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from dode import torchvision_operators
 from dode.portable import load
-from dode.registry import Registry
+from dode.registry import Registry, unknown
 from dode.schedules import Schedule, schedules
 
 torchvision_operators.declare()
@@ -51,12 +52,13 @@ def _sigmoid(*, num_train_timesteps, beta_start, beta_end):
 class _VariancePreserving:
     """A network on a discrete schedule. The pipeline's state is ``x / sqrt(1 + sigma^2)``, the network's input."""
 
-    # With v = 1 + sigma^2 and x the variance-exploding state: the estimate of the clean image from the output.
-    outputs = {  # noqa: RUF012 - read only
-        "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
-        "v_prediction": lambda x, sigma, output: x / (1 + sigma**2) - output * (sigma / math.sqrt(1 + sigma**2)),
-        "sample": lambda x, sigma, output: output,
-    }
+    estimates = MappingProxyType(
+        {
+            "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
+            "v_prediction": lambda x, sigma, output: x / (1 + sigma**2) - output * (sigma / math.sqrt(1 + sigma**2)),
+            "sample": lambda x, sigma, output: output,
+        }
+    )
 
     def __init__(self, config, facts):
         if config.trained_betas is not None:
@@ -68,6 +70,9 @@ class _VariancePreserving:
         # A recipe of the authors has an interpolation of its own between the indices.
         self.lookup = facts.schedule if facts.shift else self.schedule
         self.shift, self.round = facts.shift, config.round_timesteps
+
+    def denoised(self, kind, x, sigma, output):
+        return self.estimates[kind](x, sigma, output)
 
     def prior_std(self, sigma):
         return (1 + sigma**2) ** 0.5
@@ -89,18 +94,16 @@ class _VariancePreserving:
 class _VarianceExploding:
     """A network under EDM's preconditioning, as ``EDMEulerScheduler`` has it. The pipeline's state is x."""
 
-    outputs = {  # noqa: RUF012 - read only
-        "epsilon": lambda x, sigma, output, data: _edm(x, sigma, output, data, 1),
-        "v_prediction": lambda x, sigma, output, data: _edm(x, sigma, output, data, -1),
-    }
+    # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
+    estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
 
     def __init__(self, config, facts):
-        data = config.sigma_data
-        self.data, self.highest = data, math.inf
-        self.outputs = {
-            name: lambda x, sigma, output, function=function: function(x, sigma, output, data)
-            for name, function in type(self).outputs.items()
-        }
+        self.data, self.highest, self.round = config.sigma_data, math.inf, False
+
+    def denoised(self, kind, x, sigma, output):
+        variance = sigma**2 + self.data**2
+        scale = self.estimates[kind] * sigma * self.data / math.sqrt(variance)
+        return torch.add(x * (self.data**2 / variance), output, alpha=scale)
 
     def prior_std(self, sigma):
         return sigma
@@ -118,29 +121,24 @@ class _VarianceExploding:
         return sample / math.sqrt(sigma**2 + self.data**2)
 
 
-def _edm(x, sigma, output, data, sign):
-    """``c_skip x + c_out F`` (Karras et al. 2022, arXiv 2206.00364, Table 1)."""
-    variance = sigma**2 + data**2
-    return torch.add(x * (data**2 / variance), output, alpha=sign * sigma * data / math.sqrt(variance))
-
-
 class DodeScheduler(SchedulerMixin, ConfigMixin):
     """The solver, grid and coefficients of an exported result as a scheduler.
 
     The number of inference steps is the result's number of network evaluations; ``timesteps`` has one entry an
     evaluation, inner stages included, and may name a time twice or go back. The state is kept in float64 between the
-    steps and handed out in the type of the pipeline's sample. ``clip_sample``, ``thresholding``, ``timestep_spacing`` and
-    the like of the scheduler that it replaces do not count: the result was measured without them.
+    steps and handed out in the type of the pipeline's sample. ``clip_sample``, ``thresholding``, ``timestep_spacing``
+    and the like of the scheduler that it replaces do not count: the result was measured without them.
 
     Args:
         result: the file that ``python -m dode export`` wrote, or its contents. The contents become a part of this
             scheduler's configuration, so that a saved pipeline holds them.
-        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: the schedule that the pipeline's network
-            was trained on, as of ``DDPMScheduler``.
+        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: the schedule that the pipeline's
+            network was trained on, as of ``DDPMScheduler``.
         prediction_type: what the network outputs: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
         sigma_data: given, the network is under EDM's preconditioning instead (``EDMEulerScheduler``).
-        round_timesteps: whether the network is given the nearest whole timestep, as one with a table of embeddings needs;
-            the state stays at its noise level. By default the timestep is fractional where the level falls between two.
+        round_timesteps: whether the network is given the nearest whole timestep, as one with a table of embeddings
+            needs; the state stays at its noise level. By default the timestep is fractional where the level falls
+            between two.
 
     Raises:
         ValueError: for a bad result, a noise level above the schedule's, an unknown ``prediction_type``.
@@ -172,9 +170,9 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
             )
         kind = _VariancePreserving if sigma_data is None else _VarianceExploding
         self.coordinates = kind(self.config, self.sampler.facts)
-        if prediction_type not in self.coordinates.outputs:
-            known = ", ".join(self.coordinates.outputs)
-            raise ValueError(f"prediction_type: '{prediction_type}' is not one of {known}")
+        if prediction_type not in self.coordinates.estimates:
+            known = self.coordinates.estimates
+            raise ValueError(f"prediction_type: {unknown('kind', prediction_type, known)}")
         self.levels = self.sampler.evaluated
         if self.levels[0] > self.coordinates.highest * (1 + 1e-6):
             raise ValueError(
@@ -200,7 +198,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
             )
         self.num_inference_steps = self.sampler.nfe
         times = torch.tensor([self.coordinates.timestep(level) for level in self.levels], device=device)
-        self.timesteps = times.long() if getattr(self.coordinates, "round", False) else times
+        self.timesteps = times.long() if self.coordinates.round else times
         self._run = self._due = self._returned = None
         self._index = 0
 
@@ -240,7 +238,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
             self._due = next(self._run)
         x, sigma = self._due
         output = model_output[:, : sample.shape[1]].to(x.dtype)
-        denoised = self.coordinates.outputs[self.config.prediction_type](x, float(sigma), output)
+        denoised = self.coordinates.denoised(self.config.prediction_type, x, float(sigma), output)
         self._index += 1
         try:
             self._due = self._run.send(denoised)

@@ -13,8 +13,8 @@ def of(bench):
     """Everything that a :class:`dode.cells.Benchmark` says of its cells in the ``params`` of their rules, each once.
 
     Returns:
-        ``benchmark``; ``datasets`` by id: what a dataset's cells share; ``cells`` by path: the parameters of run, samples
-        and fit, and the digests of the code; ``checkpoints`` by card, with the checksum that is published.
+        ``benchmark``; ``datasets`` by id: what a dataset's cells share; ``cells`` by path: the parameters of run,
+        samples and fit, and the digests of the code; ``checkpoints`` by card, with the checksum that is published.
     """
     return {
         "benchmark": bench.config["benchmark"],
