@@ -22,14 +22,24 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def unet():
+def tiny_unet():
+    """The smallest network of its kind, with random weights."""
     torch.manual_seed(0)
     sizes = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
     network = diffusers.UNet2DModel(
         sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4, **sizes
     )
-    return network.double().eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
+
+
+def tiny_pipeline():
+    """A pipeline around it."""
+    return diffusers.DDPMPipeline(unet=tiny_unet(), scheduler=diffusers.DDPMScheduler())
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return tiny_unet().double()
 
 
 class Network(torch.nn.Module):
