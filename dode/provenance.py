@@ -2,9 +2,9 @@
 
 import importlib.metadata
 import platform
+from pathlib import Path
 
 from dode import checksums
-from dode.cells import file_name
 
 PACKAGES = ("dode", "torch", "torchvision", "numpy", "scipy", "clean-fid", "diffusers", "snakemake")
 
@@ -21,7 +21,7 @@ def of(bench):
         "datasets": {name: _dataset(bench, name) for name in bench.datasets},
         "cells": {str(cell): _cell(bench, cell) for cell in bench.cells.values()},
         "checkpoints": {
-            name: {"file": file_name(card), "published": bench.published(name)} for name, card in bench.cards.items()
+            name: {"file": Path(bench.fetched(name)).name, "published": bench.published(name)} for name in bench.cards
         },
     }
 
