@@ -44,7 +44,7 @@ def test_the_best_cell_is_exported_by_itself(finished, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["digits-edm", "d-dim", "2"], "unknown solver 'd-dim' (did you mean 'd-ddim'?)"),
+        (["digits-edm", "d-ddimm", "2"], "unknown solver 'd-ddimm' (did you mean 'd-ddim'?)"),
         (["digits-ed", "d-ddim", "2"], "unknown dataset 'digits-ed'"),
         (["digits-edm", "d-ddim", "3"], "unknown NFE '3'; known: 2"),
         (["digits-edm", "d-ddim"], "name the solver and the nfe"),
