@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock lock-checkpoints train-digits benchmarks clean
+.PHONY: demo test test-cluster resume lint lock lock-checkpoints train-digits benchmarks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run
@@ -12,6 +12,14 @@ demo: .venv/run
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# A run on the cluster that has died, also on another login node: cancels what it left in the queue and goes on.
+resume: .venv/run
+	DODE_RESUME=1 $(BIN)/snakemake --profile slurm $(ARGS)
+
+# The workflow on a real SLURM that is started on this machine; as root its Debian packages are installed where missing.
+test-cluster: .venv/dev
+	$(BIN)/python -m pytest tests/slurm -m cluster
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -19,7 +27,7 @@ lint: .venv/dev
 	$(BIN)/snakemake --lint
 	$(BIN)/snakemake --dry-run --quiet
 	$(BIN)/snakemake --dry-run --quiet --configfile config/solvers.yaml
-	$(BIN)/snakemake --dry-run --quiet --configfile config/paper.yaml
+	$(BIN)/snakemake --profile slurm --dry-run --quiet
 
 # Nobody needs to: the trained checkpoints are in config/models. About a quarter of an hour on two cores.
 train-digits: .venv/run
@@ -28,6 +36,7 @@ train-digits: .venv/run
 
 benchmarks: .venv/dev
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/scoring.py
 	MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=2000000000 $(BIN)/python benchmarks/solvers.py
 
 # requirements.lock and requirements-dev.lock from what .venv holds, after an upgrade on purpose.

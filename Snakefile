@@ -28,9 +28,11 @@ report: "report/workflow.rst"
 
 
 onstart:
+    if not workflow.local_exec:  # or else the cluster's jobs would have no more cores than this machine
+        workflow.resource_settings.cores = None
     try:
-        workflow.dode_lock = scripting.begin_run()
-    except storage.Busy as error:
+        workflow.dode_lock = runs.begin(None if workflow.local_exec else logger)
+    except (storage.Busy, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 

@@ -4,6 +4,7 @@ Imports no torch: the Snakefile is parsed again in every job.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -18,6 +19,7 @@ REMARKS = {
     *("urls", "file", "size", "licence", "restrictions", "notes", "format", "key", "statistics", "sampling"),
     *("training", "loss", "test_accuracy", "test_images"),
 }
+TOGETHER = 500  # cells whose scores one job collects: Snakemake's time for a job grows faster than its inputs
 PUBLISHED = Path("config") / "published_fids.csv"
 
 
@@ -108,6 +110,10 @@ class Benchmark:
         """Path of a card's fetched and verified file, under its published name."""
         return str(Path("resources") / "checkpoints" / card / file_name(self.cards[card]))
 
+    def model_file(self, cell):
+        """Path of the checkpoint of a cell's model, as jobs read it."""
+        return self.checkpoint(cell.dataset["model"])
+
     def checkpoint(self, card):
         """Path of the file that jobs read: the fetched one, or what it is converted to."""
         if self.cards[card]["format"] in configs.CONVERTED:
@@ -151,6 +157,10 @@ class Benchmark:
         """(C, H, W) of the images of a dataset id."""
         return self.cards[self.datasets[dataset]["model"]]["image_shape"]
 
+    def features_file(self, dataset):
+        """Path of the checkpoint of a dataset id's features, as jobs read it."""
+        return self.checkpoint(self.datasets[dataset]["features"])
+
     def features_card(self, dataset):
         """The part of the card of a dataset id's features that decides them."""
         return computed(self.cards[self.datasets[dataset]["features"]])
@@ -169,6 +179,26 @@ class Benchmark:
         """Path of the file ``name`` of each of ``cells`` (default all)."""
         cells = self.cells.values() if cells is None else cells
         return [str(self.results / str(cell) / name) for cell in cells]
+
+    @functools.cached_property
+    def parts(self):
+        """The cells of each dataset in parts that are collected in one job each, by (dataset id, number)."""
+        found = {}
+        for name in self.datasets:
+            cells = [cell for cell in self.cells.values() if cell.dataset["id"] == name]
+            for part, start in enumerate(range(0, len(cells), TOGETHER)):
+                found[name, str(part)] = cells[start : start + TOGETHER]
+        return found
+
+    def part(self, wildcards):
+        """The cells of a rule's wildcards ``dataset`` and ``part``, and those of them that are distilled."""
+        cells = self.parts[wildcards.dataset, wildcards.part]
+        return cells, [cell for cell in cells if cell.distilled]
+
+    @property
+    def collected(self):
+        """Paths of the files that the parts are collected in."""
+        return [str(self.results / name / "collected" / f"{part}.json") for name, part in self.parts]
 
     def distilled(self, dataset=None):
         """Cells with fitted coefficients, of one dataset or all."""
@@ -209,6 +239,10 @@ class Benchmark:
         """The checkpoint of the classifier that guides the cell's model, by name, as an input of its rules."""
         card = cell.dataset.get("guidance", {}).get("classifier")
         return {"classifier": self.checkpoint(card)} if card else {}
+
+    def prepared(self, cell):
+        """What a cell's rules read besides its model: :meth:`preparations` and :meth:`classifier`."""
+        return {**self.preparations(cell), **self.classifier(cell)}
 
     def conditions(self, cell):
         """How the classes of the cell's images are drawn and how they guide; empty for a model without classes."""

@@ -1,19 +1,24 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
 import math
+import re
 from pathlib import Path
+from urllib.parse import urlparse
 
 import yaml
 
 from dode import data, fit_checks, grids, schedules, solvers
 from dode.directions import Directions
+from dode.execution import settings
 from dode.registry import unknown
 from dode.validation import ConfigError, copied, validate
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 FIT_IMAGES = 100
-RESERVED = (REFERENCE, "real", "logs", "figures")  # folders of results that are no dataset's and no solver's
+SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
+# Folders of results that are no dataset's and no solver's.
+RESERVED = (REFERENCE, "real", "logs", "figures", "collected")
 
 
 def cards_folder(root):
@@ -41,6 +46,12 @@ def _check_card(card, place):
     """Refuse what does not fit together: format and key, statistics and a network, the network and its images."""
     if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
         raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
+    for url in map(urlparse, card.get("urls", [])):
+        if url.username or url.password or re.search(SECRETS, url.query):
+            raise ConfigError(
+                f"{place}: urls: the one of {url.hostname} holds a credential, which would end up in logs; "
+                "they belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
+            )
     if "schedule" in card:
         _refuse(f"{place}: schedule", lambda: schedules.schedules.create(**card["schedule"]))
     options = card.get("network", {}).get("options", {})
@@ -137,9 +148,7 @@ def _check_dataset(dataset, key, cards, config, root):
     _fill_in(dataset, key, cards[dataset["model"]])
     _check_real(dataset, key, cards, root)
     _check_conditions(dataset, key, cards, root)
-    total, shards = dataset["images"] * dataset["seeds"], config["execution"]["shards"]
-    if shards > total:
-        raise ConfigError(f"execution.shards: {shards} shards for {total} images of {key}; at most {total}")
+    _check_execution(dataset, key, config["execution"])
     kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
     if kept > dataset["images"]:
         raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
@@ -155,6 +164,21 @@ def _check_dataset(dataset, key, cards, config, root):
     if grids.grids.get(grid["name"]).recipe:
         fine = {"solver": dataset["reference"]["solver"], "options": {}}
         _check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
+
+
+def _check_execution(dataset, key, execution):
+    own, total = settings(execution, dataset["id"]), dataset["images"] * dataset["seeds"]
+    place = "execution"
+    if "shards" in execution["datasets"].get(dataset["id"], {}):
+        place = f"execution.datasets.{dataset['id']}"
+    if own["shards"] == "auto":
+        if "evaluations_per_second" not in own:
+            raise ConfigError(
+                f"{place}.shards: 'auto' needs evaluations_per_second, in execution or "
+                f"execution.datasets.{dataset['id']}"
+            )
+    elif own["shards"] > total:
+        raise ConfigError(f"{place}.shards: {own['shards']} shards for {total} images of {key}; at most {total}")
 
 
 def _fill_in(dataset, key, card):

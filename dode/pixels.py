@@ -9,7 +9,8 @@ def from_bytes(images):
 
 
 def to_bytes(images):
-    """Tensor in [-1, 1] to uint8 (numpy): ``round(127.5 (v + 1))``, clipped. Non-finite values are a ValueError."""
-    if not bool(images.isfinite().all()):
+    """Array or CPU tensor in [-1, 1] to uint8: ``round(127.5 (v + 1))``, clipped. ValueError for non-finite values."""
+    values = np.asarray(images).astype(np.float64)
+    if not np.isfinite(values).all():
         raise ValueError("an image holds NaN or infinity; it is not written")
-    return (images.double() + 1).mul_(127.5).round_().clamp_(0, 255).byte().cpu().numpy()
+    return np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -35,7 +35,7 @@ def _dataset(bench, name):
         "features": {"card": dataset["features"], **bench.features_card(name)},
         "real": bench.scored_against(name),
         "reference": str(reference),
-        "kid": bench.config["kid"],
+        "scoring": {key: bench.config[key] for key in ("kid", "neighbours")},
     }
 
 

@@ -1,27 +1,19 @@
 """What every script of the workflow shares: its log, its threads, and an error that names the cell."""
 
+import errno
 import logging
 import os
+import shutil
 import sys
+import time
 import traceback
 from pathlib import Path
 
-from dode import storage
+from dode import integrity, storage
+from dode.execution import settings
 
-RUN_LOCK, JOBS_LOCK = ".snakemake/dode.lock", ".snakemake/dode.jobs.lock"
-
-
-def begin_run():
-    """Hold the working directory for this run, and wait for jobs that a killed run has left working in it.
-
-    Both locks are given back by the kernel however a process ends, so that a killed run can simply be started again;
-    Snakemake's own (off in profiles/default) would have to be removed by hand, and knows nothing of jobs that go on.
-    Returns what must be kept for as long as the run lasts.
-    """
-    lock = storage.hold_lock(RUN_LOCK)
-    message = "Waiting for a job that a killed run has left behind (end it by hand if it should not go on)"
-    storage.wait_for_shared(JOBS_LOCK, lambda: print(message, file=sys.stderr, flush=True))
-    return lock
+JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
+DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
 
 
 def prepare_environment(root):
@@ -49,14 +41,33 @@ def run(main, snakemake):
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=stream)
         _set_threads(snakemake.threads)
         try:
+            integrity.check(snakemake.input)
+            for path in snakemake.output:
+                integrity.forget(path)
             main(snakemake)
+            for path in snakemake.output:
+                integrity.record(path)
         except Exception as error:
             traceback.print_exc(file=stream)
             name = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
             print(f"{name}: {type(error).__name__}: {error} (see {log})", file=terminal)
+            if _is_full(error):
+                _wait_for_space(log.parent)
             raise SystemExit(1) from None
         finally:
             sys.stderr = terminal
+
+
+def _is_full(error):
+    """Whether a disk or a quota is full; safetensors says so in its words alone."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
+
+
+def _wait_for_space(folder):
+    """So that the next attempt, which follows at once, finds some."""
+    until = time.monotonic() + DISK_WAIT
+    while time.monotonic() < until and shutil.disk_usage(folder).free < DISK_FREE:
+        time.sleep(5)
 
 
 def _set_threads(threads):
@@ -68,8 +79,7 @@ def _set_threads(threads):
 
 def execution(snakemake):
     """The settings ``execution`` of the configuration, as they are for the dataset of the job."""
-    settings = snakemake.config["execution"]
-    return {**settings, **settings["datasets"].get(snakemake.wildcards.get("dataset"), {})}
+    return settings(snakemake.config["execution"], snakemake.wildcards.get("dataset"))
 
 
 def device(name):

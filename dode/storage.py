@@ -1,14 +1,18 @@
 """Files that are whole or absent: everything is written beside its place and renamed into it."""
 
+import atexit
 import contextlib
 import fcntl
 import glob
 import json
 import os
+import socket
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+ROWS = 1000  # copied at a time
 
 
 @contextlib.contextmanager
@@ -64,11 +68,29 @@ def write_array(path, array):
 
 @contextlib.contextmanager
 def growing_array(path, shape, dtype):
-    """Yield an array on disk to be filled in; whole at ``path`` afterwards, or absent."""
-    with atomic(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-        yield array
-        array.flush()
+    """Yield a function that appends rows (n, ...) to a ``.npy`` file; whole at ``path`` afterwards, or absent.
+
+    The rows are written and not mapped: on a full disk a mapped array ends the process without a word (SIGBUS), and the
+    pages count as its memory.
+
+    Raises:
+        ValueError: where rows are of another type or shape, or there are not ``shape[0]`` of them.
+    """
+    dtype, rows = np.dtype(dtype), 0
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        header = {"shape": tuple(shape), "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def append(some):
+            nonlocal rows
+            if some.dtype != dtype or some.shape[1:] != tuple(shape[1:]):
+                raise ValueError(f"{path} has rows {dtype} {tuple(shape[1:])}, not {some.dtype} {some.shape[1:]}")
+            file.write(np.ascontiguousarray(some).data)
+            rows += len(some)
+
+        yield append
+        if rows != shape[0]:
+            raise ValueError(f"{path} should have {shape[0]} rows, and {rows} were written")
 
 
 def read_array(path):
@@ -77,27 +99,27 @@ def read_array(path):
 
 
 def gather_arrays(paths, target):
-    """Concatenate ``.npy`` files along the first axis into ``target``, one part in memory at a time."""
+    """Concatenate ``.npy`` files along the first axis into ``target``, ``ROWS`` rows in memory at a time."""
     parts = [read_array(path) for path in paths]
     kinds = {(str(part.dtype), part.shape[1:]) for part in parts}
     if len(kinds) > 1:
         raise ValueError(f"the parts of {target} differ in type or shape: {sorted(kinds)}")
     shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
-    with growing_array(target, shape, parts[0].dtype) as whole:
-        start = 0
+    with growing_array(target, shape, parts[0].dtype) as append:
         for part in parts:
-            whole[start : start + len(part)] = part
-            start += len(part)
+            for start in range(0, len(part), ROWS):
+                append(part[start : start + ROWS])
 
 
 class Busy(RuntimeError):
     """Another run holds the lock."""
 
 
-def hold_lock(path):
+def hold_lock(path, *, take_over=False):
     """Take an exclusive lock that the kernel gives back when this process ends, however it ends.
 
-    Returns the open file: keep it. Raises :class:`Busy` where another process holds the lock.
+    Returns the open file: keep it. Raises :class:`Busy` where another process holds the lock, and where one on another
+    machine took it and has not said that it ended, unless ``take_over``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,14 +127,33 @@ def hold_lock(path):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
+        owner = _owner(file)
         file.close()
         raise Busy(f"another run (process {owner}) is working in {path.parent.resolve()}") from None
+    host, owner = socket.gethostname(), _owner(file)
+    if not take_over and " on " in owner and owner.split(" on ")[1] != host:
+        file.close()
+        # Locks do not reach from machine to machine on every file system.
+        raise Busy(
+            f"a run (process {owner}) has not given {path.parent.resolve()} back, and this is {host}. Where it has "
+            "ended, `make resume` goes on"
+        )
     file.truncate(0)
-    file.write(str(os.getpid()))
+    file.write(f"{os.getpid()} on {host}")
     file.flush()
+    atexit.register(_give_back, file, os.getpid())
     return file
+
+
+def _owner(file):
+    file.seek(0)
+    return file.read().strip() or "unknown"
+
+
+def _give_back(file, process):
+    """Say in the lock's file that it is free, unless this is a child of the process that took it."""
+    if os.getpid() == process and not file.closed:
+        file.truncate(0)
 
 
 def share_lock(path):

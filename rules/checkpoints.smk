@@ -9,8 +9,8 @@ rule convert_checkpoint:
     conda:
         ENV
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
     params:
         reading=lambda wildcards: BENCH.reading(wildcards.card),
         code=BENCH.code("convert.py"),
@@ -25,11 +25,12 @@ rule fetch_checkpoint:
         "resources/checkpoints/{card}/{file}",
     log:
         f"{LOGS}/fetch_checkpoint/{{card}}/{{file}}.log",
+    localrule: EXECUTION["downloads"] == "here"
     conda:
         ENV
     resources:
-        mem_mb=600,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
     params:
         sha256=lambda wildcards: BENCH.published(wildcards.card),
         root=os.path.relpath(workflow.basedir),

@@ -4,13 +4,15 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from dode import scripting, storage
+from dode import runs, scripting, storage
 from dode.cells import Benchmark, computed
 from dode.config import ConfigError
+from dode.workloads import Workloads
 
 scripting.prepare_environment(workflow.basedir)
 try:
     BENCH = Benchmark(config, workflow.basedir)
+    WORK = Workloads(BENCH)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,33 +31,32 @@ wildcard_constraints:
     dataset="[^/]+",
     solver="[^/]+",
     nfe="[0-9]+",
+    part="[0-9]+",
     shard="[0-9]+",
     shards="[0-9]+",
 
 
-def model(wildcards):
-    return BENCH.checkpoint(cell(wildcards).dataset["model"])
+# One lane in a cluster's job (profiles/slurm): jobs of a group go one after another, on one GPU.
+resource_scopes:
+    lane="local",
 
 
-def prepared(wildcards):
-    return {**BENCH.preparations(cell(wildcards)), **BENCH.classifier(cell(wildcards))}
+def of_cell(function):
+    return lambda wildcards: function(cell(wildcards))
 
 
-def trajectory(wildcards):
-    return BENCH.trajectory(cell(wildcards))
+def group(rule):
+    def name(wildcards):
+        found = WORK.group(rule, cell(wildcards))
+        # So that `--group-components bundle=N` takes together what is not connected.
+        workflow.parent_groupids[found] = "bundle"
+        return found
+
+    return name
 
 
-def lambdas(wildcards):
-    return BENCH.lambdas(cell(wildcards))
-
-
-def shards_of(name):
-    count = EXECUTION["shards"]
-    return [f"{CELL}/shards/{shard}-of-{count}{name}.npy" for shard in range(count)]
-
-
-def features_of(wildcards):
-    return BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["features"])
+def runtime(rule):
+    return lambda wildcards, attempt: WORK.runtime(rule, cell(wildcards), attempt)
 
 
 def real_of(wildcards):

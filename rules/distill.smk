@@ -1,20 +1,25 @@
 rule distill:
     input:
-        unpack(prepared),
-        unpack(trajectory),
-        model=model,
+        unpack(of_cell(BENCH.prepared)),
+        unpack(of_cell(BENCH.trajectory)),
+        model=of_cell(BENCH.model_file),
     output:
         f"{CELL}/lambdas.json",
     log:
         f"{LOGS}/distill/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("distill")
     conda:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=runtime("distill"),
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
+        lane=1,
     params:
-        run=lambda wildcards: BENCH.fit(cell(wildcards)),
+        run=of_cell(BENCH.fit),
         code=lambda wildcards: BENCH.code("distill.py", *BENCH.fit_solvers(cell(wildcards))),
     message:
         "Fitting lambdas for {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"

@@ -1,12 +1,35 @@
 from dode import provenance
 
+
+# What tables and figures say of the cells of one dataset, or a part of them.
+rule collect:
+    input:
+        scores=lambda wildcards: BENCH.files("score.json", BENCH.part(wildcards)[0]),
+        fits=lambda wildcards: BENCH.files("lambdas.json", BENCH.part(wildcards)[1]),
+    output:
+        f"{RESULTS}/{{dataset}}/collected/{{part}}.json",
+    log:
+        f"{LOGS}/collect/{{dataset}}/{{part}}.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=lambda wildcards: [str(each) for each in BENCH.part(wildcards)[0]],
+        distilled=lambda wildcards: [str(each) for each in BENCH.part(wildcards)[1]],
+        code=BENCH.code("collect.py"),
+    message:
+        "Collecting the scores of {wildcards.dataset}, part {wildcards.part}"
+    script:
+        "../scripts/collect.py"
+
+
 # Self-FID needs the fine-step samples of another seed.
 METRICS = ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
 
 
 rule tables:
     input:
-        scores=BENCH.files("score.json"),
+        cells=BENCH.collected,
         floors=floors,
     output:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
@@ -15,11 +38,9 @@ rule tables:
         provenance=f"{RESULTS}/provenance.json",
     log:
         f"{LOGS}/tables.log",
+    localrule: True
     conda:
         ENV
-    resources:
-        mem_mb=600,
-        runtime=10,
     params:
         cells=[BENCH.facts(each) for each in BENCH.cells.values()],
         published=lambda wildcards: [BENCH.published_fids(each) for each in BENCH.cells.values()],
@@ -37,17 +58,15 @@ rule tables:
 
 rule curves:
     input:
-        scores=BENCH.files("score.json"),
+        cells=BENCH.collected,
         floors=floors,
     output:
         [figure(metric, "Curves", metric, metric=metric) for metric in METRICS],
     log:
         f"{LOGS}/curves.log",
+    localrule: True
     conda:
         ENV
-    resources:
-        mem_mb=600,
-        runtime=10,
     params:
         metrics=METRICS,
         cells=rules.tables.params.cells,
@@ -61,17 +80,15 @@ rule curves:
 
 rule coefficients:
     input:
-        BENCH.files("lambdas.json", BENCH.distilled()),
+        BENCH.collected,
     output:
         lambdas=figure("lambdas", "Distillation", "lambdas", figure="coefficients"),
         residuals=figure("residuals", "Distillation", "residuals", figure="residuals"),
     log:
         f"{LOGS}/coefficients.log",
+    localrule: True
     conda:
         ENV
-    resources:
-        mem_mb=600,
-        runtime=10,
     params:
         cells=[BENCH.facts(each) for each in BENCH.distilled()],
         code=BENCH.code("coefficients.py"),
@@ -83,16 +100,14 @@ rule coefficients:
 
 rule sample_grid:
     input:
-        lambda wildcards: BENCH.files("samples.npy", BENCH.shown(wildcards.dataset)),
+        lambda wildcards: BENCH.files("ends.npy", BENCH.shown(wildcards.dataset)),
     output:
         figure("samples-{dataset}", "Samples", "samples", dataset="{dataset}"),
     log:
         f"{LOGS}/sample_grid/{{dataset}}.log",
+    localrule: True
     conda:
         ENV
-    resources:
-        mem_mb=600,
-        runtime=10,
     params:
         images=16,
         labels=lambda wildcards: [f"{each.entry['label']}, NFE {each.nfe}" for each in BENCH.shown(wildcards.dataset)],
@@ -111,11 +126,9 @@ rule real_images:
         figure("real-{data}", "Samples", "real", dataset="{data} (real)"),
     log:
         f"{LOGS}/real_images/{{data}}.log",
+    localrule: True
     conda:
         ENV
-    resources:
-        mem_mb=600,
-        runtime=10,
     params:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         shown=100,

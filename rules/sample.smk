@@ -1,8 +1,8 @@
 rule sample:
     input:
-        unpack(prepared),
-        unpack(lambdas),
-        model=model,
+        unpack(of_cell(BENCH.prepared)),
+        unpack(of_cell(BENCH.lambdas)),
+        model=of_cell(BENCH.model_file),
     output:
         images=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.npy"),
         ends=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.ends.npy"),
@@ -10,14 +10,19 @@ rule sample:
         f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.tsv"
+    group:
+        group("sample")
     conda:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=WORK.memory,
+        runtime=runtime("sample"),
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
+        lane=1,
     params:
-        run=lambda wildcards: BENCH.samples(cell(wildcards)),
+        run=of_cell(BENCH.samples),
         code=lambda wildcards: BENCH.code("sample.py", cell(wildcards).entry["solver"]),
     message:
         "Sampling {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}, shard {wildcards.shard} of {wildcards.shards}"
@@ -25,22 +30,28 @@ rule sample:
         "../scripts/sample.py"
 
 
+samples = f"{CELL}/samples.npy"
+
+
 # The samples of a cell are one file whatever the number of shards, and its parameters are theirs: another number of
 # shards leaves finished cells alone.
 rule gather:
     input:
-        images=shards_of(""),
-        ends=shards_of(".ends"),
+        images=lambda wildcards: WORK.shard_files(cell(wildcards), ".npy"),
+        ends=lambda wildcards: WORK.shard_files(cell(wildcards), ".ends.npy"),
     output:
-        images=f"{CELL}/samples.npy",
+        images=samples if EXECUTION["keep_samples"] else temp(samples),
         ends=f"{CELL}/ends.npy",
     log:
         f"{LOGS}/gather/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("gather")
     conda:
         ENV
     resources:
-        mem_mb=600,
-        runtime=30,
+        mem_mb=WORK.memory,
+        runtime=runtime("gather"),
+        lane=1,
     params:
         run=rules.sample.params.run,
         code=rules.sample.params.code,

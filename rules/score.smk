@@ -11,8 +11,10 @@ rule real_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
     params:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
@@ -28,7 +30,7 @@ rule real_statistics:
 rule published_statistics:
     input:
         statistics=lambda wildcards: BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["statistics"]),
-        features=features_of,
+        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
     output:
         f"{RESULTS}/{{dataset}}/published-statistics.npz",
     log:
@@ -37,8 +39,10 @@ rule published_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
@@ -52,7 +56,7 @@ rule published_statistics:
 
 rule reference_statistics:
     input:
-        features=features_of,
+        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
         images=lambda wildcards: BENCH.files("samples.npy", [BENCH.reference(wildcards.dataset)])[0],
     output:
         f"{RESULTS}/{{dataset}}/reference-statistics.npz",
@@ -62,8 +66,10 @@ rule reference_statistics:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
@@ -77,7 +83,7 @@ rule reference_statistics:
 rule score:
     input:
         unpack(fine_statistics),
-        features=features_of,
+        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
         real=real_of,
         reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
         images=rules.gather.output.images,
@@ -86,17 +92,23 @@ rule score:
         f"{CELL}/score.json",
     log:
         f"{LOGS}/score/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("score")
     conda:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=runtime("score"),
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
+        lane=1,
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
         real=lambda wildcards: BENCH.scored_against(wildcards.dataset),
         kid=BENCH.config["kid"],
+        neighbours=BENCH.config["neighbours"],
         code=BENCH.code("score.py"),
     message:
         "Scoring {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"

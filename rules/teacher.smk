@@ -1,19 +1,24 @@
 rule teacher:
     input:
-        unpack(prepared),
-        model=model,
+        unpack(of_cell(BENCH.prepared)),
+        model=of_cell(BENCH.model_file),
     output:
         f"{CELL}/teacher.safetensors",
     log:
         f"{LOGS}/teacher/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("teacher")
     conda:
         ENV
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=runtime("teacher"),
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
+        lane=1,
     params:
-        run=lambda wildcards: BENCH.teacher(cell(wildcards)),
+        run=of_cell(BENCH.teacher),
         code=lambda wildcards: BENCH.code(
             "teacher.py", cell(wildcards).entry["solver"], BENCH.teacher_solver(cell(wildcards))
         ),

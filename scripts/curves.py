@@ -7,7 +7,7 @@ from dode.report import collection, figures
 def main(snakemake):
     params = snakemake.params
     floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
-    frame = collection.frame(params.cells, snakemake.input.scores, floors)
+    frame = collection.frame(params.cells, snakemake.input.cells, floors)
     for metric in params.metrics:
         figures.curves(frame, metric, [path for path in snakemake.output if f"/{metric}." in path])
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dode import config, locking, scripting, storage
+from dode import config, locking, runs, storage
 
 
 def main(arguments=None):
@@ -20,7 +20,7 @@ def main(arguments=None):
     parser.add_argument("--cache", help="the folder of execution.cache")
     options = parser.parse_args(arguments)
     try:
-        held = scripting.begin_run()  # noqa: F841 - a run that reads the files must not be under way
+        held = runs.begin()  # noqa: F841 - a run that reads the files must not be under way
         good = locking.lock(Path(), options.cards, options.cache, print)
     except (storage.Busy, config.ConfigError, ValueError) as error:
         sys.exit(str(error))

@@ -10,9 +10,10 @@ def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
     extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
     stream = functools.partial(features.stream, extract, batch_size=execution["batch_size"])
-    mu, sigma, kept = statistics_files.published(snakemake.input.statistics, stream, params.image_shape)
+    found = statistics_files.published(snakemake.input.statistics, stream, params.image_shape)
+    (mu, sigma), known = found.moments, {"features": found.features, "images": found.images}
     with storage.atomic(snakemake.output[0]) as path:
-        statistics_files.write(path, mu=mu, sigma=sigma, features=kept, card=params.card)
+        statistics_files.write(path, mu=mu, sigma=sigma, card=params.card, **known)
 
 
 if __name__ == "__main__":

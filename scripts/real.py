@@ -26,8 +26,8 @@ def main(snakemake):
                     half.add(part)
         done += len(batch)
     with storage.atomic(snakemake.output.statistics) as path:
-        moments = {"mu": whole.mean, "sigma": whole.covariance, "features": whole.features}
-        statistics_files.write(path, card=params.card, **moments)
+        known = {"mu": whole.mean, "sigma": whole.covariance, "features": whole.features, "images": whole.count}
+        statistics_files.write(path, card=params.card, **known)
     floor = {"fid": [], "kid": []}
     for seed, (first, second) in enumerate(halves):
         floor["fid"].append(distances.fid(first.moments, second.moments))

@@ -16,18 +16,15 @@ def main(snakemake):
     images = (sum(len(indices) for _, indices in work), *run.shape)
     ends = (sum(plan.kept(indices) for _, indices in work), *run.shape)
     with (
-        storage.growing_array(snakemake.output.images, images, np.uint8) as images,
-        storage.growing_array(snakemake.output.ends, ends, np.float32) as ends,
+        storage.growing_array(snakemake.output.images, images, np.uint8) as append_images,
+        storage.growing_array(snakemake.output.ends, ends, np.float32) as append_ends,
     ):
-        done = kept = 0
         for block, indices in tqdm(work, desc="batches", mininterval=5):
             latents = run.latents(indices, block=block)
             denoise, fitted = run.denoise_for(indices, block=block), {"lambdas": lambdas, "directions": directions}
             x = run.images(sampling.sample(run.solver, denoise, latents, run.sigmas, **fitted)).cpu()
-            whole = plan.kept(indices)
-            images[done : done + len(x)] = pixels.to_bytes(x)
-            ends[kept : kept + whole] = x[:whole].float().numpy()
-            done, kept = done + len(x), kept + whole
+            append_images(pixels.to_bytes(x))
+            append_ends(x[: plan.kept(indices)].float().numpy())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Samples of every solver side by side on the same noise."""
 
-from dode import scripting, storage
+from dode import pixels, scripting, storage
 from dode.report import figures
 
 
 def main(snakemake):
     params = snakemake.params
     rows = [
-        (label, storage.read_array(path)[: params.images])
+        (label, pixels.to_bytes(storage.read_array(path)[: params.images]))
         for label, path in zip(params.labels, snakemake.input, strict=True)
     ]
     figures.sample_grid(rows, snakemake.output, params.title)

@@ -1,15 +1,15 @@
-"""Score a cell: FID and KID against the real images, self-FID and trajectory error against the fine-step samples."""
+"""Score a cell: against the real images, against fine-step samples of other noise and of the same."""
 
 import numpy as np
 
 from dode import scripting, storage
-from dode.metrics import distances, features, statistics_files
+from dode.metrics import distances, features, scores, statistics_files
 
 
 def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
     extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
-    real, real_features = statistics_files.read(snakemake.input.real, params.card)
+    real = statistics_files.read(snakemake.input.real, params.card)
 
     def blocks(path):
         """The images of each seed, or what was kept of them."""
@@ -19,20 +19,28 @@ def main(snakemake):
         distances.Statistics.of(features.stream(extract, images, execution["batch_size"], "features"))
         for images in blocks(snakemake.input.images)
     ]
-    scores = {"fid": [distances.fid(block.moments, real) for block in generated]}
-    if real_features is not None:
-        scores["kid"] = [distances.kid(real_features, block.features, **params.kid) for block in generated]
+    target = distances.Gaussian.of_moments(*real.moments)
+    metrics = {"fid": scores.frechet(generated, [target] * params.seeds), **scores.infinity(generated, target)}
+    if real.features is not None:
+        metrics["kid"] = scores.kernel(generated, real.features, params.kid)
+        metrics |= scores.nearest(generated, real.features, params.neighbours)
     if params.seeds > 1:
-        with np.load(snakemake.input.reference, allow_pickle=False) as arrays:
-            statistics_files.check_extractor(snakemake.input.reference, arrays, params.card)
-            # Against the next seed's fine-step samples: never on the same noise.
-            others = [(seed + 1) % params.seeds for seed in range(params.seeds)]
-            fine = [(arrays[f"{other}/mu"], arrays[f"{other}/sigma"]) for other in others]
-        scores["self_fid"] = [distances.fid(block.moments, other) for block, other in zip(generated, fine, strict=True)]
+        fine = statistics_files.read_blocks(snakemake.input.reference, params.card, params.seeds)
+        # Against the next seed's fine-step samples: never on the same noise.
+        metrics["self_fid"] = scores.frechet(generated, fine[1:] + fine[:1])
     if snakemake.input.ends != snakemake.input.reference_ends:
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
-        scores["trajectory_rmse"] = [distances.rmse(end, fine) for end, fine in pairs]
-    storage.write_json(snakemake.output[0], {"metrics": scores})
+        metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
+    found = {
+        "metrics": metrics,
+        "images": generated[0].count,
+        "seeds": params.seeds,
+        "reference": statistics_files.identity(snakemake.input.real, real),
+        "extractor": statistics_files.extractor_of(params.card),
+        "biased": scores.is_biased(generated),
+        "software": scores.software(),
+    }
+    storage.write_json(snakemake.output[0], found)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ def main(snakemake):
     params, output = snakemake.params, snakemake.output
     floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
     cells = [{**facts, "published": found} for facts, found in zip(params.cells, params.published, strict=True)]
-    frame = collection.frame(cells, snakemake.input.scores, floors)
+    frame = collection.frame(cells, snakemake.input.cells, floors)
     tables.write_csv(frame, output.csv)
     tables.write_markdown(frame, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(frame, output.tex)

@@ -1,31 +1,47 @@
-"""Distances between sets of features: Fréchet (FID) and kernel (KID), by clean-fid's own functions."""
+"""Distances between sets of features: Fréchet (FID) and kernel (KID), each with the error of a single block."""
+
+import dataclasses
 
 import numpy as np
 
-# Features kept for the kernel distance, so that memory does not grow with the number of images.
+# Features kept besides mean and covariance, so that memory does not grow with the number of images.
 KEPT_FEATURES = 10_000
+# A negative eigenvalue of this share of the largest, or so large an asymmetry, is no rounding, not even of float32.
+TOLERANCE = 1e-5
+_ROWS = 1000  # features at once
 
 
 class Statistics:
-    """Mean and covariance of features seen batch by batch (Chan et al. 1983), and the first of them for KID."""
+    """Mean and covariance of features seen batch by batch (Chan et al. 1983), in float64, and the first features."""
 
     def __init__(self):
         self.count, self.mean, self._scatter, self._kept = 0, None, None, []
 
     def add(self, features):
         """Take in (b, F) float64."""
-        mean = features.mean(axis=0)
-        centred = features - mean
-        scatter = centred.T @ centred
-        kept = sum(map(len, self._kept))
-        if kept < KEPT_FEATURES:
-            self._kept.append(features[: KEPT_FEATURES - kept].astype(np.float32))
-        if self.mean is None:
-            self.count, self.mean, self._scatter = len(features), mean, scatter
+        batch = Statistics()
+        batch.count, batch.mean = len(features), features.mean(axis=0)
+        centred = features - batch.mean
+        batch._scatter, batch._kept = centred.T @ centred, [features]
+        self.merge(batch)
+
+    def merge(self, other):
+        """Take in all that ``other`` has seen, as if it had been added here after what is here already.
+
+        ``M = M_1 + M_2 + (mu_2 - mu_1)(mu_2 - mu_1)^T n_1 n_2 / (n_1 + n_2)`` for the scatter matrices M.
+        """
+        for part in other._kept:
+            room = KEPT_FEATURES - sum(map(len, self._kept))
+            if room > 0:
+                self._kept.append(part[:room].astype(np.float32))
+        if not other.count:
             return
-        total, shift = self.count + len(features), mean - self.mean
-        self._scatter += scatter + np.outer(shift, shift) * (self.count * len(features) / total)
-        self.mean = self.mean + shift * (len(features) / total)
+        if self.mean is None:
+            self.count, self.mean, self._scatter = other.count, other.mean.copy(), other._scatter.copy()
+            return
+        total, shift = self.count + other.count, other.mean - self.mean
+        self._scatter += other._scatter + np.outer(shift, shift) * (self.count * other.count / total)
+        self.mean = self.mean + shift * (other.count / total)
         self.count = total
 
     @classmethod
@@ -47,40 +63,193 @@ class Statistics:
         return self._scatter / (self.count - 1)
 
     @property
+    def gaussian(self):
+        """The :class:`Gaussian` of these moments; of fewer images than features by the cheaper thin factor."""
+        if self.count < min(len(self.mean), KEPT_FEATURES):
+            return Gaussian.of_features(self.features)
+        return Gaussian.of_moments(*self.moments)
+
+    @property
     def features(self):
         """The kept features, (n, F) float32."""
         return np.concatenate(self._kept)
 
 
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution by its mean (F,), a factor A (F, r) of its covariance ``A A^T``, and its total variance."""
+
+    mean: np.ndarray
+    factor: np.ndarray
+    variance: float
+
+    @classmethod
+    def of_moments(cls, mean, covariance):
+        """From mean and covariance, singular or not.
+
+        Directions whose variance is below the rounding of the largest are left out of the factor: their square roots
+        would be noise.
+
+        Raises:
+            ValueError: for what is no covariance: not square, not finite, not symmetric, or with a negative eigenvalue
+                beyond rounding.
+        """
+        mean, covariance = np.atleast_1d(mean).astype(np.float64), np.atleast_2d(covariance).astype(np.float64)
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"a mean {mean.shape} and a covariance {covariance.shape} do not fit")
+        if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
+            raise ValueError("mean or covariance hold NaN or infinity")
+        asymmetry, largest = np.abs(covariance - covariance.T).max(), np.abs(covariance).max()
+        if asymmetry > TOLERANCE * largest:
+            raise ValueError(f"no covariance: entries differ from their mirror images by {asymmetry:.3g}")
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        if values[0] < -TOLERANCE * abs(values).max():
+            raise ValueError(f"no covariance: its eigenvalues are from {values[0]:.3g} to {values[-1]:.3g}")
+        kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
+        return cls(mean, vectors[:, kept] * np.sqrt(values[kept]), float(np.trace(covariance)))
+
+    @classmethod
+    def of_features(cls, features):
+        """From features (n, F), n >= 2; of fewer than F the factor is the features themselves, centred."""
+        features = np.asarray(features, np.float64)
+        mean = features.mean(axis=0)
+        factor = (features - mean).T / np.sqrt(len(features) - 1)
+        return cls(mean, factor, float(np.square(factor).sum()))
+
+
+def _gaussian(moments):
+    return moments if isinstance(moments, Gaussian) else Gaussian.of_moments(*moments)
+
+
 def fid(first, second):
     """Fréchet distance ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))`` (Heusel et al. 2017, arXiv 1706.08500).
 
+    With ``S = A A^T`` the trace of the root is the sum of the singular values of ``A_1^T A_2``: no root of a product
+    that is not symmetric, nothing added to a singular covariance, and no imaginary part.
+
     Args:
-        first, second: ``(mean (F,), covariance (F, F))``.
+        first, second: ``(mean (F,), covariance (F, F))``, or a :class:`Gaussian`.
+
+    Raises:
+        ValueError: where a covariance is none, or the two are of different features.
     """
-    from dode.metrics.reference import frechet_distance  # a second to import, which statistics alone do not need
+    first, second = _gaussian(first), _gaussian(second)
+    return _frechet(first, second, np.linalg.svd(_overlap(first, second), compute_uv=False))
 
-    return float(frechet_distance(*first, *second))
+
+def _overlap(first, second):
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"{len(first.mean)} features an image cannot be compared with {len(second.mean)}")
+    return first.factor.T @ second.factor
 
 
-def kid(real, generated, *, subsets, subset_size, seed=0):
-    """Squared maximum mean discrepancy under a cubic kernel, mean over random subsets.
+def _frechet(first, second, singular):
+    return float(np.square(first.mean - second.mean).sum() + first.variance + second.variance - 2 * singular.sum())
 
-    Binkowski et al. 2018, arXiv 1801.01401.
 
-    ``real`` and ``generated`` are features (n, F). clean-fid draws its subsets from numpy's global generator: it is
-    seeded here and put back afterwards.
+def fid_with_influences(features, first, second):
+    """The Fréchet distance and the influence of single images on it (Hampel 1974).
+
+    The influence is the derivative of the distance when the share of one image among those of ``first`` grows. With
+    the optimal map ``T = A_2 (A_2^T S_1 A_2)^(-1/2) A_2^T`` between the two normal distributions,
+    ``psi(x) = 2 (mu_1 - mu_2)^T (x - mu_1) + (x - mu_1)^T (1 - T) (x - mu_1) - tr((1 - T) S_1)``. The distance of n
+    images has the standard error ``sd(psi) / sqrt(n)`` (the delta method).
+
+    Args:
+        features: (m, F), all or some of those that ``first`` is made of.
+        first, second: as for :func:`fid`.
+
+    Returns:
+        ``(distance, psi (m,))``.
     """
-    from dode.metrics.reference import kernel_distance
+    first, second = _gaussian(first), _gaussian(second)
+    _, singular, vectors = np.linalg.svd(_overlap(first, second), full_matrices=False)
+    kept = singular > len(first.mean) * np.finfo(np.float64).eps * singular.max(initial=0)
+    transport = second.factor @ (vectors[kept].T / np.sqrt(singular[kept]))
+    psi = []
+    for start in range(0, len(features), _ROWS):
+        centred = features[start : start + _ROWS].astype(np.float64) - first.mean
+        linear = 2 * centred @ (first.mean - second.mean)
+        psi.append(linear + np.square(centred).sum(axis=1) - np.square(centred @ transport).sum(axis=1))
+    return _frechet(first, second, singular), np.concatenate(psi) - first.variance + singular.sum()
 
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        return kernel_distance(real, generated, num_subsets=subsets, max_subset_size=subset_size)
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+
+def kid(real, generated, **options):
+    """Kernel distance: the mean of :func:`kid_of_subsets`."""
+    return float(kid_of_subsets(real, generated, **options).mean())
+
+
+def kid_of_subsets(real, generated, *, subsets, subset_size, seed=0):
+    """Squared maximum mean discrepancy, unbiased, under the kernel ``(x.y / F + 1)^3``, of each of random subsets.
+
+    Binkowski et al. 2018, arXiv 1801.01401, Eq. 4.
+
+    Args:
+        real, generated: features (n, F).
+        subsets: how many.
+        subset_size: images of each kind in a subset, fewer where there are not so many.
+        seed: of the subsets. They are those that clean-fid draws after ``np.random.seed(seed)``, whose sequence numpy
+            promises to keep, from a generator of their own.
+    """
+    draw = np.random.RandomState(seed)
+    size = min(len(real), len(generated), subset_size)
+    values = []
+    for _ in range(subsets):
+        chosen = [features[draw.choice(len(features), size, replace=False)] for features in (generated, real)]
+        values.append(_squared_discrepancy(*(features.astype(np.float64) for features in chosen)))
+    return np.array(values)
+
+
+def _squared_discrepancy(x, y):
+    size, width = x.shape
+    within = sum(kernel.sum() - np.trace(kernel) for kernel in ((z @ z.T / width + 1) ** 3 for z in (x, y)))
+    return within / (size * (size - 1)) - 2 * ((x @ y.T / width + 1) ** 3).mean()
+
+
+def kid_error(values, size, count):
+    """Standard error of the mean of S subsets' values: ``s sqrt(1/S + m / (n - m))``.
+
+    The subsets are drawn from the same n images, so that more of them do not take the images' own error away. s is the
+    spread of the values given the images. The variance over sets of images is at most the share m/n of that of one
+    subset, for n times the variance of a U-statistic never grows with n (Hoeffding 1948, Theorem 5.2).
+
+    Args:
+        values: (S,), from :func:`kid_of_subsets`.
+        size: images m of a subset.
+        count: images n that the subsets are drawn from, of the smaller set.
+
+    Returns:
+        NaN for one subset, or for subsets of everything.
+    """
+    if len(values) < 2 or count <= size:
+        return float("nan")
+    return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + size / (count - size)))
+
+
+def squared_errors(first, second):
+    """Mean squared difference of each image's elements, (n,) float64, for two arrays (n, ...)."""
+    found = []
+    for start in range(0, len(first), _ROWS):
+        pair = (np.asarray(images[start : start + _ROWS], np.float64) for images in (first, second))
+        difference = np.subtract(*pair)
+        found.append(np.square(difference).reshape(len(difference), -1).mean(axis=1))
+    return np.concatenate(found)
 
 
 def rmse(first, second):
     """Root-mean-square difference per element; images in [-1, 1]."""
-    return float(np.sqrt(np.mean(np.square(np.asarray(first, np.float64) - np.asarray(second, np.float64)))))
+    return float(np.sqrt(squared_errors(first, second).mean()))
+
+
+def psnr(squared, peak=2.0):
+    """Peak signal-to-noise ratio ``10 log10(peak^2 / mse)`` of each image in decibels.
+
+    Args:
+        squared: mean squared errors, from :func:`squared_errors`.
+        peak: range of a pixel, 2 for images in [-1, 1].
+
+    Returns:
+        Infinite where images are equal.
+    """
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(peak**2 / np.asarray(squared))

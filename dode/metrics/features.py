@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from dode import pixels
+from dode.metrics import resizing
 from dode.models import precision
 from dode.models.batches import Batches
 from dode.registry import Registry, unknown
@@ -44,51 +45,59 @@ def inception(*, card, checkpoint, device):
     return MODES[mode](checkpoint, device)
 
 
-def _of_resized(mode, network, device):
-    """Extraction with clean-fid's resizing of ``mode``, image by image as there."""
-    from dode.metrics.reference import build_resizer
-
-    resize = build_resizer(mode)
-
-    def extract(images):
-        resized = np.stack([resize(image) for image in _in_colour(images)])
-        return network(_tensor(resized, device))
-
-    return extract
+# On a CPU the activations of a large batch leave the caches, and an image takes longer (benchmarks/README.md).
+CPU_BATCH = 8
 
 
-def _in_colour(images):
-    """(B, C, H, W) to (B, H, W, 3)."""
-    return images.repeat(3 // images.shape[1], axis=1).transpose(0, 2, 3, 1)
+class Extraction:
+    """Features by ``network``, of images (B, 1 or 3, H, W) uint8, which ``resize`` gets as (B, 3, H, W) float32."""
+
+    def __init__(self, network, device, resize=lambda images: images):
+        self.network = network.to(device).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.device, self.resize = torch.device(device), resize
+
+    def __call__(self, images):
+        """(B, F)."""
+        images = torch.from_numpy(images)
+        parts = images.split(CPU_BATCH if self.device.type == "cpu" else len(images))
+        return torch.cat([self._features(part.to(self.device)) for part in parts])
+
+    def _features(self, images):
+        colour = images.expand(-1, 3, -1, -1).float()
+        return self.network(self.resize(colour).contiguous(memory_format=torch.channels_last))
 
 
-def _tensor(images, device):
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().to(device)
-
-
-def _script(checkpoint, device, *, resize_inside):
+def _script(checkpoint, *, resize_inside):
     """clean-fid's TorchScript network from the file at ``checkpoint``."""
-    from dode.metrics.reference import InceptionV3W
+    from cleanfid.inception_torchscript import InceptionV3W
 
     # clean-fid takes the folder of a file with this very name.
     if Path(checkpoint).name != "inception-2015-12-05.pt":
         raise ValueError(f"clean-fid reads a file named inception-2015-12-05.pt, not {Path(checkpoint).name}")
-    folder = str(Path(checkpoint).parent)
-    return InceptionV3W(folder, download=False, resize_inside=resize_inside).to(device).eval()
+    return InceptionV3W(str(Path(checkpoint).parent), download=False, resize_inside=resize_inside)
 
 
 def _clean(checkpoint, device):
-    return _of_resized("clean", _script(checkpoint, device, resize_inside=False), device)
+    return Extraction(_script(checkpoint, resize_inside=False), device, resizing.clean)
 
 
 def _legacy_tensorflow(checkpoint, device):
-    network = _script(checkpoint, device, resize_inside=True)
-    return lambda images: network(_tensor(_in_colour(images), device))
+    return Extraction(_script(checkpoint, resize_inside=True), device)
+
+
+class _Pooled(torch.nn.Module):
+    """pytorch-fid's network with bytes in and vectors out."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images / 255)[0].flatten(1)
 
 
 def _legacy_pytorch(checkpoint, device):
-    network = pytorch_inception(load_file(checkpoint)).to(device).eval().requires_grad_(False)
-    return _of_resized("legacy_pytorch", lambda x: network(x / 255)[0].flatten(1), device)
+    return Extraction(_Pooled(pytorch_inception(load_file(checkpoint))), device, resizing.legacy_pytorch)
 
 
 MODES = {"clean": _clean, "legacy_tensorflow": _legacy_tensorflow, "legacy_pytorch": _legacy_pytorch}
@@ -127,5 +136,5 @@ def stream(extract, images, batch_size, description=None):
     batches = Batches(batch_size)
     for start in tqdm(range(0, len(images), batch_size), desc=description, disable=description is None, mininterval=5):
         part = torch.from_numpy(np.array(images[start : start + batch_size]))
-        with torch.no_grad():
+        with torch.inference_mode():
             yield batches.map(lambda some: extract(some.numpy()), part).double().cpu().numpy()

@@ -2,15 +2,26 @@
 
 A published file is an ``.npz`` with ``mu`` (F,) and ``sigma`` (F, F) (pytorch-fid, EDM). OpenAI's reference batches
 have ``mu_s, sigma_s`` (of spatial features, not used here) and images ``arr_0`` (n, H, W, 3) uint8 besides, or images
-alone. Own files have ``mu``, ``sigma``, where there were images their first ``features``, and ``extractor``, what the
-features are.
+alone. Own files have ``mu``, ``sigma``, where there were images their first ``features`` and their number ``images``,
+and ``extractor``, what the features are.
 """
 
+import hashlib
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from dode.metrics.distances import Statistics
+
+
+class Reference(NamedTuple):
+    """What an own file says: (mean, covariance), first features and number of images; None for what it does not."""
+
+    moments: tuple
+    features: np.ndarray | None
+    images: int | None
 
 
 def extractor_of(card):
@@ -18,24 +29,48 @@ def extractor_of(card):
     return json.dumps({key: card[key] for key in ("network", "sha256") if key in card}, sort_keys=True)
 
 
-def write(path, *, mu, sigma, card, features=None):
+def write(path, *, mu, sigma, card, features=None, images=None):
     """Write statistics of the features of a card."""
-    arrays = {"mu": mu, "sigma": sigma, "extractor": extractor_of(card)}
-    np.savez(path, **arrays, **({} if features is None else {"features": features}))
+    optional = {"features": features, "images": images}
+    arrays = {name: value for name, value in optional.items() if value is not None}
+    np.savez(path, mu=mu, sigma=sigma, extractor=extractor_of(card), **arrays)
 
 
 def read(path, card):
-    """``(moments, features)`` of a file that :func:`write` made; features are None where it has none.
+    """The :class:`Reference` of a file that :func:`write` made.
 
     Raises:
         ValueError: where it is of other features than those of ``card``, naming both.
     """
     with np.load(path, allow_pickle=False) as arrays:
-        check_extractor(path, arrays, card)
-        return (arrays["mu"], arrays["sigma"]), arrays.get("features")
+        _check_extractor(path, arrays, card)
+        images = int(arrays["images"]) if "images" in arrays else None
+        return Reference((arrays["mu"], arrays["sigma"]), arrays.get("features"), images)
 
 
-def check_extractor(path, arrays, card):
+def write_blocks(path, blocks, card):
+    """Write mean and covariance of several blocks of images, ``blocks`` being pairs of both."""
+    arrays = {}
+    for index, (mean, covariance) in enumerate(blocks):
+        arrays |= {f"{index}/mu": mean, f"{index}/sigma": covariance}
+    np.savez(path, extractor=extractor_of(card), **arrays)
+
+
+def read_blocks(path, card, count):
+    """The pairs that :func:`write_blocks` wrote; raises ValueError as :func:`read` does."""
+    with np.load(path, allow_pickle=False) as arrays:
+        _check_extractor(path, arrays, card)
+        return [(arrays[f"{index}/mu"], arrays[f"{index}/sigma"]) for index in range(count)]
+
+
+def identity(path, reference):
+    """Which file a :class:`Reference` was read from, for a record of what was done with it."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": str(path), "sha256": digest, "images": reference.images}
+
+
+def _check_extractor(path, arrays, card):
     """Raise ValueError where the arrays of an own file are of other features than those of ``card``."""
     found, wanted = str(arrays["extractor"]) if "extractor" in arrays else "unknown", extractor_of(card)
     if found != wanted:
@@ -51,8 +86,9 @@ def published(path, stream, image_shape):
         image_shape: (C, H, W) of the images that the statistics are for.
 
     Returns:
-        ``(mu, sigma, features)``. Mean and covariance are the file's where it has them, and those of its images
-        otherwise; ``features`` are the first of its images', None without images.
+        A :class:`Reference`. Mean and covariance are the file's where it has them, and those of its images otherwise;
+        ``features`` are the first of its images', None without images. How many images are behind a file's own mean
+        and covariance it does not say.
 
     Raises:
         ValueError: where the file has neither, or they are not what such arrays are.
@@ -68,12 +104,12 @@ def published(path, stream, image_shape):
     if "mu" not in found or "sigma" not in found:
         if own is None:
             raise ValueError(f"{path}: expected are the arrays mu and sigma, or the images arr_0")
-        return own.mean, own.covariance, own.features
+        return Reference(own.moments, own.features, own.count)
     mu, sigma = _moments(path, found["mu"], found["sigma"])
     (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
     if len(mu) != width:
         raise ValueError(f"{path} is of {len(mu)} features an image, those of the dataset are {width}")
-    return mu, sigma, None if own is None else own.features
+    return Reference((mu, sigma), None if own is None else own.features, None)
 
 
 def _images(path, images, image_shape):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dode.report.tables import METRICS
+from dode.report.tables import METRICS, Metric
 
 UNKNOWN = "no error"
 
@@ -73,8 +73,8 @@ def compare(first, second, *, errors=2.0):
 
 
 def _rows(cell, first, second, errors):
-    for metric in [name for name in METRICS if name in first or name in second]:
-        scale = METRICS[metric].scale
+    for metric in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
+        scale = _metric(metric).scale
         a, b = first.get(metric), second.get(metric)
         if a is None or b is None:
             value = [math.nan if score is None else score.value * scale for score in (a, b)]
@@ -89,6 +89,11 @@ def _rows(cell, first, second, errors):
             beyond = True
         scaled = [None if score.error is None else score.error * scale for score in (a, b)]
         yield Row(cell, metric, a.value * scale, scaled[0], b.value * scale, scaled[1], difference, combined, beyond)
+
+
+def _metric(name):
+    """How a metric is printed: as in the tables, or under its own name where these leave it out."""
+    return METRICS.get(name) or Metric(name, name)
 
 
 def _changes(first, second, shared):
@@ -139,7 +144,7 @@ def _scores(comparison, names, errors, everything):
         return summary
     words = {True: "yes", False: "", None: UNKNOWN}
     table = pd.DataFrame(
-        [(row.cell, METRICS[row.metric].name, *_texts(row), words[row.beyond]) for row in shown],
+        [(row.cell, _metric(row.metric).name, *_texts(row), words[row.beyond]) for row in shown],
         columns=["cell", "metric", *names, "difference", "beyond"],
     )
     sides = ["left", "left", *["right"] * 3, "left"]

@@ -22,12 +22,14 @@ class Score(NamedTuple):
 def scores(path):
     """``{metric: Score}`` of a cell's ``score.json``; metrics that the cell has none of are left out.
 
-    A value is either there with its error, or it is a list of one value a seed.
+    A value is there with the error of one seed's block of images, so that the mean over blocks has that over the root
+    of their number; or it is a list of one value a seed.
     """
     found = {}
     for metric, values in read(path)["metrics"].items():
         if isinstance(values, dict):
-            found[metric] = Score(_value(values["value"]), values.get("error"))
+            error, blocks = values.get("error"), values.get("blocks", ())
+            found[metric] = Score(_value(values["value"]), error and error / max(len(blocks), 1) ** 0.5)
         elif values:
             values = [_value(value) for value in values]
             spread = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None

@@ -1,21 +1,26 @@
 # The grid `searched`: levels chosen for the cell's model and number of steps (dode/search.py).
 rule search_grid:
     input:
-        unpack(lambda wildcards: BENCH.classifier(cell(wildcards))),
-        model=model,
+        unpack(of_cell(BENCH.classifier)),
+        model=of_cell(BENCH.model_file),
     output:
         f"{CELL}/prepared/searched.json",
     log:
         f"{LOGS}/search_grid/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    group:
+        group("search_grid")
     conda:
         f"../{ENV}"
     threads: EXECUTION["threads"]
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=WORK.memory,
+        runtime=runtime("search_grid"),
+        gpu=WORK.gpus,
+        cpus_per_task=EXECUTION["threads"],
+        lane=1,
     params:
-        run=lambda wildcards: BENCH.run(cell(wildcards)),
-        search=lambda wildcards: BENCH.grid_options(cell(wildcards)),
+        run=of_cell(BENCH.run),
+        search=of_cell(BENCH.grid_options),
         code=lambda wildcards: BENCH.code(
             "search_grid.py", cell(wildcards).entry["solver"], BENCH.grid_options(cell(wildcards))["teacher"]
         ),

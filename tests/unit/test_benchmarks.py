@@ -1,12 +1,17 @@
 """The benchmarks run and say what their README promises; no time is asserted."""
 
+import argparse
+import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import variants
+from dode.models.residual_mlp import ResidualMLP
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +68,56 @@ def test_the_solver_benchmark_has_a_row_for_every_variant():
     compared = {label.split(",")[0] for label, *cells in rows if cells[7] != "-"}
     families = {"ddim", "heun", "ipndm", "pndm", "deis", "unipc", "dpm-solver", "dpm-solver++", "dpm-solver-multistep"}
     assert compared == families
+
+
+def test_throughput_has_a_row_for_every_point_and_the_same_figures_in_its_file(tmp_path):
+    """Two kinds of models and one of features; the sampler of the first."""
+    cards = ["digits-ddpm", "digits-edm", "inception-tensorflow"]
+    command = [sys.executable, "benchmarks/throughput.py", "--device", "cpu", "--cards", *cards, "--batch-sizes", "3"]
+    command += ["2", "--seconds", "0.01", "--precision", "card", "bf16", "--output", str(tmp_path / "found.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *parts = done.stdout.strip().split("\n\n")
+    assert first.startswith("CPU, 1 threads, torch ")
+    points, sampler = ([line.strip("| ").split(" | ") for line in part.splitlines()[2:]] for part in parts)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["not_measured"] == {}
+    of_models = [
+        (card, batch, layout, precision)
+        for card in cards[:2]
+        for precision in ("card", "bf16")
+        for layout in ("contiguous", "channels last")
+        for batch in ("2", "3")
+    ]
+    of_features = [(cards[2], batch, "contiguous", "card") for batch in ("2", "3")]
+    assert [tuple(point[:4]) for point in points] == of_models + of_features
+    for point, kept in zip(points, found["points"], strict=True):
+        assert [point[0], int(point[1])] == [kept["card"], kept["batch"]]
+        assert float(point[4]) == pytest.approx(kept["evaluations_per_second"], rel=1e-3)
+        assert float(point[5]) > 100
+    assert sampler[0][:3] == ["digits-ddpm", "2", "10"]
+    assert float(sampler[0][3]) > 0
+    assert float(sampler[0][5]) < 100
+
+
+def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no_larger_one(tmp_path, monkeypatch):
+    """A job would go on with half a batch, whose figure must not pass for the whole one's."""
+    spec = importlib.util.spec_from_file_location("throughput", ROOT / "benchmarks" / "throughput.py")
+    throughput = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(throughput)
+    whole = ResidualMLP.forward
+
+    def forward(self, x, *others, **options):
+        if len(x) > 4:
+            raise torch.OutOfMemoryError
+        return whole(self, x, *others, **options)
+
+    monkeypatch.setattr(ResidualMLP, "forward", forward)
+    source = throughput.Sampled("digits-edm", None, tmp_path)
+    options = {"precision": ["card"], "channels_last": "no", "compile": False, "seconds": 0.001}
+    options = argparse.Namespace(**options, batch_sizes=[16, 8, 4, 2])
+    found = list(throughput.points(source, torch.device("cpu"), options))
+    assert [point["batch"] for point in found] == [2, 4, 8]
+    assert [point.get("out_of_memory", False) for point in found] == [False, False, True]
+    assert "evaluations_per_second" not in found[2]
+    assert throughput.row("digits-edm", found[2])[4] == "out of memory"

@@ -107,8 +107,10 @@ def test_defaults_are_filled_in():
     }
     assert benchmark.config["seed"] == 0
     assert benchmark.config["kid"] == {"subsets": 10, "subset_size": 500}
+    assert benchmark.config["neighbours"] == {"precision_recall": 3, "density_coverage": 5, "images": 10_000}
     how = {"device": "auto", "batch_size": 500, "shards": 1, "threads": 1, "channels_last": False, "compile": False}
-    assert benchmark.config["execution"] == {**how, "datasets": {}}
+    cluster = {"gpus": 0, "mem_mb": 4000, "runtime": 60, "job_minutes": 15, "keep_samples": True, "downloads": "here"}
+    assert benchmark.config["execution"] == {**how, **cluster, "datasets": {}}
 
 
 def test_by_default_no_more_trajectories_are_kept_than_there_are_images():
@@ -180,6 +182,7 @@ def test_parameters_hold_no_words_and_no_way_of_execution(benchmark):
         {"execution__compile": True},
         {"execution__datasets": {"digits-edm": {"batch_size": 7}}},
         {"kid": {"subsets": 3}},
+        {"neighbours": {"images": 20}},
         {"benchmark": "another"},
     ],
     ids=lambda change: next(iter(change)),

@@ -39,9 +39,12 @@ def finished(tmp_path):
 
 
 def test_a_score_per_seed_and_one_with_its_error_are_read_alike(finished):
-    """Of 1, 2, 6: mean 3, standard deviation sqrt(7), standard error sqrt(7 / 3)."""
+    """Of 1, 2, 6: mean 3, standard deviation sqrt(7), which is the error of one seed, standard error sqrt(7 / 3)."""
     old = finished("old", {"d/s/nfe5": {"fid": [1.0, 2.0, 6.0], "kid": [4.0], "trajectory_rmse": []}})
-    new = {"fid": {"value": 3.0, "error": (7 / 3) ** 0.5, "blocks": [1, 2, 6]}, "kid": {"value": 4.0, "error": None}}
+    new = {
+        "fid": {"value": 3.0, "error": 7**0.5, "error_kind": "seeds", "blocks": [1, 2, 6]},
+        "kid": {"value": 4.0, "error": None, "blocks": [4]},
+    }
     found = old.scores("d/s/nfe5")
     assert found == finished("new", {"d/s/nfe5": new}).scores("d/s/nfe5")
     assert found == {"fid": (3.0, pytest.approx(1.5275252)), "kid": (4.0, None)}

@@ -1,6 +1,5 @@
-"""Distances equal the published implementation's and closed forms; features equal clean-fid's own pipeline."""
+"""Features equal clean-fid's own pipeline."""
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dode import data, models
-from dode.metrics import distances, features, reference
-from dode.metrics.distances import Statistics
+from dode.metrics import features, resizing
 
-# After dode.metrics.reference, which makes clean-fid importable beside a CPU-only torch.
-from cleanfid import features as cleanfid_features, fid as cleanfid, inception_pytorch  # isort: skip
+# Before clean-fid, which it makes importable beside a CPU-only torch.
+from dode.metrics.reference import inception_pytorch  # isort: skip
+from cleanfid import features as cleanfid_features, fid as cleanfid  # isort: skip
+from cleanfid.inception_torchscript import InceptionV3W  # isort: skip
+from cleanfid.resize import build_resizer  # isort: skip
 
 CARDS = Path(__file__).parents[2] / "config" / "models"
 CARD = yaml.safe_load((CARDS / "digits-classifier.yaml").read_text())
@@ -24,110 +25,6 @@ CHECKPOINT = CARDS / "digits-classifier.safetensors"
 
 # clean-fid's use of scipy and Pillow.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-def gaussian(count, seed, shift=0.0, size=6):
-    draw = np.random.default_rng(seed)
-    return draw.standard_normal((count, size)) @ draw.standard_normal((size, size)) + shift
-
-
-def moments(x):
-    return x.mean(axis=0), np.cov(x, rowvar=False)
-
-
-@pytest.mark.parametrize("splits", [[], [1], [2, 3, 250], list(range(1, 400)), [399]])
-@pytest.mark.parametrize("shift", [0.0, 1e4])
-def test_streaming_moments_equal_numpys_whatever_the_batches(splits, shift):
-    x = gaussian(400, 0, shift)
-    found = Statistics.of(np.split(x, splits))
-    mean, covariance = moments(x)
-    np.testing.assert_allclose(found.moments[0], mean, rtol=1e-12)
-    np.testing.assert_allclose(found.moments[1], covariance, rtol=1e-9)
-    assert found.count == 400
-    np.testing.assert_array_equal(found.features, x.astype(np.float32))
-
-
-def test_memory_is_bounded_and_the_first_features_are_kept(monkeypatch):
-    monkeypatch.setattr(distances, "KEPT_FEATURES", 250)
-    draw, statistics = np.random.default_rng(0), Statistics()
-    first = [draw.standard_normal((100, 64)) for _ in range(3)]
-    tracemalloc.start()
-    try:
-        for batch in first:
-            statistics.add(batch)
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(100):
-            statistics.add(draw.standard_normal((100, 64)))
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    np.testing.assert_array_equal(statistics.features, np.concatenate(first)[:250].astype(np.float32))
-    assert grown < 100 * 64 * 8  # less than one of the hundred batches
-
-
-def test_fid_of_streamed_features_is_clean_fids():
-    first, second = gaussian(300, 1), gaussian(200, 2, 0.5)
-    ours = distances.fid(Statistics.of(np.split(first, 3)).moments, Statistics.of(np.split(second, 4)).moments)
-    assert ours == pytest.approx(cleanfid.fid_from_feats(first, second), rel=1e-9)
-    assert ours == pytest.approx(cleanfid.frechet_distance(*moments(first), *moments(second)), rel=1e-9)
-
-
-def test_fid_of_diagonal_gaussians_is_the_closed_form():
-    """``|mu_1 - mu_2|^2 + |s_1 - s_2|^2`` for standard deviations s."""
-    draw = np.random.default_rng(0)
-    means, deviations = draw.standard_normal((2, 64)), draw.uniform(0.1, 3, (2, 64))
-    first, second = [(mean, np.diag(deviation**2)) for mean, deviation in zip(means, deviations, strict=True)]
-    expected = np.square(means[0] - means[1]).sum() + np.square(deviations[0] - deviations[1]).sum()
-    assert distances.fid(first, second) == pytest.approx(expected, rel=1e-10)
-    assert distances.fid(first, first) == pytest.approx(0, abs=1e-10)
-
-
-def test_kid_is_clean_fids_on_the_seeded_subsets():
-    real, generated = gaussian(300, 1), gaussian(200, 2, 0.5)
-    np.random.seed(5)  # noqa: NPY002
-    expected = cleanfid.kernel_distance(real, generated, num_subsets=7, max_subset_size=50)
-    assert distances.kid(real, generated, subsets=7, subset_size=50, seed=5) == expected
-
-
-def test_kid_on_all_features_is_the_unbiased_closed_form():
-    """Binkowski et al. 2018, Eq. 4, with the kernel ``(x.y / F + 1)^3``; one subset of everything."""
-    real, generated = gaussian(40, 1), gaussian(40, 2, 0.3)
-
-    def kernel(x, y):
-        return (x @ y.T / x.shape[1] + 1) ** 3
-
-    within = sum((kernel(x, x).sum() - np.trace(kernel(x, x))) / (40 * 39) for x in (real, generated))
-    expected = within - 2 * kernel(real, generated).mean()
-    assert distances.kid(real, generated, subsets=1, subset_size=40) == pytest.approx(expected, rel=1e-9)
-
-
-def test_kid_is_deterministic_and_leaves_numpys_global_state_as_it_was():
-    real, generated = gaussian(300, 1), gaussian(200, 2)
-    np.random.seed(1)  # noqa: NPY002
-    state = np.random.get_state()  # noqa: NPY002
-    first = distances.kid(real, generated, subsets=3, subset_size=20)
-    for before, after in zip(state, np.random.get_state(), strict=True):  # noqa: NPY002
-        np.testing.assert_array_equal(before, after)
-    np.random.random()  # noqa: NPY002
-    assert distances.kid(real, generated, subsets=3, subset_size=20) == first
-    assert distances.kid(real, generated, subsets=3, subset_size=20, seed=1) != first
-
-
-def test_kid_puts_numpys_global_state_back_after_an_error():
-    state = np.random.get_state()  # noqa: NPY002
-    with pytest.raises(ValueError, match="matmul"):
-        distances.kid(gaussian(20, 1), gaussian(20, 2, size=5), subsets=1, subset_size=10)
-    np.testing.assert_array_equal(np.random.get_state()[1], state[1])  # noqa: NPY002
-
-
-def test_rmse_is_per_element():
-    first = np.random.default_rng(0).standard_normal((4, 1, 2, 3)).astype(np.float32)
-    second = first.copy()
-    second[1] += 2
-    assert distances.rmse(first, first) == 0
-    assert distances.rmse(first, second) == pytest.approx(1.0)
-    bytes_apart = distances.rmse(np.zeros(3, np.uint8), np.full(3, 20, np.uint8))
-    assert bytes_apart == 20
 
 
 def test_digit_features_do_not_depend_on_the_batch_size():
@@ -207,7 +104,7 @@ def pictures(request, tmp_path_factory):
 @pytest.mark.parametrize("mode", ["clean", "legacy_tensorflow"])
 def test_inception_features_are_those_of_clean_fids_own_pipeline(inception, pictures, mode):
     images, folder = pictures
-    network = reference.InceptionV3W(str(inception.parent), download=False, resize_inside=mode == "legacy_tensorflow")
+    network = InceptionV3W(str(inception.parent), download=False, resize_inside=mode == "legacy_tensorflow")
     expected = cleanfid.get_folder_features(
         str(folder), network.eval(), num_workers=0, batch_size=2, device=torch.device("cpu"), mode=mode, verbose=False
     )
@@ -216,6 +113,17 @@ def test_inception_features_are_those_of_clean_fids_own_pipeline(inception, pict
     assert found.shape == (5, 2048)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 28), (64, 256), (299, 299), (512, 300)])
+@pytest.mark.parametrize("mode", ["clean", "legacy_pytorch"])
+def test_batches_are_resized_as_clean_fid_resizes_single_images(mode, size):
+    """Up and down, black and white noise, where the filter overshoots and is cut off."""
+    images = np.random.default_rng(0).choice([0, 100, 255], (2, *size, 3)).astype(np.uint8)
+    expected = np.stack([build_resizer(mode)(image) for image in images])
+    found = getattr(resizing, mode)(torch.from_numpy(images).permute(0, 3, 1, 2).float())
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, rtol=0, atol=1e-4)
+    assert expected.min() == 0
 
 
 def test_pytorch_inception_features_are_those_of_clean_fids_own_pipeline(pictures, tmp_path, monkeypatch):

@@ -85,16 +85,20 @@ def test_compilation_changes_rounding_at_most(checkpoint):
         torch.testing.assert_close(compiled(X[:images], SIGMA), plain(X[:images], SIGMA), rtol=1e-4, atol=1e-5)
 
 
-def test_tensor_float_is_one_setting_for_products_and_convolutions():
+@pytest.fixture
+def tf32_settings():
+    """torch's own, put back after the test."""
     settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [setting.fp32_precision for setting in settings]
-    try:
-        for allowed, said in ((True, "tf32"), (False, "ieee")):
-            precision.allow_tf32(allowed)
-            assert [setting.fp32_precision for setting in settings] == [said, said]
-    finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
+    yield settings
+    for setting, value in zip(settings, before, strict=True):
+        setting.fp32_precision = value
+
+
+def test_tensor_float_is_one_setting_for_products_and_convolutions(tf32_settings):
+    for allowed, said in ((True, "tf32"), (False, "ieee")):
+        precision.allow_tf32(allowed)
+        assert [setting.fp32_precision for setting in tf32_settings] == [said, said]
 
 
 class Small(torch.nn.Module):
@@ -177,9 +181,11 @@ def test_a_real_allocation_that_fails_is_recognised():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("tf32_settings")
 def test_a_gpu_computes_what_the_cpu_does(checkpoint, family, dtype):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    precision.allow_tf32(False)  # as a job does; torch itself allows it for convolutions
     card = {**FAMILIES[family], "precision": {"dtype": dtype}}
     path = checkpoint(card)
     found = denoised(card, path, X.cuda(), device="cuda", channels_last=True)

@@ -32,26 +32,28 @@ def published(path, **arrays):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_mu_and_sigma_are_those_of_the_file(tmp_path, dtype):
-    mu, sigma, features = published(tmp_path / "s.npz", mu=MU.astype(dtype), sigma=SIGMA.astype(dtype))
+    (mu, sigma), features, images = published(tmp_path / "s.npz", mu=MU.astype(dtype), sigma=SIGMA.astype(dtype))
     assert mu.dtype == sigma.dtype == np.float64
     np.testing.assert_array_equal(mu, MU.astype(dtype))
     np.testing.assert_array_equal(sigma, SIGMA.astype(dtype))
     assert features is None
+    assert images is None
 
 
 def test_a_reference_batch_has_its_own_moments_and_features_of_its_images(tmp_path):
     other = {"mu_s": np.zeros(3), "sigma_s": np.eye(3), "arr_1": np.arange(60)}
-    mu, sigma, features = published(tmp_path / "s.npz", mu=MU + 1, sigma=2 * SIGMA, arr_0=IMAGES, **other)
+    (mu, sigma), features, images = published(tmp_path / "s.npz", mu=MU + 1, sigma=2 * SIGMA, arr_0=IMAGES, **other)
     np.testing.assert_array_equal(mu, MU + 1)
     np.testing.assert_array_equal(sigma, 2 * SIGMA)
     np.testing.assert_array_equal(features, FEATURES.astype(np.float32))
+    assert images is None  # of what the moments are, the file does not say
 
 
 def test_of_images_alone_the_moments_are_computed(tmp_path):
-    mu, sigma, features = published(tmp_path / "s.npz", arr_0=IMAGES)
+    (mu, sigma), features, images = published(tmp_path / "s.npz", arr_0=IMAGES)
     np.testing.assert_allclose(mu, MU, rtol=1e-12)
     np.testing.assert_allclose(sigma, SIGMA, rtol=1e-9)
-    assert len(features) == 60
+    assert len(features) == images == 60
 
 
 ASYMMETRIC = SIGMA + np.triu(np.ones((6, 6)), 1) * SIGMA.max()
@@ -89,10 +91,11 @@ def test_a_broken_file_is_refused(tmp_path, content):
 
 
 def test_own_files_are_read_back_and_no_others_of_other_features(tmp_path):
-    statistics_files.write(tmp_path / "s.npz", mu=MU, sigma=SIGMA, features=FEATURES, card=CARD)
-    (mu, sigma), features = statistics_files.read(tmp_path / "s.npz", {**CARD, "licence": "another"})
+    statistics_files.write(tmp_path / "s.npz", mu=MU, sigma=SIGMA, features=FEATURES, images=60, card=CARD)
+    (mu, sigma), features, images = statistics_files.read(tmp_path / "s.npz", {**CARD, "licence": "another"})
     for found, expected in ((mu, MU), (sigma, SIGMA), (features, FEATURES)):
         np.testing.assert_array_equal(found, expected)
+    assert images == 60
     for other in (
         {**CARD, "sha256": "2" * 64},
         {**CARD, "network": {"name": "inception", "options": {"mode": "legacy_tensorflow"}}},

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def test_what_json_cannot_say_is_refused_and_nothing_is_written(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("lengths", [(3,), (2, 5, 1), (4, 0, 3)])
-def test_gathered_arrays_equal_concatenate(tmp_path, dtype, lengths):
+def test_gathered_arrays_equal_concatenate(tmp_path, monkeypatch, dtype, lengths):
+    monkeypatch.setattr(storage, "ROWS", 2)
     draw = np.random.default_rng(0)
     parts = [draw.uniform(0, 255, (length, 1, 2, 3)).astype(dtype) for length in lengths]
     paths = [tmp_path / f"{index}.npy" for index in range(len(parts))]
@@ -121,6 +123,47 @@ def test_gathered_arrays_equal_concatenate(tmp_path, dtype, lengths):
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, np.concatenate(parts))
     assert {path.name for path in tmp_path.iterdir()} == {"whole.npy", *(path.name for path in paths)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([np.zeros((2, 3), np.uint8)], "should have 4 rows, and 2 were written"),
+        ([np.zeros((5, 3), np.uint8)], "should have 4 rows, and 5 were written"),
+        ([np.zeros((4, 2), np.uint8)], r"has rows uint8 \(3,\), not uint8 \(2,\)"),
+        ([np.zeros((4, 3), np.float32)], r"has rows uint8 \(3,\), not float32"),
+    ],
+)
+def test_an_array_that_did_not_grow_as_announced_is_not_there(tmp_path, rows, message):
+    def grow():
+        with storage.growing_array(tmp_path / "array.npy", (4, 3), np.uint8) as append:
+            for some in rows:
+                append(some)
+
+    with pytest.raises(ValueError, match=message):
+        grow()
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from dode import storage
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    with storage.growing_array(sys.argv[1], (100, 1000), np.uint8) as append:
+        for _ in range(100):
+            append(np.zeros((1, 1000), np.uint8))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_an_array_that_finds_no_room_is_an_error_and_no_killed_process(tmp_path):
+    found = subprocess.run([sys.executable, "-c", FULL, tmp_path / "array.npy"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout.strip()) == (0, "[Errno 27] File too large")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_read_array_is_mapped_and_not_copied(tmp_path):
@@ -147,7 +190,24 @@ def test_the_lock_refuses_a_second_process_and_ends_with_the_first_one(tmp_path)
         killed(holder)
     with storage.hold_lock(path) as lock:
         lock.seek(0)
-        assert lock.read() == str(os.getpid())
+        assert lock.read() == f"{os.getpid()} on {socket.gethostname()}"
+
+
+def test_a_lock_that_another_machine_has_not_given_back_must_be_taken_over(tmp_path):
+    """Locks do not reach from machine to machine on every file system."""
+    path = tmp_path / "lock"
+    path.write_text("17 on elsewhere")
+    with pytest.raises(storage.Busy, match=r"process 17 on elsewhere.*`make resume` goes on"):
+        storage.hold_lock(path)
+    assert path.read_text() == "17 on elsewhere"
+    storage.hold_lock(path, take_over=True).close()
+    storage.hold_lock(path).close()
+
+
+def test_a_lock_says_that_it_is_free_once_its_process_has_ended(tmp_path):
+    code = "import sys; from dode import storage; lock = storage.hold_lock(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "lock"], check=True)
+    assert (tmp_path / "lock").read_text() == ""
 
 
 def test_a_refused_process_does_not_disturb_the_lock(tmp_path):

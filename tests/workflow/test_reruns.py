@@ -11,8 +11,9 @@ import yaml
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
 TABLES = {"tables", "curves", "page"}
-SHOWN = TABLES | {"sample_grid"}
-FIT = {f"teacher {FITTED}", f"distill {FITTED}", "coefficients"}
+SCORED = TABLES | {"collect", "coefficients"}
+SHOWN = SCORED | {"sample_grid"}
+FIT = {f"teacher {FITTED}", f"distill {FITTED}"}
 
 
 def sampled(*cells):
@@ -88,11 +89,12 @@ def test_code_of_the_figures_reruns_figures_and_page_alone(workspace):
 
 def test_code_of_the_metrics_leaves_samples_and_fits_alone(workspace):
     workspace.append("dode/metrics/distances.py", "\nCHANGED = True\n")
-    assert workspace.plan() == {"real_statistics", "reference_statistics"} | scored(*CELLS) | TABLES
+    assert workspace.plan() == {"real_statistics", "reference_statistics"} | scored(*CELLS) | SCORED
 
 
 def test_execution_settings_rerun_nothing(plan_after):
-    changes = {"batch_size": 7, "shards": 3, "threads": 2, "device": "auto", "channels_last": True}
+    changes = {"batch_size": 7, "shards": 3, "threads": 2, "device": "auto", "channels_last": True, "gpus": 1}
+    changes |= {"mem_mb": 700, "evaluations_per_second": 10.0, "keep_samples": False, "runtime": 3, "downloads": "job"}
     assert plan_after({f"execution.{key}": value for key, value in changes.items()}) == set()
 
 
@@ -135,7 +137,7 @@ def test_a_searched_grid_is_prepared_for_its_cell_alone(workspace):
     """Added to a finished benchmark; run; then what follows from the search's code and from its options."""
     before = workspace.contents("results/**/nfe*/*")
     workspace.config({"solvers[3]": SEARCHED})
-    assert workspace.plan() == FITTED_SEARCH | {"coefficients"} | SHOWN
+    assert workspace.plan() == FITTED_SEARCH | SHOWN
     score = workspace.cell(SEARCH) / "score.json"
     text = workspace.snakemake(str(score.relative_to(workspace.folder)))
     assert {
@@ -157,7 +159,7 @@ def test_entry_taken_away_reruns_tables_and_figures_alone(plan_after):
 
 
 def test_label_reruns_tables_and_figures_alone(plan_after):
-    assert plan_after({"solvers[0].label": "Euler"}) == SHOWN
+    assert plan_after({"solvers[0].label": "Euler"}) == TABLES | {"sample_grid"}
 
 
 def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
@@ -178,8 +180,12 @@ def test_fitting_set_reruns_the_distilled_cells_alone(plan_after):
     assert plan_after({"solvers[1].distill.images": 17}) == FIT | sampled(FITTED) | scored(FITTED) | SHOWN
 
 
+def test_neighbour_settings_rerun_the_cells_scores_alone(plan_after):
+    assert plan_after({"neighbours": {"precision_recall": 2}}) == scored(*CELLS) | TABLES
+
+
 def test_kid_settings_rerun_scores_alone(plan_after):
-    assert plan_after({"kid.subsets": 3}) == {"real_statistics"} | scored(*CELLS) | TABLES
+    assert plan_after({"kid.subsets": 3}) == {"real_statistics"} | scored(*CELLS) | SCORED
 
 
 @pytest.mark.parametrize(("batch_size", "levels", "error"), [(10, 0, 0), (7, 1, 1e-4)], ids=["same", "other"])

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +12,20 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "report", "envs"]
-TINY = Path(__file__).parent / "configs" / "tiny.yaml"
+TINY = REPOSITORY / "tests" / "workflow" / "configs" / "tiny.yaml"
 RESULTS = "results/tiny"
 
 
 class Workspace:
-    """A copy of the repository in ``folder`` whose jobs import the copy's package."""
+    """A copy of the repository in ``folder`` whose jobs import the copy's package, run in ``environment``."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, environment=os.environ):
         self.folder = Path(folder)
         self.results = self.folder / RESULTS
+        self.environment = environment
 
     @classmethod
-    def fresh(cls, folder, config=TINY):
+    def fresh(cls, folder, config=TINY, environment=os.environ):
         """Nothing has run yet; ``config`` is the copy's config/config.yaml (None: the repository's own)."""
         Path(folder).mkdir(parents=True)
         for part in PARTS:
@@ -31,15 +33,15 @@ class Workspace:
             copy(REPOSITORY / part, Path(folder) / part)
         if config is not None:
             shutil.copy2(config, Path(folder) / "config" / "config.yaml")
-        return cls(folder)
+        return cls(folder, environment)
 
     def copy(self, folder):
         """A copy as it stands, with modification times and Snakemake's records."""
-        return Workspace(shutil.copytree(self.folder, folder))
+        return Workspace(shutil.copytree(self.folder, folder), self.environment)
 
     def start(self, *arguments, **options):
         """A running ``snakemake`` in a process group of its own."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
+        environment = {key: value for key, value in self.environment.items() if not key.startswith("SNAKEMAKE")}
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
@@ -54,7 +56,11 @@ class Workspace:
     def attempt(self, *arguments):
         """``snakemake`` to its end: (exit status, standard output, standard error)."""
         with self.start(*arguments) as process:
-            output, errors = process.communicate(timeout=900)
+            try:
+                output, errors = process.communicate(timeout=900)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # or leaving this block waits for it
+                raise
         return process.returncode, output, errors
 
     def snakemake(self, *arguments):

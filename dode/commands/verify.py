@@ -1,0 +1,26 @@
+"""Are the files of a benchmark what was written? Damaged ones are set aside, and the next run makes them again."""
+
+from pathlib import Path
+
+from dode import integrity
+
+
+def add_arguments(parser):
+    """Which folder, and how closely."""
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="default: results")
+    parser.add_argument("--sizes", action="store_true", help="look at sizes alone, not at contents")
+    parser.add_argument("--keep", action="store_true", help="say what is damaged and leave it in place")
+
+
+def run(options):
+    """Exit status 1 where something was damaged."""
+    if not options.folder.is_dir():
+        raise ValueError(f"{options.folder}: there is no such folder")
+    found = list(integrity.damaged_files(options.folder, contents=not options.sizes))
+    for path, how in found:
+        if not options.keep:
+            integrity.set_aside(path)
+        print(f"{path} {how}" + ("" if options.keep else f"; set aside as {path.name}{integrity.DAMAGED}"))
+    if not found:
+        print(f"{options.folder}: nothing is damaged")
+    return bool(found)

@@ -1,0 +1,48 @@
+"""The Fréchet distance of infinitely many images, from few (Chong & Forsyth 2020, arXiv 1911.07023)."""
+
+import dataclasses
+
+import numpy as np
+
+from dode.metrics.distances import Gaussian, fid_with_influences
+
+SIZES = 15
+FEWEST = 4  # images from which there are subsets of several sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Extrapolation:
+    """The intercept, its standard error from one set of images, and the sizes of the subsets it comes from."""
+
+    value: float
+    error: float
+    sizes: list
+
+
+def fid_infinity(features, reference, *, seed=0):
+    """Intercept at 1/N = 0 of the least-squares line through the distances of random subsets of N images over 1/N.
+
+    The bias of a Fréchet distance is proportional to 1/N for large N. The N are evenly spaced in 1/N from half of the
+    images to all of them, for where there are few images smaller subsets are off the line (docs/scores.md).
+
+    The intercept is a weighted sum of the distances, so that an image's influence on it is the weighted sum of those on
+    the distances of the subsets that it is in: this gives the standard error, correlations between subsets included.
+
+    Args:
+        features: (n, F), n >= 4, of all images.
+        reference: ``(mean, covariance)`` or :class:`Gaussian` of the real images.
+        seed: of the subsets.
+    """
+    draw, count = np.random.default_rng(seed), len(features)
+    sizes = np.rint(1 / np.linspace(2 / count, 1 / count, SIZES)).astype(int)
+    reference = reference if isinstance(reference, Gaussian) else Gaussian.of_moments(*reference)
+    inverse = 1 / sizes - np.mean(1 / sizes)
+    weights = 1 / len(sizes) - np.mean(1 / sizes) * inverse / np.square(inverse).sum()
+    value, influences = 0.0, np.zeros(count)
+    for size, weight in zip(sizes, weights, strict=True):
+        chosen = draw.choice(count, size, replace=False)
+        subset = features[chosen]
+        distance, psi = fid_with_influences(subset, Gaussian.of_features(subset), reference)
+        value += weight * distance
+        influences[chosen] += weight * psi / size
+    return Extrapolation(float(value), float(np.sqrt(np.square(influences).sum())), sizes.tolist())

@@ -1,0 +1,109 @@
+"""What a cell's ``score.json`` holds (docs/scores.md): every metric with its error, and what it was made with."""
+
+import importlib.metadata
+import platform
+
+import numpy as np
+
+from dode.metrics import distances, neighbours
+from dode.metrics.extrapolation import FEWEST, fid_infinity
+
+#: Packages whose versions may change the digits of a score.
+SOFTWARE = ("dode", "numpy", "scipy", "torch")
+PEAK = 2.0  # images in [-1, 1]
+
+
+def summary(blocks, error, kind, **settings):
+    """One entry of ``metrics``.
+
+    Args:
+        blocks: the metric's value for each seed block.
+        error: function without arguments that gives the error of a single block; not called for several.
+        kind: what that error is.
+        settings: further keys.
+    """
+    blocks = [float(value) for value in blocks]
+    if len(blocks) > 1:
+        # Where a value is infinite there is no spread, and no reason to warn of it.
+        error, kind = np.std(blocks, ddof=1) if np.isfinite(blocks).all() else np.nan, "seeds"
+    else:
+        error = error()
+    return {"value": float(np.mean(blocks)), "error": float(error), "error_kind": kind, "blocks": blocks, **settings}
+
+
+def _of_images(blocks, **settings):
+    """The entry of a metric that is the mean of one number an image, ``blocks`` (n,) each."""
+    return summary([block.mean() for block in blocks], lambda: standard_error(blocks[0]), "images", **settings)
+
+
+def standard_error(values, count=None):
+    """Of the mean of ``count`` values, of which these are some (default all)."""
+    return np.std(values, ddof=1) / np.sqrt(count or len(values))
+
+
+def is_biased(blocks):
+    """Whether any block (:class:`Statistics`) has fewer images than features: its covariance is singular."""
+    return any(block.count < len(block.mean) for block in blocks)
+
+
+def frechet(blocks, references):
+    """FID of each block's statistics against its reference (as :func:`distances.fid` takes it), one each."""
+
+    def error():
+        (block,) = blocks
+        _, psi = distances.fid_with_influences(block.features, block.gaussian, references[0])
+        return standard_error(psi, block.count)
+
+    values = [distances.fid(block.gaussian, real) for block, real in zip(blocks, references, strict=True)]
+    return summary(values, error, "images")
+
+
+def infinity(blocks, reference):
+    """``fid_infinity``, FID extrapolated to infinitely many images, by name; empty where it is not needed."""
+    if not is_biased(blocks) or min(block.count for block in blocks) < FEWEST:
+        return {}
+    found = [fid_infinity(block.features, reference) for block in blocks]
+    values = [each.value for each in found]
+    return {"fid_infinity": summary(values, lambda: found[0].error, "images", sizes=found[0].sizes)}
+
+
+def kernel(blocks, real, settings):
+    """KID of each block's kept features against ``real`` (n, F)."""
+    values = [distances.kid_of_subsets(real, block.features, **settings) for block in blocks]
+    count = min(len(real), len(blocks[0].features))
+    size = min(settings["subset_size"], count)
+    used = {"subsets": settings["subsets"], "subset_size": size}
+    error = lambda: distances.kid_error(values[0], size, count)  # noqa: E731 - one name less
+    return summary([each.mean() for each in values], error, "subsets", **used)
+
+
+def nearest(blocks, real, settings):
+    """Precision, recall, density and coverage of as many kept features of each block as of ``real`` (n, F), by name.
+
+    Empty where there are too few images.
+    """
+    count = min(settings["images"], len(real), *(len(block.features) for block in blocks))
+    ks = {key: settings[key] for key in ("precision_recall", "density_coverage")}
+    if count <= max(ks.values()):
+        return {}
+    found = [neighbours.per_image(real[:count], block.features[:count], **ks) for block in blocks]
+    k_of = {name: k for pair, k in ks.items() for name in pair.split("_")}
+    return {name: _of_images([each[name] for each in found], k=k, images=count) for name, k in k_of.items()}
+
+
+def trajectory(blocks):
+    """Distance to the fine-step end state on the same noise; ``blocks`` are the mean squared errors of each image."""
+
+    def error():
+        return standard_error(blocks[0]) / (2 * np.sqrt(blocks[0].mean()))
+
+    count, ratios = len(blocks[0]), [distances.psnr(block, PEAK) for block in blocks]
+    return {
+        "trajectory_rmse": summary([np.sqrt(block.mean()) for block in blocks], error, "images", images=count),
+        "trajectory_psnr": _of_images(ratios, images=count, peak=PEAK),
+    }
+
+
+def software():
+    """Versions of what made a score."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in SOFTWARE}}

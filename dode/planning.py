@@ -1,0 +1,60 @@
+"""What a configuration will cost before it is run: jobs, network evaluations, GPU hours, disk. Imports no torch."""
+
+import math
+
+import pandas as pd
+
+from dode.workloads import FIT, SCORE, START, Workloads
+
+GIGABYTE = 1e9
+
+
+def plan(benchmark):
+    """One row a dataset and a last one, ``all``.
+
+    Args:
+        benchmark: a :class:`dode.cells.Benchmark`.
+
+    Returns:
+        A data frame with the columns ``cells``; ``jobs`` of the workflow; ``submissions``, the cluster's jobs;
+        ``evaluations``, network evaluations of one image; ``sampling``, ``fitting`` and ``scoring`` in GPU hours with
+        what jobs take to start, NaN where no speed is given; ``samples`` in GB, which stay with ``keep_samples``;
+        ``others`` in GB, which stay in any case.
+    """
+    work = Workloads(benchmark)
+    rows = {name: _row(work, cells_of(benchmark, name)) for name in benchmark.datasets}
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.loc["all"] = frame.sum(skipna=False)
+    whole = ["cells", "jobs", "submissions", "evaluations"]
+    return frame.astype(dict.fromkeys(whole, "int64"))
+
+
+def cells_of(benchmark, dataset):
+    """The cells of a dataset id."""
+    return [cell for cell in benchmark.cells.values() if cell.dataset["id"] == dataset]
+
+
+def _row(work, cells):
+    row = dict.fromkeys(("jobs", "evaluations", "sampling", "fitting", "scoring", "samples", "others"), 0)
+    submissions = set()
+    for cell in cells:
+        for rule, count in rules_of(work, cell).items():
+            row["jobs"] += count
+            row["evaluations"] += work.evaluations(rule, cell)
+            group = work.group(rule, cell)
+            submissions |= {group} if group else {(*cell.key, rule, number) for number in range(count)}
+            kind = "sampling" if rule == "sample" else "fitting" if rule in FIT else "scoring"
+            seconds = work.seconds(rule, cell)
+            row[kind] += math.nan if seconds is None else (seconds + START) * count / 3600
+        size = math.prod(work.benchmark.model(cell)["image_shape"])
+        images = cell.dataset["images"] * cell.dataset["seeds"]
+        row["samples"] += images * size / GIGABYTE
+        states = cell.entry["distill"]["images"] * (cell.nfe + 1) if cell.distilled else 0
+        row["others"] += 4 * size * (cell.dataset["trajectory_images"] * cell.dataset["seeds"] + states) / GIGABYTE
+    return {"cells": len(cells), "submissions": len(submissions), **row}
+
+
+def rules_of(work, cell):
+    """How many jobs each rule has for a cell."""
+    found = {rule: 1 for rule in FIT[:2] if work.evaluations(rule, cell)}
+    return found | ({"distill": 1} if cell.distilled else {}) | {"sample": work.shards(cell)} | dict.fromkeys(SCORE, 1)

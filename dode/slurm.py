@@ -1,0 +1,161 @@
+"""SLURM as the workflow needs it: jobs that a killed run left behind, and mended gaps of Snakemake's executor plugin.
+
+The plugin (snakemake-executor-plugin-slurm 2.8.0) loses all jobs, and waits for ever, once every attempt of one query
+of their status has failed; an account that cannot be looked up, or a controller that is down for a moment, fails a job;
+and a node that failed once is avoided for the rest of the run. Here a query that fails is one without news, said aloud.
+"""
+
+import functools
+import getpass
+import importlib
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+PLUGIN = "snakemake_executor_plugin_slurm"
+PREFIX = "dode"  # of the names of our jobs (slurm-jobname-prefix in profiles/slurm)
+SAY_EVERY = 60  # seconds between two warnings of one kind
+ASK_EVERY = 5  # seconds between two attempts to reach the controller
+LOST_AFTER = 600  # seconds after which a job that the controller no longer knows is taken for failed
+ENDED = {"COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+
+
+def _answer(*command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def leftovers(folder):
+    """Ids of this user's jobs, pending or at work, that a run in ``folder`` submitted.
+
+    Raises:
+        OSError: where SLURM does not answer.
+    """
+    try:
+        found = _answer("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%j|%Z")
+    except subprocess.TimeoutExpired:
+        raise OSError("squeue does not answer") from None
+    if found.returncode:
+        raise OSError(f"squeue: {found.stderr.strip()}")
+    jobs = [line.strip().split("|", 2) for line in found.stdout.splitlines() if line.count("|") >= 2]
+    here = Path(folder).resolve()
+    return [job for job, name, where in jobs if name.startswith(f"{PREFIX}_") and Path(where).resolve() == here]
+
+
+def cancel_leftovers(folder, say):
+    """Cancel what :func:`leftovers` finds, and wait until it is gone: the new run submits those jobs again."""
+    jobs = leftovers(folder)
+    if not jobs:
+        return
+    say(f"Cancelling {len(jobs)} jobs that a killed run has left behind: {', '.join(jobs)}")
+    while jobs:
+        for start in range(0, len(jobs), 500):
+            _answer("scancel", *jobs[start : start + 500])
+        time.sleep(1)
+        jobs = leftovers(folder)
+
+
+def is_here():
+    """Whether this machine has SLURM's commands."""
+    return shutil.which("squeue") is not None
+
+
+class _Seldom:
+    """Say a thing at most once in ``SAY_EVERY`` seconds, with the time since it began."""
+
+    def __init__(self):
+        self.since = self.said = None
+
+    def over(self):
+        """It is no longer so."""
+        self.since = self.said = None
+
+    def say(self, warn, sentence):
+        """``sentence`` takes the minutes that it has lasted."""
+        now = time.monotonic()
+        self.since = now if self.since is None else self.since
+        if self.said is None or now - self.said >= SAY_EVERY:
+            self.said = now
+            warn(sentence.format(minutes=f"{(now - self.since) / 60:.0f} min"))
+
+
+class Status:
+    """A query of jobs' states that never fails: the accounting's, or else the controller's, or else no news.
+
+    Called as the plugin's ``query_job_status``, which it wraps.
+    """
+
+    def __init__(self, query, squeue):
+        self.query, self.squeue = query, squeue
+        self.silence, self.states, self.missing = _Seldom(), {}, {}
+
+    async def __call__(self, command, logger):
+        """``(states by job id, seconds)``."""
+        states, seconds = await self.query(command, logger)
+        if states is None:
+            words = shlex.split(command)
+            name = words[words.index("--name") + 1]
+            states, seconds = await self.query(self.squeue(name), logger)
+            states = None if states is None else self._with_lost(states, logger)
+        if states is None:
+            self.silence.say(
+                logger.warning,
+                "SLURM has not said for {minutes} what its jobs do (neither sacct nor squeue answers). They go on, and "
+                "it will be asked again.",
+            )
+            return {}, 0.0
+        self.silence.over()
+        # sacct says by whom a job was cancelled: "CANCELLED by 1000".
+        self.states |= {job: state.split()[0].rstrip("+") for job, state in states.items() if state}
+        return {job: self.states[job] for job in states if job in self.states}, seconds
+
+    def _with_lost(self, states, logger):
+        """The controller forgets ended jobs (MinJobAge): one that ended unseen failed, as far as one can know."""
+        now = time.monotonic()
+        for job in [job for job, state in self.states.items() if state not in ENDED and job not in states]:
+            if now - self.missing.setdefault(job, now) > LOST_AFTER:
+                logger.warning(f"SLURM no longer knows job {job}; it is run again.")
+                states[job] = "FAILED"
+        for job in states:
+            self.missing.pop(job, None)
+        return states
+
+
+def wait_for_controller(warn):
+    """Return once the controller answers, and say that one waits."""
+    silence = _Seldom()
+    while True:
+        try:
+            if " UP" in _answer("scontrol", "ping").stdout:
+                return
+        except subprocess.TimeoutExpired:
+            pass
+        silence.say(warn, "SLURM's controller has not answered for {minutes}; jobs are submitted once it does.")
+        time.sleep(ASK_EVERY)
+
+
+def mend(logger):
+    """Mend the plugin in this process."""
+    plugin = importlib.import_module(PLUGIN)
+    if isinstance(plugin.query_job_status, Status):
+        return
+    plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)
+    submit, request = plugin.get_submit_command, plugin.set_gres_string
+
+    @functools.wraps(submit)
+    def submit_once_up(job, params, settings=None, failed_nodes=None, **options):
+        wait_for_controller(logger.warning)
+        # SLURM itself keeps jobs off nodes that are down, and puts them on again once they are up.
+        return submit(job, params, settings=settings, failed_nodes=None, **options)
+
+    @functools.wraps(request)
+    def request_gpus(job):
+        option, count = job.resources.get("gpu_option"), job.resources.get("gpu")
+        if not option:
+            return request(job)
+        return f" {shlex.quote(option.format(gpu=count))}" if count else ""
+
+    plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
+    # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job.
+    plugin.validate_account = lambda account, logger: account

@@ -1,0 +1,67 @@
+"""A file that is not what was written is noticed and set aside."""
+
+import json
+
+import pytest
+
+from dode import integrity
+from dode.__main__ import main
+
+
+@pytest.fixture
+def written(tmp_path):
+    path = tmp_path / "samples.npy"
+    path.write_bytes(bytes(range(256)) * 100)
+    integrity.record(path)
+    return path
+
+
+def flipped(path, place=1000):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_file_as_it_was_written_passes(written):
+    assert integrity.damage(written) is None
+    integrity.check([written, written.parent / "absent"])
+    assert written.is_file()
+
+
+def test_a_truncated_file_is_set_aside_and_named(written):
+    written.write_bytes(written.read_bytes()[:-1])
+    with pytest.raises(integrity.DamagedError, match=r"samples\.npy has 25599 bytes, 25600 were written"):
+        integrity.check([written])
+    assert not written.exists()
+    assert not integrity.record_of(written).exists()
+    assert (written.parent / "samples.npy.damaged").stat().st_size == 25599
+
+
+def test_a_single_flipped_bit_is_noticed_unless_sizes_alone_are_looked_at(written):
+    flipped(written)
+    assert integrity.damage(written, contents=False) is None
+    with pytest.raises(integrity.DamagedError, match="other contents"):
+        integrity.check([written])
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "{}", json.dumps({"size": 3})])
+def test_a_record_that_was_cut_off_says_nothing(written, record):
+    integrity.record_of(written).write_text(record)
+    assert integrity.damage(written) is None
+
+
+def test_the_command_finds_what_is_damaged_under_a_folder(written, capsys):
+    assert main(["verify", str(written.parent)]) == 0
+    flipped(written)
+    assert main(["verify", "--sizes", str(written.parent)]) == 0
+    assert main(["verify", "--keep", str(written.parent)]) == 1
+    assert written.is_file()
+    assert main(["verify", str(written.parent)]) == 1
+    assert not written.exists()
+    assert "other contents" in capsys.readouterr().out
+    assert main(["verify", str(written.parent)]) == 0
+
+
+def test_the_command_names_a_folder_that_is_not_there(tmp_path, capsys):
+    assert main(["verify", str(tmp_path / "absent")]) == 1
+    assert "absent: there is no such folder" in capsys.readouterr().err
