@@ -40,7 +40,7 @@ class Sampler:
     """A result ready to be used on one's own model; made by :func:`load`.
 
     Attributes:
-        record: the file's contents, as config's schema ``dode/portable.schema.yaml`` describes them.
+        record: the file's contents, as ``dode/portable.schema.yaml`` describes them.
         solver: the :class:`dode.solvers.Solver`.
         sigmas: noise levels, descending, float64.
         lambdas, directions: the fitted coefficients (K, m) and what they belong to; None for a plain solver.

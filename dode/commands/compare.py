@@ -14,7 +14,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--fail-on-difference",
         action="store_true",
-        help="exit status 2 where a score differs beyond its error, or cannot be judged, or a cell is in one alone",
+        help="exit status 3 where a score differs beyond its error, or cannot be judged, or a cell is in one alone",
     )
 
 
@@ -29,7 +29,7 @@ def run(options):
     else:
         names = _names(options.first, options.second)
         print(comparison.markdown(found, names, errors=options.errors, everything=not options.changed))
-    return 2 if options.fail_on_difference and found.differs else 0
+    return 3 if options.fail_on_difference and found.differs else 0
 
 
 def _names(first, second):

@@ -130,7 +130,7 @@ def test_the_command_says_what_it_was_asked_for(finished, capsys):
     folders = [str(first.folder), str(second.folder)]
     assert main(["compare", *folders]) == 0
     assert "d/s/nfe5" in capsys.readouterr().out
-    assert main(["compare", *folders, "--changed", "--fail-on-difference"]) == 2
+    assert main(["compare", *folders, "--changed", "--fail-on-difference"]) == 3
     text = capsys.readouterr().out
     assert "d/s/nfe5" not in text
     assert "+2.000 ± 0.071 | yes" in text
