@@ -84,10 +84,10 @@ class Finished:
         parts = [name.split("/") for name in self.cells]
         wanted = [("dataset", dataset), ("solver", solver), ("NFE", f"nfe{nfe}")]
         for place, (kind, value) in enumerate(wanted):
-            known = dict.fromkeys(part[place] for part in parts)
+            known = list(dict.fromkeys(part[place] for part in parts))
             if value not in known:
                 strip = (lambda text: text.removeprefix("nfe")) if kind == "NFE" else str
-                raise ValueError(f"{self.folder}: {unknown(kind, strip(value), map(strip, known))}")
+                raise ValueError(f"{self.folder}: {unknown(kind, strip(value), [strip(each) for each in known])}")
             parts = [part for part in parts if part[place] == value]
         return f"{dataset}/{solver}/nfe{nfe}"
 
