@@ -1,3 +1,6 @@
+from dode import provenance
+
+
 # What tables and figures say of the cells of one dataset, or a part of them.
 rule collect:
     input:
@@ -32,6 +35,7 @@ rule tables:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
         md=f"{RESULTS}/table.md",
         tex=f"{RESULTS}/table.tex",
+        provenance=f"{RESULTS}/provenance.json",
     log:
         f"{LOGS}/tables.log",
     localrule: True
@@ -43,6 +47,8 @@ rule tables:
         incomparable=lambda wildcards: BENCH.incomparable(),
         floors_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
+        provenance=lambda wildcards: provenance.of(BENCH),
+        root=os.path.relpath(workflow.basedir),
         code=BENCH.code("tables.py"),
     message:
         "Writing the tables"

@@ -1,6 +1,6 @@
-"""The comparison tables: CSV (one row a cell and metric), Markdown, LaTeX."""
+"""The comparison tables: CSV (one row a cell and metric), Markdown, LaTeX; and what the cells were made of."""
 
-from dode import scripting
+from dode import provenance, scripting, storage
 from dode.report import collection, tables
 
 
@@ -12,6 +12,7 @@ def main(snakemake):
     tables.write_csv(frame, output.csv)
     tables.write_markdown(frame, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(frame, output.tex)
+    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root))
 
 
 if __name__ == "__main__":
