@@ -31,10 +31,14 @@ class Cell:
     entry: dict
     nfe: int
 
-    @property
+    @functools.cached_property
     def key(self):
         """(dataset id, solver id, NFE)."""
         return self.dataset["id"], self.entry["id"], self.nfe
+
+    @functools.cached_property
+    def _name(self):
+        return "{}/{}/nfe{}".format(*self.key)
 
     @property
     def distilled(self):
@@ -42,7 +46,7 @@ class Cell:
         return "distill" in self.entry
 
     def __str__(self):
-        return "{}/{}/nfe{}".format(*self.key)
+        return self._name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Benchmark:
     def __init__(self, config, root):
         self.root = Path(root)
         self.config, self.cards = configs.load(config, root)
-        self.results = Path("results") / self.config["benchmark"]
+        self.results = f"results/{self.config['benchmark']}"
         self.datasets = {dataset["id"]: dataset for dataset in self.config["datasets"]}
         self.cells = {cell.key: cell for cell in self._cells()}
         self.published_rows = published.read(self.root / PUBLISHED)
@@ -178,7 +182,7 @@ class Benchmark:
     def files(self, name, cells=None):
         """Path of the file ``name`` of each of ``cells`` (default all)."""
         cells = self.cells.values() if cells is None else cells
-        return [str(self.results / str(cell) / name) for cell in cells]
+        return [f"{self.results}/{cell}/{name}" for cell in cells]
 
     @functools.cached_property
     def parts(self):
@@ -198,7 +202,7 @@ class Benchmark:
     @property
     def collected(self):
         """Paths of the files that the parts are collected in."""
-        return [str(self.results / name / "collected" / f"{part}.json") for name, part in self.parts]
+        return [f"{self.results}/{name}/collected/{part}.json" for name, part in self.parts]
 
     def distilled(self, dataset=None):
         """Cells with fitted coefficients, of one dataset or all."""
@@ -211,6 +215,10 @@ class Benchmark:
 
     def code(self, script, *names):
         """Digest of a script's code; ``names`` are the solvers that it will run."""
+        return self._digest(script, frozenset(names))
+
+    @functools.cache  # noqa: B019 - a benchmark lives as long as its run
+    def _digest(self, script, names):
         modules = {solvers.module_of(name) for name in names}
         return digests.code_digest(self.root / SCRIPTS / script, *sorted(modules))
 
@@ -224,11 +232,8 @@ class Benchmark:
         A part that must be prepared names its file (``prepare=`` where it is registered); the rule that makes
         ``<cell>/prepared/<file>`` is one of ``rules/solvers``. Empty for a cell that needs none.
         """
-        parts = {
-            "prepared_solver": solvers.create(cell.entry["solver"]).method.prepare,
-            "prepared_grid": grids.grids.get(cell.entry["grid"]["name"]).prepare,
-        }
-        return {name: self.files(f"prepared/{file}", [cell])[0] for name, file in parts.items() if file}
+        parts = _prepared_files(cell.entry["solver"], cell.entry["grid"]["name"])
+        return {name: self.files(f"prepared/{file}", [cell])[0] for name, file in parts.items()}
 
     def grid_options(self, cell):
         """All options of the cell's grid, defaults filled in, for the rule that prepares it."""
@@ -348,6 +353,16 @@ class Benchmark:
             "images": dataset["images"],
             "classes": {key: dataset[key] for key in ("labels", "guidance") if key in dataset},
         }
+
+
+@functools.cache
+def _prepared_files(solver, grid):
+    """The files that a solver and a grid are made from, by name of the part."""
+    parts = {
+        "prepared_solver": solvers.create(solver).method.prepare,
+        "prepared_grid": grids.grids.get(grid).prepare,
+    }
+    return {name: file for name, file in parts.items() if file}
 
 
 def file_name(card):

@@ -181,7 +181,7 @@ def test_fitting_set_reruns_the_distilled_cells_alone(plan_after):
 
 
 def test_neighbour_settings_rerun_the_cells_scores_alone(plan_after):
-    assert plan_after({"neighbours": {"precision_recall": 2}}) == scored(*CELLS) | TABLES
+    assert plan_after({"neighbours": {"precision_recall": 2}}) == scored(*CELLS) | SCORED
 
 
 def test_kid_settings_rerun_scores_alone(plan_after):
