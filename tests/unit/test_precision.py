@@ -178,6 +178,20 @@ def test_a_real_allocation_that_fails_is_recognised():
     assert not batches.out_of_memory(RuntimeError("shapes do not match"))
 
 
+def test_memory_that_runs_out_within_torchscript_is_known():
+    """There it is a plain RuntimeError, with the allocator's words at the end (seen so on an H200)."""
+
+    @torch.jit.script
+    def large(size: int):
+        return torch.empty([size], dtype=torch.uint8)
+
+    with pytest.raises(RuntimeError) as caught:
+        large(1 << 60)
+    assert batches.out_of_memory(caught.value)
+    said = "The following operation failed in the TorchScript interpreter.\n... try setting PYTORCH_CUDA_ALLOC_CONF=..."
+    assert batches.out_of_memory(RuntimeError(said))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
