@@ -104,8 +104,9 @@ def test_tensor_float_is_one_setting_for_products_and_convolutions(tf32_settings
 class Small(torch.nn.Module):
     """A network on a device that has memory for ``room`` images."""
 
-    def __init__(self, room, error=torch.OutOfMemoryError("CUDA out of memory")):
+    def __init__(self, room, error=None):
         super().__init__()
+        error = torch.OutOfMemoryError("CUDA out of memory") if error is None else error
         self.scale, self.room, self.error, self.asked = torch.nn.Parameter(torch.ones(())), room, error, []
 
     def forward(self, x, condition, labels=None):
