@@ -39,7 +39,7 @@ class HeldRun:
             self.process.communicate()
 
     def start(self):
-        self.process = self.workspace.start(*COMMAND, TABLE)
+        self.process = self.workspace.start(TABLE, *COMMAND)
 
     def held(self, seconds=120):
         """Its job's id, once it is held ("None": it is none of the cluster's)."""

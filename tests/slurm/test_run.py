@@ -35,7 +35,7 @@ def requests(cluster):
     for job in cluster.jobs():
         shown = cluster.command("scontrol", "show", "job", "--oneliner", job["id"])
         words = dict(word.split("=", 1) for word in shown.split() if "=" in word)
-        asked = dict(entry.split("=") for entry in words["ReqTRES"].split(","))
+        asked = dict(entry.split("=") for entry in words["TRES"].split(","))
         found[job["id"]] = {
             "partition": words["Partition"],
             "gpus": int(asked.get("gres/gpu", 0)),

@@ -1,8 +1,8 @@
 """What the scripts of a workspace's jobs do, and how they are held or made to fail; ``install`` puts it there.
 
-The workspace's folder is on its jobs' PYTHONPATH, and Python imports a ``sitecustomize`` that it finds there. The copy of
-this file is one: it writes a line to ``journal`` where a script begins and ends, and does to a script what ``fault.json``
-says, ``{"script": "sample", "open": "ends.npy", "do": "hold"}``, once it writes a file of that name.
+The workspace's folder is on its jobs' PYTHONPATH, and Python imports a ``sitecustomize`` that it finds there. The copy
+of this file is one: it writes a line to ``journal`` where a script begins and ends, and does to a script what
+``fault.json`` says, ``{"script": "sample", "open": "ends.npy", "do": "hold"}``, once it writes a file of that name.
 """
 
 import atexit
