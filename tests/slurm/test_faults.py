@@ -14,6 +14,8 @@ import watch
 from held import CELL, SAMPLE, TABLE, HeldRun
 from site_files import COMMAND, GROUPED, ONE_JOB_A_RULE, adapt
 
+pytestmark = pytest.mark.fault
+
 
 @pytest.fixture
 def unfinished(local, tmp_path):
@@ -52,7 +54,7 @@ def test_undisturbed(cluster, unfinished, local, cost):
     cost(run)
 
 
-@pytest.mark.parametrize("kind", ["cluster", pytest.param("accounting_cluster", marks=pytest.mark.fault)])
+@pytest.mark.parametrize("kind", [pytest.param("cluster", marks=pytest.mark.common), "accounting_cluster"])
 def test_job_that_is_cancelled_is_run_again(kind, request, unfinished, local, cost):
     """The accounting says by whom: CANCELLED by 0."""
     cluster = request.getfixturevalue(kind)
@@ -79,7 +81,6 @@ def attempts(run, cluster, name):
     return [asked(cluster, job, name) for job in sorted(sampling, key=lambda job: int(job["id"]))]
 
 
-@pytest.mark.fault
 def test_job_over_its_walltime_is_given_more(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster, runtime=1), cluster) as run:
         assert run.ended(run.held(), 180) == "TIMEOUT"
@@ -90,7 +91,6 @@ def test_job_over_its_walltime_is_given_more(cluster, unfinished, local, cost):
     cost(run)
 
 
-@pytest.mark.fault
 def test_job_over_its_memory_is_given_more(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster, do="take_memory", bytes=1_500_000_000) as run:
         assert run.end() == 0, run.said[-5000:]
@@ -100,7 +100,6 @@ def test_job_over_its_memory_is_given_more(cluster, unfinished, local, cost):
     cost(run)
 
 
-@pytest.mark.fault
 def test_job_whose_node_is_lost_is_run_again(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         job = run.held()
@@ -128,7 +127,6 @@ def kill_steps(cluster, job):
             continue
 
 
-@pytest.mark.fault
 def test_drained_node_gets_no_further_job(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         job = run.held()
@@ -144,6 +142,7 @@ def test_drained_node_gets_no_further_job(cluster, unfinished, local, cost):
     cost(run)
 
 
+@pytest.mark.common
 def test_run_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         run.held()
@@ -165,7 +164,6 @@ def held_before_a_submission(workspace, cluster):
     return HeldRun(workspace, cluster, script="fetch_checkpoint/digits-edm", open="digits-edm.safetensors")
 
 
-@pytest.mark.fault
 def test_submission_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
     with held_before_a_submission(unfinished(cluster), cluster) as run:
         run.held()
@@ -181,7 +179,6 @@ def test_submission_waits_for_a_controller_that_is_down(cluster, unfinished, loc
     cost(run)
 
 
-@pytest.mark.fault
 @pytest.mark.parametrize("when", ["at the start", "at a submission"])
 def test_run_that_waits_for_a_controller_can_be_ended(when, cluster, unfinished, local, cost):
     workspace = unfinished(cluster)
@@ -208,7 +205,6 @@ def test_run_that_waits_for_a_controller_can_be_ended(when, cluster, unfinished,
     run.check(local)
 
 
-@pytest.mark.fault
 def test_status_is_known_without_the_accounting_daemon(accounting_cluster, unfinished, local, cost):
     cluster = accounting_cluster
     with HeldRun(unfinished(cluster), cluster) as run:
@@ -223,7 +219,6 @@ def test_status_is_known_without_the_accounting_daemon(accounting_cluster, unfin
     cost(run)
 
 
-@pytest.mark.fault
 def test_interrupt_cancels_the_jobs(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         job = run.held()
@@ -238,7 +233,6 @@ def test_interrupt_cancels_the_jobs(cluster, unfinished, local, cost):
     cost(run)
 
 
-@pytest.mark.fault
 def test_sigterm_waits_for_the_jobs(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         job = run.held()
@@ -256,6 +250,7 @@ def test_sigterm_waits_for_the_jobs(cluster, unfinished, local, cost):
     cost(run)
 
 
+@pytest.mark.common
 def test_killed_run_is_started_again_and_cancels_what_it_left(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         job = run.held()
@@ -271,7 +266,6 @@ def test_killed_run_is_started_again_and_cancels_what_it_left(cluster, unfinishe
     cost(run)
 
 
-@pytest.mark.fault
 def test_group_whose_member_fails_runs_again_as_a_whole(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster, **GROUPED), cluster, script=f"score/digits-edm/{CELL}", open="score.json") as run:
         job = run.held()
@@ -306,7 +300,6 @@ def fill(path):
             file.write(b"0" * 2**16)
 
 
-@pytest.mark.fault
 def test_full_disk_is_waited_for(cluster, unfinished, local, small_disk, cost):
     workspace = unfinished(cluster)
     shutil.move(workspace.folder / "results", small_disk / "results")
@@ -337,7 +330,6 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.fault
 @pytest.mark.parametrize(("damage", "said"), [(truncate, "bytes, "), (flip, "has other contents than were written")])
 def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster, shards=2), cluster, script=f"{SAMPLE}/1-of-2") as run:
