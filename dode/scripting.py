@@ -1,5 +1,6 @@
 """What every script of the workflow shares: its log, its threads, and an error that names the cell."""
 
+import contextlib
 import errno
 import functools
 import logging
@@ -51,7 +52,8 @@ def run(main, snakemake):
             for path in snakemake.output:
                 integrity.record(path)
         except Exception as error:
-            traceback.print_exc(file=stream)
+            with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
+                traceback.print_exc(file=stream)
             name = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
             print(f"{name}: {type(error).__name__}: {error} (see {log})", file=terminal)
             if _is_full(error):
