@@ -269,7 +269,10 @@ class Benchmark:
     def teacher(self, cell):
         """The parameters of the teacher's trajectory: the run and the pairing."""
         keys = ("alignment", "substeps", "images", "teacher")
-        return {**self.run(cell), "distill": {key: cell.entry["distill"].get(key) for key in keys}}
+        distill = {key: cell.entry["distill"].get(key) for key in keys}
+        if "seed" in cell.entry["distill"]:  # absent, and not null: a configuration without it stays as it was
+            distill["seed"] = cell.entry["distill"]["seed"]
+        return {**self.run(cell), "distill": distill}
 
     def teacher_solver(self, cell):
         """Name of the solver that makes the cell's teacher trajectory."""

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from dode import trajectories
+
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
 TABLES = {"tables", "curves", "page"}
@@ -191,15 +193,17 @@ def test_kid_settings_rerun_scores_alone(plan_after):
 @pytest.mark.parametrize(("batch_size", "levels", "error"), [(10, 0, 0), (7, 1, 1e-4)], ids=["same", "other"])
 def test_samples_do_not_depend_on_shards(workspace, batch_size, levels, error):
     """Byte for byte where the batches are the same; else up to what another batch size does to float32 sums."""
-    files = [workspace.cell(FITTED) / name for name in ("samples.npy", "ends.npy")]
-    content, arrays = [path.read_bytes() for path in files], [np.load(path) for path in files]
+    files = [workspace.cell(FITTED) / name for name in ("samples.npy", "ends.npy", "states.npy")]
+    content, arrays = [path.read_bytes() for path in files], [np.load(path) for path in files[:2]]
     for path in files:
         path.unlink()
     workspace.config({"execution.batch_size": batch_size, "execution.shards": 3})
     workspace.snakemake(*(str(path.relative_to(workspace.folder)) for path in files))
     if not levels:
         assert [path.read_bytes() for path in files] == content
-    images, ends = (np.load(path) for path in files)
+    images, ends = (np.load(path) for path in files[:2])
+    _, states = trajectories.read(files[2])
+    assert np.array_equal(states[:, -1], ends[: len(states)])
     worst = np.abs(images.astype(int) - arrays[0].astype(int)).max(), np.abs(ends - arrays[1]).max()
     print(f"largest difference: {worst[0]} grey levels, {worst[1]:.2g} in the end states")
     assert worst[0] <= levels

@@ -27,7 +27,7 @@ def test_every_figure_is_a_png_and_a_pdf(finished):
 
 
 def test_each_cell_has_its_files_and_no_others(finished):
-    own = {"samples.npy", "ends.npy", "score.json"}
+    own = {"samples.npy", "ends.npy", "states.npy", "score.json"}
     for cell in CELLS:
         expected = own | {"lambdas.json", "teacher.safetensors"} if cell.startswith("d-") else own
         names = {path.name for path in finished.cell(cell).iterdir() if path.is_file()}
