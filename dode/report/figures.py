@@ -1,4 +1,4 @@
-"""Figures of the report. Every function writes the files in ``paths``, the format by suffix, and returns nothing."""
+"""Figures of the fits and of the images. Every function writes the files in ``paths``, the format by suffix."""
 
 import math
 
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dode.report import scales
+from dode.report.frame import PIXELS
 from dode.report.style import (
     DPI,
     LOW,
@@ -19,53 +20,8 @@ from dode.report.style import (
     panels_of,
     save,
     styled,
-    styles,
     text_width,
 )
-from dode.report.tables import FLOOR, METRICS, PIXELS
-
-
-@styled
-def curves(frame, metric, paths):
-    """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars the sd over seeds.
-
-    Args:
-        frame: from :func:`dode.report.tables.tidy`; colours follow from all of its solvers, whatever the metric.
-        metric: a key of :data:`dode.report.tables.METRICS`.
-        paths: files to write.
-    """
-    kind = METRICS[metric]
-    solvers = frame[(frame["solver"] != FLOOR) & ~frame["reference"]]
-    style = styles(zip(solvers["method"], solvers["label"], solvers["distilled"], strict=True))
-    rows = frame[frame["metric"] == metric]
-    rows = rows.assign(mean=rows["mean"] * kind.scale, sd=rows["sd"] * kind.scale)
-    datasets = list(rows["dataset"].unique())
-    figure, axes = panels_of(max(len(datasets), 1))
-    shown = set()
-    for axis, dataset in zip(axes, datasets, strict=False):
-        panel = rows[rows["dataset"] == dataset]
-        cells = panel[(panel["solver"] != FLOOR) & ~panel["reference"]]
-        for key, line in cells.groupby(["method", "label"], sort=False):
-            _curve(axis, line, style[key])
-            shown.add(key)
-        levels = panel[(panel["solver"] == FLOOR) | panel["reference"]]
-        scales.fit_metric(axis, cells, levels)
-        scales.label_nfe(axis, cells["nfe"])
-        scales.draw_levels(axis, levels)
-        name = ", ".join(filter(None, (kind.name, kind.unit)))
-        separator = "\n" if kind.unit else " "
-        axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
-        axis.set_ylabel(f"{name}{separator}({kind.direction})")
-    legend_below(figure, [Line2D([], [], label=key[1], **line) for key, line in style.items() if key in shown])
-    save(figure, paths)
-
-
-def _curve(axis, line, style):
-    line = line[np.isfinite(line["mean"])].sort_values("nfe")
-    errors = line["sd"].fillna(0.0)
-    axis.errorbar(
-        line["nfe"].astype(float), line["mean"], yerr=errors, capsize=2, elinewidth=0.8, markeredgewidth=0.9, **style
-    )
 
 
 def _pairs(fits):

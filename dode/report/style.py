@@ -8,14 +8,16 @@ import math
 import os
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 import seaborn
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from dode import storage
+from dode import solvers, storage
 
-PANEL = (3.4, 2.7)  # inches: one column of a two-column page
+PANEL = (3.3, 2.65)  # inches: one column of a two-column page
+PAGE = 2 * PANEL[0]  # both columns
 LOW = 2.3  # height of the many panels of the fits
 DPI = 200
 _METADATA = {
@@ -37,8 +39,12 @@ _RC = {
     "pdf.fonttype": 42,  # journals refuse Type 3 fonts
     "svg.hashsalt": "dode",  # else the ids in an SVG are random
 }
-# The palette's order puts its palest colours (pink, yellow) last.
-COLORS = [seaborn.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]
+# Okabe and Ito's eight colours without yellow, which is pale on white, and three of Tol's muted scheme: told apart by
+# the colour-blind, too.
+COLORS = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9"),
+    *("#882255", "#999933", "#332288"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
 
 
@@ -63,39 +69,49 @@ def save(figure, paths):
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
 
 
-def styles(variants):
-    """Line styles of solvers, the same in every figure that is given the same variants.
+def styles(cells):
+    """Line styles of solvers; the same in every figure of a benchmark that is given all of its cells.
 
     Args:
-        variants: ``(method, label, distilled)`` of each solver, in the order of the report.
+        cells: dicts with ``method``, ``options``, ``label`` and ``distilled``, in the order of the report.
 
     Returns:
-        ``{(method, label): properties of a Line2D}``. A method has one colour and marker; its plain solver is dashed
-        with hollow markers, its distilled one solid with filled markers, and each further variant has a darker or
-        lighter shade and a marker of its own.
+        ``{(method, label): properties of a Line2D}``. A method has one colour and marker in every benchmark (a method
+        that is no solver of :mod:`dode.solvers` takes one that is left); its plain solver is dashed with hollow
+        markers, its distilled one solid with filled markers. A solver with other options, and each further variant, has
+        a darker or lighter shade and a marker of its own; plain and distilled with the same options share them.
     """
-    methods, ranks, found = {}, {}, {}
-    for method, label, distilled in variants:
-        if (method, label) in found:
+    places = {name: place for place, name in enumerate(solvers.names())}
+    bases, taken, found = {}, {}, {}
+    for cell in cells:
+        method = cell["method"]
+        bases.setdefault(method, {}).setdefault(cell["options"], len(bases[method]))
+    for cell in cells:
+        method, key = cell["method"], (cell["method"], cell["label"])
+        if key in found:
             continue
-        place = methods.setdefault(method, len(methods))
-        rank = ranks[method, distilled] = ranks.get((method, distilled), -1) + 1
-        color = _shade(COLORS[place % len(COLORS)], rank)
-        found[method, label] = {
+        place = places.setdefault(method, len(places))
+        ranks = taken.setdefault((method, cell["distilled"]), set())
+        rank = bases[method][cell["options"]]
+        while rank in ranks:
+            rank = max(rank + 1, len(bases[method]))
+        ranks.add(rank)
+        color = _shade(matplotlib.colors.to_rgb(COLORS[place % len(COLORS)]), rank)
+        found[key] = {
             "color": color,
-            "linestyle": "-" if distilled else "--",
+            "linestyle": "-" if cell["distilled"] else "--",
             "marker": MARKERS[(place + place // len(COLORS) + 4 * rank) % len(MARKERS)],
             "markeredgecolor": color,
-            "markerfacecolor": color if distilled else "white",
+            "markerfacecolor": color if cell["distilled"] else "white",
         }
     return found
 
 
 def _shade(color, rank):
-    """The colour itself, then darker, lighter, darker still."""
+    """The colour itself, then darker, lighter, darker still; of black lighter ones alone."""
     if rank == 0:
         return color
-    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 else (1.0, 0.2 + 0.15 * rank)
+    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 and any(color) else (1.0, 0.2 + 0.15 * rank)
     share = min(share, 0.7)
     return tuple((1 - share) * channel + share * end for channel in color)
 
