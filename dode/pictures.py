@@ -51,9 +51,10 @@ def followed(benchmark, dataset):
         if cell.distilled:
             first.setdefault(cell.entry["solver"], cell)
     fitted = list(first.values())[:FOLLOWED]
-    bases = {_base(cell) for cell in fitted}
-    plain = [cell for cell in cells if not cell.distilled and _base(cell) in bases]
-    return plain + fitted if fitted else cells[:FOLLOWED]
+    bases = [_base(cell) for cell in fitted]
+    pairs = [cell for cell in cells if cell in fitted or (not cell.distilled and _base(cell) in bases)]
+    pairs.sort(key=lambda cell: (bases.index(_base(cell)), cell.distilled))
+    return pairs or cells[:FOLLOWED]
 
 
 def sweeps(benchmark):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dode.report import scales
-from dode.report.style import PAGE, PANEL, legend_below, save, styled
+from dode.report.style import PAGE, PANEL, legend_below, paired, save, styled
 
 
 def seconds(path):
@@ -45,32 +45,38 @@ def draw(cells, rows, style, paths):
     """
     figure = Figure(figsize=(PAGE, PANEL[1]), layout="constrained")
     left, right = figure.subplots(1, 2)
-    shown = {}
+    shown = set()
     for cell in cells:
         key = cell["method"], cell["label"]
         left.plot(cell["sample"], cell["fit"], **{**style[key], "linestyle": ""})
-        shown[key] = style[key]
-    left.set(xscale="log", yscale="log", xlabel="seconds to sample all images of the cell")
+        shown.add(key)
+    left.set(xscale="log", yscale="log", xlabel=f"seconds to sample {_images(cells)} images")
     left.set_ylabel("seconds to fit (teacher and λ)")
     low, high = (end(*left.get_xlim(), *left.get_ylim()) for end in (min, max))
     left.plot([low, high], [low, high], color="0.6", linewidth=0.8, zorder=1)
-    left.set(xlim=(low, high), ylim=(low, high), title="on this machine, jobs' start included")
+    left.set(xlim=(low, high), ylim=(low, high), title="wall-clock time, start of jobs included")
     for axis in (left.xaxis, left.yaxis):
         scales.plain_ticks(axis, scales.log_ticks(low, high, most=6))
     _bars(right, [cell["evaluations"] for cell in cells], rows)
-    legend_below(figure, [Line2D([], [], label=key[1], **{**line, "linestyle": ""}) for key, line in shown.items()])
+    handles = [Line2D([], [], label=key[1], **{**style[key], "linestyle": ""}) for key in paired(shown, style)]
+    legend_below(figure, handles)
     save(figure, paths)
+
+
+def _images(cells):
+    counts = sorted({cell["images"] * cell["seeds"] for cell in cells}) or [0]
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 def _bars(axis, evaluations, rows):
     """What is known of the others: every training image is at least one evaluation (and a backward pass)."""
-    names = ["the fits of this benchmark", *(f"{row['method']}\n{row['dataset']}" for row in rows)]
+    names = ["fits of this benchmark", *(f"{row['method']}\n{row['dataset']}" for row in rows)]
     values = [np.median(evaluations), *(row["images"] for row in rows)]
     places = np.arange(len(names))[::-1]
     axis.barh(places, values, color=["#0072B2", *["0.7"] * len(rows)], height=0.6)
     axis.plot([min(evaluations), max(evaluations)], [places[0]] * 2, color="black", marker="|", linewidth=0.8)
-    axis.set(xscale="log", yticks=places, title="evaluations of the network in training")
+    axis.set(xscale="log", yticks=places, title="evaluations in training")
     axis.set_yticklabels(names, fontsize=7)
     axis.set_xlim(min(evaluations) / 10, max(values) * 10)
-    axis.set_xlabel("images × evaluations; grey: training images")
+    axis.set_xlabel("evaluations; grey: training images")
     axis.grid(visible=False, axis="y")

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dode.report import CROWD, ranking, scales
+from dode.report import CROWD, scales
 from dode.report.frame import FLOOR, METRICS
-from dode.report.style import PAGE, legend_below, panels_of, save, styled, styles
+from dode.report.style import PAGE, legend_below, paired, panels_of, save, styled, styles
 
 _GREY = {"color": "0.8", "linewidth": 0.7, "zorder": 1.2}
 _SMALL = (3, 1.85)  # small panels beside one another, and the height of one in inches
@@ -18,8 +18,8 @@ _SMALL = (3, 1.85)  # small panels beside one another, and the height of one in 
 def curves(frame, metric, paths):
     """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars as in the table.
 
-    Where there are more than :data:`dode.report.CROWD` solvers, in colour are those that are best at an NFE (with
-    regard to errors) on a dataset and the plain solvers that they are distilled from; the others are grey.
+    Where there are more than :data:`dode.report.CROWD` solvers, in colour are those of the Pareto front of a dataset
+    and the plain solvers that they are distilled from; the others are grey.
 
     Args:
         frame: from :func:`dode.report.frame.tidy`; colours follow from all of its solvers, whatever the metric.
@@ -33,12 +33,12 @@ def curves(frame, metric, paths):
     chosen = set(zip(cells["method"], cells["label"], strict=True))
     crowded = len(chosen) > CROWD
     if crowded:
-        chosen = _best(cells, METRICS[metric].lower_is_better)
+        chosen = _front(cells, METRICS[metric].lower_is_better)
     for axis, dataset in zip(axes, datasets, strict=False):
         panel = rows[rows["dataset"] == dataset]
         _panel(axis, panel, metric, style, chosen)
         axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
-    handles = [Line2D([], [], label=key[1], **line) for key, line in style.items() if key in chosen]
+    handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
     legend_below(figure, [*handles, *([Line2D([], [], label="other solvers", **_GREY)] if crowded else [])])
     save(figure, paths)
 
@@ -60,7 +60,7 @@ def families(frame, metric, dataset, paths):
         _panel(axis, rows, metric, style, chosen, levels=False)
         axis.set_ylabel("")
         axis.set_title(own["label"].iloc[0])
-        handles = [Line2D([], [], label=key[1], **style[key]) for key in style if key in chosen]
+        handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
         axis.legend(
             handles=handles,
             fontsize=5.5,
@@ -95,16 +95,20 @@ def _measured(rows):
     return rows[(rows["solver"] != FLOOR) & ~rows["reference"]]
 
 
-def _best(cells, lower_is_better):
-    """(method, label) of the solvers that are best somewhere, and of the plain ones with their options."""
-    best = []
-    for _, column in cells.groupby(["dataset", "nfe"]):
-        places = ranking.places(column["value"], column["error"], lower_is_better=lower_is_better)
-        best.append(column[np.array(places) == ranking.BEST])
-    found = {(row.method, row.label) for rows in best for row in rows.itertuples()}
-    bases = {(row.method, row.options) for rows in best for row in rows.itertuples()}
+def _front(cells, lower_is_better):
+    """(method, label) of the solvers on some dataset's Pareto front (NFE, score), and of their plain counterparts."""
+    front = []
+    for _, rows in cells[np.isfinite(cells["value"])].groupby("dataset"):
+        best = np.inf
+        for _, column in rows.assign(loss=rows["value"] * (1 if lower_is_better else -1)).groupby("nfe"):
+            first = column.loc[column["loss"].idxmin()]
+            if first["loss"] < best:
+                best = first["loss"]
+                front.append(first)
+    bases = {(row["method"], row["options"]) for row in front}
     plain = cells[~cells["distilled"]].drop_duplicates(["method", "options"])
-    return found | {(row.method, row.label) for row in plain.itertuples() if (row.method, row.options) in bases}
+    partners = {(row.method, row.label) for row in plain.itertuples() if (row.method, row.options) in bases}
+    return {(row["method"], row["label"]) for row in front} | partners
 
 
 def _name(metric, separator):

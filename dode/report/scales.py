@@ -35,7 +35,7 @@ def fit_metric(axis, cells, levels):
 
 def log_ticks(low, high, most=8):
     """Readable numbers on a log axis from ``low`` to ``high``: powers of ten, with 2 and 5 or 3 where there is room."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    decades = range(*_decades(low, high))
     for digits in ((1, 2, 5), (1, 3), (1,)):
         ticks = [d * 10.0**k for k in decades for d in digits if low <= d * 10.0**k <= high]
         if len(ticks) <= most:
@@ -53,9 +53,18 @@ def _symlog(axis, low, high, threshold):
     room = 0.08 * max(ends[1] - ends[0], 0.1)
     low, high = scale.inverted().transform(np.array([ends[0] - room, ends[1] + room]))
     axis.set_ylim(low, high)
-    most = 4 if low < -threshold and high > threshold else 7
-    above, below = ([] if size <= threshold else log_ticks(threshold, size, most) for size in (high, -low))
-    plain_ticks(axis.yaxis, [*(-tick for tick in reversed(below)), 0.0, *above])
+    ends, ticks = scale.transform(np.array([low, high])), [0.0]
+    sizes = [digit * 10.0**k for digit in (1, 5, 2) for k in range(*_decades(threshold, max(high, -low)))]
+    # Powers of ten first; what would touch one that is there already is left out.
+    for tick in [sign * size for size in sizes for sign in (1, -1)]:
+        places = (scale.transform(np.array([tick, *ticks])) - ends[0]) / (ends[1] - ends[0])
+        if threshold <= abs(tick) and low <= tick <= high and np.abs(places[1:] - places[0]).min() > 0.09:
+            ticks.append(tick)
+    plain_ticks(axis.yaxis, sorted(ticks))
+
+
+def _decades(low, high):
+    return math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
 
 
 def plain_ticks(axis, ticks):

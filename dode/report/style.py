@@ -4,6 +4,7 @@ The same input gives the same bytes: figures carry no dates.
 """
 
 import functools
+import itertools
 import math
 import os
 
@@ -81,8 +82,7 @@ def styles(cells):
         markers, its distilled one solid with filled markers. A solver with other options, and each further variant, has
         a darker or lighter shade and a marker of its own; plain and distilled with the same options share them.
     """
-    places = {name: place for place, name in enumerate(solvers.names())}
-    bases, taken, found = {}, {}, {}
+    places, bases, taken, found = _places([cell["method"] for cell in cells]), {}, {}, {}
     for cell in cells:
         method = cell["method"]
         bases.setdefault(method, {}).setdefault(cell["options"], len(bases[method]))
@@ -90,7 +90,7 @@ def styles(cells):
         method, key = cell["method"], (cell["method"], cell["label"])
         if key in found:
             continue
-        place = places.setdefault(method, len(places))
+        place = places[method]
         ranks = taken.setdefault((method, cell["distilled"]), set())
         rank = bases[method][cell["options"]]
         while rank in ranks:
@@ -107,6 +107,15 @@ def styles(cells):
     return found
 
 
+def _places(methods):
+    """The place of each method among the colours: a solver's own, for others one that is not taken."""
+    known = {name: place for place, name in enumerate(solvers.names())}
+    methods = list(dict.fromkeys(methods))
+    taken = {known[name] for name in methods if name in known}
+    free = (place for place in itertools.count() if place not in taken)
+    return {name: known[name] if name in known else next(free) for name in methods}
+
+
 def _shade(color, rank):
     """The colour itself, then darker, lighter, darker still; of black lighter ones alone."""
     if rank == 0:
@@ -121,11 +130,11 @@ def columns_of(panels):
     return min(panels, 2 if panels <= 8 else 3)
 
 
-def panels_of(panels, height=PANEL[1]):
-    """A figure with ``panels`` axes; what is left of the last row is blank."""
-    columns = columns_of(panels)
+def panels_of(panels, size=PANEL, columns=None):
+    """A figure with ``panels`` axes of ``size``; what is left of the last row is blank."""
+    columns = min(columns or columns_of(panels), panels)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(columns * PANEL[0], rows * height), layout="constrained")
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.set_axis_off()
@@ -140,6 +149,7 @@ def legend_below(figure, handles):
     entry = 0.42 + text_width([handle.get_label() for handle in handles]) / DPI
     columns = int(np.clip((width - 0.1) // entry, 1, len(handles)))
     rows = math.ceil(len(handles) / columns)
+    columns = math.ceil(len(handles) / rows)  # else the last columns are short
     figure.set_size_inches(width, height + 0.17 * rows + 0.1)
     figure.legend(
         handles=handles,
@@ -150,6 +160,12 @@ def legend_below(figure, handles):
         handletextpad=0.5,
         columnspacing=1.0,
     )
+
+
+def paired(keys, style):
+    """Solvers (keys of :func:`styles`) method by method, plain before distilled: the order of a legend."""
+    methods = list(dict.fromkeys(method for method, _ in style))
+    return sorted(keys, key=lambda key: (methods.index(key[0]), style[key]["linestyle"] == "-", list(style).index(key)))
 
 
 def text_width(texts, size=8):

@@ -84,6 +84,7 @@ def draw(fine, solvers, paths, title):
         channel, row, column = np.unravel_index(pixel, shape)
         name = f"pixel ({row}, {column})" + (f", channel {channel}" if shape[0] > 1 else "")
         axis.set(title=name, ylabel="x / √(1 + σ²)")
+        axis.set_ylim(_around(axis.lines[0].get_ydata(), axis.get_ylim()))
         _noise_axis(axis, sigmas)
     _draw_plane(axes[1, 0], sigmas, states[0], others)
     _draw_distances(axes[1, 1], (sigmas, states), others)
@@ -91,6 +92,13 @@ def draw(fine, solvers, paths, title):
     handles = [Line2D([], [], label=label, **style) for label, style, _, _ in others]
     legend_below(figure, [*handles, Line2D([], [], label="fine steps", **_FINE)])
     save(figure, paths)
+
+
+def _around(fine, limits, room=1.0):
+    """``limits``, but no farther from the fine-step curve than ``room`` times its extent: what goes astray leaves."""
+    low, high = np.min(fine), np.max(fine)
+    extent = room * (high - low)
+    return max(limits[0], low - extent), min(limits[1], high + extent)
 
 
 def _draw_plane(axis, sigmas, image, others):
@@ -102,6 +110,9 @@ def _draw_plane(axis, sigmas, image, others):
     axis.plot(*projected(sigmas, image).T, **_FINE)
     for _, style, own, x in others:
         axis.plot(*projected(own, x[0]).T, **style)
+    fine = axis.lines[0]
+    axis.set_xlim(_around(fine.get_xdata(), axis.get_xlim()))
+    axis.set_ylim(_around(fine.get_ydata(), axis.get_ylim()))
     axis.annotate("noise", projected(sigmas, image)[0], xytext=(3, 3), textcoords="offset points", color="0.3")
     axis.set(title="principal plane of the fine steps", xlabel="1st component", ylabel="2nd component")
 
@@ -118,8 +129,12 @@ def _draw_distances(axis, fine, others):
 
 def _noise_axis(axis, sigmas):
     """Noise falls to the right; levels spread like a Karras grid's."""
-    axis.set_xscale("function", functions=(lambda s: np.abs(s) ** (1 / POWER), lambda u: np.abs(u) ** POWER))
-    axis.set_xlim(sigmas.max() * 1.15, 0)
-    ticks = [tick for tick in (100, 20, 5, 1, 0.1, 0.01, 0) if tick <= sigmas.max()]
+
+    def power(exponent):
+        return lambda values: np.sign(values) * np.abs(values) ** exponent
+
+    axis.set_xscale("function", functions=(power(1 / POWER), power(POWER)))
+    axis.set_xlim(sigmas.max() * 1.15, -(0.05**POWER))
+    ticks = [tick for tick in (80, 20, 5, 1, 0.1, 0.01, 0) if tick <= sigmas.max() * 1.01]
     scales.plain_ticks(axis.xaxis, ticks)
     axis.set_xlabel("noise level σ")

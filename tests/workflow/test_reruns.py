@@ -13,8 +13,8 @@ from dode import trajectories
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
 TABLES = {"tables", "curves", "page"}
-SCORED = TABLES | {"collect", "coefficients"}
-SHOWN = SCORED | {"sample_grid"}
+SCORED = TABLES | {"collect", "coefficients", "costs"}
+SHOWN = SCORED | {"sample_grid", "trajectories"}
 FIT = {f"teacher {FITTED}", f"distill {FITTED}"}
 
 
@@ -85,8 +85,9 @@ def test_new_solver_file_reruns_nothing(workspace):
 
 
 def test_code_of_the_figures_reruns_figures_and_page_alone(workspace):
-    workspace.append("dode/report/figures.py", "\nCHANGED = True\n")
-    assert workspace.plan() == {"curves", "coefficients", "sample_grid", "real_images", "page"}
+    workspace.append("dode/report/style.py", "\nCHANGED = True\n")
+    drawn = {"curves", "coefficients", "costs", "trajectories", "sample_grid", "real_images"}
+    assert workspace.plan() == drawn | {"page"}
 
 
 def test_code_of_the_metrics_leaves_samples_and_fits_alone(workspace):
@@ -161,7 +162,7 @@ def test_entry_taken_away_reruns_tables_and_figures_alone(plan_after):
 
 
 def test_label_reruns_tables_and_figures_alone(plan_after):
-    assert plan_after({"solvers[0].label": "Euler"}) == TABLES | {"sample_grid"}
+    assert plan_after({"solvers[0].label": "Euler"}) == TABLES | {"sample_grid", "costs", "trajectories"}
 
 
 def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
@@ -176,6 +177,14 @@ def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
 def test_seed_reruns_every_cell(plan_after):
     expected = FIT | sampled(*CELLS) | scored(*CELLS) | {"reference_statistics"} | SHOWN
     assert plan_after({"seed": 1}) == expected
+
+
+def test_seed_of_a_fit_reruns_its_cell_alone(plan_after):
+    assert plan_after({"solvers[1].distill.seed": 1}) == FIT | sampled(FITTED) | scored(FITTED) | SHOWN
+
+
+def test_what_a_figure_shows_reruns_the_figure_alone(plan_after):
+    assert plan_after({"figures": {"trajectories": {"solvers": ["heun"]}}}) == {"trajectories", "page"}
 
 
 def test_fitting_set_reruns_the_distilled_cells_alone(plan_after):
