@@ -40,4 +40,5 @@ rule all:
     default_target: True
     input:
         rules.page.output,
+        rules.figures.input,
     localrule: True

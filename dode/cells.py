@@ -5,6 +5,7 @@ Imports no torch: the Snakefile is parsed again in every job.
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -189,7 +190,7 @@ class Benchmark:
         """The cells of each dataset in parts that are collected in one job each, by (dataset id, number)."""
         found = {}
         for name in self.datasets:
-            cells = [cell for cell in self.cells.values() if cell.dataset["id"] == name]
+            cells = self.cells_of(name)
             for part, start in enumerate(range(0, len(cells), TOGETHER)):
                 found[name, str(part)] = cells[start : start + TOGETHER]
         return found
@@ -204,14 +205,21 @@ class Benchmark:
         """Paths of the files that the parts are collected in."""
         return [f"{self.results}/{name}/collected/{part}.json" for name, part in self.parts]
 
+    def collected_of(self, dataset):
+        """Those of them that are of a dataset id."""
+        return [path for path, (name, _) in zip(self.collected, self.parts, strict=True) if name == dataset]
+
+    def cells_of(self, dataset):
+        """The cells of a dataset id."""
+        return [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
+
     def distilled(self, dataset=None):
         """Cells with fitted coefficients, of one dataset or all."""
         return [cell for cell in self.cells.values() if cell.distilled and dataset in (None, cell.dataset["id"])]
 
     def shown(self, dataset):
         """The cells in a dataset's picture of samples: solvers of one NFE under one another, the reference last."""
-        cells = [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
-        return sorted(cells, key=lambda cell: (cell.entry["id"] == REFERENCE, cell.nfe))
+        return sorted(self.cells_of(dataset), key=lambda cell: (cell.entry["id"] == REFERENCE, cell.nfe))
 
     def code(self, script, *names):
         """Digest of a script's code; ``names`` are the solvers that it will run."""
@@ -274,7 +282,10 @@ class Benchmark:
     def teacher(self, cell):
         """The parameters of the teacher's trajectory: the run and the pairing."""
         keys = ("alignment", "substeps", "images", "teacher")
-        return {**self.run(cell), "distill": {key: cell.entry["distill"].get(key) for key in keys}}
+        distill = {key: cell.entry["distill"].get(key) for key in keys}
+        if "seed" in cell.entry["distill"]:  # absent, and not null: a configuration without it stays as it was
+            distill["seed"] = cell.entry["distill"]["seed"]
+        return {**self.run(cell), "distill": distill}
 
     def teacher_solver(self, cell):
         """Name of the solver that makes the cell's teacher trajectory."""
@@ -314,6 +325,7 @@ class Benchmark:
             "solver": cell.entry["id"],
             "label": cell.entry["label"],
             "method": cell.entry["solver"],
+            "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
             "reference": cell.entry["id"] == REFERENCE,
             "nfe": cell.nfe,

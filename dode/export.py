@@ -10,7 +10,7 @@ from dode import grids, models, portable, released, solvers, storage
 from dode.directions import Directions
 from dode.fit_checks import recipe_order
 from dode.report.finished import PROVENANCE
-from dode.report.tables import METRICS
+from dode.report.frame import METRICS
 
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")

@@ -139,7 +139,22 @@ class Correction:
         return x
 
 
-def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
+class _Watched:
+    """``advance`` function around another that shows the state at the beginning and after every step."""
+
+    def __init__(self, advance, watch):
+        self.advance, self.watch = advance, watch
+
+    def __call__(self, step):
+        if step.index == 0:
+            self.watch(step.sigma, step.x)
+        x = step.proposal.x if self.advance is None else self.advance(step)
+        if not step.proposal.stage:
+            self.watch(step.proposal.sigma, x)
+        return x
+
+
+def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None, watch=None):
     """Solve the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma`` from noise to images.
 
     Args:
@@ -153,6 +168,8 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
             :class:`~dode.distillation.Fit` itself, which knows its directions.
         directions: which directions r bare lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
             default those that ``dode.distill(directions=m)`` fits.
+        watch: called as ``watch(sigma, x)`` with the first noise level and state, and with those after every step of
+            the solver (not after inner stages); x is float64, not to be changed.
 
     Returns:
         The end states, in the dtype of ``latents``; images in [-1, 1] for the models of this project. The state itself
@@ -169,7 +186,8 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
     1.0
     """
     correction = _correction(solver, denoise, sigmas, lambdas, directions)
-    return run(steps(solver, denoise, latents, sigmas), correction).to(latents.dtype)
+    advance = correction if watch is None else _Watched(correction, watch)
+    return run(steps(solver, denoise, latents, sigmas), advance).to(latents.dtype)
 
 
 def _correction(solver, denoise, sigmas, lambdas, directions):

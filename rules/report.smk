@@ -1,4 +1,4 @@
-from dode import provenance
+from dode import pictures, provenance
 
 
 # What tables and figures say of the cells of one dataset, or a part of them.
@@ -138,6 +138,109 @@ rule real_images:
         "Drawing real images of {wildcards.data}"
     script:
         "../scripts/real_images.py"
+
+
+# Where one panel of all solvers is crowded: a panel for each method.
+rule families:
+    input:
+        lambda wildcards: BENCH.collected_of(wildcards.dataset),
+    output:
+        figure("fid-{dataset}", "Curves", "families", metric="fid", dataset="{dataset}"),
+    log:
+        f"{LOGS}/families/{{dataset}}.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        metric="fid",
+        cells=lambda wildcards: [BENCH.facts(each) for each in BENCH.cells_of(wildcards.dataset)],
+        solvers=pictures.solvers(BENCH),
+        code=BENCH.code("families.py"),
+    message:
+        "Drawing the FID on {wildcards.dataset}, a panel for each method"
+    script:
+        "../scripts/families.py"
+
+
+rule trajectories:
+    input:
+        cells=lambda wildcards: BENCH.files("states.npy", pictures.followed(BENCH, wildcards.dataset)),
+        reference=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
+    output:
+        figure("trajectories-{dataset}", "Trajectories", "trajectories", dataset="{dataset}"),
+    log:
+        f"{LOGS}/trajectories/{{dataset}}.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=lambda wildcards: [BENCH.facts(each) for each in pictures.followed(BENCH, wildcards.dataset)],
+        solvers=pictures.solvers(BENCH),
+        title="{dataset}",
+        code=BENCH.code("trajectories.py"),
+    message:
+        "Drawing trajectories of {wildcards.dataset}"
+    script:
+        "../scripts/trajectories.py"
+
+
+SWEEPS = pictures.sweeps(BENCH)
+
+
+rule ablations:
+    input:
+        BENCH.collected,
+    output:
+        figure("ablations", "Distillation", "ablations", figure="ablations"),
+    log:
+        f"{LOGS}/ablations.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        sweeps=SWEEPS,
+        metric="fid",
+        cells=[BENCH.facts(each) for each in BENCH.distilled()],
+        solvers=pictures.solvers(BENCH),
+        code=BENCH.code("ablations.py"),
+    message:
+        "Drawing what the fit depends on"
+    script:
+        "../scripts/ablations.py"
+
+
+rule costs:
+    input:
+        BENCH.collected,
+    output:
+        figure("costs", "Distillation", "costs", figure="costs"),
+    log:
+        f"{LOGS}/costs.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=pictures.fits(BENCH, WORK, LOGS),
+        published=pictures.published_costs(BENCH.root),
+        solvers=pictures.solvers(BENCH),
+        code=BENCH.code("costs.py"),
+    message:
+        "Drawing what the fits took"
+    script:
+        "../scripts/costs.py"
+
+
+rule figures:
+    input:
+        rules.curves.output,
+        rules.coefficients.output if BENCH.distilled() else [],
+        rules.costs.output if BENCH.distilled() else [],
+        rules.ablations.output if SWEEPS else [],
+        expand(rules.families.output, dataset=pictures.crowded(BENCH)),
+        expand(rules.trajectories.output, dataset=BENCH.datasets),
+        expand(rules.sample_grid.output, dataset=BENCH.datasets),
+        expand(rules.real_images.output, data=BENCH.sources),
+    localrule: True
 
 
 # Snakemake's own report of everything above. It is made by a second Snakemake that is given these files as its targets, so

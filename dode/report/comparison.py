@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dode.report.tables import METRICS, Metric
+from dode.report.frame import METRICS, Metric
 
 UNKNOWN = "no error"
 
