@@ -1,0 +1,90 @@
+"""What the page says of how a cell and a dataset were made, from the configuration alone. Imports no torch."""
+
+import json
+
+from dode import solvers
+from dode.config import REFERENCE
+
+#: Of a cell's jobs: the script whose code, with all it imports, the digest is of.
+_SCRIPTS = {"teacher": "teacher.py", "fit": "distill.py", "samples": "sample.py", "score": "score.py"}
+
+
+def cells(bench):
+    """One dict a cell of a :class:`dode.cells.Benchmark`: its facts, parameters, code and plain counterpart.
+
+    ``plain`` is the name of the cell with the same dataset, solver, options, grid and NFE that is not distilled, None
+    where there is none or the cell is not distilled.
+    """
+    plain = {_numerics(cell): str(cell) for cell in bench.cells.values() if not cell.distilled and not _fine(cell)}
+    return [
+        {
+            **bench.facts(cell),
+            "name": str(cell),
+            "plain": plain.get(_numerics(cell)) if cell.distilled else None,
+            "published": bench.published_fids(cell),
+            "options": _options(cell),
+            "grid": cell.entry["grid"],
+            "distill": cell.entry.get("distill"),
+            "teacher": bench.teacher_solver(cell) if cell.distilled else None,
+            "code": _code(bench, cell),
+        }
+        for cell in bench.cells.values()
+    ]
+
+
+def _fine(cell):
+    return cell.entry["id"] == REFERENCE
+
+
+def _options(cell):
+    """The solver's options with its defaults filled in."""
+    return solvers.create(cell.entry["solver"], **cell.entry["options"]).options
+
+
+def _numerics(cell):
+    dataset, _, nfe = cell.key
+    return (
+        dataset,
+        nfe,
+        cell.entry["solver"],
+        *(json.dumps(x, sort_keys=True) for x in (_options(cell), cell.entry["grid"])),
+    )
+
+
+def _code(bench, cell):
+    runs = {"samples": [cell.entry["solver"]], "score": []}
+    if cell.distilled:
+        runs |= {"fit": bench.fit_solvers(cell)}
+        runs |= {"teacher": [bench.teacher_solver(cell)]} if bench.trajectory(cell) else {}
+    return {job: bench.code(_SCRIPTS[job], *names) for job, names in runs.items()}
+
+
+def datasets(bench):
+    """One dict a dataset: its model's checkpoint, what it is scored with and against, and its published FIDs."""
+    incomparable = bench.incomparable()
+    found = []
+    for name, dataset in bench.datasets.items():
+        reference = bench.reference(name)
+        found.append(
+            {
+                "id": name,
+                "reference": str(reference),
+                "images": dataset["images"],
+                "seeds": dataset["seeds"],
+                "trajectory_images": dataset["trajectory_images"],
+                "shape": bench.image_shape(name),
+                "conditions": bench.conditions(reference),
+                "real": dataset.get("statistics") or dataset.get("data"),
+                "published_statistics": "statistics" in dataset,
+                "model": _checkpoint(bench, dataset["model"]),
+                "extractor": _checkpoint(bench, dataset["features"]),
+                "incomparable": incomparable.get(name, 0),
+            }
+        )
+    return found
+
+
+def _checkpoint(bench, name):
+    card = bench.cards[name]
+    remarks = {key: card.get(key) for key in ("licence", "restrictions", "prediction")}
+    return {"card": name, "source": card["urls"][0], "checksum": bench.published(name), **remarks}
