@@ -40,4 +40,5 @@ rule all:
     default_target: True
     input:
         rules.page.output,
+        rules.workflow_report.output,
     localrule: True

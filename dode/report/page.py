@@ -44,8 +44,8 @@ def data(cells, datasets, collected, floors, title):
 
     Returns:
         ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
-        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``choices`` and ``gains`` by metric, ``floor``).
-        Values are unscaled.
+        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``floor``, and ``choices`` and ``gains`` by
+        metric). Values are unscaled.
     """
     cells = _measured(cells, collected)
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
@@ -87,7 +87,7 @@ def _metric(kind):
 
 
 def _floor(floor):
-    """``images`` of each half and ``scores``, metric -> ``[mean, sd, pairs of halves]``; None where there is no floor."""
+    """``images`` of each half, and ``scores``, metric -> ``[mean, sd, pairs of halves]``; None where there are none."""
     if floor is None:
         return None
     scores = {key: [statistics.fmean(x), statistics.stdev(x), len(x)] for key, x in floor["floor"].items()}
@@ -166,13 +166,13 @@ def _settings(entry):
     return [settings] if settings else []
 
 
-def write(path, found, pictures, config):
+def write(path, found, thumbnails, config):
     """Write the page.
 
     Args:
         path: of the HTML file.
         found: from :func:`data`.
-        pictures: ``{cell's name: what :mod:`dode.report.pictures` made}``; a cell without is one without pictures.
+        thumbnails: ``{cell's name: what :mod:`dode.report.thumbnails` made}``; a cell may be without.
         config: the checked configuration without ``execution``, which the page offers as a file.
     """
     environment = jinja2.Environment(
@@ -183,7 +183,7 @@ def write(path, found, pictures, config):
         title=found["title"],
         data=found,
         config=config,
-        pictures=pictures,
+        pictures=thumbnails,
         style=Markup((ASSETS / "page.css").read_text()),
         scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text() for name in SCRIPTS)),
     )
@@ -192,7 +192,7 @@ def write(path, found, pictures, config):
 
 
 #: In the order in which they stand in the page.
-SCRIPTS = ("basics", "chart", "answer", "table", "gains", "trust", "cell", "main")
+SCRIPTS = ("basics", "chart", "answer", "table", "gains", "trust", "made", "fit", "cell", "main")
 
 
 def inline(value):

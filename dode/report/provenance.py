@@ -1,5 +1,6 @@
 """What the page says of how a cell and a dataset were made, from the configuration alone. Imports no torch."""
 
+import itertools
 import json
 
 from dode import solvers
@@ -7,6 +8,17 @@ from dode.config import REFERENCE
 
 #: Of a cell's jobs: the script whose code, with all it imports, the digest is of.
 _SCRIPTS = {"teacher": "teacher.py", "fit": "distill.py", "samples": "sample.py", "score": "score.py"}
+#: Most bytes of the samples of a cell, and of those of all cells of a page, as they are written (base64).
+MOST, WHOLE = 150_000, 40_000_000
+
+
+def share(cells):
+    """Bytes that the samples of each of so many cells may take on the page, :data:`WHOLE` together.
+
+    ``MOST`` times 1, 2/3, 1/2, 1/3, 1/4, ...: in steps, so that a cell more seldom changes what the others may take.
+    """
+    steps = (MOST * 2 // (divisor * 2**power) for power in itertools.count() for divisor in (2, 3))
+    return next(each for each in steps if each * cells <= WHOLE)
 
 
 def cells(bench):

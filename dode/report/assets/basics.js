@@ -77,10 +77,18 @@ function writeAddress() {
 
 /** The marker of a solver, as in the figures: hollow for plain, filled for distilled. */
 function swatch(solver, size = 14) {
-  const icon = make("svg", { width: size * 2, height: size, viewBox: "-14 -7 28 14", class: "swatch", "aria-hidden": "true" });
+  const icon = make("svg", {
+    width: size * 2,
+    height: size,
+    viewBox: "-14 -7 28 14",
+    class: "swatch",
+    "aria-hidden": "true",
+  });
   if (!solver.color) return icon;
   paint(icon, solver);
-  icon.append(make("line", { x1: -13, x2: 13, y1: 0, y2: 0, class: "line", "stroke-dasharray": solver.distilled ? null : "4 3" }));
+  icon.append(
+    make("line", { x1: -13, x2: 13, y1: 0, y2: 0, class: "line", "stroke-dasharray": solver.distilled ? null : "4 3" }),
+  );
   icon.append(make("path", { d: SHAPES[solver.marker](4.5), class: solver.distilled ? "mark filled" : "mark" }));
   return icon;
 }
@@ -94,10 +102,26 @@ function paint(element, solver) {
 
 const polygon = (points) => `M${points.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join("L")}Z`;
 const around = (count, r, turn = -90) =>
-  Array.from({ length: count }, (_, i) => ((turn + (360 * i) / count) * Math.PI) / 180).map((a) => [r * Math.cos(a), r * Math.sin(a)]);
+  Array.from({ length: count }, (_, i) => ((turn + (360 * i) / count) * Math.PI) / 180).map((a) => [
+    r * Math.cos(a),
+    r * Math.sin(a),
+  ]);
 const cross = (r, turn) => {
   const w = r / 2.4;
-  const points = [[w, r], [w, w], [r, w], [r, -w], [w, -w], [w, -r], [-w, -r], [-w, -w], [-r, -w], [-r, w], [-w, w], [-w, r]];
+  const points = [
+    [w, r],
+    [w, w],
+    [r, w],
+    [r, -w],
+    [w, -w],
+    [w, -r],
+    [-w, -r],
+    [-w, -w],
+    [-r, -w],
+    [-r, w],
+    [-w, w],
+    [-w, r],
+  ];
   return polygon(points.map(([x, y]) => (turn ? [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2] : [x, y])));
 };
 // Matplotlib's names of markers.

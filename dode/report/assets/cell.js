@@ -17,7 +17,6 @@ function tiles(found, count, label) {
   const box = make("div", { class: "tiles", role: "img", "aria-label": label });
   box.style.setProperty("--strip", `url(data:image/png;base64,${found.png})`);
   box.style.setProperty("--count", found.count);
-  box.style.setProperty("aspect-ratio", "auto");
   for (let i = 0; i < count; i++) {
     const tile = make("i");
     tile.style.setProperty("--at", found.count > 1 ? `${(100 * i) / (found.count - 1)}%` : "0");
@@ -32,110 +31,214 @@ function relatives(cell) {
   const plain = cell.plain || cell.name;
   const family = cellsOf(cell.dataset).filter((each) => each.name === plain || each.plain === plain);
   const others = family.filter((each) => each !== cell).slice(0, 3);
-  return [cell, ...others, CELLS.get(DATASETS.get(cell.dataset).reference)].filter((each, i, all) => each && all.indexOf(each) === i);
+  return [cell, ...others, CELLS.get(DATASETS.get(cell.dataset).reference)].filter(
+    (each, i, all) => each && all.indexOf(each) === i,
+  );
 }
 
 function samplesPart(cell) {
-  const rows = relatives(cell).map((each) => [each, picturesOf(each.name)?.samples]).filter(([, found]) => found);
+  const rows = relatives(cell)
+    .map((each) => [each, picturesOf(each.name)?.samples])
+    .filter(([, found]) => found);
   if (!rows.length || rows[0][0] !== cell) return [];
   const few = Math.min(...rows.map(([, found]) => found.count));
-  return [make("h3", {}, "Samples"), make("p", { class: "note" }, "A column is one noise: what differs in it is the solver's doing. Not selected: the first images of the first seed."),
-    make("div", { class: "wide samples", role: "region", "aria-label": "Samples", tabindex: 0 }, rows.map(([each, found]) => make("div", { class: each === cell ? "row own" : "row" }, make("span", {}, solverOf(each).reference ? titleOf(each) : solverOf(each).label), tiles(found, few, `${few} samples of ${titleOf(each)}`))))];
-}
-
-const THETA = (sigma) => Math.atan(sigma);
-const SIGMAS = { label: "noise level σ, from noise to image", ticks: [0, 0.1, 0.3, 0.6, 1, 2, 5, 80], place: (sigma) => -THETA(sigma), room: 0.03 };
-
-function trajectoryPart(cell) {
-  const own = picturesOf(cell.name)?.trajectory, fine = picturesOf(DATASETS.get(cell.dataset).reference)?.trajectory;
-  if (!own) return [];
-  const solver = solverOf(cell), color = solver.color ? { solver, dashed: false } : { class: "plainink" };
-  const [errors, ways] = [make("div", { class: "chart" }), make("div", { class: "chart" })];
-  const at = (found, values, word) => found.sigmas.map((sigma, i) => ({ x: sigma, y: values[i] ?? NaN, text: `σ ${short(sigma)}: ${word} ${short(values[i])}` }));
-  const parts = [make("h3", {}, "The way from noise to image")];
-  if (!solver.reference) {
-    parts.push(make("figure", {}, errors, make("figcaption", {}, "Distance to the fine-step solution after every step.")));
-    late.push(() => chart(errors, { lines: [{ name: solver.label, ...color, points: at(own, own.error, "error").filter((each) => each.y > 0) }], legend: false, height: 240, x: SIGMAS, y: { label: "RMS error", log: true }, label: "Distance to the fine-step solution" }));
-  }
-  const lines = own.pixels.map((way, i) => ({ name: `${solver.label}, pixel ${i + 1}`, ...color, points: at(own, way, "x") }));
-  if (fine && fine !== own) lines.unshift(...fine.pixels.map((way, i) => ({ name: `fine steps, pixel ${i + 1}`, class: "fine", marks: false, points: at(fine, way, "x") })));
-  parts.push(make("figure", {}, ways, make("figcaption", {}, `Two pixels of the first image, the brightest and the darkest: ${solver.reference ? "" : "this solver's steps, and in grey "}the fine-step solution.`)));
-  late.push(() => chart(ways, { lines, legend: false, height: 240, x: SIGMAS, y: { label: "x / √(1 + σ²)" }, label: "Two pixels on their way" }));
-  return [parts[0], make("div", { class: "pair" }, parts.slice(1))];
-}
-
-function lambdaPart(cell) {
-  const found = cell.fit;
-  if (!found?.lambdas) return [];
-  const solver = solverOf(cell), count = Math.max(...found.lambdas.map((row) => row.length));
-  const marks = ["o", "s", "^", "D", "v"], evaluations = found.lambdas.map((_, k) => k);
-  const direction = (i) => (count > 1 ? `λ, direction ${i + 1}` : "λ");
-  const lines = Array.from({ length: count }, (_, i) => ({ name: direction(i), solver: { ...solver, marker: marks[i % marks.length] }, points: found.lambdas.map((row, k) => ({ x: k, y: row[i] ?? NaN, text: `evaluation ${k}: ${short(row[i])}` })) }));
-  const axis = { label: "evaluation k (from 0)", ticks: evaluations, format: String };
-  const [lambdas, residuals] = [make("div", { class: "chart" }), make("div", { class: "chart" })];
-  late.push(() => chart(lambdas, { lines, legend: count > 1, height: 240, x: axis, y: { label: "λ" }, levels: [{ y: 0, text: "" }], label: "Fitted coefficients" }));
-  const figures = [make("figure", {}, lambdas, make("figcaption", {}, `The fitted coefficients, ${many(found.lambdas.length * count, "number")}: all that distillation adds.`))];
-  if (found.rms_before) {
-    const stage = (name, values, dashed) => ({ name, solver: { ...solver, distilled: !dashed }, dashed, points: values.map((value, k) => ({ x: k, y: value > 0 ? value : NaN, text: `evaluation ${k}: ${short(value)}` })) });
-    late.push(() => chart(residuals, { lines: [stage("before", found.rms_before, true), stage("after", found.rms_after, false)], height: 240, x: axis, y: { label: "RMS to the teacher", log: true }, label: "Distance to the teacher on the fitting images" }));
-    figures.push(make("figure", {}, residuals, make("figcaption", {}, "Distance to the teacher on the fitting images, before and after the correction.")));
-  }
-  const table = make("details", {}, make("summary", {}, "λ in numbers"), make("div", { class: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "k"), lines.map((line) => make("th", { scope: "col" }, line.name)))), make("tbody", {}, found.lambdas.map((row, k) => make("tr", {}, make("th", { scope: "row" }, String(k)), row.map((value) => make("td", {}, fixed(value, 6)))))))));
-  return [make("h3", {}, "What was fitted"), make("div", { class: "pair" }, figures), table];
+  return [
+    make("h3", {}, "Samples"),
+    make(
+      "p",
+      { class: "note" },
+      "A column is one noise: what differs in it is the solver's doing. Not selected: the first images of the first seed.",
+    ),
+    make(
+      "div",
+      { class: "wide samples", role: "region", "aria-label": "Samples", tabindex: 0 },
+      rows.map(([each, found]) =>
+        make(
+          "div",
+          { class: each === cell ? "row own" : "row" },
+          make("span", {}, solverOf(each).reference ? titleOf(each) : solverOf(each).label),
+          tiles(found, few, `${few} samples of ${titleOf(each)}`),
+        ),
+      ),
+    ),
+  ];
 }
 
 function scoresPart(cell) {
   const plain = cell.plain && CELLS.get(cell.plain);
-  const rows = Object.keys(DATA.metrics).filter((key) => cell.scores[key]).map((key) => {
-    const [, , kind, settings] = cell.scores[key];
-    return make("tr", {}, make("th", { scope: "row" }, DATA.metrics[key].name, make("small", {}, ` ${DATA.metrics[key].lower ? "↓" : "↑"}`)), make("td", {}, scored(cell.scores[key], key)), plain ? make("td", {}, scored(plain.scores[key], key)) : null, make("td", { class: "small" }, [cell.scores[key][1] === null ? "" : `over ${kind}`, ...Object.entries(settings || {}).filter(([, value]) => typeof value === "number").map((pair) => pair.join(" "))].filter(Boolean).join(", ")));
-  });
-  return [make("div", { class: "wide", role: "region", "aria-label": "Scores", tabindex: 0 }, make("table", {}, make("thead", {}, make("tr", {}, ["score", "this cell", ...(plain ? ["without distillation"] : []), "error"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, rows)))];
+  const rows = Object.keys(DATA.metrics)
+    .filter((key) => cell.scores[key])
+    .map((key) => {
+      const [, , kind, settings] = cell.scores[key];
+      return make(
+        "tr",
+        {},
+        make(
+          "th",
+          { scope: "row" },
+          DATA.metrics[key].name,
+          make("small", {}, ` ${DATA.metrics[key].lower ? "↓" : "↑"}`),
+        ),
+        make("td", {}, scored(cell.scores[key], key)),
+        plain ? make("td", {}, scored(plain.scores[key], key)) : null,
+        make(
+          "td",
+          { class: "small" },
+          [
+            cell.scores[key][1] === null ? "" : `over ${kind}`,
+            ...Object.entries(settings || {})
+              .filter(([, value]) => typeof value === "number")
+              .map((pair) => pair.join(" ")),
+          ]
+            .filter(Boolean)
+            .join(", "),
+        ),
+      );
+    });
+  return [
+    make(
+      "div",
+      { class: "wide", role: "region", "aria-label": "Scores", tabindex: 0 },
+      make(
+        "table",
+        { class: "numbers" },
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            ["score", "this cell", ...(plain ? ["without distillation"] : []), "± is, and settings"].map((text) =>
+              make("th", { scope: "col" }, text),
+            ),
+          ),
+        ),
+        make("tbody", {}, rows),
+      ),
+    ),
+  ];
 }
 
 function provenancePart(cell) {
   const own = DATASETS.get(cell.dataset);
-  const target = `results/${DATA.title}/${cell.name}/score.json`, command = `snakemake --configfile ${DATA.title}.json ${target}`;
+  const target = `results/${DATA.title}/${cell.name}/score.json`,
+    command = `snakemake --configfile ${DATA.title}.json ${target}`;
   const facts = [
     ["solver", `${solverOf(cell).method} ${JSON.stringify(cell.options || {})}`],
     ["grid", JSON.stringify(cell.grid)],
-    ...(cell.distill ? [["distillation", JSON.stringify(cell.distill)], ["teacher", cell.teacher]] : []),
+    ...(cell.distill
+      ? [
+          ["distillation", JSON.stringify(cell.distill)],
+          ["teacher", cell.teacher],
+        ]
+      : []),
     ["noise", `seed ${read("config").seed}, ${many(cell.seeds, "seed block")} of ${many(cell.images, "image")}`],
     ...(Object.keys(own.conditions).length ? [["classes", JSON.stringify(own.conditions)]] : []),
     ["model", checkpoint(own.model)],
-    ["scored against", [realText(own), make("br"), make("code", { class: "sum" }, `${cell.made.reference.file} ${cell.made.reference.sha256}`)]],
+    [
+      "scored against",
+      [
+        realText(own),
+        make("br"),
+        make("code", { class: "sum" }, `${cell.made.reference.file} ${cell.made.reference.sha256}`),
+      ],
+    ],
     ["features", make("code", { class: "sum" }, cell.made.extractor)],
-    ["code", Object.entries(cell.code).map(([job, digest]) => `${job} ${digest}`).join(", ")],
-    ["software", Object.entries(cell.made.software).map((pair) => pair.join(" ")).join(", ")],
+    [
+      "code",
+      Object.entries(cell.code)
+        .map(([job, digest]) => `${job} ${digest}`)
+        .join(", "),
+    ],
+    [
+      "software",
+      Object.entries(cell.made.software)
+        .map((pair) => pair.join(" "))
+        .join(", "),
+    ],
   ];
   const copied = make("output", { class: "note" });
-  const copy = () => navigator.clipboard.writeText(command).then(() => (copied.textContent = "Copied."), () => (copied.textContent = "Select it and copy."));
-  return [make("h3", {}, "Make it again"), make("p", { class: "command" }, make("code", {}, command), make("button", { type: "button", onclick: copy }, "Copy"), copied),
-    make("p", { class: "note" }, make("button", { type: "button", class: "link", onclick: saveConfig }, `Save ${DATA.title}.json`), " first; on the same machine and software the images are the same to the bit."),
-    make("details", {}, make("summary", {}, "Provenance"), make("dl", {}, facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])))];
+  const copy = () =>
+    navigator.clipboard.writeText(command).then(
+      () => (copied.textContent = "Copied."),
+      () => (copied.textContent = "Select it and copy."),
+    );
+  return [
+    make("h3", {}, "Make it again"),
+    make(
+      "p",
+      { class: "command" },
+      make("code", {}, command),
+      make("button", { type: "button", onclick: copy }, "Copy"),
+      copied,
+    ),
+    make(
+      "p",
+      { class: "note" },
+      make("button", { type: "button", class: "link", onclick: saveConfig }, `Save ${DATA.title}.json`),
+      " first; on the same machine and software the images are the same to the bit.",
+    ),
+    make(
+      "details",
+      {},
+      make("summary", {}, "Provenance"),
+      make(
+        "dl",
+        {},
+        facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]),
+      ),
+    ),
+  ];
 }
 
-let late = [], cameFrom = null;
+let late = [],
+  cameFrom = null;
 
 /** Cells of the same solver and data set with fewer and more evaluations. */
 function neighbours(cell) {
-  const own = cellsOf(cell.dataset).filter((each) => each.solver === cell.solver).sort((a, b) => a.nfe - b.nfe);
+  const own = cellsOf(cell.dataset)
+    .filter((each) => each.solver === cell.solver)
+    .sort((a, b) => a.nfe - b.nfe);
   const place = own.indexOf(cell);
   return [own[place - 1], own[place + 1]];
 }
 
 function drawCell(cell) {
-  const solver = solverOf(cell), [fewer, more] = neighbours(cell);
+  const solver = solverOf(cell),
+    [fewer, more] = neighbours(cell);
   const go = (to, text) => make("button", { type: "button", disabled: !to, onclick: () => openCell(to.name) }, text);
   late = [];
   const body = [scoresPart(cell), samplesPart(cell), lambdaPart(cell), trajectoryPart(cell), provenancePart(cell)];
-  find("cell").replaceChildren(make("header", {}, make("div", {}, make("h2", { id: "cell-title", tabindex: -1 }, swatch(solver, 16), ` ${solver.label}`), make("p", {}, `${cell.dataset} · ${many(cell.nfe, "evaluation")} · ${solver.reference ? "reference" : solver.distilled ? "distilled" : "plain"}`)),
-    make("div", { class: "buttons" }, go(fewer, fewer ? `◂ NFE ${fewer.nfe}` : "◂"), go(more, more ? `NFE ${more.nfe} ▸` : "▸"), make("button", { type: "button", onclick: () => find("cell").close(), "aria-label": "Close" }, "✕"))), make("div", { class: "body" }, body));
+  find("cell").replaceChildren(
+    make(
+      "header",
+      {},
+      make(
+        "div",
+        {},
+        make("h2", { id: "cell-title", tabindex: -1 }, swatch(solver, 16), ` ${solver.label}`),
+        make(
+          "p",
+          {},
+          `${cell.dataset} · ${many(cell.nfe, "evaluation")} · ${solver.reference ? "reference" : solver.distilled ? "distilled" : "plain"}`,
+        ),
+      ),
+      make(
+        "div",
+        { class: "buttons" },
+        go(fewer, fewer ? `◂ NFE ${fewer.nfe}` : "◂"),
+        go(more, more ? `NFE ${more.nfe} ▸` : "▸"),
+        make("button", { type: "button", onclick: () => find("cell").close(), "aria-label": "Close" }, "✕"),
+      ),
+    ),
+    make("div", { class: "body" }, body),
+  );
   for (const draw of late) draw();
 }
 
 function openCell(name) {
-  const cell = CELLS.get(name), dialog = find("cell");
+  const cell = CELLS.get(name),
+    dialog = find("cell");
   if (!dialog.open) cameFrom = document.activeElement;
   state.cell = name;
   writeAddress();
@@ -148,6 +251,8 @@ function openCell(name) {
 function closedCell() {
   state.cell = null;
   writeAddress();
-  const back = cameFrom?.dataset?.cell ? document.querySelector(`#scores [data-cell="${CSS.escape(cameFrom.dataset.cell)}"]`) : cameFrom;
+  const back = cameFrom?.dataset?.cell
+    ? document.querySelector(`#scores [data-cell="${CSS.escape(cameFrom.dataset.cell)}"]`)
+    : cameFrom;
   if (back?.isConnected) back.focus();
 }

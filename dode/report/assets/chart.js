@@ -11,7 +11,8 @@ function logTicks(low, high, most = 8) {
       ticks.push(...digits.map((digit) => digit * 10 ** k).filter((tick) => tick >= low && tick <= high));
     if (ticks.length <= most) break;
   }
-  return ticks.length < 2 ? evenTicks(low, high) : ticks;
+  if (ticks.length < 2) return evenTicks(low, high);
+  return ticks.filter((_, i) => i % Math.ceil(ticks.length / most) === 0);
 }
 
 function evenTicks(low, high, most = 6) {
@@ -28,11 +29,17 @@ function scaleOf(values, { log = false, room = 0.06, place = null, ticks = null,
   const known = [...values, ...always].filter((value) => Number.isFinite(value) && (!log || value > 0));
   const at = place || (log ? Math.log10 : (value) => value);
   let [low, high] = known.length ? [Math.min(...known.map(at)), Math.max(...known.map(at))] : [0, 1];
-  if (high - low < 1e-12) [low, high] = log ? [low - 0.2, high + 0.2] : [low - (Math.abs(low) || 1) * 0.5, high + (Math.abs(high) || 1) * 0.5];
+  if (high - low < 1e-12)
+    [low, high] = log
+      ? [low - 0.2, high + 0.2]
+      : [low - (Math.abs(low) || 1) * 0.5, high + (Math.abs(high) || 1) * 0.5];
   const gap = (high - low) * room;
   [low, high] = [low - gap, high + gap];
   const shown = ticks || (log ? logTicks(10 ** low, 10 ** high) : evenTicks(low, high));
-  return { of: (value) => (at(value) - low) / (high - low), ticks: shown.filter((tick) => at(tick) >= low - 1e-9 && at(tick) <= high + 1e-9) };
+  return {
+    of: (value) => (at(value) - low) / (high - low),
+    ticks: shown.filter((tick) => at(tick) >= low - 1e-9 && at(tick) <= high + 1e-9),
+  };
 }
 
 /**
@@ -47,20 +54,35 @@ function chart(box, options) {
   const hidden = new Set();
   const drawing = make("div", { class: "drawing" });
   const tip = make("div", { class: "tip", role: "status", hidden: true });
-  const legend = options.legend === false ? null : make("div", { class: "legend", role: "group", "aria-label": "Lines shown" });
+  const legend =
+    options.legend === false ? null : make("div", { class: "legend", role: "group", "aria-label": "Lines shown" });
   box.replaceChildren(drawing, ...(legend ? [legend] : []), tip);
   const draw = () => {
     const width = Math.max(box.clientWidth, 260);
-    if (box.clientWidth) drawing.replaceChildren(drawn(width, { ...options, lines: options.lines.filter((line) => !hidden.has(line.name)) }, tip));
+    if (box.clientWidth)
+      drawing.replaceChildren(
+        drawn(width, { ...options, lines: options.lines.filter((line) => !hidden.has(line.name)) }, tip),
+      );
   };
   if (legend)
     for (const line of options.lines)
-      legend.append(make("button", { type: "button", "aria-pressed": "true", onclick: (event) => {
-        const off = !hidden.delete(line.name);
-        if (off) hidden.add(line.name);
-        event.currentTarget.setAttribute("aria-pressed", String(!off));
-        draw();
-      } }, swatch(line.solver || {}), line.name));
+      legend.append(
+        make(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": "true",
+            onclick: (event) => {
+              const off = !hidden.delete(line.name);
+              if (off) hidden.add(line.name);
+              event.currentTarget.setAttribute("aria-pressed", String(!off));
+              draw();
+            },
+          },
+          swatch(line.solver || {}),
+          line.name,
+        ),
+      );
   box.watcher?.disconnect();
   let last = 0;
   box.watcher = new ResizeObserver(() => {
@@ -79,23 +101,70 @@ function drawn(width, options, tip) {
   const points = lines.flatMap((line) => line.points.filter((point) => Number.isFinite(point.y)));
   const spread = points.flatMap((point) => [point.y - (point.error || 0), point.y, point.y + (point.error || 0)]);
   const log = options.y.log && points.every((point) => point.y > 0);
-  const y = scaleOf(log ? spread.filter((value) => value > 0) : spread, { ...options.y, log, always: levels.filter((level) => level.fit !== false).map((level) => level.y) });
-  const x = scaleOf(points.map((point) => point.x), options.x);
+  const y = scaleOf(log ? spread.filter((value) => value > 0) : spread, {
+    ...options.y,
+    log,
+    always: levels.filter((level) => level.fit !== false).map((level) => level.y),
+  });
+  const x = scaleOf(
+    points.map((point) => point.x),
+    options.x,
+  );
   const px = (value) => MARGIN.left + x.of(value) * inner.width;
   const py = (value) => MARGIN.top + (1 - y.of(value)) * inner.height;
-  const svg = make("svg", { width, height, viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "application", "aria-roledescription": "line chart", "aria-label": `${options.label}. Arrow keys go from point to point${options.open ? ", Enter opens the cell" : ""}.` });
+  const svg = make("svg", {
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    tabindex: 0,
+    role: "application",
+    "aria-roledescription": "line chart",
+    "aria-label": `${options.label}. Arrow keys go from point to point${options.open ? ", Enter opens the cell" : ""}.`,
+  });
   const format = (axis) => options[axis].format || short;
-  for (const tick of y.ticks) svg.append(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: py(tick), y2: py(tick) }), make("text", { x: MARGIN.left - 8, y: py(tick) + 4, "text-anchor": "end" }, format("y")(tick)));
+  for (const tick of y.ticks)
+    svg.append(
+      make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: py(tick), y2: py(tick) }),
+      make("text", { x: MARGIN.left - 8, y: py(tick) + 4, "text-anchor": "end" }, format("y")(tick)),
+    );
   let free = -Infinity;
   for (const tick of x.ticks) {
     if (Math.abs(px(tick) - free) < 26) continue;
     free = px(tick);
-    svg.append(make("line", { class: "tick", x1: free, x2: free, y1: height - MARGIN.bottom, y2: height - MARGIN.bottom + 5 }), make("text", { x: free, y: height - MARGIN.bottom + 19, "text-anchor": "middle" }, format("x")(tick)));
+    svg.append(
+      make("line", { class: "tick", x1: free, x2: free, y1: height - MARGIN.bottom, y2: height - MARGIN.bottom + 5 }),
+      make("text", { x: free, y: height - MARGIN.bottom + 19, "text-anchor": "middle" }, format("x")(tick)),
+    );
   }
-  svg.append(make("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: height - MARGIN.bottom, y2: height - MARGIN.bottom }));
-  svg.append(make("text", { class: "label", x: MARGIN.left + inner.width / 2, y: height - 6, "text-anchor": "middle" }, options.x.label));
-  svg.append(make("text", { class: "label", transform: `translate(13 ${MARGIN.top + inner.height / 2}) rotate(-90)`, "text-anchor": "middle" }, options.y.label));
-  const bottom = py(0), clamp = (value) => Math.min(Math.max(value, MARGIN.top), height - MARGIN.bottom);
+  svg.append(
+    make("line", {
+      class: "axis",
+      x1: MARGIN.left,
+      x2: width - MARGIN.right,
+      y1: height - MARGIN.bottom,
+      y2: height - MARGIN.bottom,
+    }),
+  );
+  svg.append(
+    make(
+      "text",
+      { class: "label", x: MARGIN.left + inner.width / 2, y: height - 6, "text-anchor": "middle" },
+      options.x.label,
+    ),
+  );
+  svg.append(
+    make(
+      "text",
+      {
+        class: "label",
+        transform: `translate(13 ${MARGIN.top + inner.height / 2}) rotate(-90)`,
+        "text-anchor": "middle",
+      },
+      options.y.label,
+    ),
+  );
+  const bottom = py(0),
+    clamp = (value) => Math.min(Math.max(value, MARGIN.top), height - MARGIN.bottom);
   const labels = [];
   for (const level of levels) {
     if (log && !(level.y > 0)) continue;
@@ -104,27 +173,51 @@ function drawn(width, options, tip) {
     let above = at - 5;
     while (labels.some((other) => Math.abs(other - above) < 13)) above -= 13;
     labels.push(above);
-    svg.append(make("line", { class: "level", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }), make("text", { class: "level", x: MARGIN.left + 5, y: above }, level.text));
+    svg.append(
+      make("line", { class: "level", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }),
+      make("text", { class: "level", x: MARGIN.left + 5, y: above }, level.text),
+    );
   }
   const marks = [];
   for (const line of lines) {
     const group = make("g", { class: line.class || "" });
     if (line.solver) paint(group, line.solver);
-    const own = line.points.filter((point) => Number.isFinite(point.y) && (!log || point.y > 0)).sort((a, b) => a.x - b.x);
+    const own = line.points
+      .filter((point) => Number.isFinite(point.y) && (!log || point.y > 0))
+      .sort((a, b) => a.x - b.x);
     const dashed = line.dashed ?? (line.solver && !line.solver.distilled);
-    group.append(make("path", { class: "line", d: own.map((point, i) => `${i ? "L" : "M"}${px(point.x).toFixed(1)},${py(point.y).toFixed(1)}`).join(""), "stroke-dasharray": dashed ? "6 4" : null }));
+    group.append(
+      make("path", {
+        class: "line",
+        d: own.map((point, i) => `${i ? "L" : "M"}${px(point.x).toFixed(1)},${py(point.y).toFixed(1)}`).join(""),
+        "stroke-dasharray": dashed ? "6 4" : null,
+      }),
+    );
     for (const point of own) {
       const [cx, cy] = [px(point.x), py(point.y)];
       if (point.error) {
         const low = log && point.y <= point.error ? height - MARGIN.bottom : clamp(py(point.y - point.error));
-        group.append(make("path", { class: "error", d: `M${cx},${low.toFixed(1)}V${clamp(py(point.y + point.error)).toFixed(1)}` }));
+        group.append(
+          make("path", {
+            class: "error",
+            d: `M${cx},${low.toFixed(1)}V${clamp(py(point.y + point.error)).toFixed(1)}`,
+          }),
+        );
       }
-      if (line.marks !== false) group.append(make("path", { class: dashed ? "mark" : "mark filled", transform: `translate(${cx.toFixed(1)} ${cy.toFixed(1)})`, d: SHAPES[line.solver?.marker || line.marker || "o"](4.2) }));
+      if (line.marks !== false)
+        group.append(
+          make("path", {
+            class: dashed ? "mark" : "mark filled",
+            transform: `translate(${cx.toFixed(1)} ${cy.toFixed(1)})`,
+            d: SHAPES[line.solver?.marker || line.marker || "o"](4.2),
+          }),
+        );
       marks.push({ cx, cy, point, line });
     }
     svg.append(group);
   }
-  if (points.some((point) => point.y < 0) && bottom < height - MARGIN.bottom) svg.append(make("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: bottom, y2: bottom }));
+  if (points.some((point) => point.y < 0) && bottom < height - MARGIN.bottom)
+    svg.append(make("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: bottom, y2: bottom }));
   interact(svg, marks, options, tip, width);
   return svg;
 }

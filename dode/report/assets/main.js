@@ -4,7 +4,9 @@ function drawAll() {
   const has = Object.keys(DATA.metrics).filter((key) => dataset().choices[key]);
   if (!has.includes(state.metric)) state.metric = has[0] ?? state.metric;
   find("dataset").value = state.dataset;
-  find("metric").replaceChildren(...has.map((key) => make("option", { value: key, selected: key === state.metric }, DATA.metrics[key].name)));
+  find("metric").replaceChildren(
+    ...has.map((key) => make("option", { value: key, selected: key === state.metric }, DATA.metrics[key].name)),
+  );
   find("meaning").textContent = MEANINGS[state.metric] || "";
   find("meaning").classList.toggle("warning", state.metric.startsWith("trajectory"));
   if (typeof order.key === "number" && !nfesNow().includes(order.key)) order.key = null;
@@ -44,7 +46,8 @@ let theme = savedTheme();
 setTheme(theme);
 find("theme").addEventListener("click", () => setTheme((theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length])));
 
-find("about").textContent = `Few-step diffusion samplers, plain and distilled: ${many(Object.values(DATA.solvers).filter((solver) => !solver.reference).length, "solver")} on ${many(DATA.datasets.length, "model")}, ${many(DATA.cells.length, "cell")}.`;
+find("about").textContent =
+  `Few-step diffusion samplers, plain and distilled: ${many(Object.values(DATA.solvers).filter((solver) => !solver.reference).length, "solver")} on ${many(DATA.datasets.length, "model")}, ${many(DATA.cells.length, "cell")}.`;
 find("dataset").replaceChildren(...DATA.datasets.map((own) => make("option", { value: own.id }, own.id)));
 for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
 for (const id of ["dataset", "metric"])

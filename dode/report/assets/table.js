@@ -35,14 +35,28 @@ function rowsNow() {
 function heading(key, text, extra) {
   const sorted = order.key === key;
   const name = sorted ? (order.falling ? "descending" : "ascending") : null;
-  return make("th", { scope: "col", "aria-sort": name, class: key === state.nfe ? "chosen" : null },
-    make("button", { type: "button", class: "sort", "data-sort": key, onclick: () => {
-      const better = key === "solver" || DATA.metrics[state.metric].lower;
-      order.falling = order.key === key ? !order.falling : !better;
-      order.key = key;
-      drawTable();
-      document.querySelector(`[data-sort="${key}"]`).focus();
-    } }, text, make("span", { "aria-hidden": "true", class: "arrow" }, sorted ? (order.falling ? "▼" : "▲") : "")), extra);
+  return make(
+    "th",
+    { scope: "col", "aria-sort": name, class: key === state.nfe ? "chosen" : null },
+    make(
+      "button",
+      {
+        type: "button",
+        class: "sort",
+        "data-sort": key,
+        onclick: () => {
+          const better = key === "solver" || DATA.metrics[state.metric].lower;
+          order.falling = order.key === key ? !order.falling : !better;
+          order.key = key;
+          drawTable();
+          document.querySelector(`[data-sort="${key}"]`).focus();
+        },
+      },
+      text,
+      make("span", { "aria-hidden": "true", class: "arrow" }, sorted ? (order.falling ? "▼" : "▲") : ""),
+    ),
+    extra,
+  );
 }
 
 /** The best cell of every number of evaluations, and what is tied with it, by exactly that number. */
@@ -60,38 +74,121 @@ function tints(cells) {
   const known = values.filter((value) => value !== null);
   const at = known.every((value) => value > 0) ? Math.log : (value) => value;
   const [low, high] = [Math.min(...known.map(at)), Math.max(...known.map(at))];
-  return new Map(cells.map((cell, i) => {
-    if (values[i] === null || high - low < 1e-12) return [cell.name, 0];
-    const share = (at(values[i]) - low) / (high - low);
-    return [cell.name, kind.lower ? 1 - share : share];
-  }));
+  return new Map(
+    cells.map((cell, i) => {
+      if (values[i] === null || high - low < 1e-12) return [cell.name, 0];
+      const share = (at(values[i]) - low) / (high - low);
+      return [cell.name, kind.lower ? 1 - share : share];
+    }),
+  );
 }
 
 function drawTable() {
-  const nfes = nfesNow(), { found, all } = rowsNow(), tint = tints(measured());
+  const nfes = nfesNow(),
+    { found, all } = rowsNow(),
+    tint = tints(measured());
   const best = new Map(nfes.map((nfe) => [nfe, bestOf(nfe)[0]?.name]));
   const label = DATA.metrics[state.metric].name;
-  const body = found.map((row) => make("tr", {},
-    make("th", { scope: "row" }, make("span", { class: "who" }, swatch(row.solver), make("span", {}, row.solver.label))),
-    nfes.map((nfe) => {
-      const cell = row.cells.get(nfe);
-      if (!cell) return make("td", { class: nfe === state.nfe ? "empty chosen" : "empty" }, make("span", { "aria-label": "not measured" }, "–"));
-      const published = cell.published && state.metric === "fid" ? make("span", { class: "published", title: "published" }, ` [${[...new Set(cell.published.map((each) => each.fid))].join(", ")}]`) : null;
-      const button = make("button", { type: "button", "data-cell": cell.name, tabindex: -1, class: best.get(nfe) === cell.name ? "value best" : "value", "aria-label": `${titleOf(cell)}: ${textOf(cell)}${best.get(nfe) === cell.name ? ", best of its column" : ""}`, onclick: () => openCell(cell.name) }, textOf(cell), published);
-      button.style.setProperty("--tint", `${Math.round(tint.get(cell.name) * 30)}%`);
-      return make("td", { class: nfe === state.nfe ? "chosen" : null }, button);
-    })));
-  const levels = [CELLS.get(dataset().reference)].filter((cell) => cell?.scores[state.metric]).map((cell) => make("tr", { class: "level" }, make("th", { scope: "row" }, cellButton(cell, titleOf(cell))), make("td", { colspan: nfes.length }, textOf(cell))));
+  const body = found.map((row) =>
+    make(
+      "tr",
+      {},
+      make(
+        "th",
+        { scope: "row" },
+        make("span", { class: "who" }, swatch(row.solver), make("span", {}, row.solver.label)),
+      ),
+      nfes.map((nfe) => {
+        const cell = row.cells.get(nfe);
+        if (!cell)
+          return make(
+            "td",
+            { class: nfe === state.nfe ? "empty chosen" : "empty" },
+            make("span", { "aria-label": "not measured" }, "–"),
+          );
+        const published =
+          cell.published && state.metric === "fid"
+            ? make(
+                "span",
+                { class: "published", title: "published" },
+                ` [${[...new Set(cell.published.map((each) => each.fid))].join(", ")}]`,
+              )
+            : null;
+        const button = make(
+          "button",
+          {
+            type: "button",
+            "data-cell": cell.name,
+            tabindex: -1,
+            class: best.get(nfe) === cell.name ? "value best" : "value",
+            "aria-label": `${titleOf(cell)}: ${textOf(cell)}${best.get(nfe) === cell.name ? ", best of its column" : ""}`,
+            onclick: () => openCell(cell.name),
+          },
+          textOf(cell),
+          published,
+        );
+        button.style.setProperty("--tint", `${Math.round(tint.get(cell.name) * 30)}%`);
+        return make("td", { class: nfe === state.nfe ? "chosen" : null }, button);
+      }),
+    ),
+  );
+  const levels = [CELLS.get(dataset().reference)]
+    .filter((cell) => cell?.scores[state.metric])
+    .map((cell) =>
+      make(
+        "tr",
+        { class: "level" },
+        make("th", { scope: "row" }, cellButton(cell, titleOf(cell))),
+        make("td", { colspan: nfes.length }, textOf(cell)),
+      ),
+    );
   const floor = dataset().floor?.scores[state.metric];
-  if (floor) levels.push(make("tr", { class: "level" }, make("th", { scope: "row" }, "real against real (floor)"), make("td", { colspan: nfes.length }, scored(floor, state.metric, dataset().decimals[state.metric]))));
-  find("table").replaceChildren(make("table", { id: "scores" },
-    make("caption", { class: "hidden" }, `${label} of every solver on ${state.dataset}; rows are solvers, columns network evaluations`),
-    make("thead", {}, make("tr", {}, heading("solver", "solver"), nfes.map((nfe) => heading(nfe, `NFE ${nfe}`)))),
-    make("tbody", {}, body.length ? body : make("tr", {}, make("td", { colspan: nfes.length + 1, class: "empty" }, "No solver is called so."))),
-    make("tfoot", {}, levels)));
+  if (floor)
+    levels.push(
+      make(
+        "tr",
+        { class: "level" },
+        make("th", { scope: "row" }, "real against real (floor)"),
+        make("td", { colspan: nfes.length }, scored(floor, state.metric, dataset().decimals[state.metric])),
+      ),
+    );
+  find("table").replaceChildren(
+    make(
+      "table",
+      { id: "scores" },
+      make(
+        "caption",
+        { class: "hidden" },
+        `${label} of every solver on ${state.dataset}; rows are solvers, columns network evaluations`,
+      ),
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          heading("solver", "solver"),
+          nfes.map((nfe) => heading(nfe, `NFE ${nfe}`)),
+        ),
+      ),
+      make(
+        "tbody",
+        {},
+        body.length
+          ? body
+          : make("tr", {}, make("td", { colspan: nfes.length + 1, class: "empty" }, "No solver is called so.")),
+      ),
+      make("tfoot", {}, levels),
+    ),
+  );
   find("count").textContent = `${found.length} of ${many(all, "solver")}`;
-  const kinds = new Set(measured().map((cell) => cell.scores[state.metric]?.[2]).filter(Boolean));
-  find("table-note").textContent = `${label}. Bold: best of its column. ± ${errorMeaning(kinds)}. A click or Enter opens a cell; arrow keys go from cell to cell.${state.metric === "fid" && measured().some((cell) => cell.published) ? " In brackets: published for exactly this cell." : ""}`;
+  const kinds = new Set(
+    measured()
+      .map((cell) => cell.scores[state.metric]?.[2])
+      .filter(Boolean),
+  );
+  find("table-note").textContent =
+    `${label}. Bold: best of its column. ± ${errorMeaning(kinds)}. A click or Enter opens a cell; arrow keys go from cell to cell.${state.metric === "fid" && measured().some((cell) => cell.published) ? " In brackets: published for exactly this cell." : ""}`;
   roam(find("scores"));
 }
 
@@ -100,7 +197,13 @@ const ERRORS = {
   images: "is the standard error over the images of the one seed",
   subsets: "is the standard error over subsets of the images",
 };
-const errorMeaning = (kinds) => (kinds.size ? alternatives([...kinds].map((kind) => ERRORS[kind] || kind), "or") : "is unknown");
+const errorMeaning = (kinds) =>
+  kinds.size
+    ? alternatives(
+        [...kinds].map((kind) => ERRORS[kind] || kind),
+        "or",
+      )
+    : "is unknown";
 
 /** Arrow keys in a table whose cells hold a button each; one of them is in the order of the Tab key. */
 function roam(table) {

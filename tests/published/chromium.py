@@ -28,7 +28,7 @@ class Browser:
         commands, answers = os.pipe(), os.pipe()
 
         def descriptors():
-            # Chromium reads commands from descriptor 3 and writes answers to 4. Copied away first: either may be 3 or 4.
+            # Chromium reads commands from descriptor 3 and writes answers to 4; the pipes' own ends may have them.
             copies = os.dup(commands[0]), os.dup(answers[1])
             for copy, wanted in zip(copies, (3, 4), strict=True):
                 os.dup2(copy, wanted)
@@ -53,7 +53,9 @@ class Browser:
         self._session = self._ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
-        self._ask("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+        self._ask(
+            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
         self.size(width, height)
 
     def close(self):
@@ -145,7 +147,22 @@ class Browser:
         """Move the mouse there, in pixels of the window."""
         self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
+    def click(self, x, y):
+        """Press and release the left button of the mouse there."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def screenshot(self, path, *, whole=False):
         """Write what is seen, or the whole page, as PNG."""
         found = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(found["data"]))
+
+
+@contextlib.contextmanager
+def opened(folder, **options):
+    """A :class:`Browser` whose profile is in ``folder``, closed at the end."""
+    browser = Browser(folder, **options)
+    try:
+        yield browser
+    finally:
+        browser.close()

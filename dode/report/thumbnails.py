@@ -1,4 +1,4 @@
-"""Small pictures and curves of a cell for the page: its first samples in one PNG, its way against the fine solution's."""
+"""Small pictures of a cell for the page: its first samples in one PNG, and its way against the fine solution's."""
 
 import base64
 import io
@@ -9,22 +9,10 @@ from scipy.interpolate import CubicSpline
 
 from dode import pixels
 
-#: Most bytes of the pictures of a cell, and of all cells of a page, as they are written (base64).
-MOST, WHOLE = 150_000, 40_000_000
 #: (images, pixels on the longer side) that are tried, from the best: fewer images only where small ones do not fit.
 _SIZES = [(16, 64), (16, 48), (16, 32), (12, 32), (8, 32), (4, 32), (4, 24), (2, 24), (1, 16)]
 SHOWN = _SIZES[0][0]
-
-
-def share(cells):
-    """Bytes that each of so many cells may take, a whole fraction 1 / 2^k of :data:`MOST`.
-
-    Halved and not divided, so that a cell more seldom changes what the others may take.
-    """
-    each = MOST
-    while each * cells > WHOLE:
-        each //= 2
-    return each
+ROUNDING = 1e-6  # of float32 states
 
 
 def sprite(ends, most):
@@ -93,10 +81,12 @@ def trajectory(sigmas, states, fine):
 
     Returns:
         ``sigmas`` (L,); ``error`` (L,), the root-mean-square difference over all elements of all images, None where
-        the fine solution has no such noise level; ``pixels``, two lists (L,) of ``x / sqrt(1 + sigma^2)``.
+        the fine solution has no such noise level, and where the two are equal but for rounding, as at the start;
+        ``pixels``, two lists (L,) of ``x / sqrt(1 + sigma^2)``.
     """
     states = np.asarray(states, dtype=np.float64)
     error = np.sqrt(np.square(states - fine.at(sigmas)).mean(axis=(0, 2, 3, 4)))
+    error[error <= ROUNDING * np.sqrt(1 + np.asarray(sigmas) ** 2)] = np.nan
     ways = _scaled(sigmas, states)[0].reshape(len(sigmas), -1)[:, fine.pixels].T
     return {
         "sigmas": [float(sigma) for sigma in sigmas],
