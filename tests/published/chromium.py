@@ -123,6 +123,14 @@ class Browser:
             raise RuntimeError(found["exceptionDetails"]["exception"]["description"])
         return found["result"].get("value")
 
+    def wait(self, expression):
+        """Until a JavaScript expression is true."""
+        until = time.monotonic() + WAIT
+        while not self.value(expression):
+            if time.monotonic() > until:
+                raise TimeoutError(f"never true: {expression}")
+            time.sleep(0.05)
+
     def size(self, width, height, scale=1):
         """Make the window so large; below 500 pixels it is a phone's."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
