@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-cluster resume lint lock lock-checkpoints train-digits benchmarks clean
+.PHONY: demo test test-cluster test-cluster-short resume lint lock lock-checkpoints train-digits benchmarks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run
@@ -19,6 +19,10 @@ resume: .venv/run
 # The workflow on a real SLURM that is started on this machine; as root its Debian packages are installed where missing.
 test-cluster: .venv/dev
 	$(BIN)/python -m pytest tests/slurm -m cluster
+
+# The same with the commonest faults alone.
+test-cluster-short: .venv/dev
+	$(BIN)/python -m pytest tests/slurm -m "cluster and (common or not fault)"
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -41,4 +41,5 @@ rule all:
     input:
         rules.page.output,
         rules.workflow_report.output,
+        rules.figures.input,
     localrule: True

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from toy import DOCS, replace
 
-from dode.report import tables
+from dode.report import frame as frames
 
 ROOT = Path(__file__).parents[1]
 METRICS = {"self_fid": "self-FID", "trajectory_rmse": "trajectory RMSE"}
@@ -24,7 +24,7 @@ def champions(frame):
         plain, fitted = (group[group["distilled"] == kind] for kind in (False, True))
         if metric not in METRICS or plain.empty or fitted.empty:
             continue
-        best = [of.loc[of["mean"].idxmin()] for of in (plain, fitted)]
+        best = [of.loc[of["value"].idxmin()] for of in (plain, fitted)]
         rows.append(
             {
                 "model": dataset,
@@ -32,7 +32,7 @@ def champions(frame):
                 "NFE": int(nfe),
                 "best plain": _cell(best[0]),
                 "best distilled": _cell(best[1]),
-                "gain": f"{best[0]['mean'] / best[1]['mean']:.1f}×",
+                "gain": f"{best[0]['value'] / best[1]['value']:.1f}×",
             }
         )
     table = pd.DataFrame(rows).sort_values(["metric", "model", "NFE"])
@@ -40,7 +40,7 @@ def champions(frame):
 
 
 def _cell(row):
-    return f"{row['mean']:.3g} ± {row['sd']:.1g}: {row['label']}"
+    return f"{row['value']:.3g} ± {row['error']:.1g}: {row['label']}"
 
 
 def main():
@@ -50,7 +50,7 @@ def main():
     options = parser.parse_args()
     if not options.table.is_file():
         sys.exit(f"{options.table} is missing: run snakemake --configfile config/solvers.yaml first")
-    frame = tables.read_csv(options.table)
+    frame = frames.read_csv(options.table)
     text = champions(frame[frame["nfe"].notna() & ~frame["reference"]])
     if options.print:
         print(text)

@@ -15,7 +15,7 @@ Names are imported when first used: the workflow reads its configuration without
 import importlib
 import importlib.metadata
 
-_FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation"}
+_FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation", "load": "dode.portable"}
 _MODULES = ("directions", "grids", "models", "released", "search", "solvers", "teacher")
 
 __all__ = ["__version__", *_FUNCTIONS, *_MODULES]

@@ -5,6 +5,7 @@ Imports no torch: the Snakefile is parsed again in every job.
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -31,10 +32,14 @@ class Cell:
     entry: dict
     nfe: int
 
-    @property
+    @functools.cached_property
     def key(self):
         """(dataset id, solver id, NFE)."""
         return self.dataset["id"], self.entry["id"], self.nfe
+
+    @functools.cached_property
+    def _name(self):
+        return "{}/{}/nfe{}".format(*self.key)
 
     @property
     def distilled(self):
@@ -42,7 +47,7 @@ class Cell:
         return "distill" in self.entry
 
     def __str__(self):
-        return "{}/{}/nfe{}".format(*self.key)
+        return self._name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Benchmark:
     def __init__(self, config, root):
         self.root = Path(root)
         self.config, self.cards = configs.load(config, root)
-        self.results = Path("results") / self.config["benchmark"]
+        self.results = f"results/{self.config['benchmark']}"
         self.datasets = {dataset["id"]: dataset for dataset in self.config["datasets"]}
         self.cells = {cell.key: cell for cell in self._cells()}
         self.published_rows = published.read(self.root / PUBLISHED)
@@ -178,14 +183,14 @@ class Benchmark:
     def files(self, name, cells=None):
         """Path of the file ``name`` of each of ``cells`` (default all)."""
         cells = self.cells.values() if cells is None else cells
-        return [str(self.results / str(cell) / name) for cell in cells]
+        return [f"{self.results}/{cell}/{name}" for cell in cells]
 
     @functools.cached_property
     def parts(self):
         """The cells of each dataset in parts that are collected in one job each, by (dataset id, number)."""
         found = {}
         for name in self.datasets:
-            cells = [cell for cell in self.cells.values() if cell.dataset["id"] == name]
+            cells = self.cells_of(name)
             for part, start in enumerate(range(0, len(cells), TOGETHER)):
                 found[name, str(part)] = cells[start : start + TOGETHER]
         return found
@@ -198,7 +203,15 @@ class Benchmark:
     @property
     def collected(self):
         """Paths of the files that the parts are collected in."""
-        return [str(self.results / name / "collected" / f"{part}.json") for name, part in self.parts]
+        return [f"{self.results}/{name}/collected/{part}.json" for name, part in self.parts]
+
+    def collected_of(self, dataset):
+        """Those of them that are of a dataset id."""
+        return [path for path, (name, _) in zip(self.collected, self.parts, strict=True) if name == dataset]
+
+    def cells_of(self, dataset):
+        """The cells of a dataset id."""
+        return [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
 
     def distilled(self, dataset=None):
         """Cells with fitted coefficients, of one dataset or all."""
@@ -206,11 +219,14 @@ class Benchmark:
 
     def shown(self, dataset):
         """The cells in a dataset's picture of samples: solvers of one NFE under one another, the reference last."""
-        cells = [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
-        return sorted(cells, key=lambda cell: (cell.entry["id"] == REFERENCE, cell.nfe))
+        return sorted(self.cells_of(dataset), key=lambda cell: (cell.entry["id"] == REFERENCE, cell.nfe))
 
     def code(self, script, *names):
         """Digest of a script's code; ``names`` are the solvers that it will run."""
+        return self._digest(script, frozenset(names))
+
+    @functools.cache  # noqa: B019 - a benchmark lives as long as its run
+    def _digest(self, script, names):
         modules = {solvers.module_of(name) for name in names}
         return digests.code_digest(self.root / SCRIPTS / script, *sorted(modules))
 
@@ -224,11 +240,8 @@ class Benchmark:
         A part that must be prepared names its file (``prepare=`` where it is registered); the rule that makes
         ``<cell>/prepared/<file>`` is one of ``rules/solvers``. Empty for a cell that needs none.
         """
-        parts = {
-            "prepared_solver": solvers.create(cell.entry["solver"]).method.prepare,
-            "prepared_grid": grids.grids.get(cell.entry["grid"]["name"]).prepare,
-        }
-        return {name: self.files(f"prepared/{file}", [cell])[0] for name, file in parts.items() if file}
+        parts = _prepared_files(cell.entry["solver"], cell.entry["grid"]["name"])
+        return {name: self.files(f"prepared/{file}", [cell])[0] for name, file in parts.items()}
 
     def grid_options(self, cell):
         """All options of the cell's grid, defaults filled in, for the rule that prepares it."""
@@ -269,7 +282,10 @@ class Benchmark:
     def teacher(self, cell):
         """The parameters of the teacher's trajectory: the run and the pairing."""
         keys = ("alignment", "substeps", "images", "teacher")
-        return {**self.run(cell), "distill": {key: cell.entry["distill"].get(key) for key in keys}}
+        distill = {key: cell.entry["distill"].get(key) for key in keys}
+        if "seed" in cell.entry["distill"]:  # absent, and not null: a configuration without it stays as it was
+            distill["seed"] = cell.entry["distill"]["seed"]
+        return {**self.run(cell), "distill": distill}
 
     def teacher_solver(self, cell):
         """Name of the solver that makes the cell's teacher trajectory."""
@@ -309,6 +325,7 @@ class Benchmark:
             "solver": cell.entry["id"],
             "label": cell.entry["label"],
             "method": cell.entry["solver"],
+            "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
             "reference": cell.entry["id"] == REFERENCE,
             "nfe": cell.nfe,
@@ -348,6 +365,16 @@ class Benchmark:
             "images": dataset["images"],
             "classes": {key: dataset[key] for key in ("labels", "guidance") if key in dataset},
         }
+
+
+@functools.cache
+def _prepared_files(solver, grid):
+    """The files that a solver and a grid are made from, by name of the part."""
+    parts = {
+        "prepared_solver": solvers.create(solver).method.prepare,
+        "prepared_grid": grids.grids.get(grid).prepare,
+    }
+    return {name: file for name, file in parts.items() if file}
 
 
 def file_name(card):

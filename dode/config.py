@@ -108,6 +108,7 @@ def load(config, root):
         chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     _check_labels(config["solvers"])
+    _check_figures(config)
     return copied(config), cards
 
 
@@ -121,6 +122,18 @@ def _check_unique(entries, key):
         if entry["id"] in RESERVED:
             raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is taken; not allowed: {', '.join(RESERVED)}")
         seen[entry["id"]] = index
+
+
+def _check_figures(config):
+    chosen, entries = config["figures"]["trajectories"], config["solvers"]
+    for name in chosen.get("solvers", []):
+        if name not in {entry["id"] for entry in entries}:
+            known = [entry["id"] for entry in entries]
+            raise ConfigError(f"figures.trajectories.solvers: {unknown('solver', name, known)}")
+    nfes = sorted({nfe for e in entries if e["id"] in chosen.get("solvers", [e["id"]]) for nfe in e["nfe"]})
+    if chosen.get("nfe", nfes[0]) not in nfes:
+        allowed = ", ".join(map(str, nfes))
+        raise ConfigError(f"figures.trajectories.nfe: {chosen['nfe']} is not allowed; allowed: {allowed}")
 
 
 def _check_labels(entries):

@@ -63,7 +63,7 @@ class Run:
 
     def latents(self, indices, **where):
         """The noise of images (:func:`dode.noise.latents`) on the run's device."""
-        return noise.latents(indices, self.shape, seed=self.run["seed"], **where).to(self.device)
+        return noise.latents(indices, self.shape, **{"seed": self.run["seed"], **where}).to(self.device)
 
     def denoise_for(self, indices, **where):
         """The denoiser bound to the classes of images (:func:`dode.noise.labels`); the plain one of a model without.
@@ -75,13 +75,18 @@ class Run:
         drawn = {"draw": self.run["labels"], "seed": self.run["seed"], **where}
         return self.denoise.conditioned(noise.labels(indices, self.run["model"]["classes"], **drawn))
 
+    @property
+    def _fitting_set(self):
+        distill = self.run["distill"]
+        return {"indices": range(distill["images"]), "stream": "fit", "seed": distill.get("seed", self.run["seed"])}
+
     def fit_denoise(self):
         """The denoiser bound to the classes of the fitting set."""
-        return self.denoise_for(range(self.run["distill"]["images"]), stream="fit")
+        return self.denoise_for(**self._fitting_set)
 
     def fit_latents(self):
         """The noise of the fitting set."""
-        return self.latents(range(self.run["distill"]["images"]), stream="fit")
+        return self.latents(**self._fitting_set)
 
     def pairing(self):
         """The cell's :class:`dode.teacher.Alignment`."""

@@ -30,8 +30,9 @@ def begin(logger=None):
     lock = storage.hold_lock(LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
     if logger is not None:
         slurm.mend(logger)
-        slurm.wait_for_controller(logger.warning)
-        slurm.cancel_leftovers(Path.cwd(), say)
+        with slurm.ended_by_sigterm():
+            slurm.wait_for_controller(logger.warning)
+            slurm.cancel_leftovers(Path.cwd(), say)
     elif SLURM_LOGS.is_dir() and slurm.is_here():
         try:
             slurm.cancel_leftovers(Path.cwd(), say)

@@ -139,7 +139,22 @@ class Correction:
         return x
 
 
-def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
+class _Watched:
+    """``advance`` function around another that shows the state at the beginning and after every step."""
+
+    def __init__(self, advance, watch):
+        self.advance, self.watch = advance, watch
+
+    def __call__(self, step):
+        if step.index == 0:
+            self.watch(step.sigma, step.x)
+        x = step.proposal.x if self.advance is None else self.advance(step)
+        if not step.proposal.stage:
+            self.watch(step.proposal.sigma, x)
+        return x
+
+
+def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None, watch=None):
     """Solve the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma`` from noise to images.
 
     Args:
@@ -153,6 +168,8 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
             :class:`~dode.distillation.Fit` itself, which knows its directions.
         directions: which directions r bare lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
             default those that ``dode.distill(directions=m)`` fits.
+        watch: called as ``watch(sigma, x)`` with the first noise level and state, and with those after every step of
+            the solver (not after inner stages); x is float64, not to be changed.
 
     Returns:
         The end states, in the dtype of ``latents``; images in [-1, 1] for the models of this project. The state itself
@@ -168,10 +185,86 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None):
     >>> round(x.mean().item(), 1)                                         # exact: sigma / sqrt(1 + sigma^2) = 1.00
     1.0
     """
-    correction = None
-    if lambdas is not None:
-        if directions is None:
-            directions = getattr(lambdas, "directions", None)
-        lambdas = getattr(lambdas, "lambdas", lambdas)
-        correction = Correction(lambdas, directions, denoise, evaluations=solver.nfe(len(sigmas) - 1))
-    return run(steps(solver, denoise, latents, sigmas), correction).to(latents.dtype)
+    correction = _correction(solver, denoise, sigmas, lambdas, directions)
+    advance = correction if watch is None else _Watched(correction, watch)
+    return run(steps(solver, denoise, latents, sigmas), advance).to(latents.dtype)
+
+
+def _correction(solver, denoise, sigmas, lambdas, directions):
+    """The ``advance`` function for what :func:`sample` is given as lambdas; None for a plain run."""
+    if lambdas is None:
+        return None
+    directions = getattr(lambdas, "directions", None) if directions is None else directions
+    lambdas = getattr(lambdas, "lambdas", lambdas)
+    return Correction(lambdas, directions, denoise, evaluations=solver.nfe(len(sigmas) - 1))
+
+
+class Evaluation(NamedTuple):
+    """A point at which a run waits for the network: the state x, in the precision of the latents, and its sigma."""
+
+    x: Any
+    sigma: Any
+
+
+class _Answer:
+    """Stands in a denoiser's place and gives out what was found for the one point that is due."""
+
+    due = denoised = None
+
+    def __init__(self, prediction, prior_std):
+        self.prediction, self.prior_std = prediction, prior_std
+
+    def __call__(self, x, sigma):
+        if float(sigma) != float(self.due.sigma) or not torch.equal(x, self.due.x):
+            raise RuntimeError(
+                f"the solver evaluates the network at another point (sigma = {float(sigma):g}) than the state that it "
+                f"was given last (sigma = {float(self.due.sigma):g}); such a solver runs in dode.sample only"
+            )
+        return self.denoised
+
+
+@torch.no_grad()
+def evaluations(solver, latents, sigmas, *, prediction="data", prior_std=None, lambdas=None, directions=None):
+    """:func:`sample` turned inside out: yield each :class:`Evaluation`, be sent the clean image's estimate there.
+
+    For programs that call the network themselves. Every solver evaluates the network at the state that it was given
+    last, at the noise level that it proposed it for; so the point is known before the solver goes on, and no thread
+    waits inside it.
+
+    Args:
+        solver, latents, sigmas, lambdas, directions: as of :func:`sample`.
+        prediction, prior_std: what the model would say of itself (:mod:`dode.models.denoiser`); ``prior_std`` is sigma
+            itself by default.
+
+    Returns:
+        A generator whose return value is what :func:`sample` returns, to the bit.
+
+    >>> import torch, dode
+    >>> run = evaluations(dode.solvers.create("ddim"), torch.ones(1, 1, 2, 2), [10.0, 1.0, 0.0])
+    >>> x, sigma = next(run)
+    >>> x, sigma = run.send(x / (1 + sigma**2))
+    >>> sigma.item()
+    1.0
+    """
+    levels = checked(sigmas)
+    answer = _Answer(prediction, prior_std or (lambda sigma: sigma))
+    correction = _correction(solver, answer, levels, lambdas, directions)
+    x, sigma, reply = latents.to(torch.float64) * answer.prior_std(levels[0]), levels[0], None
+    stepper = steps(solver, answer, latents, levels, start=x)
+    for _ in evaluated_levels(solver, levels):
+        answer.due = Evaluation(x.to(latents.dtype), sigma)
+        answer.denoised = yield answer.due
+        step = stepper.send(reply)
+        x = reply = step.proposal.x if correction is None else correction(step)
+        sigma = step.proposal.sigma
+    try:
+        stepper.send(reply)
+    except StopIteration as end:
+        return end.value.to(latents.dtype)
+    raise RuntimeError(f"{solver} makes a number of evaluations that depends on the state")
+
+
+def evaluated_levels(solver, sigmas):
+    """The noise level of each network evaluation of a run, in order, read off a run on one pixel."""
+    pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    return [float(step.sigma) for step in steps(solver, lambda x, sigma: torch.zeros_like(x), pixel, sigmas)]

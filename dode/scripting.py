@@ -1,10 +1,13 @@
 """What every script of the workflow shares: its log, its threads, and an error that names the cell."""
 
+import contextlib
 import errno
+import functools
 import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -13,6 +16,7 @@ from dode import integrity, storage
 from dode.execution import settings
 
 JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
+_held = []  # locks of GPUs
 DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
 
 
@@ -48,7 +52,8 @@ def run(main, snakemake):
             for path in snakemake.output:
                 integrity.record(path)
         except Exception as error:
-            traceback.print_exc(file=stream)
+            with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
+                traceback.print_exc(file=stream)
             name = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
             print(f"{name}: {type(error).__name__}: {error} (see {log})", file=terminal)
             if _is_full(error):
@@ -82,8 +87,26 @@ def execution(snakemake):
     return settings(snakemake.config["execution"], snakemake.wildcards.get("dataset"))
 
 
+@functools.cache
 def device(name):
-    """A torch device from the ``device`` setting; ``auto`` is CUDA where there is one, else the CPU."""
+    """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
+
+    Of several the first that no other job of this user on this machine has; one that all have is shared.
+    """
     import torch
 
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _free_gpu(cuda):
+    """Index of a GPU, held for as long as this process lives."""
+    count = cuda.device_count()
+    for index in range(count):
+        name = f"dode-{os.getuid()}-gpu-{cuda.get_device_properties(index).uuid}.lock"
+        lock = storage.try_lock(Path(tempfile.gettempdir(), name))
+        if lock is not None:
+            _held.append(lock)
+            return index
+    return os.getpid() % count

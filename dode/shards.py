@@ -2,6 +2,8 @@
 
 import dataclasses
 
+RECORDED = 4  # images of seed block 0 whose states are kept
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -33,3 +35,8 @@ class Plan:
     def kept(self, indices):
         """How many of a batch's images (its first ones) are kept whole."""
         return max(0, min(len(indices), self.trajectory_images - indices.start))
+
+    @staticmethod
+    def recorded(block, indices):
+        """How many of a batch's images (its first ones) have the states on their way kept."""
+        return max(0, min(len(indices), RECORDED - indices.start)) if block == 0 else 0

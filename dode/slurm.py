@@ -2,15 +2,19 @@
 
 The plugin (snakemake-executor-plugin-slurm 2.8.0) loses all jobs, and waits for ever, once every attempt of one query
 of their status has failed; an account that cannot be looked up, or a controller that is down for a moment, fails a job;
-and a node that failed once is avoided for the rest of the run. Here a query that fails is one without news, said aloud.
+a node that failed once is avoided for the rest of the run; an interrupt leaves jobs in the queue that were being asked
+about or submitted just then. Here a query that fails is one without news, said aloud.
 """
 
+import contextlib
 import functools
 import getpass
 import importlib
 import shlex
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -18,12 +22,16 @@ PLUGIN = "snakemake_executor_plugin_slurm"
 PREFIX = "dode"  # of the names of our jobs (slurm-jobname-prefix in profiles/slurm)
 SAY_EVERY = 60  # seconds between two warnings of one kind
 ASK_EVERY = 5  # seconds between two attempts to reach the controller
-LOST_AFTER = 600  # seconds after which a job that the controller no longer knows is taken for failed
+LOST_AFTER = 600  # seconds after which a job that SLURM no longer knows, or does not start again, is taken for failed
+TO_START_AGAIN = {"NODE_FAIL", "PREEMPTED"}  # the plugin waits for SLURM to do so, as slurm-requeue asks for
 ENDED = {"COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
 
 def _answer(*command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} does not answer") from None
 
 
 def leftovers(folder):
@@ -32,10 +40,7 @@ def leftovers(folder):
     Raises:
         OSError: where SLURM does not answer.
     """
-    try:
-        found = _answer("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%j|%Z")
-    except subprocess.TimeoutExpired:
-        raise OSError("squeue does not answer") from None
+    found = _answer("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%j|%Z")
     if found.returncode:
         raise OSError(f"squeue: {found.stderr.strip()}")
     jobs = [line.strip().split("|", 2) for line in found.stdout.splitlines() if line.count("|") >= 2]
@@ -50,10 +55,15 @@ def cancel_leftovers(folder, say):
         return
     say(f"Cancelling {len(jobs)} jobs that a killed run has left behind: {', '.join(jobs)}")
     while jobs:
-        for start in range(0, len(jobs), 500):
-            _answer("scancel", *jobs[start : start + 500])
+        cancel(jobs)
         time.sleep(1)
         jobs = leftovers(folder)
+
+
+def cancel(jobs):
+    """Ask SLURM to end these jobs."""
+    for start in range(0, len(jobs), 500):
+        _answer("scancel", *jobs[start : start + 500])
 
 
 def is_here():
@@ -88,7 +98,7 @@ class Status:
 
     def __init__(self, query, squeue):
         self.query, self.squeue = query, squeue
-        self.silence, self.states, self.missing = _Seldom(), {}, {}
+        self.silence, self.states, self.missing, self.stopped = _Seldom(), {}, {}, {}
 
     async def __call__(self, command, logger):
         """``(states by job id, seconds)``."""
@@ -108,7 +118,7 @@ class Status:
         self.silence.over()
         # sacct says by whom a job was cancelled: "CANCELLED by 1000".
         self.states |= {job: state.split()[0].rstrip("+") for job, state in states.items() if state}
-        return {job: self.states[job] for job in states if job in self.states}, seconds
+        return self._with_abandoned({job: self.states[job] for job in states if job in self.states}, logger), seconds
 
     def _with_lost(self, states, logger):
         """The controller forgets ended jobs (MinJobAge): one that ended unseen failed, as far as one can know."""
@@ -121,18 +131,40 @@ class Status:
             self.missing.pop(job, None)
         return states
 
+    def _with_abandoned(self, states, logger):
+        """A job that lost its node or its place, and is not put into the queue again, failed."""
+        now = time.monotonic()
+        self.stopped = {job: self.stopped.get(job, now) for job, state in states.items() if state in TO_START_AGAIN}
+        for job, since in self.stopped.items():
+            if now - since > LOST_AFTER:
+                logger.warning(f"SLURM does not start job {job} again ({states[job]}); Snakemake does.")
+                states[job] = "FAILED"
+        return states
 
-def wait_for_controller(warn):
-    """Return once the controller answers, and say that one waits."""
-    silence = _Seldom()
+
+def wait_for_controller(warn, given_up=None):
+    """Return once the controller answers, and say that one waits; SystemExit once the event ``given_up`` is set."""
+    silence, given_up = _Seldom(), given_up or threading.Event()
     while True:
+        if given_up.is_set():
+            raise SystemExit("the run has been ended")
         try:
             if " UP" in _answer("scontrol", "ping").stdout:
                 return
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             pass
         silence.say(warn, "SLURM's controller has not answered for {minutes}; jobs are submitted once it does.")
-        time.sleep(ASK_EVERY)
+        given_up.wait(ASK_EVERY)
+
+
+@contextlib.contextmanager
+def ended_by_sigterm():
+    """SIGTERM is Ctrl-C: Snakemake's own handler waits for jobs, and the caller has none yet."""
+    kept = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
 
 
 def mend(logger):
@@ -141,11 +173,11 @@ def mend(logger):
     if isinstance(plugin.query_job_status, Status):
         return
     plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)
-    submit, request = plugin.get_submit_command, plugin.set_gres_string
+    submit, request, given_up = plugin.get_submit_command, plugin.set_gres_string, threading.Event()
 
     @functools.wraps(submit)
     def submit_once_up(job, params, settings=None, failed_nodes=None, **options):
-        wait_for_controller(logger.warning)
+        wait_for_controller(logger.warning, given_up)
         # SLURM itself keeps jobs off nodes that are down, and puts them on again once they are up.
         return submit(job, params, settings=settings, failed_nodes=None, **options)
 
@@ -156,6 +188,15 @@ def mend(logger):
             return request(job)
         return f" {shlex.quote(option.format(gpu=count))}" if count else ""
 
+    def cancel_jobs(executor, active_jobs):
+        given_up.set()
+        executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+        try:
+            cancel(leftovers(Path.cwd()))
+        except OSError as error:
+            logger.warning(f"Jobs go on, SLURM cannot be asked to cancel them ({error}). The next run does.")
+
     plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
+    plugin.Executor.cancel_jobs = cancel_jobs
     # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job.
     plugin.validate_account = lambda account, logger: account

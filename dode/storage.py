@@ -156,6 +156,16 @@ def _give_back(file, process):
         file.truncate(0)
 
 
+def try_lock(path):
+    """An exclusive lock for the life of this process, as an open file: keep it. None where another process has it."""
+    try:
+        file = Path(path).open("a")  # noqa: SIM115 - it stays open as long as the process
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    return file
+
+
 def share_lock(path):
     """Hold a lock together with others of the same kind for the life of this process (a job of a run).
 

@@ -16,7 +16,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-RESULTS = str(BENCH.results)
+RESULTS = BENCH.results
 CELL = f"{RESULTS}/{{dataset}}/{{solver}}/nfe{{nfe}}"
 LOGS = f"{RESULTS}/logs"
 FIGURES = f"{RESULTS}/figures"

@@ -7,6 +7,8 @@ rule distill:
         f"{CELL}/lambdas.json",
     log:
         f"{LOGS}/distill/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    benchmark:
+        f"{LOGS}/distill/{{dataset}}/{{solver}}/nfe{{nfe}}.tsv"
     group:
         group("distill")
     conda:

@@ -1,5 +1,5 @@
-from dode import digests
-from dode.report import provenance
+from dode import digests, pictures, provenance
+from dode.report import facts
 
 CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "execution"}
 
@@ -38,6 +38,7 @@ rule tables:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
         md=f"{RESULTS}/table.md",
         tex=f"{RESULTS}/table.tex",
+        provenance=f"{RESULTS}/provenance.json",
     log:
         f"{LOGS}/tables.log",
     localrule: True
@@ -49,6 +50,8 @@ rule tables:
         incomparable=lambda wildcards: BENCH.incomparable(),
         floors_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
+        provenance=lambda wildcards: provenance.of(BENCH),
+        root=os.path.relpath(workflow.basedir),
         code=BENCH.code("tables.py"),
     message:
         "Writing the tables"
@@ -140,6 +143,109 @@ rule real_images:
         "../scripts/real_images.py"
 
 
+# Where one panel of all solvers is crowded: a panel for each method.
+rule families:
+    input:
+        lambda wildcards: BENCH.collected_of(wildcards.dataset),
+    output:
+        figure("fid-{dataset}", "Curves", "families", metric="fid", dataset="{dataset}"),
+    log:
+        f"{LOGS}/families/{{dataset}}.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        metric="fid",
+        cells=lambda wildcards: [BENCH.facts(each) for each in BENCH.cells_of(wildcards.dataset)],
+        solvers=pictures.solvers(BENCH),
+        code=BENCH.code("families.py"),
+    message:
+        "Drawing the FID on {wildcards.dataset}, a panel for each method"
+    script:
+        "../scripts/families.py"
+
+
+rule trajectories:
+    input:
+        cells=lambda wildcards: BENCH.files("states.npy", pictures.followed(BENCH, wildcards.dataset)),
+        reference=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
+    output:
+        figure("trajectories-{dataset}", "Trajectories", "trajectories", dataset="{dataset}"),
+    log:
+        f"{LOGS}/trajectories/{{dataset}}.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=lambda wildcards: [BENCH.facts(each) for each in pictures.followed(BENCH, wildcards.dataset)],
+        solvers=pictures.solvers(BENCH),
+        title="{dataset}",
+        code=BENCH.code("trajectories.py"),
+    message:
+        "Drawing trajectories of {wildcards.dataset}"
+    script:
+        "../scripts/trajectories.py"
+
+
+SWEEPS = pictures.sweeps(BENCH)
+
+
+rule ablations:
+    input:
+        BENCH.collected,
+    output:
+        figure("ablations", "Distillation", "ablations", figure="ablations"),
+    log:
+        f"{LOGS}/ablations.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        sweeps=SWEEPS,
+        metric="fid",
+        cells=[BENCH.facts(each) for each in BENCH.distilled()],
+        solvers=pictures.solvers(BENCH),
+        code=BENCH.code("ablations.py"),
+    message:
+        "Drawing what the fit depends on"
+    script:
+        "../scripts/ablations.py"
+
+
+rule costs:
+    input:
+        BENCH.collected,
+    output:
+        figure("costs", "Distillation", "costs", figure="costs"),
+    log:
+        f"{LOGS}/costs.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=pictures.fits(BENCH, WORK, LOGS),
+        published=pictures.published_costs(BENCH.root),
+        solvers=pictures.solvers(BENCH),
+        code=BENCH.code("costs.py"),
+    message:
+        "Drawing what the fits took"
+    script:
+        "../scripts/costs.py"
+
+
+rule figures:
+    input:
+        rules.curves.output,
+        rules.coefficients.output if BENCH.distilled() else [],
+        rules.costs.output if BENCH.distilled() else [],
+        rules.ablations.output if SWEEPS else [],
+        expand(rules.families.output, dataset=pictures.crowded(BENCH)),
+        expand(rules.trajectories.output, dataset=BENCH.datasets),
+        expand(rules.sample_grid.output, dataset=BENCH.datasets),
+        expand(rules.real_images.output, data=BENCH.sources),
+    localrule: True
+
+
 # Snakemake's own report of everything above, the record of how it was made. It is made by a second Snakemake that is given
 # these files as its targets, so that a plain `snakemake` ends in it and a killed run resumes before it.
 rule workflow_report:
@@ -171,6 +277,8 @@ rule workflow_report:
 rule thumbnails:
     input:
         ends=lambda wildcards: BENCH.files("ends.npy", BENCH.part(wildcards)[0]),
+        states=lambda wildcards: BENCH.files("states.npy", BENCH.part(wildcards)[0]),
+        fine=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
     output:
         f"{RESULTS}/{{dataset}}/collected/{{part}}.thumbnails.json",
     log:
@@ -180,7 +288,7 @@ rule thumbnails:
         ENV
     params:
         cells=rules.collect.params.cells,
-        most=provenance.share(len(BENCH.cells)),
+        most=facts.share(len(BENCH.cells)),
         code=BENCH.code("thumbnails.py"),
     message:
         "Making thumbnails of {wildcards.dataset}, part {wildcards.part}"
@@ -193,6 +301,7 @@ rule page:
         cells=BENCH.collected,
         thumbnails=[path.replace(".json", ".thumbnails.json") for path in BENCH.collected],
         floors=floors,
+        provenance=rules.tables.output.provenance,
     output:
         f"{RESULTS}/index.html",
     log:
@@ -201,8 +310,8 @@ rule page:
     conda:
         ENV
     params:
-        cells=lambda wildcards: provenance.cells(BENCH),
-        datasets=lambda wildcards: provenance.datasets(BENCH),
+        cells=lambda wildcards: facts.cells(BENCH),
+        datasets=lambda wildcards: facts.datasets(BENCH),
         floors_of=rules.tables.params.floors_of,
         config=CONFIGURATION,
         assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "assets"),

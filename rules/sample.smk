@@ -6,6 +6,7 @@ rule sample:
     output:
         images=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.npy"),
         ends=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.ends.npy"),
+        states=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.states.npy"),
     log:
         f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.log",
     benchmark:
@@ -39,9 +40,11 @@ rule gather:
     input:
         images=lambda wildcards: WORK.shard_files(cell(wildcards), ".npy"),
         ends=lambda wildcards: WORK.shard_files(cell(wildcards), ".ends.npy"),
+        states=lambda wildcards: WORK.shard_files(cell(wildcards), ".states.npy"),
     output:
         images=samples if EXECUTION["keep_samples"] else temp(samples),
         ends=f"{CELL}/ends.npy",
+        states=f"{CELL}/states.npy",
     log:
         f"{LOGS}/gather/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
     group:

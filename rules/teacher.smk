@@ -6,6 +6,8 @@ rule teacher:
         f"{CELL}/teacher.safetensors",
     log:
         f"{LOGS}/teacher/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+    benchmark:
+        f"{LOGS}/teacher/{{dataset}}/{{solver}}/nfe{{nfe}}.tsv"
     group:
         group("teacher")
     conda:

@@ -5,7 +5,7 @@ from dode.report import collection, figures
 
 
 def main(snakemake):
-    fits = collection.read("fits", snakemake.params.cells, snakemake.input)
+    fits = collection.fits(snakemake.params.cells, snakemake.input)
     figures.coefficients(fits, snakemake.output.lambdas)
     figures.residuals(fits, snakemake.output.residuals)
 

@@ -1,7 +1,7 @@
 """Scores against NFE, a figure a metric."""
 
 from dode import scripting
-from dode.report import collection, figures
+from dode.report import collection, curves
 
 
 def main(snakemake):
@@ -9,7 +9,7 @@ def main(snakemake):
     floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
     frame = collection.frame(params.cells, snakemake.input.cells, floors)
     for metric in params.metrics:
-        figures.curves(frame, metric, [path for path in snakemake.output if f"/{metric}." in path])
+        curves.curves(frame, metric, [path for path in snakemake.output if f"/{metric}." in path])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from dode import integrity, scripting, storage
 
 
 def main(snakemake):
-    storage.gather_arrays(snakemake.input.images, snakemake.output.images)
-    storage.gather_arrays(snakemake.input.ends, snakemake.output.ends)
+    for kind in ("images", "ends", "states"):
+        storage.gather_arrays(snakemake.input[kind], snakemake.output[kind])
     for path in snakemake.input:  # Snakemake removes the shards, and does not know of these
         integrity.forget(path)
 

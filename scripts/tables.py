@@ -1,17 +1,19 @@
-"""The comparison tables: CSV (one row a cell and metric), Markdown, LaTeX."""
+"""The comparison tables: CSV (one row a cell and metric), Markdown, LaTeX; and what the cells were made of."""
 
-from dode import scripting
+from dode import provenance, scripting, storage
 from dode.report import collection, tables
+from dode.report import frame as frames
 
 
 def main(snakemake):
     params, output = snakemake.params, snakemake.output
     floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
     cells = [{**facts, "published": found} for facts, found in zip(params.cells, params.published, strict=True)]
-    frame = collection.frame(cells, snakemake.input.cells, floors)
-    tables.write_csv(frame, output.csv)
-    tables.write_markdown(frame, output.md, title=params.title, incomparable=params.incomparable)
-    tables.write_latex(frame, output.tex)
+    scores = collection.frame(cells, snakemake.input.cells, floors)
+    frames.write_csv(scores, output.csv)
+    tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable)
+    tables.write_latex(scores, output.tex)
+    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ __all__ = [
     "for_images",
     "load",
     "load_network",
+    "of_card",
     "prediction_of",
     "prior_std",
 ]
@@ -61,7 +62,7 @@ def load(card, checkpoint, *, batch_size=None, guidance=None, classifier=None, *
         how: the device and the options of :func:`load_network`.
     """
     network = load_network(card, checkpoint, **how)
-    denoise = _denoiser(card, network, batch_size=batch_size, classes=card.get("classes"))
+    denoise = of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
     if guidance is None:
         return denoise
     from dode.models.guidance import guidances
@@ -72,7 +73,7 @@ def load(card, checkpoint, *, batch_size=None, guidance=None, classifier=None, *
     return guidances.get(options.pop("name"))(denoise, **options)
 
 
-def _denoiser(card, network, **options):
+def of_card(card, network, **options):
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
         from dode import schedules

@@ -6,6 +6,8 @@ import torch
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = ("CUDA out of memory", "PYTORCH_CUDA_ALLOC_CONF", "DefaultCPUAllocator")  # in messages of allocators
+
 
 class Batches:
     """Applies a function to a set of images part by part.
@@ -44,5 +46,8 @@ class Batches:
 
 
 def out_of_memory(error):
-    """Whether an error of torch means that a device has no memory left; the CPU's allocator has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether an error of torch means that a device has no memory left.
+
+    The CPU's allocator has no class for it, and what goes wrong within TorchScript is a RuntimeError like any other.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in OUT_OF_MEMORY)

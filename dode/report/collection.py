@@ -1,15 +1,20 @@
 """Reading what the cells left behind, for tables and figures."""
 
 from dode import storage
-from dode.report import tables
+from dode.report import frame as frames
 
 
-def read(kind, cells, paths):
-    """The facts of each cell with its ``scores`` or its ``fits``, from the files that the rule ``collect`` makes."""
+def _collected(kind, paths):
     found = {}
     for path in paths:
         found |= storage.read_json(path)[kind]
-    return [{**facts, **found[name_of(facts)]} for facts in cells]
+    return found
+
+
+def fits(cells, paths):
+    """The facts of each distilled cell with its fit, from the files that the rule ``collect`` makes."""
+    found = _collected("fits", paths)
+    return [{**found[name_of(facts)], **facts} for facts in cells]
 
 
 def name_of(facts):
@@ -18,12 +23,9 @@ def name_of(facts):
 
 
 def scores(cells, paths):
-    """The facts of each cell with the blocks of those metrics that tables show."""
-    found = read("scores", cells, paths)
-    for cell in found:
-        entries = cell["metrics"].items()
-        cell["metrics"] = {name: entry["blocks"] for name, entry in entries if name in tables.METRICS}
-    return found
+    """The facts of each cell with its scores; ``against`` is what the file of scores calls ``reference``."""
+    found = _collected("scores", paths)
+    return [{**(own := found[name_of(facts)]), "against": own["reference"], **facts} for facts in cells]
 
 
 def floors(paths):
@@ -33,4 +35,4 @@ def floors(paths):
 
 def frame(cells, collected, floor_paths):
     """The tidy table of everything: one row a cell and metric."""
-    return tables.tidy(scores(cells, collected), floors(floor_paths))
+    return frames.tidy(scores(cells, collected), floors(floor_paths))

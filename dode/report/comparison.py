@@ -1,123 +1,201 @@
-"""Which of several measured values is best with regard to their errors, and what distillation gains.
-
-An entry is one metric of a cell as in its ``score.json``: ``value``, ``error`` (one standard deviation, None where it
-cannot be told), ``error_kind`` and ``blocks``, a value a seed. The cells of a dataset share noise and real images: a
-seed that is hard for one solver is hard for all, and blocks rise and fall together (FID of the digits at NFE 10: most
-correlations are above 0.9). So it is differences seed by seed that tell solvers apart, not the two spreads.
-"""
+"""Two finished benchmarks held against each other: scores beyond their errors, and what differs in their making."""
 
 import math
-import statistics
+from typing import NamedTuple
 
-from scipy import stats
+import pandas as pd
 
-#: Two values are tied where zero is in the interval of this confidence around their difference.
-CONFIDENCE = 0.95
+from dode.report.frame import METRICS, Metric
 
-
-def known(entry):
-    """Whether there is an entry with a finite value."""
-    return entry is not None and entry["value"] is not None and math.isfinite(entry["value"])
+UNKNOWN = "no error"
 
 
-def tied(one, other):
-    """Whether the difference of two entries may as well be zero, with :data:`CONFIDENCE`.
+class Row(NamedTuple):
+    """One metric of one cell in both, scaled as the tables are.
 
-    With the same seeds, at least two, Student's paired test on the differences of their blocks. Else both errors as
-    independent and normal: too wide rather than too narrow, as the cells share noise and real images.
+    ``difference`` is the second minus the first; ``beyond`` whether its size is above ``errors`` combined standard
+    errors, None where an error is not known and the values differ.
     """
-    difference = abs(one["value"] - other["value"])
-    if not _paired(one, other):
-        bound = stats.norm.ppf((1 + CONFIDENCE) / 2)
-        return bool(difference <= bound * math.hypot(one["error"] or 0.0, other["error"] or 0.0))
-    differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
-    seeds = len(differences)
-    bound = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
-    return bool(difference <= bound * statistics.stdev(differences) / math.sqrt(seeds))
+
+    cell: str
+    metric: str
+    first: float
+    first_error: float | None
+    second: float
+    second_error: float | None
+    difference: float
+    combined: float | None
+    beyond: bool | None
 
 
-def _paired(one, other):
-    return len(one["blocks"]) == len(other["blocks"]) > 1
+class Change(NamedTuple):
+    """A value that differs in the records: what it is of, its key, both values (None: there is none), which cells."""
+
+    part: str
+    key: str
+    first: object
+    second: object
+    cells: tuple
 
 
-def choice(cells, metric, budget, *, lower=True):
-    """The best solver that needs at most ``budget`` evaluations, and those tied with it.
+class Comparison(NamedTuple):
+    """What :func:`compare` finds; ``unrecorded`` are the folders without a record of what the cells were made of."""
 
-    Args:
-        cells: dicts with ``name``, ``solver``, ``nfe`` and ``scores``, metric -> entry.
-        metric: a key of ``scores``; cells without a finite value are left out.
-        budget: most network evaluations of an image.
-        lower: whether lower is better.
+    rows: list
+    only_first: list
+    only_second: list
+    changes: list
+    unrecorded: list
 
-    Returns:
-        ``{"best": name, "ties": [names]}``, the ties from best to worst; None where no cell qualifies. Of each solver
-        its best cell counts.
+    @property
+    def differs(self):
+        """Whether a score differs beyond its error (or differs and has none), or a cell is in one alone."""
+        return bool(self.only_first or self.only_second or any(row.beyond is not False for row in self.rows))
+
+
+def compare(first, second, *, errors=2.0):
+    """Hold two :class:`dode.report.finished.Finished` benchmarks against each other.
+
+    A score is beyond the error where ``|b - a| > errors sqrt(e_a^2 + e_b^2)``, e the standard errors of both. That
+    takes them for independent: two runs on the same noise differ by less than that, if by anything.
     """
-    sign = 1 if lower else -1
-    found = [cell for cell in cells if cell["nfe"] <= budget and known(cell["scores"].get(metric))]
-    found.sort(key=lambda cell: (sign * cell["scores"][metric]["value"], cell["nfe"]))
-    own = {}
-    for cell in found:
-        own.setdefault(cell["solver"], cell)
-    if not own:
-        return None
-    best, *others = own.values()
-    ties = [cell["name"] for cell in others if tied(cell["scores"][metric], best["scores"][metric])]
-    return {"best": best["name"], "ties": ties}
+    if not 0 <= errors < math.inf:
+        raise ValueError(f"errors must be a finite number of at least 0, not {errors}")
+    shared = [name for name in first.cells if name in second.cells]
+    found = Comparison(
+        rows=[row for name in shared for row in _rows(name, first.scores(name), second.scores(name), errors)],
+        only_first=[name for name in first.cells if name not in second.cells],
+        only_second=[name for name in second.cells if name not in first.cells],
+        changes=[],
+        unrecorded=[str(each.folder) for each in (first, second) if each.provenance is None],
+    )
+    return found if found.unrecorded else found._replace(changes=_changes(first.provenance, second.provenance, shared))
 
 
-def choices(cells, metric, *, lower=True):
-    """The :func:`choice` for every number of evaluations there is, among the plain and among the distilled solvers.
+def _rows(cell, first, second, errors):
+    for metric in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
+        scale = _metric(metric).scale
+        a, b = first.get(metric), second.get(metric)
+        if a is None or b is None:
+            value = [math.nan if score is None else score.value * scale for score in (a, b)]
+            yield Row(cell, metric, value[0], None, value[1], None, math.nan, None, None)
+            continue
+        known = a.error is not None and b.error is not None
+        combined = math.hypot(a.error, b.error) * scale if known else None
+        difference = (b.value - a.value) * scale
+        same = a.value == b.value or (math.isnan(a.value) and math.isnan(b.value))
+        beyond = False if same else abs(difference) > errors * combined if known else None
+        if math.isnan(difference) and not same:
+            beyond = True
+        scaled = [None if score.error is None else score.error * scale for score in (a, b)]
+        yield Row(cell, metric, a.value * scale, scaled[0], b.value * scale, scaled[1], difference, combined, beyond)
 
-    Returns:
-        A list by ascending ``nfe`` of ``{"nfe", "plain", "distilled", "better"}``; ``better`` is ``"plain"``,
-        ``"distilled"``, ``"tied"``, or None where one of the two has no cell.
-    """
-    kinds = {kind: [c for c in cells if c["distilled"] is (kind == "distilled")] for kind in ("plain", "distilled")}
-    entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
+
+def _metric(name):
+    """How a metric is printed: as in the tables, or under its own name where these leave it out."""
+    return METRICS.get(name) or Metric(name, name)
+
+
+def _changes(first, second, shared):
+    """Every value that differs, those of cells with all cells that differ in the same way."""
     found = []
-    for budget in sorted({cell["nfe"] for cell in cells}):
-        row = {kind: choice(own, metric, budget, lower=lower) for kind, own in kinds.items()}
-        better = None
-        if None not in row.values():
-            better = verdict(*(entries[row[kind]["best"]] for kind in kinds), lower=lower)
-        found.append({"nfe": budget, **row, "better": better})
+    parts = [("software", {*first["software"], *second["software"]})]
+    # A data set or checkpoint of one benchmark alone is told by its cells.
+    parts += [(part, set(first[part]) & set(second[part])) for part in ("checkpoints", "datasets")]
+    for part, names in parts:
+        values = ({name: each[part].get(name) for name in sorted(names)} for each in (first, second))
+        found += [Change(part, key, a, b, ()) for key, a, b in _differences(*values)]
+    grouped = {}
+    for cell in [name for name in shared if name in first["cells"] and name in second["cells"]]:
+        for key, a, b in _differences(first["cells"][cell], second["cells"][cell]):
+            grouped.setdefault((key, repr(a), repr(b)), (a, b, []))[2].append(cell)
+    found += [Change("cells", key, a, b, tuple(cells)) for (key, *_), (a, b, cells) in grouped.items()]
     return found
 
 
-def verdict(plain, distilled, *, lower=True):
-    """Which of two entries is the better: ``"plain"``, ``"distilled"`` or ``"tied"``."""
-    if tied(plain, distilled):
-        return "tied"
-    return "distilled" if (distilled["value"] < plain["value"]) is lower else "plain"
+def _differences(first, second, key=""):
+    """``(key, value, value)`` of the innermost values that differ, keys joined by dots."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in dict.fromkeys([*first, *second]):
+            inner = f"{key}.{name}" if key else str(name)
+            yield from _differences(first.get(name), second.get(name), inner)
+    elif first != second:
+        yield key, first, second
 
 
-def gain(plain, distilled, *, lower=True):
-    """What a distilled entry gains on its plain one.
-
-    Returns:
-        ``factor``, how many times better, ``plain / distilled`` where lower is better and ``distilled / plain`` where
-        higher is; ``error``, the standard deviation over seeds of that ratio, of a single seed by the delta method,
-        ``f sqrt((e_p / p)^2 + (e_d / d)^2)``; both None where a value is not positive. ``better`` is :func:`verdict`.
-    """
-    found = {"factor": None, "error": None, "better": verdict(plain, distilled, lower=lower)}
-    above, below = (plain, distilled) if lower else (distilled, plain)
-    if min(*above["blocks"], *below["blocks"], above["value"], below["value"]) > 0:
-        found["factor"] = above["value"] / below["value"]
-        if _paired(plain, distilled):
-            found["error"] = statistics.stdev(a / b for a, b in zip(above["blocks"], below["blocks"], strict=True))
-        elif None not in (plain["error"], distilled["error"]):
-            shares = [entry["error"] / entry["value"] for entry in (plain, distilled)]
-            found["error"] = found["factor"] * math.hypot(*shares)
-    return found
+def markdown(comparison, names, *, errors=2.0, everything=True):
+    """The comparison as Markdown; ``names`` of the two benchmarks, ``everything``: rows within the error too."""
+    parts = [f"# {names[0]} and {names[1]}", _scores(comparison, names, errors, everything)]
+    for name, cells in zip(names, (comparison.only_first, comparison.only_second), strict=True):
+        if cells:
+            parts.append(f"Cells only in {name}: {', '.join(cells)}")
+    parts.append("## What differs in their making\n\n" + _making(comparison, names))
+    return "\n\n".join(parts)
 
 
-def gains(cells, metric, *, lower=True):
-    """The :func:`gain` of every distilled cell whose ``plain`` one (a name) is measured too, by ascending NFE."""
-    entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
-    pairs = [(cell["plain"], cell["name"]) for cell in sorted(cells, key=lambda cell: cell["nfe"]) if cell["plain"]]
-    return [
-        {"plain": plain, "distilled": name, **gain(entries[plain], entries[name], lower=lower)}
-        for plain, name in pairs
-        if known(entries.get(plain)) and known(entries[name])
-    ]
+def _scores(comparison, names, errors, everything):
+    counts = [sum(row.beyond is kind for row in comparison.rows) for kind in (True, None, False)]
+    summary = (
+        f"{counts[0]} of {len(comparison.rows)} scores differ by more than {errors:g} combined standard errors, "
+        f"{counts[1]} cannot be judged, {counts[2]} do not."
+    )
+    shown = [row for row in comparison.rows if everything or row.beyond is not False]
+    if not shown:
+        return summary
+    words = {True: "yes", False: "", None: UNKNOWN}
+    table = pd.DataFrame(
+        [(row.cell, _metric(row.metric).name, *_texts(row), words[row.beyond]) for row in shown],
+        columns=["cell", "metric", *names, "difference", "beyond"],
+    )
+    sides = ["left", "left", *["right"] * 3, "left"]
+    return f"{summary}\n\n{table.to_markdown(index=False, colalign=sides, disable_numparse=True)}"
+
+
+def _texts(row):
+    values = [_number(row.first, row.first_error), _number(row.second, row.second_error)]
+    return [*values, _number(row.difference, row.combined, sign="+")]
+
+
+def _number(value, error, sign=""):
+    """``1.234 ± 0.056``: to two digits of the error, or four of the value."""
+    if not math.isfinite(value):
+        return "–"
+    if not error:
+        return f"{value:{sign}.4g}"
+    decimals = min(max(1 - math.floor(math.log10(error)), 0), 4)
+    return f"{value:{sign}.{decimals}f} ± {error:.{decimals}f}"
+
+
+def _making(comparison, names):
+    if comparison.unrecorded:
+        return f"Not known: no provenance.json in {', '.join(comparison.unrecorded)} (run snakemake again)."
+    if not comparison.changes:
+        return "Nothing that is recorded."
+    rows = []
+    for change in comparison.changes:
+        where = change.part if not change.cells else ", ".join(change.cells[:3])
+        where += f" and {len(change.cells) - 3} more" if len(change.cells) > 3 else ""
+        rows.append((where, change.key, *(_short(value) for value in (change.first, change.second))))
+    table = pd.DataFrame(rows, columns=["of", "what", *names])
+    return table.to_markdown(index=False, disable_numparse=True)
+
+
+def _short(value):
+    text = "–" if value is None else str(value)
+    return (text if len(text) <= 40 else f"{text[:37]}...").replace("|", "\\|")
+
+
+def plain(comparison):
+    """The comparison for :func:`json.dumps`; NaN is None."""
+
+    def clean(value):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {
+        "scores": [{key: clean(value) for key, value in row._asdict().items()} for row in comparison.rows],
+        "only_first": comparison.only_first,
+        "only_second": comparison.only_second,
+        "changes": [change._asdict() for change in comparison.changes],
+        "unrecorded": comparison.unrecorded,
+        "differs": comparison.differs,
+    }

@@ -1,7 +1,9 @@
-"""Figures of the report. Every function writes the files in ``paths``, the format by suffix, and returns nothing."""
+"""Figures of the fits and of the images. Every function writes the files in ``paths``, the format by suffix."""
 
 import math
+import textwrap
 
+import matplotlib
 import numpy as np
 import seaborn
 from matplotlib import ticker
@@ -9,63 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dode.report import scales
+from dode.report.frame import PIXELS
 from dode.report.style import (
     DPI,
     LOW,
     MARKERS,
+    PAGE,
     PANEL,
     columns_of,
     legend_below,
     panels_of,
     save,
     styled,
-    styles,
     text_width,
 )
-from dode.report.tables import FLOOR, METRICS, PIXELS
-
-
-@styled
-def curves(frame, metric, paths):
-    """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars the sd over seeds.
-
-    Args:
-        frame: from :func:`dode.report.tables.tidy`; colours follow from all of its solvers, whatever the metric.
-        metric: a key of :data:`dode.report.tables.METRICS`.
-        paths: files to write.
-    """
-    kind = METRICS[metric]
-    solvers = frame[(frame["solver"] != FLOOR) & ~frame["reference"]]
-    style = styles(zip(solvers["method"], solvers["label"], solvers["distilled"], strict=True))
-    rows = frame[frame["metric"] == metric]
-    rows = rows.assign(mean=rows["mean"] * kind.scale, sd=rows["sd"] * kind.scale)
-    datasets = list(rows["dataset"].unique())
-    figure, axes = panels_of(max(len(datasets), 1))
-    shown = set()
-    for axis, dataset in zip(axes, datasets, strict=False):
-        panel = rows[rows["dataset"] == dataset]
-        cells = panel[(panel["solver"] != FLOOR) & ~panel["reference"]]
-        for key, line in cells.groupby(["method", "label"], sort=False):
-            _curve(axis, line, style[key])
-            shown.add(key)
-        levels = panel[(panel["solver"] == FLOOR) | panel["reference"]]
-        scales.fit_metric(axis, cells, levels)
-        scales.label_nfe(axis, cells["nfe"])
-        scales.draw_levels(axis, levels)
-        name = ", ".join(filter(None, (kind.name, kind.unit)))
-        separator = "\n" if kind.unit else " "
-        axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
-        axis.set_ylabel(f"{name}{separator}({kind.direction})")
-    legend_below(figure, [Line2D([], [], label=key[1], **line) for key, line in style.items() if key in shown])
-    save(figure, paths)
-
-
-def _curve(axis, line, style):
-    line = line[np.isfinite(line["mean"])].sort_values("nfe")
-    errors = line["sd"].fillna(0.0)
-    axis.errorbar(
-        line["nfe"].astype(float), line["mean"], yerr=errors, capsize=2, elinewidth=0.8, markeredgewidth=0.9, **style
-    )
 
 
 def _pairs(fits):
@@ -86,20 +45,43 @@ def _nfe_styles(fits):
     }
 
 
-def _evaluation_axis(axis, own):
+def _evaluation_axis(axis, own, ylabel, small):
     most = max(fit["nfe"] for fit in own)
-    axis.set(title=f"{own[0]['label']}\n{own[0]['dataset']}", xlabel="evaluation k (from 0)")
+    title = f"{own[0]['label']}\n{own[0]['dataset']}"
+    axis.set(xlabel="evaluation k", ylabel=ylabel)
+    if small:  # what all have is written once
+        title = textwrap.fill(f"{own[0]['label']}, {own[0]['dataset']}", 26, break_on_hyphens=False)
+        axis.set(xlabel="", ylabel=ylabel if ylabel.startswith("λ") else "")
+    axis.set_title(title)
     axis.set_xlim(-0.04 * most, most - 1 + 0.04 * most)
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(5 if small else 8, integer=True))
+
+
+def _shared_labels(figure, small, ylabel):
+    if small:
+        figure.supxlabel("evaluation k", fontsize=7)
+        figure.supylabel(ylabel, fontsize=7)
 
 
 def _count_directions(own):
     return max(len(fit["lambdas"][0]) for fit in own)
 
 
+_MANY = 12  # pairs of dataset and solver from which on panels are small
+_COMPACT = {"font.size": 6, "axes.titlesize": 6.5, "axes.labelsize": 6.5, "xtick.labelsize": 6, "ytick.labelsize": 6}
+_COMPACT |= {"lines.linewidth": 0.9, "lines.markersize": 2.5, "xtick.major.pad": 1, "ytick.major.pad": 1}
+
+
+def _layout(pairs):
+    """Columns, size of a panel and changes of the style."""
+    if len(pairs) > _MANY:
+        return 4, (PAGE / 4, 1.3), _COMPACT
+    return columns_of(len(pairs)), (PANEL[0], LOW), {}
+
+
 def _blocks(pairs):
     """``(row, column, fits, direction)`` of each panel: a pair is one column of as many panels as it has directions."""
-    row, most = 0, columns_of(len(pairs))
+    row, most = 0, _layout(pairs)[0]
     # Pairs with the same number of directions stand together: else the grid is full of holes.
     for count in sorted({_count_directions(own) for own in pairs}):
         alike = [own for own in pairs if _count_directions(own) == count]
@@ -119,9 +101,11 @@ def coefficients(fits, paths):
         fits: one dict per distilled cell, with dataset, solver, label, nfe and ``lambdas`` (K lists of m).
         paths: files to write.
     """
-    panels = list(_blocks(list(_pairs(fits).values())))
+    pairs = list(_pairs(fits).values())
+    panels, (_, size, small) = list(_blocks(pairs)), _layout(pairs)
+    matplotlib.rcParams.update(small)
     columns, rows = (max((panel[i] for panel in panels), default=0) + 1 for i in (1, 0))
-    figure = Figure(figsize=(columns * PANEL[0], rows * LOW), layout="constrained")
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     style = _nfe_styles(fits)
     for row, column, own, direction in panels:
@@ -130,11 +114,11 @@ def coefficients(fits, paths):
             values = [found[direction] if direction < len(found) else math.nan for found in fit["lambdas"]]
             axis.plot(range(len(values)), values, **style[fit["nfe"]])
         scales.fit_coefficients(axis)
-        _evaluation_axis(axis, own)
         name = f"λ, direction {direction + 1}" if _count_directions(own) > 1 else "λ"
-        axis.set_ylabel(f"{name} (no unit{', symlog' if axis.get_yscale() == 'symlog' else ''})")
+        _evaluation_axis(axis, own, f"{name}{', symlog' if axis.get_yscale() == 'symlog' else ''}", small)
     for axis in axes.flat:
         axis.set_axis_off() if not axis.lines else axis.axhline(0.0, color="0.4", linewidth=0.7, zorder=1.5)
+    _shared_labels(figure, small, "")
     legend_below(figure, [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()])
     save(figure, paths)
 
@@ -149,7 +133,9 @@ def residuals(fits, paths):
         paths: files to write.
     """
     pairs = list(_pairs(fits).values())
-    figure, axes = panels_of(max(len(pairs), 1), height=LOW)
+    columns, size, small = _layout(pairs)
+    matplotlib.rcParams.update(small)
+    figure, axes = panels_of(max(len(pairs), 1), size, columns)
     style = _nfe_styles(fits)
     stages = {"rms_before": ("before", "--", "white"), "rms_after": ("after", "-", None)}
     for axis, own in zip(axes, pairs, strict=False):
@@ -165,8 +151,8 @@ def residuals(fits, paths):
         if len(drawn):
             axis.set_ylim(drawn.min() / 1.3, drawn.max() * 1.3)
             scales.plain_ticks(axis.yaxis, scales.log_ticks(*axis.get_ylim()))
-        _evaluation_axis(axis, own)
-        axis.set_ylabel(f"RMS to the teacher,\n{PIXELS}")
+        _evaluation_axis(axis, own, f"RMS to the teacher,\n{PIXELS}", small)
+    _shared_labels(figure, small, f"RMS to the teacher, {PIXELS}")
     lines = [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()]
     for name, dashes, face in stages.values():
         lines.append(

@@ -5,58 +5,50 @@ import json
 import math
 import statistics
 from pathlib import Path
-from types import MappingProxyType
 
 import jinja2
 import matplotlib.colors
 from markupsafe import Markup
 
 from dode import storage
-from dode.report import collection, comparison, style, tables
-from dode.report.tables import Metric
+from dode.report import collection, style, verdicts
+from dode.report.frame import METRICS
 
 ASSETS = Path(__file__).parent / "assets"
-#: The metrics in the order of the page: those of the tables, and what else a score.json holds.
-METRICS = MappingProxyType(
-    {
-        **tables.METRICS,
-        "fid_infinity": Metric("FID∞", ""),
-        "precision": Metric("precision", "", lower_is_better=False),
-        "recall": Metric("recall", "", lower_is_better=False),
-        "density": Metric("density", "", lower_is_better=False),
-        "coverage": Metric("coverage", "", lower_is_better=False),
-        "trajectory_psnr": Metric("trajectory PSNR", "", unit="dB", lower_is_better=False),
-    }
-)
 DARK_SURFACE, CONTRAST = "#171c22", 3.0  # what lines are drawn on in the dark theme; WCAG 2.2, 1.4.11
 _FITTED = ("lambdas", "rms_before", "rms_after")
 
 
-def data(cells, datasets, collected, floors, title):
+def data(cells, datasets, collected, floors, provenance):
     """Everything the page says, as one value for JSON.
 
     Args:
-        cells: from :func:`dode.report.provenance.cells`.
-        datasets: from :func:`dode.report.provenance.datasets`.
+        cells: from :func:`dode.report.facts.cells`.
+        datasets: from :func:`dode.report.facts.datasets`.
         collected: paths of the files that the rule ``collect`` makes.
         floors: ``{dataset id: path}`` of the datasets that have a floor.
-        title: name of the benchmark.
+        provenance: what the cells were made of (:mod:`dode.provenance`).
 
     Returns:
         ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
         metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``floor``, and ``choices`` and ``gains`` by
         metric). Values are unscaled.
     """
-    cells = _measured(cells, collected)
+    cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
     floor_of = {dataset: storage.read_json(path) for dataset, path in floors.items()}
     found = {
-        "title": title,
+        "title": provenance["benchmark"],
+        "software": provenance["software"],
         "metrics": {key: _metric(METRICS[key]) for key in metrics},
         "solvers": _solvers(cells),
         "datasets": [
-            {**dataset, **_judged([cell for cell in cells if cell["dataset"] == dataset["id"]], metrics)}
-            | {"floor": _floor(floor_of.get(dataset["id"]))}
+            {
+                **dataset,
+                **_checksums(dataset, provenance["checkpoints"]),
+                **_judged([cell for cell in cells if cell["dataset"] == dataset["id"]], metrics),
+                "floor": _floor(floor_of.get(dataset["id"])),
+            }
             for dataset in datasets
         ],
         "cells": [_written(cell) for cell in cells],
@@ -64,22 +56,26 @@ def data(cells, datasets, collected, floors, title):
     return _short(found)
 
 
-def _measured(cells, paths):
-    """The cells with ``scores`` and what was fitted."""
-    scores = collection.read("scores", cells, paths)
-    fits = collection.read("fits", [cell for cell in cells if cell["distilled"]], paths)
+def _measured(cells, paths, made):
+    """The cells with ``scores``, what was fitted, and what they were made of and with."""
+    fits = collection.fits([cell for cell in cells if cell["distilled"]], paths)
     fits = {fit["name"]: {key: fit[key] for key in _FITTED if key in fit} for fit in fits}
-    made = ("reference", "extractor", "software")
     return [
         {
             **cell,
-            "scores": {key: entry for key, entry in score["metrics"].items() if entry["blocks"]},
-            "biased": score["biased"],
+            "scores": {key: entry for key, entry in cell["metrics"].items() if entry["blocks"]},
             "fit": fits.get(cell["name"]),
-            "made": {key: score[key] for key in made},
+            "scored": {key: cell[key] for key in ("against", "extractor", "software")},
+            "made": {key: value for key, value in made[cell["name"]].items() if key != "label"},
         }
-        for cell, score in zip(cells, scores, strict=True)
+        for cell in collection.scores(cells, paths)
     ]
+
+
+def _checksums(dataset, checkpoints):
+    """The cards of a dataset with the checksums of their files: the whole one, or else the published one."""
+    own = {part: checkpoints[dataset[part]["card"]] for part in ("model", "extractor")}
+    return {part: {**dataset[part], "checksum": own[part]["sha256"] or own[part]["published"]} for part in own}
 
 
 def _metric(kind):
@@ -99,11 +95,11 @@ def _judged(cells, metrics):
     own = [cell for cell in cells if not cell["reference"]]
     found = {"choices": {}, "gains": {}, "decimals": {}}
     for key in metrics:
-        entries = [cell["scores"][key] for cell in own if comparison.known(cell["scores"].get(key))]
+        entries = [cell["scores"][key] for cell in own if verdicts.known(cell["scores"].get(key))]
         if entries:
             kind = METRICS[key]
-            found["choices"][key] = comparison.choices(own, key, lower=kind.lower_is_better)
-            found["gains"][key] = comparison.gains(own, key, lower=kind.lower_is_better)
+            found["choices"][key] = verdicts.choices(own, key, lower=kind.lower_is_better)
+            found["gains"][key] = verdicts.gains(own, key, lower=kind.lower_is_better)
             found["decimals"][key] = _decimals(entries, kind.scale)
     return found
 
@@ -120,7 +116,7 @@ def _decimals(entries, scale):
 def _solvers(cells):
     """Id -> label, method, and how it is drawn; a solver's variants are told apart as in the figures."""
     own = [cell for cell in cells if not cell["reference"]]
-    lines = style.styles((cell["method"], cell["label"], cell["distilled"]) for cell in own)
+    lines = style.styles(own)
     return {cell["solver"]: _solver(cell, lines.get((cell["method"], cell["label"]))) for cell in cells}
 
 
@@ -156,8 +152,21 @@ def _written(cell):
         key: [entry["value"], entry["error"], entry["error_kind"], *_settings(entry)]
         for key, entry in cell["scores"].items()
     }
-    keys = ("name", "dataset", "solver", "nfe", "plain", "published", "biased", "options", "grid", "distill", "teacher")
-    written = {**{key: cell[key] for key in (*keys, "fit", "code", "made", "images", "seeds")}, "scores": scores}
+    keys = (
+        "name",
+        "dataset",
+        "solver",
+        "nfe",
+        "plain",
+        "published",
+        "biased",
+        "fit",
+        "scored",
+        "made",
+        "images",
+        "seeds",
+    )
+    written = {**{key: cell[key] for key in keys}, "scores": scores}
     return {key: value for key, value in written.items() if value not in (None, [], {})}
 
 

@@ -5,25 +5,25 @@ import math
 import numpy as np
 from matplotlib import patheffects, ticker
 
-from dode.report.tables import FLOOR
+from dode.report.frame import FLOOR
 
 
 def fit_metric(axis, cells, levels):
     """Log scale with plain numbers; linear around zero where a mean is not positive, as an unbiased KID can be."""
-    cells = cells[np.isfinite(cells["mean"])]
-    cells = levels[levels["mean"] > 0] if cells.empty else cells
+    cells = cells[np.isfinite(cells["value"])]
+    cells = levels[levels["value"] > 0] if cells.empty else cells
     if cells.empty:
         return
-    errors = cells["sd"].fillna(0.0)
-    low, high = (cells["mean"] - errors).min(), (cells["mean"] + errors).max()
-    positive = cells["mean"][cells["mean"] > 0]
+    errors = cells["error"].fillna(0.0)
+    low, high = (cells["value"] - errors).min(), (cells["value"] + errors).max()
+    positive = cells["value"][cells["value"] > 0]
     if len(positive) < len(cells):
         _symlog(axis, low, high, 10.0 ** math.floor(math.log10(positive.median() if len(positive) else 1.0)))
         return
     if low <= 0:  # an error bar that reaches zero has no lower end on a log axis
         low = positive.min() / 2
     # A level far below (a KID floor is noise around zero) would press the curves together: see _levels.
-    shown = levels["mean"][levels["mean"] >= low / 10]
+    shown = levels["value"][levels["value"] >= low / 10]
     low, high = min([low, *shown]), max([high, *shown])
     # More room below: the labels of floor and reference stand there.
     span = max(high / low, 1.2)
@@ -35,7 +35,7 @@ def fit_metric(axis, cells, levels):
 
 def log_ticks(low, high, most=8):
     """Readable numbers on a log axis from ``low`` to ``high``: powers of ten, with 2 and 5 or 3 where there is room."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    decades = range(*_decades(low, high))
     for digits in ((1, 2, 5), (1, 3), (1,)):
         ticks = [d * 10.0**k for k in decades for d in digits if low <= d * 10.0**k <= high]
         if len(ticks) <= most:
@@ -53,9 +53,18 @@ def _symlog(axis, low, high, threshold):
     room = 0.08 * max(ends[1] - ends[0], 0.1)
     low, high = scale.inverted().transform(np.array([ends[0] - room, ends[1] + room]))
     axis.set_ylim(low, high)
-    most = 4 if low < -threshold and high > threshold else 7
-    above, below = ([] if size <= threshold else log_ticks(threshold, size, most) for size in (high, -low))
-    plain_ticks(axis.yaxis, [*(-tick for tick in reversed(below)), 0.0, *above])
+    ends, ticks = scale.transform(np.array([low, high])), [0.0]
+    sizes = [digit * 10.0**k for digit in (1, 5, 2) for k in range(*_decades(threshold, max(high, -low)))]
+    # Powers of ten first; what would touch one that is there already is left out.
+    for tick in [sign * size for size in sizes for sign in (1, -1)]:
+        places = (scale.transform(np.array([tick, *ticks])) - ends[0]) / (ends[1] - ends[0])
+        if threshold <= abs(tick) and low <= tick <= high and np.abs(places[1:] - places[0]).min() > 0.09:
+            ticks.append(tick)
+    plain_ticks(axis.yaxis, sorted(ticks))
+
+
+def _decades(low, high):
+    return math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
 
 
 def plain_ticks(axis, ticks):
@@ -86,17 +95,17 @@ def draw_levels(axis, levels):
 
     A level below the axis has its value written at the lower edge.
     """
-    levels = levels[np.isfinite(levels["mean"])].sort_values("mean")
+    levels = levels[np.isfinite(levels["value"])].sort_values("value")
     dashes = [(0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2))]
-    heights = [_height(axis, mean) for mean in levels["mean"]]
+    heights = [_height(axis, value) for value in levels["value"]]
     places = label_places(heights)
     for i, row in enumerate(levels.itertuples()):
         grey = str(0.15 + 0.15 * (i % 3))
         label = row.label if row.solver == FLOOR else f"{row.label} (NFE {row.nfe})"
         if heights[i] < 0:
-            label = f"↓ {label}: {row.mean:.2g}".replace("-", "−")
+            label = f"↓ {label}: {row.value:.2g}".replace("-", "−")
         else:
-            axis.axhline(row.mean, color=grey, linewidth=0.8, linestyle=dashes[i % len(dashes)], zorder=1.5)
+            axis.axhline(row.value, color=grey, linewidth=0.8, linestyle=dashes[i % len(dashes)], zorder=1.5)
         text = axis.text(0.015, places[i], label, transform=axis.transAxes, va="bottom", fontsize=8, color=grey)
         text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
 

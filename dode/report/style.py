@@ -4,18 +4,21 @@ The same input gives the same bytes: figures carry no dates.
 """
 
 import functools
+import itertools
 import math
 import os
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 import seaborn
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from dode import storage
+from dode import solvers, storage
 
-PANEL = (3.4, 2.7)  # inches: one column of a two-column page
+PANEL = (3.3, 2.65)  # inches: one column of a two-column page
+PAGE = 2 * PANEL[0]  # both columns
 LOW = 2.3  # height of the many panels of the fits
 DPI = 200
 _METADATA = {
@@ -37,8 +40,12 @@ _RC = {
     "pdf.fonttype": 42,  # journals refuse Type 3 fonts
     "svg.hashsalt": "dode",  # else the ids in an SVG are random
 }
-# The palette's order puts its palest colours (pink, yellow) last.
-COLORS = [seaborn.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]
+# Okabe and Ito's eight colours without yellow, which is pale on white, and three of Tol's muted scheme: told apart by
+# the colour-blind, too.
+COLORS = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9"),
+    *("#882255", "#999933", "#332288"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
 
 
@@ -63,39 +70,57 @@ def save(figure, paths):
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
 
 
-def styles(variants):
-    """Line styles of solvers, the same in every figure that is given the same variants.
+def styles(cells):
+    """Line styles of solvers; the same in every figure of a benchmark that is given all of its cells.
 
     Args:
-        variants: ``(method, label, distilled)`` of each solver, in the order of the report.
+        cells: dicts with ``method``, ``options``, ``label`` and ``distilled``, in the order of the report.
 
     Returns:
-        ``{(method, label): properties of a Line2D}``. A method has one colour and marker; its plain solver is dashed
-        with hollow markers, its distilled one solid with filled markers, and each further variant has a darker or
-        lighter shade and a marker of its own.
+        ``{(method, label): properties of a Line2D}``. A method has one colour and marker in every benchmark (a method
+        that is no solver of :mod:`dode.solvers` takes one that is left); its plain solver is dashed with hollow
+        markers, its distilled one solid with filled markers. A solver with other options, and each further variant, has
+        a darker or lighter shade and a marker of its own; plain and distilled with the same options share them.
     """
-    methods, ranks, found = {}, {}, {}
-    for method, label, distilled in variants:
-        if (method, label) in found:
+    places, bases, taken, found = _places([cell["method"] for cell in cells]), {}, {}, {}
+    for cell in cells:
+        method = cell["method"]
+        bases.setdefault(method, {}).setdefault(cell["options"], len(bases[method]))
+    for cell in cells:
+        method, key = cell["method"], (cell["method"], cell["label"])
+        if key in found:
             continue
-        place = methods.setdefault(method, len(methods))
-        rank = ranks[method, distilled] = ranks.get((method, distilled), -1) + 1
-        color = _shade(COLORS[place % len(COLORS)], rank)
-        found[method, label] = {
+        place = places[method]
+        ranks = taken.setdefault((method, cell["distilled"]), set())
+        rank = bases[method][cell["options"]]
+        while rank in ranks:
+            rank = max(rank + 1, len(bases[method]))
+        ranks.add(rank)
+        color = _shade(matplotlib.colors.to_rgb(COLORS[place % len(COLORS)]), rank)
+        found[key] = {
             "color": color,
-            "linestyle": "-" if distilled else "--",
+            "linestyle": "-" if cell["distilled"] else "--",
             "marker": MARKERS[(place + place // len(COLORS) + 4 * rank) % len(MARKERS)],
             "markeredgecolor": color,
-            "markerfacecolor": color if distilled else "white",
+            "markerfacecolor": color if cell["distilled"] else "white",
         }
     return found
 
 
+def _places(methods):
+    """The place of each method among the colours: a solver's own, for others one that is not taken."""
+    known = {name: place for place, name in enumerate(solvers.names())}
+    methods = list(dict.fromkeys(methods))
+    taken = {known[name] for name in methods if name in known}
+    free = (place for place in itertools.count() if place not in taken)
+    return {name: known[name] if name in known else next(free) for name in methods}
+
+
 def _shade(color, rank):
-    """The colour itself, then darker, lighter, darker still."""
+    """The colour itself, then darker, lighter, darker still; of black lighter ones alone."""
     if rank == 0:
         return color
-    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 else (1.0, 0.2 + 0.15 * rank)
+    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 and any(color) else (1.0, 0.2 + 0.15 * rank)
     share = min(share, 0.7)
     return tuple((1 - share) * channel + share * end for channel in color)
 
@@ -105,11 +130,11 @@ def columns_of(panels):
     return min(panels, 2 if panels <= 8 else 3)
 
 
-def panels_of(panels, height=PANEL[1]):
-    """A figure with ``panels`` axes; what is left of the last row is blank."""
-    columns = columns_of(panels)
+def panels_of(panels, size=PANEL, columns=None):
+    """A figure with ``panels`` axes of ``size``; what is left of the last row is blank."""
+    columns = min(columns or columns_of(panels), panels)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(columns * PANEL[0], rows * height), layout="constrained")
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.set_axis_off()
@@ -124,6 +149,7 @@ def legend_below(figure, handles):
     entry = 0.42 + text_width([handle.get_label() for handle in handles]) / DPI
     columns = int(np.clip((width - 0.1) // entry, 1, len(handles)))
     rows = math.ceil(len(handles) / columns)
+    columns = math.ceil(len(handles) / rows)  # else the last columns are short
     figure.set_size_inches(width, height + 0.17 * rows + 0.1)
     figure.legend(
         handles=handles,
@@ -134,6 +160,12 @@ def legend_below(figure, handles):
         handletextpad=0.5,
         columnspacing=1.0,
     )
+
+
+def paired(keys, style):
+    """Solvers (keys of :func:`styles`) method by method, plain before distilled: the order of a legend."""
+    methods = list(dict.fromkeys(method for method, _ in style))
+    return sorted(keys, key=lambda key: (methods.index(key[0]), style[key]["linestyle"] == "-", list(style).index(key)))
 
 
 def text_width(texts, size=8):

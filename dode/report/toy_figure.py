@@ -17,7 +17,8 @@ def draw(panels, best, paths):
         paths: files to write, the format by suffix.
     """
     labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
-    found = {label: style for (_, label), style in styles([(label, label, True) for label in labels]).items()}
+    cells = [{"method": label, "options": "{}", "label": label, "distilled": True} for label in labels]
+    found = {label: style for (_, label), style in styles(cells).items()}
     for place, label in enumerate(best):
         found[label] = {"color": str(0.6 - 0.3 * place), "marker": ".", "linestyle": ("--", "-.", "-")[place % 3]}
     panels = {**panels, "the best of each kind": best}

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from dode import storage
-from dode.report import page, provenance, thumbnails
+from dode import provenance, storage
+from dode.report import facts, page, thumbnails
 
 
 def rng_of(name):
@@ -75,7 +75,7 @@ def write(bench, folder, edit=lambda found: None):
     Returns:
         (path of the page, its data, its thumbnails).
     """
-    collected, small, most = [], {}, provenance.share(len(bench.cells))
+    collected, small, most = [], {}, facts.share(len(bench.cells))
     for (dataset, part), cells in bench.parts.items():
         scores = {str(cell): score(cell, bench.datasets[dataset]["seeds"]) for cell in cells}
         fits = {str(cell): fit(cell) for cell in cells if cell.distilled}
@@ -89,7 +89,8 @@ def write(bench, folder, edit=lambda found: None):
     floor = folder / "floor.json"
     storage.write_json(floor, {"floor": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
     floors = {dataset["id"]: floor for dataset in bench.with_data()}
-    found = page.data(provenance.cells(bench), provenance.datasets(bench), collected, floors, bench.config["benchmark"])
+    record = provenance.completed(provenance.of(bench), bench.root)
+    found = page.data(facts.cells(bench), facts.datasets(bench), collected, floors, record)
     edit(found)
     config = {key: value for key, value in bench.config.items() if key != "execution"}
     page.write(folder / "index.html", found, small, config)

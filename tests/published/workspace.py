@@ -13,7 +13,7 @@ import yaml
 from dode import integrity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "report", "envs"]
+PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "slurm", "report", "envs"]
 TINY = REPOSITORY / "tests" / "workflow" / "configs" / "tiny.yaml"
 RESULTS = "results/tiny"
 
@@ -31,15 +31,16 @@ class Workspace:
         """Nothing has run yet; ``config`` is the copy's config/config.yaml (None: the repository's own)."""
         Path(folder).mkdir(parents=True)
         for part in PARTS:
-            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy2
-            copy(REPOSITORY / part, Path(folder) / part)
+            there = REPOSITORY / part
+            copy = shutil.copytree if there.is_dir() and not there.is_symlink() else shutil.copy2
+            copy(there, Path(folder) / part, **({} if copy is shutil.copytree else {"follow_symlinks": False}))
         if config is not None:
             shutil.copy2(config, Path(folder) / "config" / "config.yaml")
         return cls(folder, environment)
 
     def copy(self, folder):
         """A copy as it stands, with modification times and Snakemake's records."""
-        return Workspace(shutil.copytree(self.folder, folder), self.environment)
+        return Workspace(shutil.copytree(self.folder, folder, symlinks=True), self.environment)
 
     def start(self, *arguments, **options):
         """A running ``snakemake`` in a process group of its own."""

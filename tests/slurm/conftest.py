@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster import DAEMON_PATH, Cluster
+from workspace import Workspace
 
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch"]
 PACKAGES = ["slurm-wlm", "munge"]
@@ -82,3 +83,11 @@ def accounting_cluster(slurm_accounting):
     """A cluster with accounting, for all tests of a file; leave its daemons running and its nodes idle."""
     with Cluster(accounting=True) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory):
+    """The tiny benchmark, run without SLURM; leave it as it is."""
+    workspace = Workspace.fresh(tmp_path_factory.mktemp("local") / "repository")
+    workspace.snakemake()
+    return workspace

@@ -1,5 +1,6 @@
 """The examples of the documentation do what the documentation says."""
 
+import json
 import re
 from pathlib import Path
 
@@ -23,6 +24,23 @@ def test_the_readmes_example_runs_as_pasted():
     exec(compile(blocks("README.md", "python")[0], "README.md", "exec"), names)
     assert names["x"].shape == (16, 3, 8, 8)
     assert names["fit"].lambdas.shape == (5, 1)
+
+
+def test_a_result_is_used_as_documented(tmp_path, monkeypatch):
+    """On one's own function, in a pipeline, and by a program that calls its network itself."""
+    import test_diffusers_scheduler as pipelines
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.json").write_text(json.dumps(pipelines.record("dpm-solver", {"order": 3}, 7)))
+    pipelines.tiny_pipeline().save_pretrained(tmp_path / "folder-or-name")
+    function, pipeline, own_loop = blocks("docs/using-a-result.md", "python")
+    names = {}
+    exec(compile(function, "using-a-result.md", "exec"), names)
+    assert names["images"].shape == (16, 3, 8, 8)
+    exec(compile(own_loop, "using-a-result.md", "exec"), names)
+    assert names["images"].shape == (16, 3, 8, 8)
+    exec(compile(pipeline, "using-a-result.md", "exec"), names)
+    assert len(names["images"]) == 4
 
 
 EXAMPLES = {"midpoint": 0, "ab2": 1}

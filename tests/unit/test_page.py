@@ -15,7 +15,7 @@ from scipy import stats
 import synthetic_pages
 from dode.cells import Benchmark
 from dode.digests import folder_digest
-from dode.report import comparison, page, provenance, thumbnails
+from dode.report import facts, page, thumbnails, verdicts
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -51,14 +51,14 @@ def test_ties_are_students_paired_test_over_seeds(shift):
     one = 10 + 5 * rng.standard_normal(4)
     other = one + shift + 0.05 * rng.standard_normal(4)
     expected = stats.ttest_rel(one, other).pvalue >= 0.05
-    assert comparison.tied(entry(*one), entry(*other)) == expected
+    assert verdicts.tied(entry(*one), entry(*other)) == expected
     assert expected == (shift == 0.02)
 
 
 def test_single_seeds_are_compared_by_their_errors():
-    assert comparison.tied(entry(2.0, error=0.3), entry(3.0, error=0.45))  # 1 < 1.96 * 0.541
-    assert not comparison.tied(entry(2.0, error=0.3), entry(3.0, error=0.4))  # 1 > 1.96 * 0.5
-    assert not comparison.tied(entry(2.0), entry(2.1))  # nothing is known of errors: only equal values are tied
+    assert verdicts.tied(entry(2.0, error=0.3), entry(3.0, error=0.45))  # 1 < 1.96 * 0.541
+    assert not verdicts.tied(entry(2.0, error=0.3), entry(3.0, error=0.4))  # 1 > 1.96 * 0.5
+    assert not verdicts.tied(entry(2.0), entry(2.1))  # nothing is known of errors: only equal values are tied
 
 
 def test_the_choice_is_the_best_that_can_be_afforded_and_each_solver_counts_once():
@@ -72,10 +72,10 @@ def test_the_choice_is_the_best_that_can_be_afforded_and_each_solver_counts_once
         cell("failed", 10, {**entry(1.0, error=None), "value": None}),
         {**cell("unscored", 10, None), "scores": {}},
     ]
-    assert comparison.choice(cells[:4] + cells[5:], "fid", 10) == {"best": "b/9", "ties": ["a/10"]}
-    assert comparison.choice(cells, "fid", 5) == {"best": "c/5", "ties": []}
-    assert comparison.choice(cells, "fid", 4) is None
-    assert comparison.choice(cells[:2], "fid", 10, lower=False) == {"best": "a/5", "ties": []}
+    assert verdicts.choice(cells[:4] + cells[5:], "fid", 10) == {"best": "b/9", "ties": ["a/10"]}
+    assert verdicts.choice(cells, "fid", 5) == {"best": "c/5", "ties": []}
+    assert verdicts.choice(cells, "fid", 4) is None
+    assert verdicts.choice(cells[:2], "fid", 10, lower=False) == {"best": "a/5", "ties": []}
 
 
 @pytest.mark.parametrize(
@@ -87,24 +87,24 @@ def test_plain_and_distilled_are_held_against_each_other_at_every_nfe(plain, dis
         cell("d", 5, entry(distilled, error=0.1), distilled=True, plain="p/5"),
         cell("p", 3, entry(8.0, error=0.1)),
     ]
-    few, more = comparison.choices(cells, "fid")
+    few, more = verdicts.choices(cells, "fid")
     assert (few["nfe"], few["distilled"], few["better"]) == (3, None, None)
     assert (more["nfe"], more["better"]) == (5, better)
-    (gain,) = comparison.gains(cells, "fid")
+    (gain,) = verdicts.gains(cells, "fid")
     assert gain["factor"] == pytest.approx(plain / distilled)
     assert gain["better"] == better
     assert gain["error"] == pytest.approx(plain / distilled * np.hypot(0.1 / plain, 0.1 / distilled))
 
 
 def test_a_gain_over_seeds_has_the_spread_of_the_ratio_and_none_where_a_value_is_not_positive():
-    gain = comparison.gain(entry(2.0, 4.0), entry(1.0, 2.0))
+    gain = verdicts.gain(entry(2.0, 4.0), entry(1.0, 2.0))
     assert (gain["factor"], gain["error"]) == (2.0, 0.0)
-    assert comparison.gain(entry(0.5, 0.7), entry(0.6, 0.8), lower=False)["factor"] == pytest.approx(0.7 / 0.6)
-    assert comparison.gain(entry(0.001, 0.003), entry(-0.001, 0.002))["factor"] is None
+    assert verdicts.gain(entry(0.5, 0.7), entry(0.6, 0.8), lower=False)["factor"] == pytest.approx(0.7 / 0.6)
+    assert verdicts.gain(entry(0.001, 0.003), entry(-0.001, 0.002))["factor"] is None
 
 
 def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):
-    found = {each["name"]: each for each in provenance.cells(bench)}
+    found = {each["name"]: each for each in facts.cells(bench)}
     assert found["digits-edm/d-ddim-refined/nfe10"]["plain"] == "digits-edm/ddim/nfe10"
     assert found["digits-ddpm/d-ipndm/nfe5"]["plain"] == "digits-ddpm/ipndm/nfe5"
     assert found["digits-edm/ddim/nfe5"]["plain"] is None
@@ -113,25 +113,16 @@ def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):
 
 def test_released_cells_have_the_plain_ones_on_the_released_grid():
     bench = Benchmark(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()), ROOT)
-    found = {each["name"]: each for each in provenance.cells(bench)}
+    found = {each["name"]: each for each in facts.cells(bench)}
     assert found["cifar10/d-dpm3-released/nfe10"]["plain"] == "cifar10/dpm3-released/nfe10"
     assert found["cifar10/d-dpm3/nfe10"]["plain"] == "cifar10/dpm3/nfe10"
     assert all(each["plain"] for each in found.values() if each["distilled"])
 
 
-def test_provenance_has_the_digests_that_the_rules_have(bench):
-    found = {each["name"]: each["code"] for each in provenance.cells(bench)}
-    assert found["digits-edm/ddim/nfe5"] == {
-        "samples": bench.code("sample.py", "ddim"),
-        "score": bench.code("score.py"),
-    }
-    assert set(found["digits-edm/d-heun/nfe5"]) == {"teacher", "fit", "samples", "score"}
-
-
 @pytest.mark.parametrize(("cells", "bytes_of_each"), [(1, 150_000), (266, 150_000), (267, 100_000), (655, 50_000)])
 def test_the_samples_of_all_cells_stay_within_the_whole(cells, bytes_of_each):
-    assert provenance.share(cells) == bytes_of_each
-    assert bytes_of_each * cells <= provenance.WHOLE
+    assert facts.share(cells) == bytes_of_each
+    assert bytes_of_each * cells <= facts.WHOLE
 
 
 @pytest.mark.parametrize(("shape", "size"), [((1, 8, 8), (8, 8)), ((3, 32, 48), (48, 32)), ((3, 256, 256), (64, 64))])
@@ -183,7 +174,7 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     assert found["metrics"]["precision"]["lower"] is False
     assert found["solvers"]["reference"]["reference"] is True
     best = own["choices"]["precision"][-1]["plain"]["best"]
-    plain = [each for each in found["cells"] if each["dataset"] == own["id"] and "distill" not in each]
+    plain = [each for each in found["cells"] if each["dataset"] == own["id"] and "fit" not in each]
     scores = {each["name"]: each["scores"]["precision"][0] for each in plain if each["solver"] != "reference"}
     assert scores[best] == max(scores.values())
 

@@ -104,14 +104,15 @@ def test_tensor_float_is_one_setting_for_products_and_convolutions(tf32_settings
 class Small(torch.nn.Module):
     """A network on a device that has memory for ``room`` images."""
 
-    def __init__(self, room, error=torch.OutOfMemoryError):
+    def __init__(self, room, error=None):
         super().__init__()
+        error = torch.OutOfMemoryError("CUDA out of memory") if error is None else error
         self.scale, self.room, self.error, self.asked = torch.nn.Parameter(torch.ones(())), room, error, []
 
     def forward(self, x, condition, labels=None):
         self.asked.append(len(x))
         if len(x) > self.room:
-            raise self.error("CUDA out of memory")
+            raise self.error
         return x * self.scale if labels is None else x * labels.view(-1, 1, 1, 1)
 
 
@@ -130,8 +131,8 @@ def test_where_memory_runs_out_batches_are_halved_for_good_and_the_images_are_th
 def test_one_image_that_does_not_fit_is_an_error_and_another_error_is_not_swallowed():
     with pytest.raises(torch.OutOfMemoryError):
         models.DataPrediction(Small(0), sigma_data=0.5)(X, SIGMA)
-    network = Small(2, RuntimeError)
-    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+    network = Small(2, RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
         models.DataPrediction(network, sigma_data=0.5)(X, SIGMA)
     assert network.asked == [6]
 
@@ -176,6 +177,20 @@ def test_a_real_allocation_that_fails_is_recognised():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert not batches.out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_memory_that_runs_out_within_torchscript_is_known():
+    """There it is a plain RuntimeError, with the allocator's words at the end (seen so on an H200)."""
+
+    @torch.jit.script
+    def large(size: int):
+        return torch.empty([size], dtype=torch.uint8)
+
+    with pytest.raises(RuntimeError) as caught:
+        large(1 << 60)
+    assert batches.out_of_memory(caught.value)
+    said = "The following operation failed in the TorchScript interpreter.\n... try setting PYTORCH_CUDA_ALLOC_CONF=..."
+    assert batches.out_of_memory(RuntimeError(said))
 
 
 @pytest.mark.gpu

@@ -3,9 +3,11 @@
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from dode.report import frame as frames
 from dode.report import tables
 
 EDM = {"fid": "1.97", "source": "NVlabs/edm README.md (min of 3_seeds)"}
@@ -13,9 +15,16 @@ OTHER = {"fid": "1.98", "source": "Another paper & code, Table 1 #2"}
 LEGEND = "in brackets: published at the same checkpoint, solver, NFE and convention"
 
 
+def entry(blocks):
+    """An entry of score.json from the values of the seed blocks."""
+    values = np.array(blocks, dtype=float)
+    error = float(values.std(ddof=1))
+    return {"value": float(values.mean()), "error": error, "error_kind": "seeds", "blocks": blocks}
+
+
 def cell(solver, nfe, fid, *, reference=False, **facts):
     method = {"label": solver.upper(), "method": solver, "distilled": False, "reference": reference}
-    metrics = {"fid": fid, "trajectory_rmse": [0.2, 0.21]}
+    metrics = {name: entry(blocks) for name, blocks in {"fid": fid, "trajectory_rmse": [0.2, 0.21]}.items()}
     return {"dataset": "cifar10", "solver": solver, "nfe": nfe, "images": 50_000, **method, **facts, "metrics": metrics}
 
 
@@ -28,7 +37,7 @@ def frame_of():
             cell("heun", 9, [7.0, 7.02], published=[]),
             cell("fine", 79, [1.9, 1.92], reference=True, published=list(fine)),
         ]
-        return tables.tidy(cells, [{"dataset": "cifar10", "floor": {"fid": [0.9, 1.0]}}])
+        return frames.tidy(cells, [{"dataset": "cifar10", "floor": {"fid": [0.9, 1.0]}}])
 
     return make
 
@@ -48,7 +57,7 @@ def test_the_published_number_stands_beside_the_measured_one(frame_of, tmp_path)
     text = markdown(frame_of([EDM], [OTHER]), tmp_path / "t.md")
     table = rows(text)
     assert table["HEUN"] == ["**7.010 ± 0.014**", "**2.010 ± 0.014** [1.97]", ""]
-    assert table["DDIM"] == ["–", "4.010 ± 0.014", ""]
+    assert table["DDIM"] == ["–", "*4.010 ± 0.014*", ""]
     assert table["FINE (NFE 79)"] == ["", "", "1.910 ± 0.014 [1.98]"]
     fid, rmse = text.split("### trajectory RMSE")
     assert fid.count(LEGEND) == 1
@@ -78,14 +87,14 @@ def test_nothing_changes_where_nothing_is_published(frame_of, tmp_path):
     for text in texts:
         assert "ublished" not in text
         assert "[" not in text.replace("images in [", "")
-    tables.write_csv(frame, tmp_path / "t.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv")[list(plain)], plain, check_dtype=False)
+    frames.write_csv(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(frames.read_csv(tmp_path / "t.csv")[list(plain)], plain)
 
 
 def test_what_cannot_be_compared_is_counted_under_its_dataset(frame_of, tmp_path):
     text = markdown(frame_of(), tmp_path / "t.md", incomparable={"cifar10": 231})
-    assert text.startswith(
-        "# Test\n\n## cifar10\n\nNot shown, because not comparable: 231 FIDs of this checkpoint in "
+    assert text[text.index("##") :].startswith(
+        "## cifar10\n\nNot shown, because not comparable: 231 FIDs of this checkpoint in "
         "`config/published_fids.csv`, published at other or unstated conventions.\n\n### FID\n"
     )
     assert text.count("Not shown") == 1
@@ -94,8 +103,8 @@ def test_what_cannot_be_compared_is_counted_under_its_dataset(frame_of, tmp_path
 
 def test_csv_has_values_and_sources_of_the_fid_alone_and_gives_them_back(frame_of, tmp_path):
     frame = frame_of([EDM, OTHER])
-    tables.write_csv(frame, tmp_path / "t.csv")
-    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "t.csv"), frame, check_exact=True)
+    frames.write_csv(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(frames.read_csv(tmp_path / "t.csv"), frame, check_exact=True)
     shown = frame[frame["published"] != ""]
     assert list(zip(shown["solver"], shown["nfe"], shown["metric"], strict=True)) == [("heun", 35, "fid")]
     assert list(shown["published"]) == ["1.97 | 1.98"]
@@ -103,7 +112,7 @@ def test_csv_has_values_and_sources_of_the_fid_alone_and_gives_them_back(frame_o
 
 
 def test_a_cell_that_diverged_keeps_its_published_number(tmp_path):
-    frame = tables.tidy([cell("heun", 35, [float("nan"), 1.0], published=[EDM])], [])
+    frame = frames.tidy([cell("heun", 35, [float("nan"), 1.0], published=[EDM])], [])
     assert rows(markdown(frame, tmp_path / "t.md"))["HEUN"] == ["not finite [1.97]"]
 
 

@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dode.report import figures, scales, style, tables
+from dode.report import curves, figures, scales, style, tables
+from dode.report import frame as frames
 
 NFES = (5, 7)
+
+
+def entry(blocks):
+    """An entry of score.json from the values of the seed blocks."""
+    values = np.array([np.nan if value is None else value for value in blocks], dtype=float)
+    error = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {"value": float(values.mean()), "error": error, "error_kind": "seeds", "blocks": blocks}
 
 
 def cell(solver, label, nfe, fid, *, method=None, dataset="digits-edm", distilled=False, reference=False, **metrics):
@@ -25,7 +33,7 @@ def cell(solver, label, nfe, fid, *, method=None, dataset="digits-edm", distille
         "nfe": nfe,
         "images": 5000,
         "seeds": len(fid),
-        "metrics": {"fid": fid, **metrics},
+        "metrics": {name: entry(blocks) for name, blocks in {"fid": fid, **metrics}.items()},
     }
 
 
@@ -52,7 +60,7 @@ def floors():
 
 @pytest.fixture
 def frame(scores, floors):
-    return tables.tidy(scores, floors)
+    return frames.tidy(scores, floors)
 
 
 @pytest.fixture
@@ -97,8 +105,8 @@ def test_tidy_statistics_and_order(frame):
         3,
         5000,
     )
-    assert first["mean"] == pytest.approx(9.1)
-    assert first["sd"] == pytest.approx(0.1)
+    assert first["value"] == pytest.approx(9.1)
+    assert first["error"] == pytest.approx(0.1)
     assert list(frame.loc[frame["solver"] == "d-ddim", "nfe"]) == [5, 7]
     floor = frame[frame["solver"] == "floor"].iloc[0]
     assert floor["label"] == "real vs real (floor)"
@@ -108,21 +116,21 @@ def test_tidy_statistics_and_order(frame):
 
 def test_tidy_refuses_unknown_metrics_and_twins(scores):
     with pytest.raises(ValueError, match=r"unknown metric 'fidd' \(did you mean 'fid'"):
-        tables.tidy([{**scores[0], "metrics": {"fidd": [1.0]}}], [])
+        frames.tidy([{**scores[0], "metrics": {"fidd": entry([1.0])}}], [])
     with pytest.raises(ValueError, match="two scores for solver 'ddim' on 'digits-edm' at NFE 5"):
-        tables.tidy([*scores, scores[0]], [])
+        frames.tidy([*scores, scores[0]], [])
 
 
 def test_csv_round_trip(frame, tmp_path):
     path = tmp_path / "scores.csv"
-    tables.write_csv(frame, path)
-    pd.testing.assert_frame_equal(tables.read_csv(path), frame, check_exact=True)
+    frames.write_csv(frame, path)
+    pd.testing.assert_frame_equal(frames.read_csv(path), frame, check_exact=True)
 
 
 def test_csv_round_trip_keeps_a_solver_called_na(tmp_path):
-    frame = tables.tidy([cell("NA", "nan", 5, [1.0])], [])
-    tables.write_csv(frame, tmp_path / "scores.csv")
-    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "scores.csv"), frame)
+    frame = frames.tidy([cell("NA", "nan", 5, [1.0])], [])
+    frames.write_csv(frame, tmp_path / "scores.csv")
+    pd.testing.assert_frame_equal(frames.read_csv(tmp_path / "scores.csv"), frame)
 
 
 def test_markdown_table(frame, tmp_path):
@@ -137,7 +145,7 @@ def test_markdown_table(frame, tmp_path):
         "real vs real (floor)",
     ]
     assert table["solver"] == ["NFE 5", "NFE 7", "NFE 9", "reference"]
-    assert table["DDIM"] == ["9.10 ± 0.10", "7.10 ± 0.10", "–", ""]
+    assert table["DDIM"] == ["9.10 ± 0.10", "*7.10 ± 0.10*", "–", ""]
     assert table["D-DDIM"] == ["**5.10 ± 0.10**", "**4.10 ± 0.10**", "–", ""]
     assert table["Heun"] == ["12.10 ± 0.10", "–", "**6.10 ± 0.10**", ""]
     assert table["Heun, fine steps (NFE 39)"] == ["", "", "", "2.10 ± 0.10"]
@@ -165,19 +173,19 @@ def test_bold_never_on_floor_or_reference(frame, tmp_path):
     bold = [line for line in text.splitlines() if r"\textbf" in line]
     assert [line.split(" &")[0] for line in bold[:2]] == ["D-DDIM", "Heun"]
     assert r"Heun, fine steps (NFE 39) & \multicolumn{3}{c}{2.10 $\pm$ 0.10} \\" in text
-    assert r"DDIM & 9.10 $\pm$ 0.10 & 7.10 $\pm$ 0.10 & -- \\" in text
+    assert r"DDIM & 9.10 $\pm$ 0.10 & \underline{7.10 $\pm$ 0.10} & -- \\" in text
 
 
 def test_a_reference_at_a_column_of_the_table_has_no_part_in_it(scores, tmp_path):
     fine = cell("fine", "fine", 5, [0.1, 0.1, 0.1], reference=True)
-    table = markdown(tables.tidy([*scores[:7], fine], []), tmp_path / "t.md")
+    table = markdown(frames.tidy([*scores[:7], fine], []), tmp_path / "t.md")
     assert table["D-DDIM"][0] == "**5.10 ± 0.10**"
     assert table["fine (NFE 5)"][:3] == ["", "", ""]
 
 
 def test_latex_escapes(tmp_path):
     scores = [cell("a", "A_1 & 50% {x} #2 $ ~ ^ \\", 5, [1.0, 2.0], dataset="ffhq_64")]
-    text = latex(tables.tidy(scores, []), tmp_path / "t.tex")
+    text = latex(frames.tidy(scores, []), tmp_path / "t.tex")
     escaped = r"A\_1 \& 50\% \{x\} \#2 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} & \textbf"
     assert escaped in text
     assert r"on ffhq\_64." in text
@@ -187,13 +195,13 @@ def test_latex_escapes(tmp_path):
 
 
 def test_markdown_escapes(tmp_path):
-    table = markdown(tables.tidy([cell("a", "a|b*c", 5, [1.0, 2.0])], []), tmp_path / "t.md")
+    table = markdown(frames.tidy([cell("a", "a|b*c", 5, [1.0, 2.0])], []), tmp_path / "t.md")
     assert r"a\|b\*c" in table
 
 
 def test_one_seed_prints_no_error(tmp_path):
-    frame = tables.tidy([cell("ddim", "DDIM", 5, [7.123])], [])
-    assert math.isnan(frame["sd"].iloc[0])
+    frame = frames.tidy([cell("ddim", "DDIM", 5, [7.123])], [])
+    assert math.isnan(frame["error"].iloc[0])
     assert markdown(frame, tmp_path / "t.md")["DDIM"] == ["**7.12**"]
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "nan" not in text
@@ -212,28 +220,32 @@ def test_one_seed_prints_no_error(tmp_path):
     ],
 )
 def test_decimals(values, text, tmp_path):
-    table = markdown(tables.tidy([cell("ddim", "DDIM", 5, values)], []), tmp_path / "t.md")
+    table = markdown(frames.tidy([cell("ddim", "DDIM", 5, values)], []), tmp_path / "t.md")
     assert table["DDIM"] == [f"**{text}**"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), None, float("inf")])
 def test_a_diverged_cell_is_named_and_not_best(value, tmp_path):
     scores = [cell("a", "A", 5, [value, 1.0]), cell("b", "B", 5, [3.0, 3.1])]
-    table = markdown(tables.tidy(scores, []), tmp_path / "t.md")
+    table = markdown(frames.tidy(scores, []), tmp_path / "t.md")
     assert table["A"] == ["not finite"]
     assert table["B"][0].startswith("**")
 
 
 def test_nothing_to_report(tmp_path):
-    frame = tables.tidy([], [])
+    frame = frames.tidy([], [])
     tables.write_markdown(frame, tmp_path / "t.md", title="Empty")
     assert (tmp_path / "t.md").read_text() == "# Empty\n"
-    tables.write_csv(frame, tmp_path / "t.csv")
-    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "t.csv"), frame)
+    frames.write_csv(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(frames.read_csv(tmp_path / "t.csv"), frame)
+
+
+def variant(method, label, *, distilled, options="{}"):
+    return {"method": method, "label": label, "distilled": distilled, "options": options}
 
 
 def test_styles_pair_by_colour_and_differ():
-    variants = [(m, v + m, v != "") for m in ("ddim", "heun", "dpm") for v in ("", "D-", "m3 ")]
+    variants = [variant(m, v + m, distilled=v != "") for m in ("ddim", "heun", "dpm") for v in ("", "D-", "m3 ")]
     found = style.styles(variants)
     assert len(found) == 9
     assert found["heun", "heun"]["color"] == found["heun", "D-heun"]["color"] != found["ddim", "ddim"]["color"]
@@ -247,19 +259,20 @@ def test_styles_pair_by_colour_and_differ():
 def drawn(monkeypatch):
     """The figures that are saved, kept instead of written."""
     kept = []
-    monkeypatch.setattr(figures, "save", lambda figure, paths: kept.append(figure))
+    for module in (curves, figures):
+        monkeypatch.setattr(module, "save", lambda figure, paths: kept.append(figure))
     return kept
 
 
 def test_curves_plain_dashed_distilled_solid(frame, drawn):
-    figures.curves(frame, "fid", [])
+    curves.curves(frame, "fid", [])
     (figure,) = drawn
     panel = figure.axes[0]
-    curves = [line for line in panel.lines if line.get_marker() in style.MARKERS]
-    shown = {tuple(np.round(line.get_ydata().astype(float), 2)): line.get_linestyle() for line in curves}
+    lines = [line for line in panel.lines if line.get_marker() in style.MARKERS]
+    shown = {tuple(np.round(line.get_ydata().astype(float), 2)): line.get_linestyle() for line in lines}
     assert shown == {(9.1, 7.1): "--", (12.1, 6.1): "--", (5.1, 4.1): "-", (8.1,): "-"}
     assert panel.get_yscale() == "log"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DDIM", "Heun", "D-DDIM", "D-Heun"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DDIM", "D-DDIM", "Heun", "D-Heun"]
     assert [text.get_text() for text in panel.texts] == ["real vs real (floor)", "Heun, fine steps (NFE 39)"]
     assert [axis.get_title() for axis in figure.axes] == ["digits-edm", "cifar"]
     assert {tick.get_text() for tick in panel.get_xticklabels()} == {"5", "7", "9"}
@@ -268,9 +281,9 @@ def test_curves_plain_dashed_distilled_solid(frame, drawn):
 def test_curves_with_a_mean_below_zero(drawn):
     scores = [cell("a", "A", nfe, [10.0], kid=[kid, kid + 1e-5]) for nfe, kid in ((5, 3e-3), (7, -1e-4))]
     floors = [{"dataset": "digits-edm", "floor": {"kid": [-1e-5, 1e-6], "fid": [0.1]}}]
-    frame = tables.tidy(scores, floors)
-    figures.curves(frame, "kid", [])
-    figures.curves(frame, "fid", [])
+    frame = frames.tidy(scores, floors)
+    curves.curves(frame, "kid", [])
+    curves.curves(frame, "fid", [])
     kid, fid = (figure.axes[0] for figure in drawn)
     assert kid.get_yscale() == "symlog"
     assert kid.get_ylim()[0] < -0.1
@@ -348,8 +361,8 @@ def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
     def write(folder):
         folder.mkdir()
         names = ("curves", "coefficients", "residuals", "samples", "real")
-        curves, coefficients, residuals, samples, real = ([folder / f"{n}.png", folder / f"{n}.pdf"] for n in names)
-        figures.curves(frame, "fid", curves)
+        scores, coefficients, residuals, samples, real = ([folder / f"{n}.png", folder / f"{n}.pdf"] for n in names)
+        curves.curves(frame, "fid", scores)
         figures.coefficients(fits, coefficients)
         figures.residuals(fits, residuals)
         figures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], samples, "same noise")
@@ -364,5 +377,7 @@ def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
 
 
 def test_report_does_not_import_torch():
-    code = "import sys, dode.report.tables, dode.report.figures; sys.exit('torch' in sys.modules)"
+    modules = ("tables", "figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
+    imported = ", ".join(["sys", "dode.pictures", "dode.trajectories", *(f"dode.report.{name}" for name in modules)])
+    code = f"import {imported}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,11 @@
 """What is mended of the executor plugin, without a cluster: queries that fail, jobs that are forgotten."""
 
 import asyncio
+import concurrent.futures
 import logging
+import signal
+import threading
+import types
 
 import pytest
 
@@ -81,35 +85,94 @@ def test_a_job_that_comes_back_is_not_lost(clock):
         assert ask() in ({"7": "RUNNING"}, {})
 
 
-def test_mending_twice_is_mending_once():
+@pytest.fixture
+def mended(monkeypatch):
+    """The plugin, mended for one test."""
     import snakemake_executor_plugin_slurm as plugin
 
-    kept = {name: getattr(plugin, name) for name in ("query_job_status", "get_submit_command", "validate_account")}
-    try:
-        slurm.mend(logging.getLogger("plugin"))
-        mended = plugin.query_job_status
-        slurm.mend(logging.getLogger("plugin"))
-        assert plugin.query_job_status is mended
-        assert isinstance(mended, slurm.Status)
-        assert plugin.validate_account("nobody", None) == "nobody"
-    finally:
-        for name, value in kept.items():
-            setattr(plugin, name, value)
+    for name in ("query_job_status", "get_submit_command", "set_gres_string", "validate_account"):
+        monkeypatch.setattr(plugin, name, getattr(plugin, name))
+    monkeypatch.setattr(plugin.Executor, "cancel_jobs", plugin.Executor.cancel_jobs)
+    slurm.mend(logging.getLogger("plugin"))
+    return plugin
 
 
-def test_gpus_are_asked_for_as_the_site_wants_them():
-    import snakemake_executor_plugin_slurm as plugin
+def test_mending_twice_is_mending_once(mended):
+    once = mended.query_job_status
+    slurm.mend(logging.getLogger("plugin"))
+    assert mended.query_job_status is once
+    assert isinstance(once, slurm.Status)
+    assert mended.validate_account("nobody", None) == "nobody"
 
+
+def test_gpus_are_asked_for_as_the_site_wants_them(mended):
     class Job:
         def __init__(self, **resources):
             self.resources = resources
 
-    kept = plugin.set_gres_string, plugin.query_job_status, plugin.get_submit_command, plugin.validate_account
-    try:
-        slurm.mend(logging.getLogger("plugin"))
-        assert plugin.set_gres_string(Job(gpu=1)).strip() == "--gpus=1"
-        assert plugin.set_gres_string(Job(gpu=1, gpu_option="--gres=gpu:a100:{gpu}")).strip() == "--gres=gpu:a100:1"
-        assert plugin.set_gres_string(Job(gpu=0, gpu_option="--gres=gpu:{gpu}")).strip() == ""
-        assert plugin.set_gres_string(Job(gpu=1, gpu_option="--x; rm -rf {gpu}")).strip() == "'--x; rm -rf 1'"
-    finally:
-        plugin.set_gres_string, plugin.query_job_status, plugin.get_submit_command, plugin.validate_account = kept
+    assert mended.set_gres_string(Job(gpu=1)).strip() == "--gpus=1"
+    assert mended.set_gres_string(Job(gpu=1, gpu_option="--gres=gpu:a100:{gpu}")).strip() == "--gres=gpu:a100:1"
+    assert mended.set_gres_string(Job(gpu=0, gpu_option="--gres=gpu:{gpu}")).strip() == ""
+    assert mended.set_gres_string(Job(gpu=1, gpu_option="--x; rm -rf {gpu}")).strip() == "'--x; rm -rf 1'"
+
+
+def test_a_job_that_slurm_does_not_start_again_failed_after_a_while(clock, caplog):
+    stopped = [{"7": "PREEMPTED", "8": "NODE_FAIL"}]
+    ask = status_of(sacct=stopped + [{"7": "PREEMPTED", "8": "PENDING"}] * 2 + stopped, squeue=[])
+    assert ask() == stopped[0]
+    clock.now = slurm.LOST_AFTER
+    assert ask() == {"7": "PREEMPTED", "8": "PENDING"}
+    clock.now = slurm.LOST_AFTER + 1
+    assert ask() == {"7": "FAILED", "8": "PENDING"}
+    assert "does not start job 7 again (PREEMPTED)" in caplog.text
+    assert ask() == {"7": "FAILED", "8": "NODE_FAIL"}
+
+
+def test_waiting_for_the_controller_can_be_given_up(monkeypatch):
+    given_up = threading.Event()
+
+    def unreachable(*command):
+        given_up.set()
+        raise TimeoutError
+
+    monkeypatch.setattr(slurm, "_answer", unreachable)
+    said = []
+    with pytest.raises(SystemExit):
+        slurm.wait_for_controller(said.append, given_up)
+    assert said == ["SLURM's controller has not answered for 0 min; jobs are submitted once it does."]
+
+
+def test_sigterm_ends_the_wait_at_the_start_alone():
+    kept = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), slurm.ended_by_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is kept
+
+
+def test_an_interrupt_cancels_all_jobs_of_the_run_and_submits_no_more(mended, monkeypatch):
+    """Not those alone that Snakemake names: while their status is asked for it names none."""
+    cancelled, submitted = [], []
+    monkeypatch.setattr(slurm, "leftovers", lambda folder: ["7", "8"])
+    monkeypatch.setattr(slurm, "_answer", lambda *command: cancelled.append(command))
+    executor = types.SimpleNamespace(_job_submission_executor=concurrent.futures.ThreadPoolExecutor(1))
+    started, may_go_on = threading.Event(), threading.Event()
+    pool = executor._job_submission_executor
+    pool.submit(lambda: (started.set(), may_go_on.wait(), submitted.append(1)))
+    pool.submit(submitted.append, 2)
+    started.wait()
+    threading.Timer(0.1, may_go_on.set).start()
+    mended.Executor.cancel_jobs(executor, [])
+    assert submitted == [1]
+    assert cancelled == [("scancel", "7", "8")]
+    with pytest.raises(SystemExit):
+        mended.get_submit_command(None, None)
+
+
+def test_an_interrupt_without_a_controller_ends_and_says_what_becomes_of_the_jobs(mended, monkeypatch, caplog):
+    def unreachable(folder):
+        raise OSError("squeue: down")
+
+    monkeypatch.setattr(slurm, "leftovers", unreachable)
+    executor = types.SimpleNamespace(_job_submission_executor=concurrent.futures.ThreadPoolExecutor(1))
+    mended.Executor.cancel_jobs(executor, [])
+    assert "cannot be asked to cancel them (squeue: down)" in caplog.text

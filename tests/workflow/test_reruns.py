@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import yaml
 
+from dode import trajectories
+
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
 PAGES = {"page", "workflow_report"}
 TABLES = {"tables", "curves"} | PAGES
-SCORED = TABLES | {"collect", "coefficients"}
-SHOWN = SCORED | {"sample_grid", "thumbnails"}
+SCORED = TABLES | {"collect", "coefficients", "costs"}
+SHOWN = SCORED | {"sample_grid", "trajectories", "thumbnails"}
 FIT = {f"teacher {FITTED}", f"distill {FITTED}"}
 
 
@@ -83,9 +85,10 @@ def test_new_solver_file_reruns_nothing(workspace):
     assert workspace.plan() == set()
 
 
-def test_code_of_the_figures_reruns_figures_and_snakemakes_report_alone(workspace):
-    workspace.append("dode/report/figures.py", "\nCHANGED = True\n")
-    assert workspace.plan() == {"curves", "coefficients", "sample_grid", "real_images", "workflow_report"}
+def test_code_of_the_figures_reruns_figures_and_pages_alone(workspace):
+    workspace.append("dode/report/style.py", "\nCHANGED = True\n")
+    drawn = {"curves", "coefficients", "costs", "trajectories", "sample_grid", "real_images"}
+    assert workspace.plan() == drawn | PAGES
 
 
 @pytest.mark.parametrize("path", ["dode/report/page.py", "dode/report/assets/chart.js"])
@@ -167,7 +170,7 @@ def test_entry_taken_away_reruns_tables_and_figures_alone(plan_after):
 
 
 def test_label_reruns_tables_and_figures_alone(plan_after):
-    assert plan_after({"solvers[0].label": "Euler"}) == TABLES | {"sample_grid"}
+    assert plan_after({"solvers[0].label": "Euler"}) == TABLES | {"sample_grid", "costs", "trajectories"}
 
 
 def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
@@ -184,12 +187,20 @@ def test_seed_reruns_every_cell(plan_after):
     assert plan_after({"seed": 1}) == expected
 
 
+def test_seed_of_a_fit_reruns_its_cell_alone(plan_after):
+    assert plan_after({"solvers[1].distill.seed": 1}) == FIT | sampled(FITTED) | scored(FITTED) | SHOWN
+
+
+def test_what_a_figure_shows_reruns_the_figure_alone(plan_after):
+    assert plan_after({"figures": {"trajectories": {"solvers": ["heun"]}}}) == {"trajectories", "page"}
+
+
 def test_fitting_set_reruns_the_distilled_cells_alone(plan_after):
     assert plan_after({"solvers[1].distill.images": 17}) == FIT | sampled(FITTED) | scored(FITTED) | SHOWN
 
 
 def test_neighbour_settings_rerun_the_cells_scores_alone(plan_after):
-    assert plan_after({"neighbours": {"precision_recall": 2}}) == scored(*CELLS) | TABLES
+    assert plan_after({"neighbours": {"precision_recall": 2}}) == scored(*CELLS) | SCORED
 
 
 def test_kid_settings_rerun_scores_alone(plan_after):
@@ -199,15 +210,17 @@ def test_kid_settings_rerun_scores_alone(plan_after):
 @pytest.mark.parametrize(("batch_size", "levels", "error"), [(10, 0, 0), (7, 1, 1e-4)], ids=["same", "other"])
 def test_samples_do_not_depend_on_shards(workspace, batch_size, levels, error):
     """Byte for byte where the batches are the same; else up to what another batch size does to float32 sums."""
-    files = [workspace.cell(FITTED) / name for name in ("samples.npy", "ends.npy")]
-    content, arrays = [path.read_bytes() for path in files], [np.load(path) for path in files]
+    files = [workspace.cell(FITTED) / name for name in ("samples.npy", "ends.npy", "states.npy")]
+    content, arrays = [path.read_bytes() for path in files], [np.load(path) for path in files[:2]]
     for path in files:
         path.unlink()
     workspace.config({"execution.batch_size": batch_size, "execution.shards": 3})
     workspace.snakemake(*(str(path.relative_to(workspace.folder)) for path in files))
     if not levels:
         assert [path.read_bytes() for path in files] == content
-    images, ends = (np.load(path) for path in files)
+    images, ends = (np.load(path) for path in files[:2])
+    _, states = trajectories.read(files[2])
+    assert np.array_equal(states[:, -1], ends[: len(states)])
     worst = np.abs(images.astype(int) - arrays[0].astype(int)).max(), np.abs(ends - arrays[1]).max()
     print(f"largest difference: {worst[0]} grey levels, {worst[1]:.2g} in the end states")
     assert worst[0] <= levels

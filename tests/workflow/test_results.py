@@ -25,7 +25,8 @@ def test_tables_are_there_with_a_row_for_each_cell_and_metric(finished):
 
 
 def test_every_figure_is_a_png_and_a_pdf(finished):
-    names = ["fid", "self_fid", "trajectory_rmse", "lambdas", "residuals", "samples-digits-edm", "real-digits"]
+    names = ["fid", "self_fid", "trajectory_rmse", "lambdas", "residuals", "costs"]
+    names += ["samples-digits-edm", "trajectories-digits-edm", "real-digits"]
     figures = finished.contents("results/tiny/figures/*")
     assert set(figures) == {f"results/tiny/figures/{name}.{kind}" for name in names for kind in ("png", "pdf")}
     for path, content in figures.items():
@@ -33,7 +34,7 @@ def test_every_figure_is_a_png_and_a_pdf(finished):
 
 
 def test_each_cell_has_its_files_and_no_others(finished):
-    own = {"samples.npy", "ends.npy", "score.json"}
+    own = {"samples.npy", "ends.npy", "states.npy", "score.json"}
     for cell in CELLS:
         expected = own | {"lambdas.json", "teacher.safetensors"} if cell.startswith("d-") else own
         names = {path.name for path in finished.cell(cell).iterdir() if path.is_file()}

@@ -119,76 +119,66 @@ function scoresPart(cell) {
   ];
 }
 
-function provenancePart(cell) {
-  const own = DATASETS.get(cell.dataset);
-  const target = `results/${DATA.title}/${cell.name}/score.json`,
-    command = `snakemake --configfile ${DATA.title}.json ${target}`;
-  const facts = [
-    ["solver", `${solverOf(cell).method} ${JSON.stringify(cell.options || {})}`],
-    ["grid", JSON.stringify(cell.grid)],
-    ...(cell.distill
-      ? [
-          ["distillation", JSON.stringify(cell.distill)],
-          ["teacher", cell.teacher],
-        ]
-      : []),
-    ["noise", `seed ${read("config").seed}, ${many(cell.seeds, "seed block")} of ${many(cell.images, "image")}`],
-    ...(Object.keys(own.conditions).length ? [["classes", JSON.stringify(own.conditions)]] : []),
-    ["model", checkpoint(own.model)],
-    [
-      "scored against",
-      [
-        realText(own),
-        make("br"),
-        make("code", { class: "sum" }, `${cell.made.reference.file} ${cell.made.reference.sha256}`),
-      ],
-    ],
-    ["features", make("code", { class: "sum" }, cell.made.extractor)],
-    [
-      "code",
-      Object.entries(cell.code)
-        .map(([job, digest]) => `${job} ${digest}`)
-        .join(", "),
-    ],
-    [
-      "software",
-      Object.entries(cell.made.software)
-        .map((pair) => pair.join(" "))
-        .join(", "),
-    ],
-  ];
+/** Parameters as text, without braces and quotes. */
+const said = (value) =>
+  value !== null && typeof value === "object"
+    ? Object.entries(value)
+        .map(([key, inner]) => `${key} ${said(inner)}`)
+        .join(", ") || "none"
+    : String(value);
+
+/** A command, with a button that copies it. */
+function commandLine(text) {
   const copied = make("output", { class: "note" });
   const copy = () =>
-    navigator.clipboard.writeText(command).then(
+    navigator.clipboard.writeText(text).then(
       () => (copied.textContent = "Copied."),
       () => (copied.textContent = "Select it and copy."),
     );
+  return make(
+    "p",
+    { class: "command" },
+    make("code", {}, text),
+    make("button", { type: "button", onclick: copy }, "Copy"),
+    copied,
+  );
+}
+
+function homePart(cell) {
+  const results = `results/${DATA.title}`,
+    where = `${cell.dataset} ${cell.solver} ${cell.nfe}`;
   return [
+    make("h3", {}, "Take it home"),
+    make("p", { class: "note" }, "Solver, noise levels and λ as one file for dode.load and for diffusers:"),
+    commandLine(`python -m dode export ${results} ${where} --output ${cell.solver}-nfe${cell.nfe}.json`),
     make("h3", {}, "Make it again"),
-    make(
-      "p",
-      { class: "command" },
-      make("code", {}, command),
-      make("button", { type: "button", onclick: copy }, "Copy"),
-      copied,
-    ),
     make(
       "p",
       { class: "note" },
       make("button", { type: "button", class: "link", onclick: saveConfig }, `Save ${DATA.title}.json`),
-      " first; on the same machine and software the images are the same to the bit.",
+      ", then this; on the same machine and software the images are the same to the bit.",
     ),
-    make(
-      "details",
-      {},
-      make("summary", {}, "Provenance"),
-      make(
-        "dl",
-        {},
-        facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]),
-      ),
-    ),
+    commandLine(`snakemake --configfile ${DATA.title}.json ${results}/${cell.name}/score.json`),
   ];
+}
+
+function provenancePart(cell) {
+  const own = DATASETS.get(cell.dataset);
+  const { run, samples, fit, code } = cell.made,
+    { against, extractor, software } = cell.scored;
+  const sum = (...texts) => make("code", { class: "sum" }, texts.join(" "));
+  const facts = [
+    ...Object.entries(run).map(([key, value]) => [key, said(value)]),
+    ["samples", said(samples)],
+    ...(fit ? [["fit", said(fit)]] : []),
+    ["model", checkpoint(own.model)],
+    ["scored against", [realText(own), make("br"), sum(against.file, against.sha256)]],
+    ["features", sum(extractor)],
+    ["code", said(code)],
+    ["software", said(software)],
+  ];
+  const list = facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]);
+  return [make("details", {}, make("summary", {}, "Provenance"), make("dl", {}, list))];
 }
 
 let late = [],
@@ -208,7 +198,14 @@ function drawCell(cell) {
     [fewer, more] = neighbours(cell);
   const go = (to, text) => make("button", { type: "button", disabled: !to, onclick: () => openCell(to.name) }, text);
   late = [];
-  const body = [scoresPart(cell), samplesPart(cell), lambdaPart(cell), trajectoryPart(cell), provenancePart(cell)];
+  const body = [
+    scoresPart(cell),
+    samplesPart(cell),
+    lambdaPart(cell),
+    trajectoryPart(cell),
+    homePart(cell),
+    provenancePart(cell),
+  ];
   find("cell").replaceChildren(
     make(
       "header",

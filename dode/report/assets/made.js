@@ -35,7 +35,7 @@ const BIBTEX = `@inproceedings{kim2024dode,
 function drawMade() {
   const versions = new Map();
   for (const cell of DATA.cells) {
-    const text = Object.entries(cell.made.software)
+    const text = Object.entries(cell.scored.software)
       .map(([name, version]) => `${name} ${version}`)
       .join(", ");
     versions.set(text, (versions.get(text) || 0) + 1);
@@ -89,7 +89,7 @@ function drawMade() {
                 { scope: "row" },
                 own.id,
                 make("br"),
-                make("small", {}, `${own.shape.join(" × ")}, ${own.model.prediction || "noise"} prediction`),
+                make("small", {}, `${own.shape.join(" × ")}, ${own.prediction} prediction`),
               ),
               make("td", {}, checkpoint(own.model)),
               make("td", {}, checkpoint(own.extractor)),

@@ -1,4 +1,4 @@
-"""What the page says of how a cell and a dataset were made, from the configuration alone. Imports no torch."""
+"""What the page says of cells and datasets besides their scores and their provenance. Imports no torch."""
 
 import itertools
 import json
@@ -6,8 +6,6 @@ import json
 from dode import solvers
 from dode.config import REFERENCE
 
-#: Of a cell's jobs: the script whose code, with all it imports, the digest is of.
-_SCRIPTS = {"teacher": "teacher.py", "fit": "distill.py", "samples": "sample.py", "score": "score.py"}
 #: Most bytes of the samples of a cell, and of those of all cells of a page, as they are written (base64).
 MOST, WHOLE = 150_000, 40_000_000
 
@@ -22,7 +20,7 @@ def share(cells):
 
 
 def cells(bench):
-    """One dict a cell of a :class:`dode.cells.Benchmark`: its facts, parameters, code and plain counterpart.
+    """One dict a cell of a :class:`dode.cells.Benchmark`: its facts, name, published FIDs and plain counterpart.
 
     ``plain`` is the name of the cell with the same dataset, solver, options, grid and NFE that is not distilled, None
     where there is none or the cell is not distilled.
@@ -34,11 +32,6 @@ def cells(bench):
             "name": str(cell),
             "plain": plain.get(_numerics(cell)) if cell.distilled else None,
             "published": bench.published_fids(cell),
-            "options": _options(cell),
-            "grid": cell.entry["grid"],
-            "distill": cell.entry.get("distill"),
-            "teacher": bench.teacher_solver(cell) if cell.distilled else None,
-            "code": _code(bench, cell),
         }
         for cell in bench.cells.values()
     ]
@@ -63,16 +56,8 @@ def _numerics(cell):
     )
 
 
-def _code(bench, cell):
-    runs = {"samples": [cell.entry["solver"]], "score": []}
-    if cell.distilled:
-        runs |= {"fit": bench.fit_solvers(cell)}
-        runs |= {"teacher": [bench.teacher_solver(cell)]} if bench.trajectory(cell) else {}
-    return {job: bench.code(_SCRIPTS[job], *names) for job, names in runs.items()}
-
-
 def datasets(bench):
-    """One dict a dataset: its model's checkpoint, what it is scored with and against, and its published FIDs."""
+    """One dict a dataset: its images, the cards of its model and features, and what it is scored against."""
     incomparable = bench.incomparable()
     found = []
     for name, dataset in bench.datasets.items():
@@ -83,20 +68,18 @@ def datasets(bench):
                 "reference": str(reference),
                 "images": dataset["images"],
                 "seeds": dataset["seeds"],
-                "trajectory_images": dataset["trajectory_images"],
                 "shape": bench.image_shape(name),
-                "conditions": bench.conditions(reference),
+                "prediction": bench.model(reference)["prediction"],
                 "real": dataset.get("statistics") or dataset.get("data"),
                 "published_statistics": "statistics" in dataset,
-                "model": _checkpoint(bench, dataset["model"]),
-                "extractor": _checkpoint(bench, dataset["features"]),
+                "model": _card(bench, dataset["model"]),
+                "extractor": _card(bench, dataset["features"]),
                 "incomparable": incomparable.get(name, 0),
             }
         )
     return found
 
 
-def _checkpoint(bench, name):
+def _card(bench, name):
     card = bench.cards[name]
-    remarks = {key: card.get(key) for key in ("licence", "restrictions", "prediction")}
-    return {"card": name, "source": card["urls"][0], "checksum": bench.published(name), **remarks}
+    return {"card": name, "source": card["urls"][0], **{key: card.get(key) for key in ("licence", "restrictions")}}

@@ -1,0 +1,38 @@
+"""Hold two finished benchmarks against each other: scores beyond their errors, and what differs in their making."""
+
+import json
+from pathlib import Path
+
+
+def add_arguments(parser):
+    """Two folders of results and what to show of them."""
+    parser.add_argument("first", help="folder of a finished benchmark, results/<benchmark>")
+    parser.add_argument("second", help="another")
+    parser.add_argument("--errors", type=float, default=2.0, help="combined standard errors that count (default 2)")
+    parser.add_argument("--changed", action="store_true", help="leave out scores that do not differ beyond their error")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    parser.add_argument(
+        "--fail-on-difference",
+        action="store_true",
+        help="exit status 3 where a score differs beyond its error, or cannot be judged, or a cell is in one alone",
+    )
+
+
+def run(options):
+    """Print the comparison."""
+    from dode.report import comparison
+    from dode.report.finished import Finished
+
+    found = comparison.compare(Finished(options.first), Finished(options.second), errors=options.errors)
+    if options.json:
+        print(json.dumps(comparison.plain(found), indent=1))
+    else:
+        names = _names(options.first, options.second)
+        print(comparison.markdown(found, names, errors=options.errors, everything=not options.changed))
+    return 3 if options.fail_on_difference and found.differs else 0
+
+
+def _names(first, second):
+    """The folders' own names, or the whole paths where these are the same."""
+    own = [Path(path).resolve().name for path in (first, second)]
+    return own if own[0] != own[1] else [str(first), str(second)]

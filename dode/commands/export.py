@@ -1,0 +1,32 @@
+"""Write a cell of a finished benchmark as one small file, to be used on another model (docs/using-a-result.md)."""
+
+from dode.report.finished import Finished
+
+
+def add_arguments(parser):
+    """The cell, or how to choose it."""
+    parser.add_argument("results", help="folder of a finished benchmark, results/<benchmark>")
+    parser.add_argument("dataset", help="id of the dataset")
+    parser.add_argument("solver", nargs="?", help="id of the solver; left out with --best")
+    parser.add_argument("evaluations", nargs="?", type=int, metavar="nfe", help="number of network evaluations")
+    parser.add_argument("--best", metavar="METRIC", help="the solver that is best in this metric, e.g. fid")
+    parser.add_argument("--nfe", type=int, help="number of network evaluations, as an option")
+    parser.add_argument("--output", help="the file (default <dataset>-<solver>-nfe<nfe>.json)")
+
+
+def run(options):
+    """Choose, write, say what was written."""
+    nfe = options.nfe if options.evaluations is None else options.evaluations
+    if (options.solver is None) == (options.best is None) or nfe is None:
+        raise ValueError("name the solver and the nfe (ddim 5), or --best METRIC and --nfe N")
+    if None not in (options.nfe, options.evaluations) and options.nfe != options.evaluations:
+        raise ValueError(f"--nfe {options.nfe}, but the cell's nfe is {options.evaluations}; leave one of them out")
+    finished = Finished(options.results)
+    from dode import export, portable
+
+    solver = options.solver or export.best(finished, options.dataset, options.best, nfe)
+    record = export.record(finished, options.dataset, solver, nfe)
+    path = options.output or f"{options.dataset}-{solver}-nfe{nfe}.json"
+    portable.write(path, record)
+    print(f"{path}: {record['cell']}")
+    print(*record["citation"], sep="\n")

@@ -1,0 +1,270 @@
+"""A result as a scheduler of diffusers: ``pipeline.scheduler = DodeScheduler.from_config(..., result="my.json")``.
+
+A pipeline calls its network itself and hands the output to ``step``. So each ``step`` answers one evaluation of
+:func:`dode.sampling.evaluations`, and gives the pipeline the state of the next one. Needs diffusers (``dode[hub]``).
+"""
+
+import inspect
+import math
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from dode import torchvision_operators
+from dode.portable import load
+from dode.registry import Registry, unknown
+from dode.schedules import Schedule, schedules
+
+torchvision_operators.declare()
+try:
+    from diffusers import ConfigMixin, DDPMScheduler
+    from diffusers.configuration_utils import register_to_config
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
+except ImportError as error:
+    raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
+
+betas = Registry("beta_schedule")
+
+
+# diffusers keeps its tables in float32; in float64 whole indices stay whole.
+@betas.register("linear")
+def _linear(*, num_train_timesteps, beta_start, beta_end):
+    return schedules.create("linear", steps=num_train_timesteps, beta_min=beta_start, beta_max=beta_end)
+
+
+@betas.register("scaled_linear")
+def _scaled_linear(*, num_train_timesteps, beta_start, beta_end):
+    return Schedule(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), num_train_timesteps)))
+
+
+@betas.register("squaredcos_cap_v2")
+def _cosine(*, num_train_timesteps, beta_start, beta_end):
+    return schedules.create("cosine", steps=num_train_timesteps)
+
+
+@betas.register("sigmoid")
+def _sigmoid(*, num_train_timesteps, beta_start, beta_end):
+    table = DDPMScheduler(num_train_timesteps, beta_start, beta_end, beta_schedule="sigmoid")
+    return Schedule(table.betas.double().numpy())
+
+
+class _VariancePreserving:
+    """A network on a discrete schedule. The pipeline's state is ``x / sqrt(1 + sigma^2)``, the network's input."""
+
+    estimates = MappingProxyType(
+        {
+            "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
+            "v_prediction": lambda x, sigma, output: x / (1 + sigma**2) - output * (sigma / math.sqrt(1 + sigma**2)),
+            "sample": lambda x, sigma, output: output,
+        }
+    )
+
+    def __init__(self, config, facts):
+        if config.trained_betas is not None:
+            self.schedule = Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+        else:
+            names = ("num_train_timesteps", "beta_start", "beta_end")
+            self.schedule = betas.create(config.beta_schedule, **{name: getattr(config, name) for name in names})
+        self.highest = self.schedule.sigma_max
+        # A recipe of the authors has an interpolation of its own between the indices.
+        self.lookup = facts.schedule if facts.shift else self.schedule
+        self.shift, self.round = facts.shift, config.round_timesteps
+
+    def denoised(self, kind, x, sigma, output):
+        return self.estimates[kind](x, sigma, output)
+
+    def prior_std(self, sigma):
+        return (1 + sigma**2) ** 0.5
+
+    def init_noise_sigma(self, sigma):
+        return 1.0
+
+    def timestep(self, sigma):
+        index = max(float(self.lookup.index(sigma)), 0.0) + self.shift
+        return float(round(index)) if self.round else index
+
+    def from_state(self, x, sigma):
+        return x / math.sqrt(1 + sigma**2)
+
+    def network_input(self, sample, sigma):
+        return sample
+
+
+class _VarianceExploding:
+    """A network under EDM's preconditioning, as ``EDMEulerScheduler`` has it. The pipeline's state is x."""
+
+    # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
+    estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
+
+    def __init__(self, config, facts):
+        self.data, self.highest, self.round = config.sigma_data, math.inf, False
+
+    def denoised(self, kind, x, sigma, output):
+        variance = sigma**2 + self.data**2
+        scale = self.estimates[kind] * sigma * self.data / math.sqrt(variance)
+        return torch.add(x * (self.data**2 / variance), output, alpha=scale)
+
+    def prior_std(self, sigma):
+        return sigma
+
+    def init_noise_sigma(self, sigma):
+        return sigma
+
+    def timestep(self, sigma):
+        return math.log(sigma) / 4
+
+    def from_state(self, x, sigma):
+        return x
+
+    def network_input(self, sample, sigma):
+        return sample / math.sqrt(sigma**2 + self.data**2)
+
+
+class DodeScheduler(SchedulerMixin, ConfigMixin):
+    """The solver, grid and coefficients of an exported result as a scheduler.
+
+    The number of inference steps is the result's number of network evaluations; ``timesteps`` has one entry an
+    evaluation, inner stages included, and may name a time twice or go back. The state is kept in float64 between the
+    steps and handed out in the type of the pipeline's sample. ``clip_sample``, ``thresholding``, ``timestep_spacing``
+    and the like of the scheduler that it replaces do not count: the result was measured without them.
+
+    Args:
+        result: the file that ``python -m dode export`` wrote, or its contents. The contents become a part of this
+            scheduler's configuration, so that a saved pipeline holds them.
+        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: the schedule that the pipeline's
+            network was trained on, as of ``DDPMScheduler``.
+        prediction_type: what the network outputs: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
+        sigma_data: given, the network is under EDM's preconditioning instead (``EDMEulerScheduler``).
+        round_timesteps: whether the network is given the nearest whole timestep, as one with a table of embeddings
+            needs; the state stays at its noise level. By default the timestep is fractional where the level falls
+            between two.
+
+    Raises:
+        ValueError: for a bad result, a noise level above the schedule's, an unknown ``prediction_type``.
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        result=None,
+        num_train_timesteps=1000,
+        beta_start=0.0001,
+        beta_end=0.02,
+        beta_schedule="linear",
+        trained_betas=None,
+        prediction_type="epsilon",
+        sigma_data=None,
+        rescale_betas_zero_snr=False,
+        round_timesteps=False,
+    ):
+        if result is None:
+            raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
+        self.sampler = load(result)
+        self.register_to_config(result=self.sampler.record)
+        if rescale_betas_zero_snr:
+            raise ValueError(
+                "rescale_betas_zero_snr: the schedule begins at an infinite noise level, which no result has"
+            )
+        kind = _VariancePreserving if sigma_data is None else _VarianceExploding
+        self.coordinates = kind(self.config, self.sampler.facts)
+        if prediction_type not in self.coordinates.estimates:
+            known = self.coordinates.estimates
+            raise ValueError(f"prediction_type: {unknown('kind', prediction_type, known)}")
+        self.levels = self.sampler.evaluated
+        if self.levels[0] > self.coordinates.highest * (1 + 1e-6):
+            raise ValueError(
+                f"the result begins at the noise level {self.levels[0]:.6g}, the model's schedule ends at "
+                f"{self.coordinates.highest:.6g}"
+            )
+        self.sigmas = self.sampler.sigmas
+        self.init_noise_sigma = self.coordinates.init_noise_sigma(self.levels[0])
+        self.set_timesteps()
+
+    @classmethod
+    def from_config(cls, config=None, **options):
+        """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers."""
+        # A value that was that scheduler's default would be taken for this one's default.
+        own = set(inspect.signature(cls.__init__).parameters) - {"self"}
+        return super().from_config(config, **{**{key: config[key] for key in own & set(config)}, **options})
+
+    def set_timesteps(self, num_inference_steps=None, device=None):
+        """Begin a run; ``num_inference_steps`` is the result's NFE, or left out."""
+        if num_inference_steps not in (None, self.sampler.nfe):
+            raise ValueError(
+                f"num_inference_steps: the result has {self.sampler.nfe} network evaluations, not {num_inference_steps}"
+            )
+        self.num_inference_steps = self.sampler.nfe
+        times = torch.tensor([self.coordinates.timestep(level) for level in self.levels], device=device)
+        self.timesteps = times.long() if self.coordinates.round else times
+        self._run = self._due = self._returned = None
+        self._index = 0
+
+    def scale_model_input(self, sample, timestep=None):
+        """The network's input at the present evaluation."""
+        return self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
+
+    def step(
+        self,
+        model_output,
+        timestep,
+        sample,
+        eta=0.0,
+        use_clipped_model_output=None,
+        generator=None,
+        variance_noise=None,
+        return_dict=True,
+    ):
+        """Answer the evaluation that is due with the network's output; the state of the next one.
+
+        Args:
+            model_output: at ``sample`` and ``timestep``, guided where the pipeline guides; channels beyond the sample's
+                are ignored.
+            timestep: the entry of ``timesteps`` that is due.
+            sample: in the first step unit-normal noise times ``init_noise_sigma``, then what the last step returned.
+            eta, use_clipped_model_output, generator, variance_noise: pipelines pass them; the ODE has no noise.
+
+        Raises:
+            ValueError: out of turn, for a sample that was changed between the steps, or for noise (``eta``).
+        """
+        self._check(timestep, sample, eta, use_clipped_model_output)
+        # Differences of half-precision states would not reach the coefficients' accuracy.
+        latents = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
+        if self._run is None:
+            model = {"prediction": self.sampler.facts.prediction, "prior_std": self.coordinates.prior_std}
+            self._run = self.sampler.evaluations(latents / self.init_noise_sigma, **model)
+            self._due = next(self._run)
+        x, sigma = self._due
+        output = model_output[:, : sample.shape[1]].to(x.dtype)
+        denoised = self.coordinates.denoised(self.config.prediction_type, x, float(sigma), output)
+        self._index += 1
+        try:
+            self._due = self._run.send(denoised)
+            x, sigma = self._due
+        except StopIteration as end:
+            x, sigma, self._run = end.value, self.sigmas[-1], None
+        self._returned = self.coordinates.from_state(x, float(sigma)).to(sample.dtype)
+        return SchedulerOutput(prev_sample=self._returned) if return_dict else (self._returned,)
+
+    def _check(self, timestep, sample, eta, clipped):
+        if self._index == len(self.levels):
+            raise ValueError("the run is at its end: set_timesteps begins another")
+        expected = float(self.timesteps[self._index])
+        if not math.isclose(float(timestep), expected, rel_tol=1e-5, abs_tol=1e-4):
+            raise ValueError(
+                f"timestep: {float(timestep):g} is out of turn; {expected:g} is due (set_timesteps begins)"
+            )
+        if self._index and sample is not self._returned and not torch.equal(sample, self._returned):
+            raise ValueError(
+                "sample: it was changed after the last step, but a solver of several evaluations goes on from its own "
+                "state; pipelines that paint over the state (inpainting) are not served"
+            )
+        if eta or clipped:
+            raise ValueError(
+                "eta and use_clipped_model_output: the result is of the ODE, without noise; leave them out"
+            )
+
+    def __len__(self):
+        return self.config.num_train_timesteps

@@ -1,0 +1,125 @@
+"""From a cell of a finished benchmark to a file that :func:`dode.load` reads."""
+
+import inspect
+import math
+import re
+
+import torch
+
+from dode import grids, models, portable, released, solvers, storage
+from dode.directions import Directions
+from dode.fit_checks import recipe_order
+from dode.report.finished import PROVENANCE
+from dode.report.frame import METRICS
+
+D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
+OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")
+
+
+def record(finished, dataset, solver, nfe):
+    """The record of a cell (``dode/portable.schema.yaml``).
+
+    Args:
+        finished: the :class:`dode.report.finished.Finished` benchmark.
+        dataset, solver: their ids; nfe: the cell's number of evaluations.
+
+    Raises:
+        ValueError: where there is no such cell, or what it left behind does not fit together.
+    """
+    name = finished.cell(dataset, solver, nfe)
+    provenance = _provenance(finished, name)
+    cell, shared = provenance["cells"][name], provenance["datasets"][dataset]
+    run, fit = cell["run"], _fit(finished.cells[name], cell, shared["model"])
+    if solvers.create(run["solver"]).method.prepare:
+        raise ValueError(f"{name}: the solver '{run['solver']}' is made from a file of its own; it cannot be exported")
+    conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
+    return {
+        "format": portable.FORMAT,
+        "version": portable.VERSION,
+        "solver": {"name": run["solver"], "options": run["options"]},
+        "grid": run["grid"],
+        "sigmas": _sigmas(finished.cells[name], run, shared["model"]).tolist(),
+        "nfe": run["nfe"],
+        **fit,
+        "model": {
+            "card": shared["card"],
+            "sha256": provenance["checkpoints"][shared["card"]]["sha256"],
+            **{key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]},
+        },
+        **({"conditions": conditions} if conditions else {}),
+        "cell": f"{provenance['benchmark']}/{name}",
+        "scores": {
+            **{metric: score._asdict() for metric, score in finished.scores(name).items()},
+            **{key: cell["samples"][key] for key in ("images", "seeds")},
+        },
+        "software": provenance["software"],
+        "citation": _citation(run, fit["lambdas"] is not None, provenance["software"]["dode"]),
+    }
+
+
+def best(finished, dataset, metric, nfe):
+    """Id of the solver that is best on a dataset in a metric, at this number of evaluations; not the reference."""
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric '{metric}'; known: {', '.join(METRICS)}")
+    found = {}
+    for name in finished.cells:
+        own_dataset, solver, own_nfe = name.split("/")
+        if (own_dataset, own_nfe) == (dataset, f"nfe{nfe}") and solver != "reference":
+            score = finished.scores(name).get(metric)
+            if score is not None and math.isfinite(score.value):
+                found[solver] = score.value
+    if not found:
+        raise ValueError(f"{finished.folder}: no cell of '{dataset}' at NFE {nfe} has a {metric}")
+    return (min if METRICS[metric].lower_is_better else max)(found, key=found.get)
+
+
+def _provenance(finished, name):
+    path = finished.folder / PROVENANCE
+    if finished.provenance is None:
+        raise ValueError(f"{path} is not there: run snakemake again, which writes it with the tables")
+    if name not in finished.provenance["cells"]:
+        raise ValueError(f"{path} has no cell '{name}': it is of another configuration than the cell's; run snakemake")
+    return finished.provenance
+
+
+def _fit(folder, cell, model):
+    """Coefficients and what they belong to; all None for a plain cell."""
+    if "fit" not in cell:
+        return {"lambdas": None, "directions": None}
+    path = folder / "lambdas.json"
+    values = storage.read_json(path)
+    fitted = dict(values["run"])
+    settings = {**fitted.pop("distill"), **fitted.pop("fit")}
+    if fitted != {**cell["run"], "model": model} or settings != cell["fit"]:
+        raise ValueError(f"{path} is of another configuration than {PROVENANCE}: run snakemake again")
+    directions = vars(Directions(**values["directions"]))
+    return {"lambdas": values["lambdas"], "directions": directions, "fit": cell["fit"]}
+
+
+def _sigmas(folder, run, card):
+    """The levels that the cell's samples were made on."""
+    # What grids ask of a model, its card alone decides.
+    model = models.of_card(card, torch.nn.Linear(1, 1))
+    steps, grid = solvers.create(run["solver"], **run["options"]).steps(run["nfe"]), run["grid"]
+    made = grids.grids.get(grid["name"])
+    if made.recipe:
+        order = recipe_order(model.prediction, run["solver"], run["options"])
+        return released.recipe(run["solver"], order, model, steps, 1).sigmas
+    prepared = {"prepared": folder / "prepared" / made.prepare} if made.prepare else {}
+    return grids.for_model(model, grid["name"], steps, **grid["options"], **prepared)
+
+
+def _citation(run, distilled, version):
+    """The software, the method where the cell is distilled, and the papers that solver and grid name."""
+    method = solvers.create(run["solver"]).method
+    parts = {
+        f"solver {run['solver']}": method.function,
+        f"grid {run['grid']['name']}": grids.grids.get(run["grid"]["name"]),
+    }
+    lines = [f"dode {version}", *([D_ODE] if distilled else [])]
+    for part, function in parts.items():
+        # Docstrings name their sources by arXiv number; nowhere else is there a list.
+        numbers = dict.fromkeys(re.findall(r"\b\d{4}\.\d{5}\b", inspect.getdoc(function) or ""))
+        if numbers:
+            lines.append(f"{part}: {', '.join(f'arXiv:{number}' for number in numbers)}")
+    return lines

@@ -1,0 +1,171 @@
+"""A cell's solver, grid and coefficients as one file, and that file as a sampler for one's own model."""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+
+from dode import fit_checks, grids, released, sampling, schedules, solvers, storage
+from dode.directions import Directions
+from dode.grid_tensor import checked
+from dode.models.denoiser import prediction_of
+from dode.validation import ConfigError, validate
+
+FORMAT, VERSION = "dode sampler", 1
+SCHEMA = Path(__file__).with_suffix(".schema.yaml")
+
+
+class Facts:
+    """What a model says of itself (:mod:`dode.models.denoiser`), without a network.
+
+    Attributes:
+        prediction: ``"data"`` or ``"noise"``.
+        schedule: a :class:`dode.schedules.Schedule`, or None.
+        shift: what is added to the schedule's index as the network is called.
+    """
+
+    def __init__(self, prediction, *, schedule=None, shift=0, **levels):
+        self.prediction, self.schedule, self.shift = prediction, schedule, shift
+        if schedule is not None:
+            levels = {"sigma_min": schedule.sigma_min, "sigma_max": schedule.sigma_max}
+        vars(self).update(levels)
+
+    def at(self, schedule, shift):
+        """On another schedule, and called at another index."""
+        return Facts(self.prediction, schedule=schedule, shift=shift)
+
+
+class Sampler:
+    """A result ready to be used on one's own model; made by :func:`load`.
+
+    Attributes:
+        record: the file's contents, as ``dode/portable.schema.yaml`` describes them.
+        solver: the :class:`dode.solvers.Solver`.
+        sigmas: noise levels, descending, float64.
+        lambdas, directions: the fitted coefficients (K, m) and what they belong to; None for a plain solver.
+        facts: the :class:`Facts` of the model that the result is of; where it is one of the authors' recipes, on the
+            schedule and at the index that this calls the network with.
+        to_images: factor on the end states (1 but for recipes of the authors that end above sigma = 0).
+    """
+
+    def __init__(self, record):
+        self.record, model = record, record["model"]
+        own = {key: model[key] for key in ("sigma_min", "sigma_max") if key in model}
+        if "schedule" in model:
+            own["schedule"] = schedules.schedules.create(**model["schedule"])
+        self.facts, self.to_images = Facts(model["prediction"], **own), 1.0
+        self.recipe = grids.grids.get(record["grid"]["name"]).recipe
+        name, options = record["solver"]["name"], record["solver"]["options"]
+        self.solver, self.sigmas = solvers.create(name, **options), checked(record["sigmas"])
+        if self.recipe:
+            order = fit_checks.recipe_order(self.facts.prediction, name, options)
+            made = released.recipe(name, order, self.facts, self.solver.steps(self.nfe), 1)
+            if not torch.allclose(checked(made.sigmas), self.sigmas, rtol=1e-9, atol=0):
+                raise ValueError("the sigmas are not those of the authors' recipe for this solver and model")
+            self.solver, self.facts, self.to_images = made.student, made.denoise, made.to_images
+        if self.solver.nfe(len(self.sigmas) - 1) != self.nfe:
+            raise ValueError(f"{len(self.sigmas)} sigmas are not those of {self.nfe} evaluations of '{name}'")
+        self.lambdas = self.directions = None
+        if record["lambdas"] is not None:
+            self.lambdas = _matrix(record["lambdas"])
+            self.directions = Directions(**(record["directions"] or {}))
+            sampling.Correction(self.lambdas, self.directions, self.facts, evaluations=self.nfe)
+
+    @property
+    def nfe(self):
+        """Number of network evaluations."""
+        return self.record["nfe"]
+
+    @property
+    def citation(self):
+        """What to cite, one source a line."""
+        return "\n".join(self.record["citation"])
+
+    @property
+    def evaluated(self):
+        """The noise level of each network evaluation, in order: a list of ``nfe`` numbers."""
+        return sampling.evaluated_levels(self.solver, self.sigmas)
+
+    def sample(self, denoise, latents):
+        """Images from noise.
+
+        Args:
+            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. The recipes ``ipndm`` and
+                ``deis`` of the authors call the network at another index than the state's, so theirs must be a
+                :class:`dode.models.NoisePrediction` (or have a method ``at`` like it).
+            latents: (B, C, H, W), unit normal.
+
+        Returns:
+            The end states, (B, C, H, W) in the dtype of ``latents``: to the bit what the benchmark's own cell makes of
+            the same noise with the same network and batch.
+        """
+        if self.recipe and prediction_of(denoise) != self.facts.prediction:
+            raise ValueError(
+                f"the authors' recipe is of {self.facts.prediction} prediction, the model of {prediction_of(denoise)}"
+            )
+        if self.facts.shift:
+            if not hasattr(denoise, "at"):
+                raise ValueError(
+                    "this recipe of the authors calls the network at another index than the state's: give a denoiser "
+                    "with a method at(schedule, shift), such as dode.models.NoisePrediction"
+                )
+            denoise = denoise.at(self.facts.schedule, self.facts.shift)
+        fitted = {"lambdas": self.lambdas, "directions": self.directions}
+        return sampling.sample(self.solver, denoise, latents, self.sigmas, **fitted) * self.to_images
+
+    def evaluations(self, latents, **model):
+        """:meth:`sample` for a program that calls the network itself: :func:`dode.sampling.evaluations`.
+
+        Args:
+            latents: (B, C, H, W), unit normal.
+            model: ``prediction`` and ``prior_std`` as of :func:`dode.sampling.evaluations`.
+        """
+        fitted = {"lambdas": self.lambdas, "directions": self.directions}
+        return sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model)
+
+    def __repr__(self):
+        kind = "plain" if self.lambdas is None else "distilled"
+        return f"<{kind} {self.solver.name}, NFE {self.nfe}, of {self.record['model']['card']}>"
+
+
+def load(source):
+    """The :class:`Sampler` of a file that ``python -m dode export`` wrote, or of its contents as a dictionary.
+
+    Raises:
+        ValueError: in one sentence that names the file, where it is damaged, or not such a file.
+        OSError: where it cannot be read.
+    """
+    if isinstance(source, dict):
+        return _sampler(json.loads(json.dumps(source)), "result")
+    try:
+        record = json.loads(Path(source).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{source}: not JSON, or cut off: {error}") from None
+    return _sampler(record, str(source))
+
+
+def _sampler(record, what):
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"{what}: no result to use; expected is a file that `python -m dode export` wrote")
+    if record.get("version") != VERSION:
+        raise ValueError(f"{what}: version {record.get('version')!r} of the format; this release reads {VERSION}")
+    try:
+        validate(record, SCHEMA, what)
+        return Sampler(record)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _matrix(rows):
+    if len({len(row) for row in rows}) > 1 or not all(math.isfinite(value) for row in rows for value in row):
+        raise ValueError("lambdas: not a matrix of finite numbers")
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def write(path, record):
+    """Write a record, checked: what is written can be loaded."""
+    _sampler(json.loads(json.dumps(record)), str(path))
+    storage.write_json(path, record)

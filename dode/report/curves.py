@@ -1,0 +1,140 @@
+"""Figures of a score against NFE. Every function writes the files in ``paths``, the format by suffix."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dode.report import CROWD, scales
+from dode.report.frame import FLOOR, METRICS
+from dode.report.style import PAGE, legend_below, paired, panels_of, save, styled, styles
+
+_GREY = {"color": "0.8", "linewidth": 0.7, "zorder": 1.2}
+_SMALL = (3, 1.85)  # small panels beside one another, and the height of one in inches
+
+
+@styled
+def curves(frame, metric, paths):
+    """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars as in the table.
+
+    Where there are more than :data:`dode.report.CROWD` solvers, in colour are those of the Pareto front of a dataset
+    and the plain solvers that they are distilled from; the others are grey.
+
+    Args:
+        frame: from :func:`dode.report.frame.tidy`; colours follow from all of its solvers, whatever the metric.
+        metric: a key of :data:`dode.report.frame.METRICS`.
+        paths: files to write.
+    """
+    style, rows = _style(frame), _scaled(frame, metric)
+    datasets = list(rows["dataset"].unique())
+    figure, axes = panels_of(max(len(datasets), 1))
+    cells = _measured(rows)
+    chosen = set(zip(cells["method"], cells["label"], strict=True))
+    crowded = len(chosen) > CROWD
+    if crowded:
+        chosen = _front(cells, METRICS[metric].lower_is_better)
+    for axis, dataset in zip(axes, datasets, strict=False):
+        panel = rows[rows["dataset"] == dataset]
+        _panel(axis, panel, metric, style, chosen)
+        axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
+    handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
+    legend_below(figure, [*handles, *([Line2D([], [], label="other solvers", **_GREY)] if crowded else [])])
+    save(figure, paths)
+
+
+@styled
+def families(frame, metric, dataset, paths):
+    """A metric against NFE on one dataset, a small panel for each method, all other solvers in grey behind it."""
+    style, rows = _style(frame), _scaled(frame, metric)
+    rows = rows[rows["dataset"] == dataset]
+    cells = _measured(rows)
+    methods = list(cells["method"].unique())
+    columns = min(_SMALL[0], max(len(methods), 1))
+    count = math.ceil(max(len(methods), 1) / columns)
+    figure = Figure(figsize=(PAGE, count * _SMALL[1] + 0.3), layout="constrained")
+    axes = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axis, method in zip(axes, methods, strict=False):
+        own = cells[cells["method"] == method]
+        chosen = set(zip(own["method"], own["label"], strict=True))
+        _panel(axis, rows, metric, style, chosen, levels=False)
+        axis.set_ylabel("")
+        axis.set_title(own["label"].iloc[0])
+        handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
+        axis.legend(
+            handles=handles,
+            fontsize=5.5,
+            loc="upper right",
+            handlelength=2.2,
+            labelspacing=0.2,
+            borderpad=0.3,
+            framealpha=0.85,
+            edgecolor="none",
+        )
+    for spare in axes[len(methods) :]:
+        spare.set_axis_off()
+    for axis in axes[max(len(methods) - columns, 0) : len(methods)]:
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel("NFE (network evaluations per image)", fontsize=8.5)
+    figure.supylabel(_name(metric, " "), fontsize=8.5)
+    figure.suptitle(dataset)
+    save(figure, paths)
+
+
+def _style(frame):
+    solvers = frame[(frame["solver"] != FLOOR) & ~frame["reference"]]
+    return styles(solvers[["method", "options", "label", "distilled"]].drop_duplicates().to_dict("records"))
+
+
+def _scaled(frame, metric):
+    rows, scale = frame[frame["metric"] == metric], METRICS[metric].scale
+    return rows.assign(value=rows["value"] * scale, error=rows["error"] * scale)
+
+
+def _measured(rows):
+    return rows[(rows["solver"] != FLOOR) & ~rows["reference"]]
+
+
+def _front(cells, lower_is_better):
+    """(method, label) of the solvers on some dataset's Pareto front (NFE, score), and of their plain counterparts."""
+    front = []
+    for _, rows in cells[np.isfinite(cells["value"])].groupby("dataset"):
+        best = np.inf
+        for _, column in rows.assign(loss=rows["value"] * (1 if lower_is_better else -1)).groupby("nfe"):
+            first = column.loc[column["loss"].idxmin()]
+            if first["loss"] < best:
+                best = first["loss"]
+                front.append(first)
+    bases = {(row["method"], row["options"]) for row in front}
+    plain = cells[~cells["distilled"]].drop_duplicates(["method", "options"])
+    partners = {(row.method, row.label) for row in plain.itertuples() if (row.method, row.options) in bases}
+    return {(row["method"], row["label"]) for row in front} | partners
+
+
+def _name(metric, separator):
+    kind = METRICS[metric]
+    return f"{', '.join(filter(None, (kind.name, kind.unit)))}{separator}({kind.direction})"
+
+
+def _panel(axis, rows, metric, style, chosen, levels=True):
+    """The curves of ``chosen`` in colour, the others behind them, floor and references as levels."""
+    cells = _measured(rows)
+    for key, line in cells.groupby(["method", "label"], sort=False):
+        if key in chosen:
+            _curve(axis, line, style[key])
+        else:
+            line = line[np.isfinite(line["value"])].sort_values("nfe")
+            axis.plot(line["nfe"].astype(float), line["value"], **_GREY)
+    fixed = rows[(rows["solver"] == FLOOR) | rows["reference"]] if levels else rows[:0]
+    scales.fit_metric(axis, cells, fixed)
+    scales.label_nfe(axis, cells["nfe"])
+    scales.draw_levels(axis, fixed)
+    axis.set_ylabel(_name(metric, "\n" if METRICS[metric].unit else " "))
+
+
+def _curve(axis, line, style):
+    line = line[np.isfinite(line["value"])].sort_values("nfe")
+    errors = line["error"].fillna(0.0)
+    axis.errorbar(
+        line["nfe"].astype(float), line["value"], yerr=errors, capsize=2, elinewidth=0.8, markeredgewidth=0.9, **style
+    )

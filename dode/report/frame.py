@@ -1,0 +1,167 @@
+"""Scores as one tidy frame, and that frame as CSV."""
+
+import dataclasses
+import math
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from dode import storage
+from dode.registry import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How a metric is printed: its name, its name in LaTeX, the factor on its values, their unit, its direction.
+
+    ``tabled``: whether Markdown and LaTeX have a table of it; the CSV has all.
+    """
+
+    name: str
+    latex: str
+    scale: float = 1.0
+    unit: str = ""
+    lower_is_better: bool = True
+    tabled: bool = True
+
+    @property
+    def direction(self):
+        """``"lower is better"`` or ``"higher is better"``."""
+        return f"{'lower' if self.lower_is_better else 'higher'} is better"
+
+
+PIXELS = "images in [−1, 1]"
+_HIGH, _RARE = {"lower_is_better": False}, {"lower_is_better": False, "tabled": False}
+#: The metrics in the order of the report (docs/scores.md).
+METRICS = MappingProxyType(
+    {
+        "fid": Metric("FID", "FID"),
+        "fid_infinity": Metric("FID∞", r"FID$_\infty$"),
+        "self_fid": Metric("self-FID", "self-FID"),
+        "kid": Metric("KID × 10³", r"KID $\times\,10^3$", scale=1e3),
+        "precision": Metric("precision", "precision", **_HIGH),
+        "recall": Metric("recall", "recall", **_HIGH),
+        "density": Metric("density", "density", **_RARE),
+        "coverage": Metric("coverage", "coverage", **_RARE),
+        "trajectory_rmse": Metric("trajectory RMSE", "trajectory RMSE", unit=PIXELS),
+        "trajectory_psnr": Metric("trajectory PSNR", "trajectory PSNR", unit="dB", **_RARE),
+    }
+)
+FLOOR = "floor"
+_COLUMNS = {
+    "dataset": "str",
+    "solver": "str",
+    "label": "str",
+    "method": "str",
+    "options": "str",
+    "distilled": "bool",
+    "reference": "bool",
+    "nfe": "Int64",
+    "metric": "str",
+    "value": "float64",
+    "error": "float64",
+    "error_kind": "str",
+    "seeds": "int64",
+    "images": "Int64",
+    "real": "str",
+    "real_sha256": "str",
+    "real_images": "Int64",
+    "extractor": "str",
+    "biased": "bool",
+    "published": "str",
+    "published_source": "str",
+}
+# Between several published values of a cell, and between their sources.
+SEPARATOR = " | "
+
+
+def tidy(scores, floors):
+    """One row per cell and metric, then the floors of each dataset, as a frame.
+
+    Args:
+        scores: one dict per cell: what tables say of it (:meth:`dode.cells.Benchmark.facts`), ``metrics`` as in its
+            ``score.json`` (docs/scores.md), and, where known, ``against`` (the ``reference`` of that file),
+            ``extractor``, ``biased``, and ``published``, a list of published FIDs, ``{"fid": text, "source": text}``.
+        floors: one dict per dataset, ``{"dataset": ..., "floor": {metric: [value per pair of random halves]}}``.
+
+    Returns:
+        Columns dataset, solver, label, method, options (of the solver, JSON), distilled, reference (whether it is the
+        fine-step solver), nfe, metric, value, error, error_kind (of what error is one standard deviation: ``seeds``,
+        ``images``, ``subsets``, of a floor ``halves``; empty where it cannot be told, with error NaN), seeds, images
+        (per seed), real, real_sha256, real_images (what it is scored against), extractor, biased, published,
+        published_source. Datasets and solvers
+        stand in the order of their first appearance; values are unscaled. A floor's solver and method are ``"floor"``,
+        its ``seeds`` the number of pairs of halves. What is published is text, empty where nothing is, several values
+        and their sources with ``" | "`` between them.
+
+    Raises:
+        ValueError: for an unknown metric, or a cell that appears twice.
+    """
+    rows = [row for score in scores for row in _rows(score, score["metrics"])]
+    for floor in floors:
+        name = {"solver": FLOOR, "label": "real vs real (floor)", "method": FLOOR}
+        cell = {"dataset": floor["dataset"], **name, "distilled": False, "reference": False, "nfe": None}
+        metrics = {metric: _halves(values) for metric, values in floor["floor"].items()}
+        rows += _rows({**cell, "images": floor.get("images")}, metrics)
+    datasets, solvers, metrics = (
+        {name: i for i, name in enumerate(dict.fromkeys(names))}
+        for names in ([row["dataset"] for row in rows], [row["solver"] for row in rows], METRICS)
+    )
+    # Floors come last in the list, so that "floor" is the last solver too.
+    rows.sort(key=lambda r: (datasets[r["dataset"]], solvers[r["solver"]], r["nfe"] or 0, metrics[r["metric"]]))
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    twice = frame.duplicated(["dataset", "solver", "nfe", "metric"])
+    if twice.any():
+        first = frame[twice].iloc[0]
+        raise ValueError(
+            f"two scores for solver '{first.solver}' on '{first.dataset}' at NFE {first.nfe} ({first.metric})"
+        )
+    return frame
+
+
+def _halves(values):
+    values = np.array(values, dtype=np.float64)
+    error = values.std(ddof=1) if len(values) > 1 else math.nan
+    return {"value": values.mean(), "error": error, "error_kind": "halves", "blocks": values}
+
+
+def _rows(cell, metrics):
+    against = cell.get("against") or {}
+    of_cell = {
+        **{key: cell.get(key) for key in _COLUMNS},
+        "options": cell.get("options", "{}"),
+        "real": against.get("file", ""),
+        "real_sha256": against.get("sha256", ""),
+        "real_images": against.get("images"),
+        "extractor": cell.get("extractor", ""),
+        "biased": cell.get("biased", False),
+    }
+    for metric, entry in metrics.items():
+        if metric not in METRICS:
+            raise ValueError(unknown("metric", metric, METRICS))
+        value, error = (math.nan if entry[key] is None else entry[key] for key in ("value", "error"))
+        error = error if math.isfinite(value) else math.nan
+        statistics = {"metric": metric, "value": value, "error": error, "seeds": len(entry["blocks"])}
+        statistics["error_kind"] = entry["error_kind"] if math.isfinite(error) else ""
+        published = (cell.get("published") or []) if metric == "fid" else []
+        for column, key in (("published", "fid"), ("published_source", "source")):
+            statistics[column] = SEPARATOR.join(found[key] for found in published)
+        yield {**of_cell, **statistics}
+
+
+def write_csv(frame, path):
+    """Write a :func:`tidy` frame, unscaled and to the last digit; :func:`read_csv` gives it back."""
+    with storage.atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def read_csv(path):
+    """The frame that :func:`write_csv` wrote."""
+    # float() gives back every digit; which float_precision of read_csv does depends on the version of pandas.
+    numbers = dict.fromkeys(("value", "error"), lambda text: float(text or "nan"))
+    others = {key: dtype for key, dtype in _COLUMNS.items() if key not in numbers}
+    # A solver may be called "NA": empty is the only missing value, and only in these columns.
+    missing = {key: [""] for key, dtype in _COLUMNS.items() if dtype == "Int64"}
+    frame = pd.read_csv(path, dtype=others, converters=numbers, na_values=missing, keep_default_na=False)
+    return frame[list(_COLUMNS)].astype(_COLUMNS)

@@ -1,0 +1,80 @@
+"""What a reader of the Markdown tables should know first: marks, ranks over datasets, what the scores are against."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+
+from dode.report import ranking
+from dode.report.frame import FLOOR, METRICS
+
+_MARKS = (
+    "Bold: the best of a column and all whose error bars meet the best's; italic: likewise the second best. The scores "
+    "are described in docs/scores.md."
+)
+_BIASED = (
+    "FID is biased here: cells have fewer images than there are features. Compare only cells of as many images; FID∞ "
+    "takes a part of the bias away."
+)
+
+
+def escaped(text):
+    """``text`` as it is, in Markdown."""
+    return re.sub(r"([\\|*_<`\[\]])", r"\\\1", text)
+
+
+def pipes(rows, header):
+    """A pipe table, the first column to the left, the others to the right."""
+    alignment = ["left", *["right"] * (len(header) - 1)]
+    return pd.DataFrame(rows, columns=header).to_markdown(index=False, disable_numparse=True, colalign=alignment)
+
+
+def opening(frame):
+    """The paragraphs under the title: how to read the marks, how solvers rank."""
+    if frame.empty:
+        return []
+    rare = [METRICS[name].name for name in frame["metric"].unique() if not METRICS[name].tabled]
+    more = f" Without a table here, in the CSV file alone: {', '.join(rare)}." if rare else ""
+    return [_MARKS + more, *_ranks(frame)]
+
+
+def _ranks(frame):
+    """The section on ranks; none where there is one dataset, or nothing that all have."""
+    cells = frame[(frame["metric"] == "fid") & (frame["solver"] != FLOOR) & ~frame["reference"]]
+    found = ranking.mean_ranks(cells) if cells["dataset"].nunique() > 1 else {}
+    if not found:
+        return []
+    counts = {nfe: count for own in found.values() for nfe, (_, count) in own.items()}
+    nfes = sorted(counts)
+    best = {nfe: min(own[nfe][0] for own in found.values() if nfe in own) for nfe in nfes}
+    rows = []
+    for label, own in sorted(found.items(), key=lambda item: np.mean([rank for rank, _ in item[1].values()])):
+        texts = {nfe: f"{own[nfe][0]:.3g}" for nfe in nfes if nfe in own}
+        texts |= {nfe: f"**{text}**" for nfe, text in texts.items() if own[nfe][0] == best[nfe]}
+        rows.append([escaped(label), *(texts.get(nfe, "–") for nfe in nfes)])
+    header = ["solver", *(f"NFE {nfe} (of {counts[nfe]})" for nfe in nfes)]
+    note = (
+        f"Mean over {cells['dataset'].nunique()} datasets of the rank by FID, 1 the best, of the solvers that every "
+        "dataset has at that NFE. Where error bars meet it is a tie; a tie counts half."
+    )
+    return ["## Ranks", note, pipes(rows, header)]
+
+
+def against(rows):
+    """What the scores of a dataset are against; nothing where that is not known."""
+    known = rows[rows["real"] != ""]
+    if known.empty:
+        return []
+    first = known.iloc[0]
+    size = "an unstated number of" if first["real_images"] is pd.NA else f"{first['real_images']:,}"
+    card = json.loads(first["extractor"] or "{}")
+    network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
+    text = (
+        f"Scored against {size} real images (`{first['real']}`{_short(first['real_sha256'])}) by features of {network}."
+    )
+    return [f"{text} {_BIASED}" if known["biased"].any() else text]
+
+
+def _short(sha256):
+    return f", SHA-256 {sha256[:12]}…" if sha256 else ""

@@ -1,0 +1,19 @@
+"""Scores against what the fit was given."""
+
+from dode import scripting
+from dode.report import ablation_figure, collection, style
+
+
+def main(snakemake):
+    params, name_of = snakemake.params, collection.name_of
+    measured = collection.scores(params.cells, snakemake.input)
+    scores = {name_of(cell): cell["metrics"][params.metric] for cell in measured}
+    fits = {name_of(cell): cell["lambdas"] for cell in collection.fits(params.cells, snakemake.input)}
+    colors = {}
+    for (method, _), line in style.styles(params.solvers).items():
+        colors.setdefault(method, line["color"])
+    ablation_figure.draw(params.sweeps, scores, fits, colors, snakemake.output, params.metric)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

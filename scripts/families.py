@@ -1,0 +1,14 @@
+"""Scores against NFE on one dataset, a small panel for each method."""
+
+from dode import scripting
+from dode.report import collection, curves
+
+
+def main(snakemake):
+    params = snakemake.params
+    frame = collection.frame(params.cells, snakemake.input, {})
+    curves.families(frame, params.metric, snakemake.wildcards.dataset, snakemake.output)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

@@ -1,0 +1,19 @@
+"""Solvers on their way from noise to image, from the same noise."""
+
+from dode import scripting, trajectories
+from dode.report import style, trajectory_figure
+
+
+def main(snakemake):
+    params = snakemake.params
+    styles = style.styles(params.solvers)
+    others = [
+        (cell["label"], styles[cell["method"], cell["label"]], *trajectories.read(path))
+        for cell, path in zip(params.cells, snakemake.input.cells, strict=True)
+    ]
+    fine = trajectories.read(snakemake.input.reference)
+    trajectory_figure.draw(fine, others, snakemake.output, params.title)
+
+
+if __name__ == "__main__":
+    scripting.run(main, snakemake)

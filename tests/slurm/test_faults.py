@@ -1,0 +1,357 @@
+"""What goes wrong on a cluster, one thing at a time: each run ends in the table of an undisturbed one."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+import watch
+from held import CELL, SAMPLE, TABLE, HeldRun
+from site_files import COMMAND, GROUPED, ONE_JOB_A_RULE, adapt
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture
+def unfinished(local, tmp_path):
+    """``unfinished(cluster, **execution)``: the benchmark with one cell missing, to be run on ``cluster``."""
+
+    def made(cluster, **execution):
+        workspace = adapt(local.copy(tmp_path / "repository"), cluster, **{**ONE_JOB_A_RULE, **execution})
+        for path in (workspace.folder / TABLE, *workspace.results.glob("*/collected/*.json")):
+            path.unlink()
+        for name in ("samples.npy", "ends.npy", "score.json"):
+            (workspace.cell(CELL) / name).unlink()
+        return workspace
+
+    yield made
+    shutil.rmtree(tmp_path / "repository", ignore_errors=True)
+
+
+@pytest.fixture
+def cost(request, capsys):
+    """``cost(run)`` prints what the run took."""
+
+    def printed(run, what=""):
+        with capsys.disabled():
+            print(f"\n{request.node.name} {what}: {run.seconds:.0f} s, {len(run.jobs())} jobs")
+
+    return printed
+
+
+def test_undisturbed(cluster, unfinished, local, cost):
+    """What the costs of the others are to be compared with."""
+    with HeldRun(unfinished(cluster), cluster) as run:
+        run.held()
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    run.check(local)
+    cost(run)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("cluster", marks=pytest.mark.common), "accounting_cluster"])
+def test_job_that_is_cancelled_is_run_again(kind, request, unfinished, local, cost):
+    """The accounting says by whom: CANCELLED by 0."""
+    cluster = request.getfixturevalue(kind)
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        cluster.cancel(job)
+        assert run.ended(job) == "CANCELLED"
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    assert "CANCELLED" in run.said
+    run.check(local)
+    cost(run)
+
+
+def asked(cluster, job, name):
+    """What a job was given, by its name in ``scontrol show job``."""
+    shown = cluster.command("scontrol", "show", "job", "--oneliner", job["id"])
+    return dict(word.split("=", 1) for word in shown.split() if "=" in word)[name]
+
+
+def attempts(run, cluster, name):
+    """What each attempt of the rule's job was given."""
+    sampling = [job for job in run.jobs() if job["comment"].startswith("rule_sample")]
+    return [asked(cluster, job, name) for job in sorted(sampling, key=lambda job: int(job["id"]))]
+
+
+def test_job_over_its_walltime_is_given_more(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster, runtime=1), cluster) as run:
+        assert run.ended(run.held(), 180) == "TIMEOUT"
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    assert attempts(run, cluster, "TimeLimit") == ["00:01:00", "00:02:00"]
+    run.check(local)
+    cost(run)
+
+
+def test_job_over_its_memory_is_given_more(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster, do="take_memory", bytes=1_500_000_000) as run:
+        assert run.end() == 0, run.said[-5000:]
+    assert [state for state in attempts(run, cluster, "JobState") if state != "COMPLETED"]
+    assert [entry.split("mem=")[1].split(",")[0] for entry in attempts(run, cluster, "TRES")] == ["700M", "1050M"]
+    run.check(local)
+    cost(run)
+
+
+def test_job_whose_node_is_lost_is_run_again(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        node = cluster.job(job)["node"]
+        cluster.kill(f"slurmd-{node}")
+        kill_steps(cluster, job)
+        try:
+            assert run.ended(job, 180) in {"PENDING", "NODE_FAIL"}
+            run.release()
+            assert run.end() == 0, run.said[-5000:]
+        finally:
+            cluster.start(f"slurmd-{node}")
+            cluster.wait_until(lambda: cluster.nodes()[node] == "idle", 90)
+    run.check(local)
+    cost(run)
+
+
+def kill_steps(cluster, job):
+    """All processes of a job, its slurmstepd too."""
+    for process in cluster.processes():
+        try:
+            if process.environ().get("SLURM_JOB_ID") == job or f"[{job}." in " ".join(process.cmdline()):
+                process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def test_drained_node_gets_no_further_job(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        node = cluster.job(job)["node"]
+        cluster.drain(node)
+        run.release()
+        try:
+            assert run.end() == 0, run.said[-5000:]
+        finally:
+            cluster.resume(node)
+    assert {other["node"] for other in run.jobs() if int(other["id"]) > int(job)} == {"n1", "n2"} - {node}
+    run.check(local)
+    cost(run)
+
+
+@pytest.mark.common
+def test_run_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        run.held()
+        cluster.stop("slurmctld")
+        run.release()
+        time.sleep(60)
+        assert run.process.poll() is None
+        cluster.start("slurmctld")
+        assert run.end() == 0, run.said[-5000:]
+    assert "SLURM has not said for" in run.said
+    run.check(local)
+    assert len(run.jobs()) == 3
+    cost(run)
+
+
+def held_before_a_submission(workspace, cluster):
+    """A run that submits its first job only when the checkpoint is there, which is fetched on this machine."""
+    next((workspace.folder / "resources" / "checkpoints" / "digits-edm").glob("*.safetensors")).unlink()
+    return HeldRun(workspace, cluster, script="fetch_checkpoint/digits-edm", open="digits-edm.safetensors")
+
+
+def test_submission_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
+    with held_before_a_submission(unfinished(cluster), cluster) as run:
+        run.held()
+        cluster.stop("slurmctld")
+        run.release()
+        time.sleep(30)
+        assert run.process.poll() is None
+        cluster.start("slurmctld")
+        assert run.end() == 0, run.said[-5000:]
+    assert "controller has not answered for" in run.said
+    run.check(local)
+    assert len(run.jobs()) == 3
+    cost(run)
+
+
+@pytest.mark.parametrize("when", ["at the start", "at a submission"])
+def test_run_that_waits_for_a_controller_can_be_ended(when, cluster, unfinished, local, cost):
+    workspace = unfinished(cluster)
+    if when == "at the start":
+        run = HeldRun(workspace, cluster)
+        cluster.stop("slurmctld")
+        end = signal.SIGTERM
+    else:
+        run, end = held_before_a_submission(workspace, cluster), signal.SIGINT
+    try:
+        with run:
+            if when != "at the start":
+                run.held()
+                cluster.stop("slurmctld")
+                run.release()
+            time.sleep(25)
+            run.process.send_signal(end)
+            assert run.end(60) != 0
+    finally:
+        cluster.start("slurmctld")
+    assert "controller has not answered for" in run.said
+    assert not run.jobs()
+    workspace.snakemake(TABLE, *COMMAND)
+    run.check(local)
+
+
+def test_status_is_known_without_the_accounting_daemon(accounting_cluster, unfinished, local, cost):
+    cluster = accounting_cluster
+    with HeldRun(unfinished(cluster), cluster) as run:
+        run.held()
+        cluster.stop("slurmdbd")
+        run.release()
+        try:
+            assert run.end() == 0, run.said[-5000:]
+        finally:
+            cluster.start("slurmdbd")
+    run.check(local)
+    cost(run)
+
+
+def test_interrupt_cancels_the_jobs(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        run.process.send_signal(signal.SIGINT)
+        assert run.end(120) != 0
+        assert run.ended(job) == "CANCELLED"
+        assert "Traceback" not in run.said
+        run.release()
+        run.start()
+        assert run.end() == 0, run.said[-5000:]
+    run.check(local)
+    cost(run)
+
+
+def test_sigterm_waits_for_the_jobs(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        run.process.terminate()
+        time.sleep(3)
+        assert run.process.poll() is None
+        run.release()
+        assert run.end(120) != 0
+        assert run.state(job) == "COMPLETED"
+        assert len(run.jobs()) == 1
+        run.start()
+        assert run.end() == 0, run.said[-5000:]
+    assert len(attempts(run, cluster, "JobState")) == 1
+    run.check(local)
+    cost(run)
+
+
+@pytest.mark.common
+def test_killed_run_is_started_again_and_cancels_what_it_left(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        run.process.kill()
+        run.process.communicate()
+        assert run.state(job) == "RUNNING"
+        run.start()
+        assert run.ended(job) == "CANCELLED"
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    assert f"Cancelling 1 jobs that a killed run has left behind: {job}" in run.said
+    run.check(local)
+    cost(run)
+
+
+def test_group_whose_member_fails_runs_again_as_a_whole(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster, **GROUPED), cluster, script=f"score/digits-edm/{CELL}", open="score.json") as run:
+        job = run.held()
+        cluster.cancel(job)
+        run.ended(job)
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    run.check(local)
+    assert len(run.jobs()) == 2
+    ran = [script["log"].split("/")[0] for script in watch.journal(run.folder) if script["SLURM_JOB_ID"]]
+    cost(run, f"scripts {ran}")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(path):
+    """Until the disk is full to the last byte."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 2**16)
+
+
+def test_full_disk_is_waited_for(cluster, unfinished, local, small_disk, cost):
+    workspace = unfinished(cluster)
+    shutil.move(workspace.folder / "results", small_disk / "results")
+    (workspace.folder / "results").symlink_to(small_disk / "results")
+    filler = small_disk / "filler"
+    with HeldRun(workspace, cluster, open=".npy") as run:
+        job = run.held()
+        fill(filler)
+        run.release()
+        time.sleep(20)
+        assert run.state(job) == "RUNNING"
+        filler.unlink()
+        assert run.ended(job) == "FAILED"
+        assert run.end() == 0, run.said[-5000:]
+    assert "No space left" in run.said
+    run.check(local)
+    cost(run)
+
+
+def truncate(path):
+    with path.open("rb+") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("damage", "said"), [(truncate, "bytes, "), (flip, "has other contents than were written")])
+def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster, shards=2), cluster, script=f"{SAMPLE}/1-of-2") as run:
+        run.held()
+        shard = run.workspace.cell(CELL) / "shards" / "0-of-2.npy"
+        run.until(lambda: shard.exists() and shard.with_name(f".{shard.name}.sha256").exists(), 60)
+        damage(shard)
+        run.release()
+        assert run.end() != 0
+        assert said in run.said
+        assert "the next run makes it again" in run.said
+        aside = shard.with_name(f"{shard.name}.damaged")
+        assert aside.is_file()
+        run.start()
+        assert run.end() == 0, run.said[-5000:]
+    aside.unlink()
+    run.check(local)
+    cost(run)
+
+
+def test_request_that_no_partition_can_meet_is_refused_in_words(cluster, unfinished):
+    workspace = unfinished(cluster, mem_mb=100_000)
+    status, output, errors = workspace.attempt(TABLE, "--retries", "0", *COMMAND)
+    assert status != 0
+    assert "Memory specification can not be satisfied" in output + errors or "not available" in output + errors

@@ -1,0 +1,160 @@
+"""Two finished benchmarks held against each other."""
+
+import json
+
+import pytest
+
+from dode.__main__ import main
+from dode.report import comparison
+from dode.report.finished import Finished, scores
+
+CODE = {"sample": "a", "score": "b"}
+
+
+def provenance(cells, **software):
+    return {
+        "benchmark": "one",
+        "datasets": {"digits": {"model": {"network": {"name": "mlp", "options": {"width": 8}}}}},
+        "cells": {name: {"run": {"solver": "ddim", "options": {}}, "code": dict(CODE)} for name in cells},
+        "checkpoints": {"digits-edm": {"file": "f", "published": "none", "sha256": "1" * 64}},
+        "software": {"torch": "2.13", **software},
+    }
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Writes a folder of results: ``finished(name, {cell: metrics}, record)``."""
+
+    def write(name, cells, record=True):
+        folder = tmp_path / name
+        for cell, metrics in cells.items():
+            (folder / cell).mkdir(parents=True)
+            (folder / cell / "score.json").write_text(json.dumps({"metrics": metrics}))
+        if record:
+            given = provenance(cells) if record is True else record
+            (folder / "provenance.json").write_text(json.dumps(given))
+        return Finished(folder)
+
+    return write
+
+
+def test_a_score_per_seed_and_one_with_its_error_are_read_alike(finished):
+    """Of 1, 2, 6: mean 3, standard deviation sqrt(7), which is the error of one seed, standard error sqrt(7 / 3)."""
+    old = finished("old", {"d/s/nfe5": {"fid": [1.0, 2.0, 6.0], "kid": [4.0], "trajectory_rmse": []}})
+    new = {
+        "fid": {"value": 3.0, "error": 7**0.5, "error_kind": "seeds", "blocks": [1, 2, 6]},
+        "kid": {"value": 4.0, "error": None, "blocks": [4]},
+    }
+    found = old.scores("d/s/nfe5")
+    assert found == finished("new", {"d/s/nfe5": new}).scores("d/s/nfe5")
+    assert found == {"fid": (3.0, pytest.approx(1.5275252)), "kid": (4.0, None)}
+
+
+def test_a_difference_counts_from_two_combined_errors_on(finished):
+    """Errors 3 and 4 make 5."""
+
+    def value(number, error):
+        return {"d/s/nfe5": {"fid": {"value": number, "error": error}}}
+
+    first = finished("first", value(20.0, 3.0))
+    for number, error, beyond in [
+        (29.9, 4.0, False),
+        (30.1, 4.0, True),
+        (9.9, 4.0, True),
+        (20.0, None, False),
+        (20.1, None, None),
+    ]:
+        found = comparison.compare(first, finished(f"to {number} {error}", value(number, error)))
+        assert found.rows[0].beyond is beyond
+        assert found.rows[0].difference == pytest.approx(number - 20)
+        assert found.differs == (beyond is not False)
+        if error:
+            assert found.rows[0].combined == pytest.approx(5)
+    narrow = comparison.compare(first, finished("narrow", value(29.9, 4.0)), errors=1.9)
+    assert narrow.rows[0].beyond
+
+
+def test_a_score_that_became_nan_is_beyond_any_error(finished):
+    first = finished("first", {"d/s/nfe5": {"fid": {"value": 3.0, "error": 1.0}}})
+    second = finished("second", {"d/s/nfe5": {"fid": {"value": None, "error": None}}})
+    assert comparison.compare(first, second).rows[0].beyond is not False
+    assert not comparison.compare(second, second).differs
+    json.dumps(comparison.plain(comparison.compare(first, second)), allow_nan=False)
+
+
+def test_cells_and_metrics_of_one_alone_are_told(finished):
+    first = finished("first", {"d/s/nfe5": {"fid": [1.0], "kid": [1.0]}, "d/s/nfe10": {"fid": [1.0]}})
+    second = finished("second", {"d/s/nfe5": {"fid": [1.0]}, "d/t/nfe5": {"fid": [1.0]}})
+    found = comparison.compare(first, second)
+    assert (found.only_first, found.only_second) == (["d/s/nfe10"], ["d/t/nfe5"])
+    assert [(row.metric, row.beyond) for row in found.rows] == [("fid", False), ("kid", None)]
+
+
+def test_what_differs_in_the_making_is_told_once_for_all_cells_of_it(finished):
+    cells = [f"d/s/nfe{nfe}" for nfe in (5, 6, 7, 8)]
+    metrics = {cell: {"fid": [1.0]} for cell in cells}
+    record = provenance(cells, torch="2.14", numpy="2")
+    record["checkpoints"]["digits-edm"]["sha256"] = "2" * 64
+    record["datasets"]["digits"]["model"]["network"]["options"]["width"] = 9
+    for cell in cells:
+        record["cells"][cell]["code"]["score"] = "c"
+    record["cells"]["d/s/nfe5"]["run"]["options"] = {"order": 2}
+    found = comparison.compare(finished("first", metrics), finished("second", metrics, record))
+    assert {(change.part, change.key, change.first, change.second, change.cells) for change in found.changes} == {
+        ("software", "torch", "2.13", "2.14", ()),
+        ("software", "numpy", None, "2", ()),
+        ("checkpoints", "digits-edm.sha256", "1" * 64, "2" * 64, ()),
+        ("datasets", "digits.model.network.options.width", 8, 9, ()),
+        ("cells", "code.score", "b", "c", tuple(cells)),
+        ("cells", "run.options.order", None, 2, ("d/s/nfe5",)),
+    }
+    assert not found.differs
+    text = comparison.markdown(found, ["first", "second"])
+    assert "d/s/nfe5, d/s/nfe6, d/s/nfe7 and 1 more" in text
+
+
+def test_without_a_record_the_scores_are_compared_all_the_same(finished, capsys):
+    cells = {"d/s/nfe5": {"fid": [1.0, 1.5], "kid": [1e-3, 2e-3]}}
+    first, second = finished("first", cells), finished("second", cells, record=False)
+    assert main(["compare", str(first.folder), str(second.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "0 of 2 scores differ by more than 2 combined standard errors" in text
+    assert "| 1.25 ± 0.25 |" in text
+    assert "| 1.50 ± 0.50 |" in text  # KID is in thousandths
+    assert f"no provenance.json in {second.folder}" in text
+
+
+def test_the_command_says_what_it_was_asked_for(finished, capsys):
+    first = finished("first", {"d/s/nfe5": {"fid": [1.0, 1.1]}, "d/t/nfe5": {"fid": [5.0, 5.1]}})
+    second = finished("second", {"d/s/nfe5": {"fid": [1.0, 1.1]}, "d/t/nfe5": {"fid": [7.0, 7.1]}})
+    folders = [str(first.folder), str(second.folder)]
+    assert main(["compare", *folders]) == 0
+    assert "d/s/nfe5" in capsys.readouterr().out
+    assert main(["compare", *folders, "--changed", "--fail-on-difference"]) == 3
+    text = capsys.readouterr().out
+    assert "d/s/nfe5" not in text
+    assert "+2.000 ± 0.071 | yes" in text
+    assert main(["compare", *folders, "--json"]) == 0
+    assert [row["beyond"] for row in json.loads(capsys.readouterr().out)["scores"]] == [False, True]
+    assert main(["compare", folders[0], folders[0], "--fail-on-difference"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: None, "no folder of results"),
+        (lambda folder: (folder / "d/s/nfe5/score.json").write_text("{"), "score.json: not JSON"),
+        (lambda folder: (folder / "provenance.json").write_text("{}"), "provenance.json: not the record"),
+    ],
+)
+def test_bad_folders_are_one_sentence(finished, tmp_path, capsys, make, says):
+    good = finished("good", {"d/s/nfe5": {"fid": [1.0]}})
+    bad = finished("bad", {"d/s/nfe5": {"fid": [1.0]}}).folder if says != "no folder of results" else tmp_path / "none"
+    make(bad)
+    assert main(["compare", str(good.folder), str(bad)]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+    with pytest.raises((ValueError, OSError)):
+        scores(bad / "d/s/nfe5/none.json")

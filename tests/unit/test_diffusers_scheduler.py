@@ -1,0 +1,283 @@
+"""A result in the place of a pipeline's scheduler makes what dode.sample makes of the same network and noise."""
+
+import copy
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+import dode
+from dode import grids, models, portable, released, schedules, solvers
+from dode.diffusers_scheduler import DodeScheduler
+
+SHAPE = (1, 8, 8)
+CLOSE = {"rtol": 0, "atol": 1e-6}
+CASES = {
+    "ddim": ("ddim", {}, 5),
+    "dpm-solver-3 with inner stages": ("dpm-solver", {"order": 3}, 7),
+    "heun, two evaluations a step": ("heun", {}, 9),
+    "pndm, which evaluates a time twice": ("pndm", {}, 9),
+    "unipc, whose state is corrected": ("unipc", {}, 5),
+}
+
+
+def tiny_unet():
+    """The smallest network of its kind, with random weights."""
+    torch.manual_seed(0)
+    sizes = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    network = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4, **sizes
+    )
+    return network.eval().requires_grad_(False)
+
+
+def tiny_pipeline():
+    """A pipeline around it."""
+    return diffusers.DDPMPipeline(unet=tiny_unet(), scheduler=diffusers.DDPMScheduler())
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return tiny_unet().double()
+
+
+class Network(torch.nn.Module):
+    """The contract of dode's noise prediction around the pipeline's network, whatever that predicts."""
+
+    def __init__(self, unet, kind, rounded=False):
+        super().__init__()
+        self.unet, self.kind, self.rounded = unet, kind, rounded
+        self.schedule = schedules.schedules.create("linear")
+
+    def forward(self, x, index):
+        output = self.unet(x, index.round() if self.rounded else index).sample
+        abar = float(np.exp(self.schedule.log_abar(float(index))))
+        alpha, noise = abar**0.5, (1 - abar) ** 0.5
+        return {
+            "epsilon": lambda: output,
+            "v_prediction": lambda: alpha * output + noise * x,
+            "sample": lambda: (x - alpha * output) / noise,
+        }[self.kind]()
+
+
+def record(solver, options, nfe, *, grid="karras", distilled=True, sigma_max=80.0, **model):
+    """The contents of a result's file, with coefficients that nobody fitted."""
+    made = solvers.create(solver, **options)
+    lambdas = 0.02 * np.cos(np.arange(nfe * 3)).reshape(nfe, 3)
+    lambdas[0, :2] = lambdas[1:2, 1] = 0
+    fitted = {
+        "lambdas": lambdas.tolist(),
+        "directions": {"differences": 2, "drift": True, "outputs": "noise", "from_noise": False},
+    }
+    facts = {"prediction": "noise", "schedule": {"name": "linear"}, **model}
+    return {
+        "format": "dode sampler",
+        "version": 1,
+        "solver": {"name": solver, "options": options},
+        "grid": {"name": grid, "options": {}},
+        "sigmas": grids.karras(steps=made.steps(nfe), sigma_min=0.02, sigma_max=sigma_max).tolist(),
+        "nfe": nfe,
+        **(fitted if distilled else {"lambdas": None, "directions": None}),
+        "model": {"card": "tiny", "sha256": None, "image_shape": list(SHAPE), **facts},
+        "software": {},
+        "citation": ["dode"],
+    }
+
+
+def noise(seed, images=3):
+    return torch.randn(images, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def stepped(scheduler, network, latents, **options):
+    """The loop of every pipeline."""
+    scheduler.set_timesteps(**options)
+    sample = latents * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        output = network(scheduler.scale_model_input(sample, timestep), timestep)
+        sample = scheduler.step(output, timestep, sample).prev_sample
+    return sample
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("case", CASES)
+def test_steps_make_what_the_library_makes(unet, case, kind):
+    solver, options, nfe = CASES[case]
+    made = record(solver, options, nfe)
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler(prediction_type=kind).config, result=made)
+    assert len(scheduler.timesteps) == nfe
+    found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(1))
+    own = models.NoisePrediction(Network(unet, kind), schedule=schedules.schedules.create("linear"))
+    expected = portable.load(made).sample(own, noise(1))
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("pipeline_of", "scheduler"),
+    [(diffusers.DDPMPipeline, diffusers.DDPMScheduler()), (diffusers.DDIMPipeline, diffusers.DDIMScheduler())],
+)
+@pytest.mark.parametrize("case", ["dpm-solver-3 with inner stages", "heun, two evaluations a step"])
+def test_a_pipeline_from_noise_to_images_saved_and_loaded(unet, tmp_path, pipeline_of, scheduler, case):
+    """From a small noise level on, where a network that knows nothing ends near images."""
+    solver, options, nfe = CASES[case]
+    made = record(solver, options, nfe, sigma_max=0.5)
+    unet = copy.deepcopy(unet).float()
+    pipeline = pipeline_of(unet=unet, scheduler=scheduler)
+    pipeline.scheduler = DodeScheduler.from_config(pipeline.scheduler.config, result=made)
+    pipeline.set_progress_bar_config(disable=True)
+    own = models.NoisePrediction(Network(unet, "epsilon"), schedule=schedules.schedules.create("linear"))
+    latents = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(7))
+    expected = dode.load(made).sample(own, latents)
+    assert (expected.abs() < 1).float().mean() > 0.5
+    expected = (expected / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+    def images(pipeline):
+        generator = torch.Generator().manual_seed(7)
+        return pipeline(batch_size=2, generator=generator, num_inference_steps=nfe, output_type="np").images
+
+    np.testing.assert_allclose(images(pipeline), expected, **CLOSE)
+    np.testing.assert_allclose(images(pipeline), expected, **CLOSE)  # a second run begins anew
+    with pytest.raises(ValueError, match=f"num_inference_steps: the result has {nfe} network evaluations, not 50"):
+        pipeline(num_inference_steps=50)
+    pipeline.save_pretrained(tmp_path / "saved")
+    again = pipeline_of.from_pretrained(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    if pipeline_of is diffusers.DDIMPipeline:  # it makes every scheduler a DDIMScheduler, which keeps the result
+        again.scheduler = DodeScheduler.from_config(again.scheduler.config)
+    assert isinstance(again.scheduler, DodeScheduler)
+    np.testing.assert_allclose(images(again), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"), [("ddim", {}), ("ipndm", {}), ("deis", {"order": 2}), ("dpm-solver", {"order": 3})]
+)
+def test_a_recipe_of_the_authors_in_its_own_coordinates(unet, solver, options):
+    """Another interpolation, another index, an end above the clean image."""
+    schedule = schedules.schedules.create("linear")
+    own = models.NoisePrediction(Network(unet, "epsilon"), schedule=schedule)
+    recipe = released.recipe(solver, options.get("order"), own, 5, 4)
+    made = record(solver, options, 5, grid="released") | {"sigmas": recipe.sigmas.tolist()}
+    sampler = dode.load(made)
+    fitted = {"lambdas": sampler.lambdas, "directions": sampler.directions}
+    expected = dode.sample(recipe.student, recipe.denoise, noise(2), recipe.sigmas, **fitted) * recipe.to_images
+    assert torch.equal(sampler.sample(own, noise(2)), expected)
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
+    found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(2))
+    torch.testing.assert_close(found, expected, **CLOSE)
+    if sampler.facts.shift:
+        with pytest.raises(ValueError, match=r"a method at\(schedule, shift\)"):
+            sampler.sample(Bare(), noise(2))
+
+
+class Bare:
+    prediction = "noise"
+
+
+def test_a_network_under_edms_preconditioning():
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 1, 3, padding=1).double().requires_grad_(False)
+
+    class Conditioned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, condition):
+            return self.network(x) * torch.cos(condition)
+
+    made = record("heun", {}, 5, prediction="data")
+    del made["model"]["schedule"]
+    config = diffusers.EDMEulerScheduler(sigma_data=0.5).config
+    scheduler = DodeScheduler.from_config(config, result=made)
+    expected = dode.load(made).sample(models.DataPrediction(Conditioned(), sigma_data=0.5), noise(3))
+    torch.testing.assert_close(stepped(scheduler, Conditioned(), noise(3)), expected, **CLOSE)
+
+
+def test_rounded_timesteps_are_whole_and_leave_the_noise_level(unet):
+    made = record("heun", {}, 9)
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made, round_timesteps=True)
+    assert scheduler.timesteps.dtype == torch.int64
+    fractional = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made).timesteps
+    assert (fractional - fractional.round()).abs().max() > 0.1
+    found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(4))
+    own = models.NoisePrediction(Network(unet, "epsilon", rounded=True), schedule=schedules.schedules.create("linear"))
+    torch.testing.assert_close(found, dode.load(made).sample(own, noise(4)), **CLOSE)
+
+
+def test_guidance_happens_outside(unet):
+    """The pipeline runs the network twice and hands over one guided output."""
+    made = record("dpm-solver", {"order": 3}, 7)
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
+
+    def guided(x, t):
+        without, given = unet(torch.cat([x, x]), t).sample.chunk(2)
+        return without + 3 * (0.5 * given - without)
+
+    class Guided(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = unet
+
+        def forward(self, x, index):
+            return guided(x, index)
+
+    own = models.NoisePrediction(Guided(), schedule=schedules.schedules.create("linear"))
+    torch.testing.assert_close(stepped(scheduler, guided, noise(5)), dode.load(made).sample(own, noise(5)), **CLOSE)
+
+
+def test_half_precision_of_the_pipeline_is_not_that_of_the_state(unet):
+    made = record("ddim", {}, 5)
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
+
+    def network(x, t):
+        return unet(x.double(), t).sample.to(x.dtype)
+
+    exact = stepped(scheduler, network, noise(6))
+    largest = exact.abs().max()
+    for dtype, share in ((torch.float32, 1e-6), (torch.bfloat16, 0.02)):
+        found = stepped(scheduler, network, noise(6).to(dtype))
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double() / largest, exact / largest, rtol=0, atol=share)
+
+
+def test_what_a_step_refuses(unet):
+    made = record("heun", {}, 5)
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
+    first, second = scheduler.timesteps[:2]
+    x = noise(8)
+    with pytest.raises(ValueError, match="out of turn"):
+        scheduler.step(x, second, x)
+    with pytest.raises(ValueError, match="eta"):
+        scheduler.step(x, first, x, eta=1.0)
+    after = scheduler.step(x, first, x).prev_sample
+    with pytest.raises(ValueError, match="changed after the last step"):
+        scheduler.step(x, second, after + 1)
+    scheduler.step(x, second, after.clone())
+    scheduler.set_timesteps(5)
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(x, timestep, x, return_dict=False)[0]
+    with pytest.raises(ValueError, match="at its end"):
+        scheduler.step(x, timestep, x)
+
+
+def test_what_does_not_fit_the_model_is_refused():
+    made = record("heun", {}, 5)
+    with pytest.raises(ValueError, match="unknown kind 'flow'"):
+        DodeScheduler(made, prediction_type="flow")
+    with pytest.raises(ValueError, match=r"begins at the noise level 80, the model's schedule ends at"):
+        DodeScheduler(made, beta_end=0.005)
+    with pytest.raises(ValueError, match="needs result="):
+        DodeScheduler.from_config(diffusers.DDPMScheduler().config)
+    with pytest.raises(ValueError, match="infinite"):
+        DodeScheduler(made, rescale_betas_zero_snr=True)
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+def test_schedules_are_those_of_diffusers(name):
+    theirs = diffusers.DDPMScheduler(beta_schedule=name).alphas_cumprod.double()
+    ours = DodeScheduler(record("ddim", {}, 1, sigma_max=10.0), beta_schedule=name).coordinates.schedule.alphas_cumprod
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-9)
+    given = DodeScheduler(
+        record("ddim", {}, 1, sigma_max=10.0), trained_betas=diffusers.DDPMScheduler(beta_schedule=name).betas.tolist()
+    )
+    np.testing.assert_allclose(given.coordinates.schedule.alphas_cumprod, theirs, rtol=2e-5, atol=1e-9)

@@ -1,0 +1,200 @@
+"""Figures of trajectories, costs and ablations, and which cells they are of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from dode import pictures
+from dode.cells import Benchmark
+from dode.config import ConfigError
+from dode.report import ablation_figure, cost_figure, curves, trajectory_figure
+from dode.report import frame as frames
+
+ROOT = Path(__file__).parents[2]
+LINE = {"color": "C0", "marker": "o", "linestyle": "-"}
+SHAPE = (1, 2, 2)
+
+
+def configured(name, **changes):
+    config = yaml.safe_load((ROOT / "config" / name).read_text())
+    return Benchmark({**config, **changes}, ROOT)
+
+
+def exact(sigmas, noise):
+    """The trajectory of unit-normal data: x is proportional to sqrt(1 + sigma^2)."""
+    return noise[:, None] * np.sqrt(1 + np.asarray(sigmas) ** 2).reshape(1, -1, 1, 1, 1)
+
+
+def bent(sigmas, noise):
+    """As :func:`exact`, with data of another variance in half of the pixels: not straight in standardised states."""
+    scale = np.array([1.0, 1.0, 0.1, 0.3]).reshape(SHAPE)
+    return noise[:, None] * np.sqrt(scale**2 + np.asarray(sigmas).reshape(1, -1, 1, 1, 1) ** 2)
+
+
+LEVELS = np.append(np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 40) ** 7, 0.0)
+NOISE = np.random.default_rng(0).standard_normal((4, *SHAPE))
+
+
+def test_fine_states_between_the_levels_are_exact_enough_for_a_picture():
+    wanted = np.array([79.0, 33.3, 5.1, 1.0, 0.31, 0.07, 0.011, 0.0])
+    found = trajectory_figure.interpolated(LEVELS, bent(LEVELS, NOISE), wanted)
+    truth = bent(wanted, NOISE)
+    assert np.abs(found - truth).max() < 2e-4
+    assert np.isnan(trajectory_figure.interpolated(LEVELS, bent(LEVELS, NOISE), [81.0])).all()
+
+
+def test_distances_are_the_root_mean_square_of_the_difference():
+    levels = [80.0, 3.0, 0.0]
+    own = bent(levels, NOISE) + np.array([0.0, 0.3, 0.1]).reshape(1, -1, 1, 1, 1)
+    found = trajectory_figure.distances((LEVELS, bent(LEVELS, NOISE)), levels, own)
+    np.testing.assert_allclose(found, [0.0, 0.3, 0.1], atol=1e-4)
+
+
+def test_the_plane_holds_a_flat_trajectory():
+    """Standardised states a cos t + b sin t stay in their plane, and noise lies to the left of the image."""
+    t = np.linspace(0, 2, len(LEVELS)).reshape(-1, 1, 1, 1)
+    states = NOISE[0] * np.cos(t) + NOISE[1] * np.sin(t)
+    centre, axes = trajectory_figure.plane(np.zeros(len(LEVELS)), states)
+    flat = states.reshape(len(LEVELS), -1)
+    places = (flat - centre) @ axes.T
+    np.testing.assert_allclose(places @ axes + centre, flat, atol=1e-12)
+    assert places[-1, 0] > places[0, 0]
+
+
+def test_pixels_that_stay_are_not_shown():
+    states = exact(LEVELS, NOISE)[0]
+    states[:, 0, 0, 1] += np.linspace(0, 1, len(LEVELS)) * np.sqrt(1 + LEVELS**2)
+    states[:, 0, 1, 0] -= np.linspace(0, 1, len(LEVELS)) * np.sqrt(1 + LEVELS**2)
+    assert trajectory_figure.pixels(LEVELS, states) == [1, 2]
+
+
+def test_trajectories_draw_each_solver_once_in_every_panel(monkeypatch):
+    kept = []
+    monkeypatch.setattr(trajectory_figure, "save", lambda figure, paths: kept.append(figure))
+    levels = np.array([80.0, 3.0, 0.0])
+    solvers = [("A", LINE, levels, bent(levels, NOISE)), ("B", LINE, levels, 1.1 * bent(levels, NOISE))]
+    trajectory_figure.draw((LEVELS, bent(LEVELS, NOISE)), solvers, [], "title")
+    assert [len(axis.lines) for axis in kept[0].axes] == [3, 3, 3, 2]
+    assert [text.get_text() for text in kept[0].legends[0].get_texts()] == ["A", "B", "fine steps"]
+
+
+def test_followed_are_pairs_at_the_lowest_distilled_nfe():
+    """By default the first distilled solver of each of three methods, with its plain one, wherever both stand."""
+    benchmark, names = configured("config.yaml"), ["ddim", "d-ddim", "ipndm", "d-ipndm", "heun", "d-heun"]
+    for dataset, count in (("digits-ddpm", 4), ("digits-edm", 6)):
+        found = [str(cell) for cell in pictures.followed(benchmark, dataset)]
+        assert found == [f"{dataset}/{name}/nfe5" for name in names[:count]]
+
+
+def test_followed_are_those_that_are_chosen():
+    chosen = configured("config.yaml", figures={"trajectories": {"solvers": ["dpmpp-2m", "heun"], "nfe": 10}})
+    assert [str(cell) for cell in pictures.followed(chosen, "digits-edm")] == ["digits-edm/dpmpp-2m/nfe10"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"solvers": ["ddin"]}, r"figures.trajectories.solvers: unknown solver 'ddin' \(did you mean 'ddim'\?\)"),
+        ({"nfe": 6}, "figures.trajectories.nfe: 6 is not allowed; allowed: 3, 5, 8, 9, 10, 13, 15, 19, 20"),
+        ({"solvers": ["d-heun"], "nfe": 10}, "allowed: 5, 9, 15"),
+    ],
+)
+def test_what_is_followed_must_be_there(chosen, words):
+    with pytest.raises(ConfigError, match=words):
+        configured("solvers.yaml", figures={"trajectories": chosen})
+
+
+def test_what_figures_show_decides_no_result():
+    plain, chosen = (configured("config.yaml", **more) for more in ({}, {"figures": {"trajectories": {"nfe": 10}}}))
+    cell, same = (benchmark.distilled()[0] for benchmark in (plain, chosen))
+    assert plain.fit(cell) == chosen.fit(same)
+    assert plain.samples(cell) == chosen.samples(same)
+
+
+def test_a_seed_of_the_fit_is_in_its_parameters_alone():
+    benchmark = configured("ablation.yaml")
+    one, other = (benchmark.cells["digits-edm", name, 5] for name in ("d-ddim", "seed-1"))
+    assert "seed" not in benchmark.fit(one)["distill"]
+    assert benchmark.fit(other)["distill"] == {**benchmark.fit(one)["distill"], "seed": 1}
+    assert benchmark.samples(one) == benchmark.samples(other)
+
+
+def test_sweeps_are_found_from_the_entries():
+    benchmark = configured("ablation.yaml")
+    found = {
+        (sweep["dataset"], sweep["key"]): [value for value, _ in sweep["points"]]
+        for sweep in pictures.sweeps(benchmark)
+    }
+    for dataset in ("digits-ddpm", "digits-edm"):
+        assert sorted(found[dataset, "substeps"]) == [1, 2, 4, 10, 20]
+        assert sorted(found[dataset, "images"]) == [5, 10, 25, 100, 400]
+        assert sorted(found[dataset, "alignment"]) == ["aligned", "local", "released"]
+        assert sorted(found[dataset, "directions"]) == [1, 2, 3, 4]
+        assert sorted(found[dataset, "seed"]) == [0, 1, 2, 3, 4]
+    assert len(found) == 10
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "solvers.yaml", "paper.yaml"])
+def test_no_sweep_is_seen_where_there_is_none(name):
+    assert pictures.sweeps(configured(name)) == []
+
+
+def test_ablations_have_a_panel_for_each_key_and_one_of_coefficients(monkeypatch):
+    kept = []
+    monkeypatch.setattr(ablation_figure, "save", lambda figure, paths: kept.append(figure))
+    facts = {"dataset": "d", "method": "ddim", "nfe": 5}
+    sweeps = [
+        {"key": "substeps", **facts, "points": [[10, "a"], [1, "b"], [4, "c"]]},
+        {"key": "alignment", **facts, "points": [["aligned", "a"], ["local", "b"], ["released", "c"]]},
+        {"key": "seed", **facts, "points": [[0, "a"], [1, "b"], [2, "c"]]},
+    ]
+    scores = {name: {"value": value, "error": 0.1} for name, value in zip("abc", (1.0, 2.0, 3.0), strict=True)}
+    lambdas = {name: [[value], [2 * value]] for name, value in zip("abc", (0.0, 1.0, 2.0), strict=True)}
+    ablation_figure.draw(sweeps, scores, lambdas, {"ddim": "C0"}, [])
+    axes = [axis for axis in kept[0].axes if axis.axison]
+    assert len(axes) == 4
+    assert list(axes[0].lines[0].get_xdata()) == [1, 4, 10]
+    assert list(axes[0].lines[0].get_ydata()) == [2.0, 3.0, 1.0]
+    assert [text.get_text() for text in axes[1].get_xticklabels()] == ["aligned", "local", "released"]
+    assert list(axes[3].lines[0].get_ydata()) == [1.0, 2.0]
+
+
+def test_seconds_are_of_the_latest_whole_set_of_shards(tmp_path):
+    def write(name, seconds):
+        (tmp_path / name).write_text(f"s\th:m:s\n1.0\t0\n{seconds}\t0\n")
+
+    write("0-of-1.tsv", 5.0)
+    assert cost_figure.sampling_seconds(tmp_path) == 5.0
+    write("0-of-3.tsv", 1.0)
+    assert cost_figure.sampling_seconds(tmp_path) == 5.0
+    write("1-of-3.tsv", 2.0)
+    write("2-of-3.tsv", 3.0)
+    assert cost_figure.sampling_seconds(tmp_path) == 6.0
+    assert cost_figure.sampling_seconds(tmp_path / "none") is None
+    assert cost_figure.seconds(tmp_path / "none.tsv") is None
+
+
+def test_published_costs_name_their_source():
+    rows = pictures.published_costs(ROOT)
+    assert {row["method"] for row in rows} == {"Progressive Distillation", "Consistency Distillation"}
+    assert all("arXiv" in row["source"] and " at " in row["source"] for row in rows)
+    assert [row["images"] for row in rows] == [64_000_000, 716_800_000, 1_228_800_000, 153_600_000]
+
+
+def _cell(label, nfe, value, distilled):
+    entry = {"value": value, "error": 0.0, "error_kind": "seeds", "blocks": [value]}
+    name = {"dataset": "d", "solver": label, "label": label, "method": label.removeprefix("D-"), "options": "{}"}
+    return {**name, "distilled": distilled, "reference": False, "nfe": nfe, "metrics": {"fid": entry}}
+
+
+def test_of_a_crowd_the_front_and_its_plain_solvers_are_in_colour(monkeypatch):
+    kept = []
+    monkeypatch.setattr(curves, "save", lambda figure, paths: kept.append(figure))
+    cells = [_cell(f"s{i}", nfe, 20.0 + i - nfe, False) for i in range(17) for nfe in (5, 10)]
+    cells += [_cell("D-s3", 5, 1.0, True), _cell("D-s4", 10, 2.0, True), _cell("D-s5", 10, 0.5, True)]
+    curves.curves(frames.tidy(cells, []), "fid", [])
+    labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
+    # D-s4 is worse than D-s3, which makes fewer evaluations.
+    assert labels == ["s3", "D-s3", "s5", "D-s5", "other solvers"]

@@ -1,0 +1,93 @@
+"""What a plan says, against the jobs of a dry run and against counting by hand."""
+
+import copy
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dode.__main__ import main
+from dode.cells import Benchmark
+from dode.planning import plan
+
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
+RULES = ("search_grid", "teacher", "distill", "sample", "gather", "score")
+
+
+def planned(config=CONFIG, **execution):
+    config = copy.deepcopy(config)
+    config["execution"] = {**config.get("execution", {}), **execution}
+    return plan(Benchmark(config, ROOT))
+
+
+def test_jobs_are_those_of_a_dry_run(tmp_path):
+    execution = {"shards": "auto", "evaluations_per_second": 100.0, "job_minutes": 1}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "execution": execution}))
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--forceall",
+        "--quiet",
+        "rules",
+        "--configfile",
+        str(path),
+    ]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", found, flags=re.M)}
+    assert counts["sample"] > counts["gather"]
+    assert planned(**execution).loc["all", "jobs"] == sum(counts.get(rule, 0) for rule in RULES)
+
+
+def test_evaluations_and_disk_by_hand():
+    frame = planned(shards=2)
+    benchmark = Benchmark(CONFIG, ROOT)
+    for name, dataset in benchmark.datasets.items():
+        cells = [cell for cell in benchmark.cells.values() if cell.dataset["id"] == name]
+        images = dataset["images"] * dataset["seeds"]
+        assert frame.loc[name, "cells"] == len(cells)
+        assert frame.loc[name, "evaluations"] >= sum(images * cell.nfe for cell in cells)
+        assert frame.loc[name, "samples"] == pytest.approx(len(cells) * images * 64 / 1e9)
+        assert math.isnan(frame.loc[name, "sampling"])
+        assert frame.loc[name, "submissions"] == frame.loc[name, "jobs"]
+    assert frame.loc["all", "cells"] == len(benchmark.cells)
+
+
+def test_hours_are_evaluations_by_speed_and_starts():
+    """Sampling of one shard a cell: its evaluations at 50 a second, and 20 seconds for each start."""
+    frame = planned(evaluations_per_second=50)
+    benchmark = Benchmark(CONFIG, ROOT)
+    seconds = sum(
+        cell.dataset["images"] * cell.dataset["seeds"] * cell.nfe / 50 + 20 for cell in benchmark.cells.values()
+    )
+    assert frame.loc["all", "sampling"] == pytest.approx(seconds / 3600)
+
+
+def test_short_cells_are_fewer_submissions_than_jobs():
+    frame = planned(evaluations_per_second=1e9, features_per_second=1e9, job_minutes=60)
+    assert frame.loc["all", "submissions"] < frame.loc["all", "jobs"] / 5
+
+
+def test_the_command_prints_a_table_hours_and_disk(capsys):
+    assert main(["plan", str(ROOT / "config" / "paper.yaml"), "--gpus", "4"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\| all +\| +655 \| +4,4\d\d \|", said)
+    assert re.search(r"\d+ GPU hours; [\d.]+ days on 4 GPUs", said)
+    assert "and the samples of the cells at work, of 1,442 GB (keep_samples)" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["absent.yaml"], "absent.yaml"), (["--gpus", "0"], "--gpus: 0 is not allowed; allowed: at least 1")],
+)
+def test_the_command_refuses_what_makes_no_sense(arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", *arguments]) == 1
+    assert message in capsys.readouterr().err

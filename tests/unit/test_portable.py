@@ -1,0 +1,195 @@
+"""Exported results: what loads, what is refused."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+import dode
+from dode import export, grids, mixture, models, portable, solvers
+from dode.provenance import software
+from dode.report.finished import Finished
+
+SCHEDULE = {"name": "linear"}
+NOISE = {
+    "prediction": "noise",
+    "image_shape": [1, 4, 4],
+    "schedule": SCHEDULE,
+    "network": {"name": "none", "options": {}},
+}
+EDM = {
+    "prediction": "data",
+    "image_shape": [1, 4, 4],
+    "preconditioning": {"name": "edm", "sigma_data": 0.5},
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+}
+IDDPM = {**EDM, "prediction": "noise", "preconditioning": {"name": "iddpm"}, "sigma_min": 0.02}
+
+
+class Network(torch.nn.Module):
+    """Some network of both kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+    def forward(self, x, index=None, condition=None):
+        return torch.tanh(self.weight * x + 1e-3 * (index if condition is None else condition))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Writes a finished benchmark of one cell: ``finished(card, solver, options, grid, nfe, fit)``."""
+
+    def write(card, solver, options, grid, nfe, fit=None, prepared=None):
+        folder = tmp_path / "results"
+        cell = folder / "d" / "s" / f"nfe{nfe}"
+        cell.mkdir(parents=True)
+        run = {"solver": solver, "options": options, "grid": grid, "nfe": nfe, "seed": 0}
+        record = {"run": run, "samples": {"images": 30, "seeds": 2}}
+        (cell / "score.json").write_text(json.dumps({"metrics": {"fid": [1.0, 2.0]}}))
+        if fit is not None:
+            record["fit"] = {"alignment": "aligned", "directions": 2}
+            made = {"run": {**run, "model": card, "distill": {"alignment": "aligned"}, "fit": {"directions": 2}}}
+            fitted = {"lambdas": fit.lambdas.tolist(), "directions": vars(fit.directions)}
+            (cell / "lambdas.json").write_text(json.dumps({**made, **fitted}))
+        if prepared is not None:
+            (cell / "prepared").mkdir()
+            (cell / "prepared" / "searched.json").write_text(json.dumps({"sigmas": prepared}))
+        provenance = {
+            "benchmark": "b",
+            "datasets": {"d": {"card": "mine", "model": card}},
+            "cells": {f"d/s/nfe{nfe}": record},
+            "checkpoints": {"mine": {"sha256": "a" * 64}},
+            "software": software(),
+        }
+        (folder / "provenance.json").write_text(json.dumps(provenance))
+        return Finished(folder)
+
+    return write
+
+
+CASES = {
+    "singlestep with inner stages": (NOISE, "dpm-solver", {"order": 3}, {"name": "uniform-index", "options": {}}, 6),
+    "two evaluations a step": (EDM, "heun", {}, {"name": "karras", "options": {"rho": 5}}, 7),
+    "levels of a discrete model": (IDDPM, "ddim", {}, {"name": "log-snr", "options": {}}, 4),
+    "a searched grid": (EDM, "ddim", {}, {"name": "searched", "options": {}}, 3),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case):
+    card, solver, options, grid, nfe = CASES[case]
+    prepared = [80.0, 3.0, 0.1234567890123456, 0.0] if grid["name"] == "searched" else None
+    (tmp_path / "searched.json").write_text(json.dumps({"sigmas": prepared}))
+    own = {"prepared": tmp_path / "searched.json"} if prepared else {}
+    made, denoise = solvers.create(solver, **options), models.of_card(card, Network())
+    sigmas = grids.for_model(denoise, grid["name"], made.steps(nfe), **grid["options"], **own)
+    latents = torch.randn(32, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    fit = dode.distill(made, denoise, latents, sigmas, directions=2, substeps=2)
+    expected = dode.sample(made, denoise, latents[:8], sigmas, lambdas=fit)
+    record = export.record(finished(card, solver, options, grid, nfe, fit, prepared), "d", "s", nfe)
+    portable.write(tmp_path / "mine.json", record)
+    sampler = dode.load(tmp_path / "mine.json")
+    assert torch.equal(sampler.sample(denoise, latents[:8]), expected)
+    assert sampler.nfe == nfe == len(sampler.evaluated)
+    assert torch.equal(sampler.sigmas, sigmas.as_subclass(torch.Tensor))
+    assert sampler.record["scores"]["fid"] == {"value": 1.5, "error": 0.5}
+    assert sampler.record["model"]["sha256"] == "a" * 64
+    assert "2309.16421" in sampler.citation
+    assert dode.load(sampler.record).record == sampler.record
+
+
+@pytest.mark.parametrize(("solver", "options"), [("ipndm", {}), ("deis", {"order": 2}), ("dpm-solver", {"order": 2})])
+def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
+    grid = {"name": "released", "options": {}}
+    record = export.record(finished(NOISE, solver, options, grid, 5), "d", "s", 5)
+    sampler, denoise = dode.load(record), models.of_card(NOISE, Network())
+    latents = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    recipe = dode.released.recipe(solver, options.get("order"), denoise, 5, 1)
+    expected = dode.sample(recipe.student, recipe.denoise, latents, recipe.sigmas) * recipe.to_images
+    assert torch.equal(sampler.sample(denoise, latents), expected)
+    with pytest.raises(ValueError, match="of noise prediction, the model of data"):
+        sampler.sample(mixture.denoise, latents)
+
+
+def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished):
+    fit = dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(32, 1), [80.0, 1.0, 0.0])
+    made = finished(EDM, "ddim", {}, {"name": "karras", "options": {}}, 2, fit)
+    path = made.cells["d/s/nfe2"] / "lambdas.json"
+    changed = json.loads(path.read_text())
+    changed["run"]["seed"] = 1
+    path.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"lambdas\.json is of another configuration"):
+        export.record(made, "d", "s", 2)
+
+
+@pytest.fixture(scope="module")
+def good():
+    sigmas = grids.karras(steps=3).tolist()
+    return {
+        "format": "dode sampler",
+        "version": 1,
+        "solver": {"name": "ddim", "options": {}},
+        "grid": {"name": "karras", "options": {}},
+        "sigmas": sigmas,
+        "nfe": 3,
+        "lambdas": [[0.0], [0.1], [0.2]],
+        "directions": {"differences": 1, "drift": False, "outputs": "data", "from_noise": False},
+        "model": {"card": "m", "sha256": None, "prediction": "data", "image_shape": [1, 2, 2]},
+        "software": {},
+        "citation": [],
+    }
+
+
+FAULTS = {
+    "not ours": ({"format": "other"}, "no result to use"),
+    "of the future": ({"version": 2}, "version 2 of the format; this release reads 1"),
+    "unknown key": ({"lambda": []}, r"unknown key 'lambda' \(did you mean 'lambdas'\?\)"),
+    "missing key": ({"nfe": None, "-": "nfe"}, "the key 'nfe' is missing"),
+    "unknown solver": ({"solver": {"name": "ddmi", "options": {}}}, "unknown solver 'ddmi'"),
+    "unknown option": ({"solver": {"name": "ddim", "options": {"eta": 1}}}, "unknown option 'eta'"),
+    "unknown grid": ({"grid": {"name": "karas", "options": {}}}, "unknown grid 'karas'"),
+    "sigmas of another number": ({"nfe": 4}, "4 sigmas are not those of 4 evaluations"),
+    "sigmas that ascend": ({"sigmas": [1.0, 2.0, 0.5, 0.0]}, "strictly descending"),
+    "a row missing": ({"lambdas": [[0.0], [0.1]]}, "do not fit 3 evaluations"),
+    "a column too many": ({"lambdas": [[0.0, 1.0]] * 3}, "2 columns, the directions 1"),
+    "ragged": ({"lambdas": [[0.0], [0.1, 1], [0.2]]}, "not a matrix"),
+    "NaN": ({"lambdas": [[0.0], [float("nan")], [0.2]]}, "finite"),
+    "no directions": (
+        {"directions": {"differences": 0, "drift": False, "outputs": "data", "from_noise": False}},
+        "least one",
+    ),
+    "text": ({"nfe": "3"}, "nfe: '3' is not allowed; allowed: a value of type integer"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_file_is_one_sentence_that_names_it(good, tmp_path, fault):
+    changes, says = FAULTS[fault]
+    record = {**copy.deepcopy(good), **changes}
+    record.pop(record.pop("-", None), None)
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=says) as caught:
+        dode.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_off_anywhere_is_refused(good, tmp_path):
+    text, path = json.dumps(good), tmp_path / "mine.json"
+    for length in range(0, len(text), 7):
+        path.write_text(text[:length])
+        with pytest.raises(ValueError, match="not JSON, or cut off"):
+            dode.load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not JSON"):
+        dode.load(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="no result to use"):
+        dode.load(path)
+    with pytest.raises(OSError, match=r"none\.json"):
+        dode.load(tmp_path / "none.json")

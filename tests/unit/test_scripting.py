@@ -1,0 +1,86 @@
+"""What jobs share: the GPU that a job takes, inputs that are not what was written, a disk that is full."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dode import integrity, scripting
+
+TAKES_A_GPU = """
+import sys, tempfile
+from types import SimpleNamespace
+from dode import scripting
+tempfile.tempdir = sys.argv[1]
+cuda = SimpleNamespace(device_count=lambda: 2, get_device_properties=lambda i: SimpleNamespace(uuid=f"uuid-{i}"))
+print(scripting._free_gpu(cuda), flush=True)
+sys.stdin.read()
+"""
+
+
+def started(folder):
+    command = [sys.executable, "-c", TAKES_A_GPU, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return process, int(process.stdout.readline())
+
+
+def test_each_job_on_a_machine_takes_a_gpu_of_its_own_while_there_is_one(tmp_path):
+    jobs = [started(tmp_path) for _ in range(3)]
+    assert [gpu for _, gpu in jobs[:2]] == [0, 1]
+    assert jobs[2][1] in (0, 1)
+    jobs[0][0].communicate()
+    again, gpu = started(tmp_path)
+    assert gpu == 0
+    for process in (jobs[1][0], jobs[2][0], again):
+        process.communicate()
+
+
+def test_a_device_that_is_named_is_taken():
+    assert str(scripting.device("cuda:1")) == "cuda:1"
+    assert str(scripting.device("cpu")) == "cpu"
+
+
+class Job(SimpleNamespace):
+    """What a script is given, in ``folder``."""
+
+    def __init__(self, folder, inputs=(), outputs=("out.txt",)):
+        super().__init__(
+            **{"input": [folder / name for name in inputs], "output": [folder / name for name in outputs]},
+            **{"log": [folder / "log.txt"], "rule": "rule", "wildcards": [], "threads": 1},
+        )
+
+
+def test_what_a_job_writes_is_recorded(tmp_path):
+    scripting.run(lambda job: job.output[0].write_text("done"), Job(tmp_path))
+    assert integrity.damage(tmp_path / "out.txt") is None
+    (tmp_path / "out.txt").write_text("fone")
+    assert integrity.damage(tmp_path / "out.txt") == "has other contents than were written"
+
+
+def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):
+    scripting.run(lambda job: job.output[0].write_text("done"), Job(tmp_path))
+    (tmp_path / "out.txt").write_text("don")
+    with pytest.raises(SystemExit):
+        scripting.run(lambda job: pytest.fail("it started"), Job(tmp_path, ["out.txt"], ["next.txt"]))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "rule: DamagedError: " in said
+    assert "has 3 bytes, 4 were written. It is set aside (.damaged), and the next run makes it again" in said
+    assert (tmp_path / "out.txt.damaged").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), OSError(errno.EDQUOT, "quota")])
+def test_a_job_that_finds_the_disk_full_waits_for_room_before_it_fails(tmp_path, monkeypatch, error):
+    free, slept = iter([0, 0, 2**40]), []
+    monkeypatch.setattr(scripting.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    monkeypatch.setattr(scripting.time, "sleep", slept.append)
+
+    def fail(job):
+        raise error
+
+    with pytest.raises(SystemExit):
+        scripting.run(fail, Job(Path(tmp_path)))
+    assert len(slept) == 2
