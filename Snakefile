@@ -40,5 +40,6 @@ rule all:
     default_target: True
     input:
         rules.page.output,
+        rules.workflow_report.output,
         rules.figures.input,
     localrule: True

@@ -75,3 +75,11 @@ def code_digest(script, *modules):
         digest.update(_read(file)[0].encode())
         digest.update(b"\0")
     return digest.hexdigest()[:16]
+
+
+def folder_digest(folder):
+    """Digest of the names and contents of the files in ``folder``, which no import names."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(folder).iterdir()):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

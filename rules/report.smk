@@ -1,4 +1,7 @@
-from dode import pictures, provenance
+from dode import digests, pictures, provenance
+from dode.report import facts
+
+CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "execution"}
 
 
 # What tables and figures say of the cells of one dataset, or a part of them.
@@ -243,9 +246,9 @@ rule figures:
     localrule: True
 
 
-# Snakemake's own report of everything above. It is made by a second Snakemake that is given these files as its targets, so
-# that a plain `snakemake` ends in the page and a killed run resumes before it.
-rule page:
+# Snakemake's own report of everything above, the record of how it was made. It is made by a second Snakemake that is given
+# these files as its targets, so that a plain `snakemake` ends in it and a killed run resumes before it.
+rule workflow_report:
     input:
         rules.tables.output,
         rules.curves.output,
@@ -255,14 +258,63 @@ rule page:
     output:
         f"{RESULTS}/report.html",
     log:
-        f"{LOGS}/page.log",
+        f"{LOGS}/workflow_report.log",
     localrule: True
     conda:
         ENV
     params:
         snakefile=os.path.relpath(Path(workflow.basedir) / "Snakefile"),
-        config={key: value for key, value in BENCH.config.items() if key != "execution"},
+        config=CONFIGURATION,
         captions=[path.read_text() for path in sorted((Path(workflow.basedir) / "report").glob("*.rst"))],
+        code=BENCH.code("workflow_report.py"),
+    message:
+        "Writing Snakemake's report {output}"
+    script:
+        "../scripts/workflow_report.py"
+
+
+# Thumbnails of the cells of one dataset, or a part of them, for the page.
+rule thumbnails:
+    input:
+        ends=lambda wildcards: BENCH.files("ends.npy", BENCH.part(wildcards)[0]),
+        states=lambda wildcards: BENCH.files("states.npy", BENCH.part(wildcards)[0]),
+        fine=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
+    output:
+        f"{RESULTS}/{{dataset}}/collected/{{part}}.thumbnails.json",
+    log:
+        f"{LOGS}/thumbnails/{{dataset}}/{{part}}.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=rules.collect.params.cells,
+        most=facts.share(len(BENCH.cells)),
+        code=BENCH.code("thumbnails.py"),
+    message:
+        "Making thumbnails of {wildcards.dataset}, part {wildcards.part}"
+    script:
+        "../scripts/thumbnails.py"
+
+
+rule page:
+    input:
+        cells=BENCH.collected,
+        thumbnails=[path.replace(".json", ".thumbnails.json") for path in BENCH.collected],
+        floors=floors,
+        provenance=rules.tables.output.provenance,
+    output:
+        f"{RESULTS}/index.html",
+    log:
+        f"{LOGS}/page.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=lambda wildcards: facts.cells(BENCH),
+        datasets=lambda wildcards: facts.datasets(BENCH),
+        floors_of=rules.tables.params.floors_of,
+        config=CONFIGURATION,
+        assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "assets"),
         code=BENCH.code("page.py"),
     message:
         "Writing the page {output}"

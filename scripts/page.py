@@ -1,21 +1,15 @@
-"""Snakemake's report of the finished benchmark, one self-contained file."""
-
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+"""The page, one self-contained file."""
 
 from dode import scripting, storage
+from dode.report import page
 
 
 def main(snakemake):
-    with tempfile.TemporaryDirectory() as folder, storage.atomic(snakemake.output[0]) as page:
-        config = Path(folder) / "config.json"
-        config.write_text(json.dumps(snakemake.config))
-        command = [sys.executable, "-m", "snakemake", "--snakefile", snakemake.params.snakefile]
-        command += ["--configfile", str(config), "--report", str(page), "--", *snakemake.input]
-        subprocess.run(command, check=True, stdout=sys.stderr, stderr=sys.stderr)
+    params, inputs = snakemake.params, snakemake.input
+    floors = dict(zip(params.floors_of, inputs.floors, strict=True))
+    found = page.data(params.cells, params.datasets, inputs.cells, floors, storage.read_json(inputs.provenance))
+    thumbnails = {name: own for path in inputs.thumbnails for name, own in storage.read_json(path).items()}
+    page.write(snakemake.output[0], found, thumbnails, params.config)
 
 
 if __name__ == "__main__":

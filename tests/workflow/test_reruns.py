@@ -12,9 +12,10 @@ from dode import trajectories
 
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
-TABLES = {"tables", "curves", "page"}
+PAGES = {"page", "workflow_report"}
+TABLES = {"tables", "curves"} | PAGES
 SCORED = TABLES | {"collect", "coefficients", "costs"}
-SHOWN = SCORED | {"sample_grid", "trajectories"}
+SHOWN = SCORED | {"sample_grid", "trajectories", "thumbnails"}
 FIT = {f"teacher {FITTED}", f"distill {FITTED}"}
 
 
@@ -84,10 +85,16 @@ def test_new_solver_file_reruns_nothing(workspace):
     assert workspace.plan() == set()
 
 
-def test_code_of_the_figures_reruns_figures_and_page_alone(workspace):
+def test_code_of_the_figures_reruns_figures_and_pages_alone(workspace):
     workspace.append("dode/report/style.py", "\nCHANGED = True\n")
     drawn = {"curves", "coefficients", "costs", "trajectories", "sample_grid", "real_images"}
-    assert workspace.plan() == drawn | {"page"}
+    assert workspace.plan() == drawn | PAGES
+
+
+@pytest.mark.parametrize("path", ["dode/report/page.py", "dode/report/assets/chart.js"])
+def test_code_of_the_page_reruns_the_page_alone(workspace, path):
+    workspace.append(path, "\nlet_it_be = 1\n")
+    assert workspace.plan() == {"page"}
 
 
 def test_code_of_the_metrics_leaves_samples_and_fits_alone(workspace):
@@ -108,12 +115,13 @@ def test_order_of_keys_and_written_defaults_rerun_nothing(workspace):
     assert workspace.plan() == set()
 
 
-def test_remarks_in_a_card_and_another_mirror_rerun_nothing(workspace):
+def test_remarks_in_a_card_and_another_source_rerun_the_page_alone(workspace):
+    """Which says where the model is from, and under which licence."""
     path = workspace.folder / "config/models/digits-edm.yaml"
     card = path.read_text().replace("urls:\n", "urls:\n- https://mirror.invalid/digits-edm.safetensors\n")
     path.write_text(re.sub("licence: .*", "licence: Apache-2.0", card))
     assert "mirror.invalid" in path.read_text()
-    assert workspace.plan() == set()
+    assert workspace.plan() == {"page"}
 
 
 def test_new_nfe_runs_its_cell_alone(plan_after):
@@ -169,7 +177,7 @@ def test_published_fids_of_a_checkpoint_rerun_the_tables_alone(workspace):
     """One of another file reruns nothing."""
     columns = (workspace.folder / "config/published_fids.csv").read_text().splitlines()[0].split(",")
     row = dict.fromkeys(columns, "") | {"nfe": "5", "fid": "1.0", "n_samples": "50000", "source": "a test"}
-    for file, plan in (("another.pkl", set()), ("digits-edm.safetensors", {"tables", "page"})):
+    for file, plan in (("another.pkl", set()), ("digits-edm.safetensors", {"tables"} | PAGES)):
         workspace.append("config/published_fids.csv", ",".join({**row, "file": file}.values()) + "\n")
         assert workspace.plan() == plan
 

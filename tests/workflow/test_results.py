@@ -1,10 +1,16 @@
 """What a finished run leaves behind."""
 
+import base64
+import io
+import json
 import re
 
+import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
 
-from dode import integrity
+from dode import integrity, pixels
 
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]
 
@@ -41,10 +47,34 @@ def test_shards_and_half_written_files_are_gone(finished):
     assert not [name for name in names if name.startswith(".")]
 
 
-def test_page_names_every_category_and_loads_nothing_from_elsewhere(finished):
-    page = (finished.results / "report.html").read_text()
+LOADS = r'<(?:script|link|img|iframe|source|video)\b[^>]*?\b(?:src|href)\s*=\s*\\?["\']?\s*(?:https?:)?//[^\s>]*'
+
+
+@pytest.mark.parametrize("name", ["report.html", "index.html"])
+def test_pages_load_nothing_from_elsewhere(finished, name):
+    text = (finished.results / name).read_text()
+    assert not re.findall(LOADS, text)
+    assert not re.findall(r'(?:@import\s*["\']?|url\(\s*["\']?)(?:https?:)?//[^\s)]*', text)
+
+
+def test_snakemakes_report_names_every_category(finished):
+    text = (finished.results / "report.html").read_text()
     for category in ("Tables", "Curves", "Distillation", "Samples"):
-        assert f'"{category}"' in page
-    loads = r'<(?:script|link|img|iframe|source|video)\b[^>]*?\b(?:src|href)\s*=\s*\\?["\']?\s*(?:https?:)?//[^\s>]*'
-    assert not re.findall(loads, page)
-    assert not re.findall(r'(?:@import\s*["\']?|url\(\s*["\']?)(?:https?:)?//[^\s)]*', page)
+        assert f'"{category}"' in text
+
+
+def test_the_page_has_the_scores_fits_and_samples_of_every_cell(finished):
+    text = (finished.results / "index.html").read_text()
+    found = {cell["name"]: cell for cell in json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["cells"]}
+    for name in CELLS:
+        score = json.loads((finished.cell(name) / "score.json").read_text())
+        own = found[f"digits-edm/{name}"]
+        assert own["scores"]["fid"][0] == pytest.approx(score["metrics"]["fid"]["value"], rel=1e-7)
+        assert own["made"]["software"] == score["software"]
+        small = json.loads(re.search(rf'data-pictures="digits-edm/{name}">(.*?)</script>', text)[1])
+        image = Image.open(io.BytesIO(base64.b64decode(small["samples"]["png"])))
+        ends = np.load(finished.cell(name) / "ends.npy")[:10]
+        expected = pixels.to_bytes(ends).squeeze(1).transpose(1, 0, 2).reshape(8, -1)
+        assert (np.asarray(image)[:, : expected.shape[1]] == expected).all()
+    lambdas = json.loads((finished.cell("d-ddim/nfe2") / "lambdas.json").read_text())["lambdas"]
+    assert np.allclose(found["digits-edm/d-ddim/nfe2"]["fit"]["lambdas"], lambdas, rtol=1e-7)

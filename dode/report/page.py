@@ -1,0 +1,221 @@
+"""The page: one HTML file that holds its data, code and pictures, and loads nothing."""
+
+import itertools
+import json
+import math
+import statistics
+from pathlib import Path
+
+import jinja2
+import matplotlib.colors
+from markupsafe import Markup
+
+from dode import storage
+from dode.report import collection, style, verdicts
+from dode.report.frame import METRICS
+
+ASSETS = Path(__file__).parent / "assets"
+DARK_SURFACE, CONTRAST = "#171c22", 3.0  # what lines are drawn on in the dark theme; WCAG 2.2, 1.4.11
+_FITTED = ("lambdas", "rms_before", "rms_after")
+
+
+def data(cells, datasets, collected, floors, provenance):
+    """Everything the page says, as one value for JSON.
+
+    Args:
+        cells: from :func:`dode.report.facts.cells`.
+        datasets: from :func:`dode.report.facts.datasets`.
+        collected: paths of the files that the rule ``collect`` makes.
+        floors: ``{dataset id: path}`` of the datasets that have a floor.
+        provenance: what the cells were made of (:mod:`dode.provenance`).
+
+    Returns:
+        ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
+        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``floor``, and ``choices`` and ``gains`` by
+        metric). Values are unscaled.
+    """
+    cells = _measured(cells, collected, provenance["cells"])
+    metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
+    floor_of = {dataset: storage.read_json(path) for dataset, path in floors.items()}
+    found = {
+        "title": provenance["benchmark"],
+        "software": provenance["software"],
+        "metrics": {key: _metric(METRICS[key]) for key in metrics},
+        "solvers": _solvers(cells),
+        "datasets": [
+            {
+                **dataset,
+                **_checksums(dataset, provenance["checkpoints"]),
+                **_judged([cell for cell in cells if cell["dataset"] == dataset["id"]], metrics),
+                "floor": _floor(floor_of.get(dataset["id"])),
+            }
+            for dataset in datasets
+        ],
+        "cells": [_written(cell) for cell in cells],
+    }
+    return _short(found)
+
+
+def _measured(cells, paths, made):
+    """The cells with ``scores``, what was fitted, and what they were made of and with."""
+    fits = collection.fits([cell for cell in cells if cell["distilled"]], paths)
+    fits = {fit["name"]: {key: fit[key] for key in _FITTED if key in fit} for fit in fits}
+    return [
+        {
+            **cell,
+            "scores": {key: entry for key, entry in cell["metrics"].items() if entry["blocks"]},
+            "fit": fits.get(cell["name"]),
+            "scored": {key: cell[key] for key in ("against", "extractor", "software")},
+            "made": {key: value for key, value in made[cell["name"]].items() if key != "label"},
+        }
+        for cell in collection.scores(cells, paths)
+    ]
+
+
+def _checksums(dataset, checkpoints):
+    """The cards of a dataset with the checksums of their files: the whole one, or else the published one."""
+    own = {part: checkpoints[dataset[part]["card"]] for part in ("model", "extractor")}
+    return {part: {**dataset[part], "checksum": own[part]["sha256"] or own[part]["published"]} for part in own}
+
+
+def _metric(kind):
+    return {"name": kind.name, "unit": kind.unit, "scale": kind.scale, "lower": kind.lower_is_better}
+
+
+def _floor(floor):
+    """``images`` of each half, and ``scores``, metric -> ``[mean, sd, pairs of halves]``; None where there are none."""
+    if floor is None:
+        return None
+    scores = {key: [statistics.fmean(x), statistics.stdev(x), len(x)] for key, x in floor["floor"].items()}
+    return {"images": floor["images"], "scores": scores}
+
+
+def _judged(cells, metrics):
+    """What is said of the cells of a dataset: choices, gains, decimals by metric."""
+    own = [cell for cell in cells if not cell["reference"]]
+    found = {"choices": {}, "gains": {}, "decimals": {}}
+    for key in metrics:
+        entries = [cell["scores"][key] for cell in own if verdicts.known(cell["scores"].get(key))]
+        if entries:
+            kind = METRICS[key]
+            found["choices"][key] = verdicts.choices(own, key, lower=kind.lower_is_better)
+            found["gains"][key] = verdicts.gains(own, key, lower=kind.lower_is_better)
+            found["decimals"][key] = _decimals(entries, kind.scale)
+    return found
+
+
+def _decimals(entries, scale):
+    """Decimals that show two digits of the median error, three of the median value where there is none; at most 4."""
+    for key, digits in (("error", 2), ("value", 3)):
+        sizes = [abs(entry[key]) * scale for entry in entries if entry[key]]
+        if sizes:
+            return min(max(digits - 1 - math.floor(math.log10(statistics.median(sizes))), 0), 4)
+    return 0
+
+
+def _solvers(cells):
+    """Id -> label, method, and how it is drawn; a solver's variants are told apart as in the figures."""
+    own = [cell for cell in cells if not cell["reference"]]
+    lines = style.styles(own)
+    return {cell["solver"]: _solver(cell, lines.get((cell["method"], cell["label"]))) for cell in cells}
+
+
+def _solver(cell, line):
+    found = {key: cell[key] for key in ("label", "method", "distilled", "reference")}
+    if line:
+        color = matplotlib.colors.to_hex(line["color"])
+        found |= {"color": color, "dark": readable(color, DARK_SURFACE), "marker": line["marker"]}
+    return found
+
+
+def readable(color, surface):
+    """``color``, mixed with as little white as gives it :data:`CONTRAST` on a dark ``surface`` (hexadecimal)."""
+    base, shares = matplotlib.colors.to_rgb(color), (step / 20 for step in itertools.count())
+    mixed = ([channel + (1 - channel) * share for channel in base] for share in shares)
+    return matplotlib.colors.to_hex(next(each for each in mixed if contrast(each, surface) >= CONTRAST))
+
+
+def contrast(one, other):
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    light, dark = sorted(map(_luminance, (one, other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color):
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(color)]
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+
+
+def _written(cell):
+    """A cell as the page holds it; what is None or empty is left out."""
+    scores = {
+        key: [entry["value"], entry["error"], entry["error_kind"], *_settings(entry)]
+        for key, entry in cell["scores"].items()
+    }
+    keys = (
+        "name",
+        "dataset",
+        "solver",
+        "nfe",
+        "plain",
+        "published",
+        "biased",
+        "fit",
+        "scored",
+        "made",
+        "images",
+        "seeds",
+    )
+    written = {**{key: cell[key] for key in keys}, "scores": scores}
+    return {key: value for key, value in written.items() if value not in (None, [], {})}
+
+
+def _settings(entry):
+    settings = {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak", "sizes") if key in entry}
+    return [settings] if settings else []
+
+
+def write(path, found, thumbnails, config):
+    """Write the page.
+
+    Args:
+        path: of the HTML file.
+        found: from :func:`data`.
+        thumbnails: ``{cell's name: what :mod:`dode.report.thumbnails` made}``; a cell may be without.
+        config: the checked configuration without ``execution``, which the page offers as a file.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["inline"] = inline
+    text = environment.get_template("page.html.j2").render(
+        title=found["title"],
+        data=found,
+        config=config,
+        pictures=thumbnails,
+        style=Markup((ASSETS / "page.css").read_text()),
+        scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text() for name in SCRIPTS)),
+    )
+    with storage.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+#: In the order in which they stand in the page.
+SCRIPTS = ("basics", "chart", "answer", "table", "gains", "trust", "made", "fit", "cell", "main")
+
+
+def inline(value):
+    """JSON that may stand in a ``<script>``: there is no ``<`` in it that could end that."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029"))
+
+
+def _short(value):
+    """The same with eight significant digits; null for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value

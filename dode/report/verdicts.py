@@ -1,0 +1,123 @@
+"""Which of several measured values is best with regard to their errors, and what distillation gains.
+
+An entry is one metric of a cell as in its ``score.json``: ``value``, ``error`` (one standard deviation, None where it
+cannot be told), ``error_kind`` and ``blocks``, a value a seed. The cells of a dataset share noise and real images: a
+seed that is hard for one solver is hard for all, and blocks rise and fall together (FID of the digits at NFE 10: most
+correlations are above 0.9). So it is differences seed by seed that tell solvers apart, not the two spreads.
+"""
+
+import math
+import statistics
+
+from scipy import stats
+
+#: Two values are tied where zero is in the interval of this confidence around their difference.
+CONFIDENCE = 0.95
+
+
+def known(entry):
+    """Whether there is an entry with a finite value."""
+    return entry is not None and entry["value"] is not None and math.isfinite(entry["value"])
+
+
+def tied(one, other):
+    """Whether the difference of two entries may as well be zero, with :data:`CONFIDENCE`.
+
+    With the same seeds, at least two, Student's paired test on the differences of their blocks. Else both errors as
+    independent and normal: too wide rather than too narrow, as the cells share noise and real images.
+    """
+    difference = abs(one["value"] - other["value"])
+    if not _paired(one, other):
+        bound = stats.norm.ppf((1 + CONFIDENCE) / 2)
+        return bool(difference <= bound * math.hypot(one["error"] or 0.0, other["error"] or 0.0))
+    differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
+    seeds = len(differences)
+    bound = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+    return bool(difference <= bound * statistics.stdev(differences) / math.sqrt(seeds))
+
+
+def _paired(one, other):
+    return len(one["blocks"]) == len(other["blocks"]) > 1
+
+
+def choice(cells, metric, budget, *, lower=True):
+    """The best solver that needs at most ``budget`` evaluations, and those tied with it.
+
+    Args:
+        cells: dicts with ``name``, ``solver``, ``nfe`` and ``scores``, metric -> entry.
+        metric: a key of ``scores``; cells without a finite value are left out.
+        budget: most network evaluations of an image.
+        lower: whether lower is better.
+
+    Returns:
+        ``{"best": name, "ties": [names]}``, the ties from best to worst; None where no cell qualifies. Of each solver
+        its best cell counts.
+    """
+    sign = 1 if lower else -1
+    found = [cell for cell in cells if cell["nfe"] <= budget and known(cell["scores"].get(metric))]
+    found.sort(key=lambda cell: (sign * cell["scores"][metric]["value"], cell["nfe"]))
+    own = {}
+    for cell in found:
+        own.setdefault(cell["solver"], cell)
+    if not own:
+        return None
+    best, *others = own.values()
+    ties = [cell["name"] for cell in others if tied(cell["scores"][metric], best["scores"][metric])]
+    return {"best": best["name"], "ties": ties}
+
+
+def choices(cells, metric, *, lower=True):
+    """The :func:`choice` for every number of evaluations there is, among the plain and among the distilled solvers.
+
+    Returns:
+        A list by ascending ``nfe`` of ``{"nfe", "plain", "distilled", "better"}``; ``better`` is ``"plain"``,
+        ``"distilled"``, ``"tied"``, or None where one of the two has no cell.
+    """
+    kinds = {kind: [c for c in cells if c["distilled"] is (kind == "distilled")] for kind in ("plain", "distilled")}
+    entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
+    found = []
+    for budget in sorted({cell["nfe"] for cell in cells}):
+        row = {kind: choice(own, metric, budget, lower=lower) for kind, own in kinds.items()}
+        better = None
+        if None not in row.values():
+            better = verdict(*(entries[row[kind]["best"]] for kind in kinds), lower=lower)
+        found.append({"nfe": budget, **row, "better": better})
+    return found
+
+
+def verdict(plain, distilled, *, lower=True):
+    """Which of two entries is the better: ``"plain"``, ``"distilled"`` or ``"tied"``."""
+    if tied(plain, distilled):
+        return "tied"
+    return "distilled" if (distilled["value"] < plain["value"]) is lower else "plain"
+
+
+def gain(plain, distilled, *, lower=True):
+    """What a distilled entry gains on its plain one.
+
+    Returns:
+        ``factor``, how many times better, ``plain / distilled`` where lower is better and ``distilled / plain`` where
+        higher is; ``error``, the standard deviation over seeds of that ratio, of a single seed by the delta method,
+        ``f sqrt((e_p / p)^2 + (e_d / d)^2)``; both None where a value is not positive. ``better`` is :func:`verdict`.
+    """
+    found = {"factor": None, "error": None, "better": verdict(plain, distilled, lower=lower)}
+    above, below = (plain, distilled) if lower else (distilled, plain)
+    if min(*above["blocks"], *below["blocks"], above["value"], below["value"]) > 0:
+        found["factor"] = above["value"] / below["value"]
+        if _paired(plain, distilled):
+            found["error"] = statistics.stdev(a / b for a, b in zip(above["blocks"], below["blocks"], strict=True))
+        elif None not in (plain["error"], distilled["error"]):
+            shares = [entry["error"] / entry["value"] for entry in (plain, distilled)]
+            found["error"] = found["factor"] * math.hypot(*shares)
+    return found
+
+
+def gains(cells, metric, *, lower=True):
+    """The :func:`gain` of every distilled cell whose ``plain`` one (a name) is measured too, by ascending NFE."""
+    entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
+    pairs = [(cell["plain"], cell["name"]) for cell in sorted(cells, key=lambda cell: cell["nfe"]) if cell["plain"]]
+    return [
+        {"plain": plain, "distilled": name, **gain(entries[plain], entries[name], lower=lower)}
+        for plain, name in pairs
+        if known(entries.get(plain)) and known(entries[name])
+    ]

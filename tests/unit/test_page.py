@@ -1,0 +1,218 @@
+"""The page's data: comparisons, provenance, thumbnails, and what is written."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy import stats
+
+import synthetic_pages
+from dode.cells import Benchmark
+from dode.digests import folder_digest
+from dode.report import facts, page, thumbnails, verdicts
+
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Benchmark(CONFIG, ROOT)
+
+
+@pytest.fixture(scope="module")
+def made(bench, tmp_path_factory):
+    return synthetic_pages.write(bench, tmp_path_factory.mktemp("page"))
+
+
+def entry(*blocks, error=None):
+    """One metric of a cell; of a single block with the error of its images."""
+    several = len(blocks) > 1
+    error = float(np.std(blocks, ddof=1)) if several else error
+    kind = "seeds" if several else "images"
+    return {"value": float(np.mean(blocks)), "error": error, "error_kind": kind, "blocks": list(blocks)}
+
+
+def cell(solver, nfe, fid, *, distilled=False, plain=None):
+    name = f"{solver}/{nfe}"
+    return {"name": name, "solver": solver, "nfe": nfe, "distilled": distilled, "plain": plain, "scores": {"fid": fid}}
+
+
+@pytest.mark.parametrize("shift", [0.02, 0.2])
+def test_ties_are_students_paired_test_over_seeds(shift):
+    """Seeds that differ a hundred times more than the solvers do hide nothing."""
+    rng = np.random.default_rng(3)
+    one = 10 + 5 * rng.standard_normal(4)
+    other = one + shift + 0.05 * rng.standard_normal(4)
+    expected = stats.ttest_rel(one, other).pvalue >= 0.05
+    assert verdicts.tied(entry(*one), entry(*other)) == expected
+    assert expected == (shift == 0.02)
+
+
+def test_single_seeds_are_compared_by_their_errors():
+    assert verdicts.tied(entry(2.0, error=0.3), entry(3.0, error=0.45))  # 1 < 1.96 * 0.541
+    assert not verdicts.tied(entry(2.0, error=0.3), entry(3.0, error=0.4))  # 1 > 1.96 * 0.5
+    assert not verdicts.tied(entry(2.0), entry(2.1))  # nothing is known of errors: only equal values are tied
+
+
+def test_the_choice_is_the_best_that_can_be_afforded_and_each_solver_counts_once():
+    cells = [
+        cell("a", 5, entry(9.0, error=0.1)),
+        cell("a", 10, entry(4.0, error=0.1)),
+        cell("b", 9, entry(3.9, error=0.1)),
+        cell("b", 5, entry(4.05, error=0.1)),
+        cell("c", 5, entry(3.0, error=None)),
+        cell("worse", 10, entry(5.0, error=0.1)),
+        cell("failed", 10, {**entry(1.0, error=None), "value": None}),
+        {**cell("unscored", 10, None), "scores": {}},
+    ]
+    assert verdicts.choice(cells[:4] + cells[5:], "fid", 10) == {"best": "b/9", "ties": ["a/10"]}
+    assert verdicts.choice(cells, "fid", 5) == {"best": "c/5", "ties": []}
+    assert verdicts.choice(cells, "fid", 4) is None
+    assert verdicts.choice(cells[:2], "fid", 10, lower=False) == {"best": "a/5", "ties": []}
+
+
+@pytest.mark.parametrize(
+    ("plain", "distilled", "better"), [(4.0, 2.0, "distilled"), (2.0, 4.0, "plain"), (2.0, 2.1, "tied")]
+)
+def test_plain_and_distilled_are_held_against_each_other_at_every_nfe(plain, distilled, better):
+    cells = [
+        cell("p", 5, entry(plain, error=0.1)),
+        cell("d", 5, entry(distilled, error=0.1), distilled=True, plain="p/5"),
+        cell("p", 3, entry(8.0, error=0.1)),
+    ]
+    few, more = verdicts.choices(cells, "fid")
+    assert (few["nfe"], few["distilled"], few["better"]) == (3, None, None)
+    assert (more["nfe"], more["better"]) == (5, better)
+    (gain,) = verdicts.gains(cells, "fid")
+    assert gain["factor"] == pytest.approx(plain / distilled)
+    assert gain["better"] == better
+    assert gain["error"] == pytest.approx(plain / distilled * np.hypot(0.1 / plain, 0.1 / distilled))
+
+
+def test_a_gain_over_seeds_has_the_spread_of_the_ratio_and_none_where_a_value_is_not_positive():
+    gain = verdicts.gain(entry(2.0, 4.0), entry(1.0, 2.0))
+    assert (gain["factor"], gain["error"]) == (2.0, 0.0)
+    assert verdicts.gain(entry(0.5, 0.7), entry(0.6, 0.8), lower=False)["factor"] == pytest.approx(0.7 / 0.6)
+    assert verdicts.gain(entry(0.001, 0.003), entry(-0.001, 0.002))["factor"] is None
+
+
+def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):
+    found = {each["name"]: each for each in facts.cells(bench)}
+    assert found["digits-edm/d-ddim-refined/nfe10"]["plain"] == "digits-edm/ddim/nfe10"
+    assert found["digits-ddpm/d-ipndm/nfe5"]["plain"] == "digits-ddpm/ipndm/nfe5"
+    assert found["digits-edm/ddim/nfe5"]["plain"] is None
+    assert found["digits-edm/reference/nfe79"]["plain"] is None
+
+
+def test_released_cells_have_the_plain_ones_on_the_released_grid():
+    bench = Benchmark(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()), ROOT)
+    found = {each["name"]: each for each in facts.cells(bench)}
+    assert found["cifar10/d-dpm3-released/nfe10"]["plain"] == "cifar10/dpm3-released/nfe10"
+    assert found["cifar10/d-dpm3/nfe10"]["plain"] == "cifar10/dpm3/nfe10"
+    assert all(each["plain"] for each in found.values() if each["distilled"])
+
+
+@pytest.mark.parametrize(("cells", "bytes_of_each"), [(1, 150_000), (266, 150_000), (267, 100_000), (655, 50_000)])
+def test_the_samples_of_all_cells_stay_within_the_whole(cells, bytes_of_each):
+    assert facts.share(cells) == bytes_of_each
+    assert bytes_of_each * cells <= facts.WHOLE
+
+
+@pytest.mark.parametrize(("shape", "size"), [((1, 8, 8), (8, 8)), ((3, 32, 48), (48, 32)), ((3, 256, 256), (64, 64))])
+def test_a_sprite_holds_the_first_images_and_enlarges_none(shape, size):
+    ends = np.clip(np.random.default_rng(0).normal(size=(20, 1, 1, 1)), -1, 1) * np.ones(shape)
+    found = thumbnails.sprite(ends, 10**6)
+    image = Image.open(io.BytesIO(base64.b64decode(found["png"])))
+    assert (found["width"], found["height"], found["count"]) == (*size, 16)
+    assert image.size == (16 * size[0], size[1])
+    grey = np.asarray(image.convert("L"))[:, size[0] // 2 :: size[0]]
+    expected = np.rint((ends[:16, 0, 0, 0] + 1) * 127.5)
+    assert np.abs(grey[0].astype(int) - expected).max() <= 1
+
+
+def test_noise_that_no_png_makes_small_has_fewer_and_smaller_images():
+    ends = np.random.default_rng(0).uniform(-1, 1, (16, 3, 64, 64))
+    found = thumbnails.sprite(ends, 20_000)
+    assert len(found["png"]) <= 20_000
+    assert (found["count"], found["width"]) == (4, 32)
+
+
+def test_the_fine_solution_between_its_states_is_that_of_a_gaussian():
+    """Of data N(0, s^2 I) the solution is x(sigma) = x(0) sqrt(1 + sigma^2 / s^2)."""
+    spread, start = 0.5, np.random.default_rng(0).normal(size=(3, 2, 4, 4))
+
+    def exact(sigmas):
+        return start[:, None] * np.sqrt(1 + np.asarray(sigmas) ** 2 / spread**2)[:, None, None, None]
+
+    fine_sigmas = np.append(np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 40) ** 7, 0.0)
+    fine = thumbnails.Fine(fine_sigmas, exact(fine_sigmas))
+    sigmas = [80.0, 17.3, 2.9, 0.41, 0.0]
+    np.testing.assert_allclose(fine.at(sigmas), exact(sigmas), rtol=2e-3)
+    offset = np.array([0.0, 0.0, 0.3, 0.2, 0.1])[:, None, None, None]
+    found = thumbnails.trajectory(sigmas, exact(sigmas) + offset, fine)
+    assert found["error"][0] is None
+    assert found["error"][2:] == pytest.approx([0.3, 0.2, 0.1], rel=0.02)
+    brightest = np.unravel_index(start[0].argmax(), start[0].shape)
+    assert found["pixels"][0][-1] == pytest.approx(start[0][brightest] + 0.1, abs=1e-4)
+    assert thumbnails.trajectory([100.0, 0.0], exact([100.0, 0.0]) + 1, fine)["error"] == [None, pytest.approx(1.0)]
+
+
+def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made, bench):
+    _, found, _ = made
+    assert [each["name"] for each in found["cells"]] == [str(each) for each in bench.cells.values()]
+    own = next(each for each in found["datasets"] if each["id"] == "digits-edm")
+    assert [row["nfe"] for row in own["choices"]["fid"]] == [5, 9, 10]
+    assert {gain["distilled"] for gain in own["gains"]["fid"]} == {str(each) for each in bench.distilled("digits-edm")}
+    assert own["floor"] == {"images": 5, "scores": {"fid": [0.5, 0.1, 3]}}
+    assert found["metrics"]["precision"]["lower"] is False
+    assert found["solvers"]["reference"]["reference"] is True
+    best = own["choices"]["precision"][-1]["plain"]["best"]
+    plain = [each for each in found["cells"] if each["dataset"] == own["id"] and "fit" not in each]
+    scores = {each["name"]: each["scores"]["precision"][0] for each in plain if each["solver"] != "reference"}
+    assert scores[best] == max(scores.values())
+
+
+def test_lines_in_the_dark_have_contrast_and_those_that_had_it_keep_their_colour():
+    assert page.contrast("#000000", "#ffffff") == pytest.approx(21)
+    for color in ("#000000", "#013f62", "#0173b2"):
+        assert page.contrast(page.readable(color, page.DARK_SURFACE), page.DARK_SURFACE) >= page.CONTRAST
+    assert page.readable("#de8f05", page.DARK_SURFACE) == "#de8f05"
+
+
+def test_the_page_holds_everything_and_nothing_in_it_can_end_its_script(bench, tmp_path):
+    def hostile(found):
+        found["solvers"]["ddim"]["label"] = "</script><script>alert(1)</script><!--"
+
+    path, found, small = synthetic_pages.write(bench, tmp_path, hostile)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<script") == text.count("</script>") == 3 + len(small)
+    data = re.search(r'id="data">(.*?)</script>', text)[1]
+    assert json.loads(data) == json.loads(json.dumps(found))
+    assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//|@import|url\(\s*["\']?http', text)
+
+
+def test_the_configuration_of_the_page_is_the_whole_benchmark(made, bench):
+    text = made[0].read_text(encoding="utf-8")
+    config = json.loads(re.search(r'id="config">(.*?)</script>', text)[1])
+    again = Benchmark(config, ROOT)
+    assert [each.key for each in again.cells.values()] == [each.key for each in bench.cells.values()]
+    for one, other in zip(again.cells.values(), bench.cells.values(), strict=True):
+        assert again.samples(one) == bench.samples(other)
+
+
+def test_the_digest_of_the_assets_follows_their_contents_and_names(tmp_path):
+    (tmp_path / "a.js").write_text("1")
+    first = folder_digest(tmp_path)
+    (tmp_path / "a.js").touch()
+    assert folder_digest(tmp_path) == first
+    (tmp_path / "a.js").write_text("2")
+    second = folder_digest(tmp_path)
+    (tmp_path / "a.js").rename(tmp_path / "b.js")
+    assert len({first, second, folder_digest(tmp_path)}) == 3
