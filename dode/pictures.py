@@ -26,9 +26,14 @@ def solvers(benchmark):
 
 
 def crowded(benchmark):
-    """Ids of the datasets with more solvers than one panel shows in colour."""
-    counts = {name: len({cell.entry["id"] for cell in benchmark.cells_of(name)}) - 1 for name in benchmark.datasets}
-    return [name for name, count in counts.items() if count > CROWD]
+    """Ids of the datasets with more solvers than one panel shows in colour, of several methods."""
+    found = []
+    for name in benchmark.datasets:
+        entries = {cell.entry["id"]: cell.entry["solver"] for cell in benchmark.cells_of(name)}
+        del entries[REFERENCE]
+        if len(entries) > CROWD and len(set(entries.values())) > 1:
+            found.append(name)
+    return found
 
 
 def _base(cell):

@@ -103,11 +103,12 @@ class Status:
     async def __call__(self, command, logger):
         """``(states by job id, seconds)``."""
         states, seconds = await self.query(command, logger)
-        if states is None:
-            words = shlex.split(command)
-            name = words[words.index("--name") + 1]
-            states, seconds = await self.query(self.squeue(name), logger)
-            states = None if states is None else self._with_lost(states, logger)
+        words = shlex.split(command)
+        if states is None and words[0] != "squeue":
+            words = shlex.split(self.squeue(words[words.index("--name") + 1]))
+            states, seconds = await self.query(shlex.join(words), logger)
+        if states is not None and words[0] == "squeue":
+            states = self._with_lost(states, logger)
         if states is None:
             self.silence.say(
                 logger.warning,
@@ -140,6 +141,15 @@ class Status:
                 logger.warning(f"SLURM does not start job {job} again ({states[job]}); Snakemake does.")
                 states[job] = "FAILED"
         return states
+
+
+@functools.cache
+def has_accounting():
+    """Whether ``sacct`` answers; without, the plugin would ask it in vain ten times for every job that failed."""
+    try:
+        return _answer("sacct", "--noheader", "--starttime=now", "--format=JobID").returncode == 0
+    except OSError:
+        return False
 
 
 def wait_for_controller(warn, given_up=None):
@@ -198,5 +208,6 @@ def mend(logger):
 
     plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
     plugin.Executor.cancel_jobs = cancel_jobs
+    plugin.Executor.get_status_command = lambda executor: "sacct" if has_accounting() else "squeue"
     # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job.
     plugin.validate_account = lambda account, logger: account

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from matplotlib import ticker
 from matplotlib.lines import Line2D
 
 from dode.report import scales
@@ -21,7 +22,7 @@ _DASHES = ("-", "--", "-.", ":")
 
 @styled
 def draw(sweeps, scores, lambdas, colors, paths, metric="fid"):
-    """A panel for each key that is swept, and how far the coefficients move where seeds are.
+    """A panel for each key that is swept; where seeds are, another of how far the coefficients move.
 
     Args:
         sweeps: from :func:`dode.pictures.sweeps`.
@@ -50,7 +51,10 @@ def draw(sweeps, scores, lambdas, colors, paths, metric="fid"):
     for axis, key in zip(axes, keys, strict=False):
         _finish(axis, [sweep for sweep in sweeps if sweep["key"] == key], key, METRICS[metric])
     if seeds:
-        axes[-1].set(title="coefficients over these seeds", xlabel="evaluation k (from 0)", ylabel="λ, mean ± sd")
+        axes[-1].set(title="λ over these seeds", xlabel="evaluation k", yscale="log")
+        axes[-1].set_ylabel("sd of λ / largest mean |λ|")
+        scales.plain_ticks(axes[-1].yaxis, scales.log_ticks(*axes[-1].get_ylim()))
+        axes[-1].xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
     legend_below(figure, [Line2D([], [], label=label, **line) for label, line in lines.items()])
     save(figure, paths)
 
@@ -90,13 +94,7 @@ def _finish(axis, sweeps, key, kind):
 
 
 def _spread(axis, fits, line):
-    """The first column of the coefficients, mean and sd over fits."""
+    """How far the first coefficient of each evaluation moves over fits, beside the largest of them."""
     columns = np.array([[row[0] for row in fit] for fit in fits], dtype=float)
-    axis.errorbar(
-        range(columns.shape[1]),
-        columns.mean(axis=0),
-        yerr=columns.std(axis=0, ddof=1),
-        capsize=2,
-        elinewidth=0.8,
-        **line,
-    )
+    moved, largest = columns.std(axis=0, ddof=1), np.abs(columns.mean(axis=0)).max()
+    axis.plot(np.where(moved > 0, moved, np.nan) / (largest or 1.0), **line)

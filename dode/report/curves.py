@@ -10,7 +10,7 @@ from dode.report import CROWD, scales
 from dode.report.frame import FLOOR, METRICS
 from dode.report.style import PAGE, legend_below, paired, panels_of, save, styled, styles
 
-_GREY = {"color": "0.8", "linewidth": 0.7, "zorder": 1.2}
+_GREY = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
 _SMALL = (3, 1.85)  # small panels beside one another, and the height of one in inches
 
 

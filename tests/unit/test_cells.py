@@ -316,6 +316,7 @@ def test_facts_are_what_tables_need(benchmark):
         "solver": "d-heun",
         "label": "D-Heun",
         "method": "heun",
+        "options": "{}",
         "distilled": True,
         "reference": False,
         "nfe": 9,

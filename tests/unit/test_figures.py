@@ -158,7 +158,7 @@ def test_ablations_have_a_panel_for_each_key_and_one_of_coefficients(monkeypatch
     assert list(axes[0].lines[0].get_xdata()) == [1, 4, 10]
     assert list(axes[0].lines[0].get_ydata()) == [2.0, 3.0, 1.0]
     assert [text.get_text() for text in axes[1].get_xticklabels()] == ["aligned", "local", "released"]
-    assert list(axes[3].lines[0].get_ydata()) == [1.0, 2.0]
+    assert list(axes[3].lines[0].get_ydata()) == [0.5, 1.0]  # sd 1 and 2, the largest mean 2
 
 
 def test_seconds_are_of_the_latest_whole_set_of_shards(tmp_path):

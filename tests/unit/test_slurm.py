@@ -85,6 +85,28 @@ def test_a_job_that_comes_back_is_not_lost(clock):
         assert ask() in ({"7": "RUNNING"}, {})
 
 
+def test_a_forgotten_job_is_noticed_too_where_the_controller_alone_is_asked(clock):
+    status = slurm.Status(Answers(squeue=[{"7": "RUNNING"}, {}, {}, None]), None)
+    ask = lambda: asyncio.run(status("squeue --name dode_1", logging.getLogger("plugin")))[0]  # noqa: E731
+    assert ask() == {"7": "RUNNING"}
+    assert ask() == {}
+    clock.now = slurm.LOST_AFTER + 1
+    assert ask() == {"7": "FAILED"}
+    assert ask() == {}
+
+
+@pytest.mark.parametrize(("status", "asked"), [(0, "sacct"), (1, "squeue"), (None, "squeue")])
+def test_the_accounting_is_asked_only_where_there_is_one(mended, monkeypatch, status, asked):
+    def answer(*command):
+        if status is None:
+            raise FileNotFoundError
+        return types.SimpleNamespace(returncode=status)
+
+    monkeypatch.setattr(slurm, "_answer", answer)
+    slurm.has_accounting.cache_clear()
+    assert mended.Executor.get_status_command(None) == asked
+
+
 @pytest.fixture
 def mended(monkeypatch):
     """The plugin, mended for one test."""
@@ -92,7 +114,8 @@ def mended(monkeypatch):
 
     for name in ("query_job_status", "get_submit_command", "set_gres_string", "validate_account"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
-    monkeypatch.setattr(plugin.Executor, "cancel_jobs", plugin.Executor.cancel_jobs)
+    for name in ("cancel_jobs", "get_status_command"):
+        monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
     slurm.mend(logging.getLogger("plugin"))
     return plugin
 
