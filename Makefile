@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 demo: .venv/run
 	$(BIN)/snakemake
-	@echo "The table: results/digits/table.md   The page: results/digits/report.html"
+	@echo "The page: results/digits/index.html   The table: results/digits/table.md"
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -148,7 +148,8 @@ def test_a_link_opens_its_cell_with_all_its_parts(browser, made):
     assert browser.value(TITLE) == "D-DDIM (m=3, refined)"
     assert browser.value("document.getElementById('dataset').value") == "digits-edm"
     headings = texts(browser, "#cell .body > h3")
-    assert headings == ["Samples", "What was fitted", "The way from noise to image", "Make it again"]
+    parts = ["Samples", "What was fitted", "The way from noise to image", "Take it home", "Make it again"]
+    assert headings == parts
     tiles = "[...document.querySelectorAll('#cell .samples .row')].map((row) => row.querySelectorAll('i').length)"
     assert browser.value(tiles) == [16] * 4
     # Three directions, the residuals, the error and two pixels of it.

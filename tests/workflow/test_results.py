@@ -70,7 +70,7 @@ def test_the_page_has_the_scores_fits_and_samples_of_every_cell(finished):
         score = json.loads((finished.cell(name) / "score.json").read_text())
         own = found[f"digits-edm/{name}"]
         assert own["scores"]["fid"][0] == pytest.approx(score["metrics"]["fid"]["value"], rel=1e-7)
-        assert own["made"]["software"] == score["software"]
+        assert own["scored"]["software"] == score["software"]
         small = json.loads(re.search(rf'data-pictures="digits-edm/{name}">(.*?)</script>', text)[1])
         image = Image.open(io.BytesIO(base64.b64decode(small["samples"]["png"])))
         ends = np.load(finished.cell(name) / "ends.npy")[:10]

@@ -104,18 +104,7 @@ function lambdaPart(cell) {
         label: "Fitted coefficients",
       }),
     );
-    return make(
-      "figure",
-      {},
-      box,
-      i
-        ? null
-        : make(
-            "figcaption",
-            {},
-            `The fitted coefficients, ${many(found.lambdas.length * count, "number")}: all that distillation adds.`,
-          ),
-    );
+    return make("figure", {}, box);
   });
   if (found.rms_before) {
     const stage = (name, values, dashed) => ({
@@ -181,5 +170,14 @@ function lambdaPart(cell) {
       ),
     ),
   );
-  return [make("h3", {}, "What was fitted"), make("div", { class: "pair" }, figures), table];
+  return [
+    make("h3", {}, "What was fitted"),
+    make(
+      "p",
+      { class: "note" },
+      `${many(found.lambdas.length * count, "number")}: all that distillation adds to the solver.`,
+    ),
+    make("div", { class: "pair" }, figures),
+    table,
+  ];
 }
