@@ -25,8 +25,9 @@ def end(process):
 
 
 def remade(workspace, *cells):
-    """Take the samples and scores of cells away, and the table and page that would make up for them."""
-    for path in (workspace.folder / TABLE, workspace.results / "report.html"):
+    """Take the samples and scores of cells away, and the collections, table and page that would make up for them."""
+    collected = workspace.results.glob("*/collected/*.json")
+    for path in (workspace.folder / TABLE, workspace.results / "report.html", *collected):
         path.unlink()
     for cell in cells:
         for name in ("samples.npy", "ends.npy", "score.json"):
