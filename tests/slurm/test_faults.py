@@ -343,7 +343,7 @@ def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinish
         run.release()
         assert run.end() != 0
         assert said in run.said
-        assert "the next run makes it again" in run.said
+        assert "make it again before anything else: snakemake" in run.said
         aside = shard.with_name(f"{shard.name}.damaged")
         assert aside.is_file()
         run.start()
