@@ -57,6 +57,7 @@ def seen(path, runs):
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder, chromium.opened(folder) as browser:
             browser.open(path)
+            browser.wait(f"({MEASURED['first paint']}) !== undefined")
             found.append([browser.value(each) for each in MEASURED.values()])
     return dict(zip(MEASURED, map(statistics.median, zip(*found, strict=True)), strict=True))
 

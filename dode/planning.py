@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from dode.shards import RECORDED
 from dode.workloads import FIT, SCORE, START, Workloads
 
 GIGABYTE = 1e9
@@ -22,16 +23,11 @@ def plan(benchmark):
         ``others`` in GB, which stay in any case.
     """
     work = Workloads(benchmark)
-    rows = {name: _row(work, cells_of(benchmark, name)) for name in benchmark.datasets}
+    rows = {name: _row(work, benchmark.cells_of(name)) for name in benchmark.datasets}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.loc["all"] = frame.sum(skipna=False)
     whole = ["cells", "jobs", "submissions", "evaluations"]
     return frame.astype(dict.fromkeys(whole, "int64"))
-
-
-def cells_of(benchmark, dataset):
-    """The cells of a dataset id."""
-    return [cell for cell in benchmark.cells.values() if cell.dataset["id"] == dataset]
 
 
 def _row(work, cells):
@@ -49,7 +45,7 @@ def _row(work, cells):
         size = math.prod(work.benchmark.model(cell)["image_shape"])
         images = cell.dataset["images"] * cell.dataset["seeds"]
         row["samples"] += images * size / GIGABYTE
-        states = cell.entry["distill"]["images"] * (cell.nfe + 1) if cell.distilled else 0
+        states = ((cell.entry["distill"]["images"] if cell.distilled else 0) + RECORDED) * (cell.nfe + 1)
         row["others"] += 4 * size * (cell.dataset["trajectory_images"] * cell.dataset["seeds"] + states) / GIGABYTE
     return {"cells": len(cells), "submissions": len(submissions), **row}
 

@@ -125,8 +125,8 @@ def test_remarks_in_a_card_and_another_source_rerun_the_page_alone(workspace):
 
 
 def test_new_nfe_runs_its_cell_alone(plan_after):
-    shown = SHOWN - {"trajectories"}
-    assert plan_after({"solvers[0].nfe": [2, 4]}) == sampled("ddim/nfe4") | scored("ddim/nfe4") | shown
+    expected = sampled("ddim/nfe4") | scored("ddim/nfe4") | SHOWN - {"trajectories"}
+    assert plan_after({"solvers[0].nfe": [2, 4]}) == expected
 
 
 def test_new_solver_entry_runs_its_cell_alone(plan_after):
