@@ -28,11 +28,12 @@ report: "report/workflow.rst"
 
 
 onstart:
-    if not workflow.local_exec:  # or else the cluster's jobs would have no more cores than this machine
+    remote = not workflow.local_exec
+    if remote:  # or else the cluster's jobs would have no more cores than this machine
         workflow.resource_settings.cores = None
     try:
-        workflow.dode_lock = runs.begin(None if workflow.local_exec else logger)
-    except (storage.Busy, OSError) as error:
+        workflow.dode_lock = runs.begin(logger if remote else None, workflow.executor_settings)
+    except (storage.Busy, OSError, ValueError) as error:
         raise WorkflowError(str(error)) from None
 
 

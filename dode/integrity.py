@@ -24,9 +24,8 @@ def record_of(path):
 
 def record(path):
     """Keep what the file ``path`` is now."""
-    path = Path(path)
-    with path.open("rb") as file:
-        found = {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    with Path(path).open("rb") as file:
+        found = {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     temporary = record_of(path).with_suffix(f"{SUFFIX}.{os.getpid()}")
     temporary.write_text(json.dumps(found))
     os.replace(temporary, record_of(path))
@@ -44,19 +43,19 @@ def damage(path, *, contents=True):
         path: of the file.
         contents: False to look at its size alone.
     """
-    path = Path(path)
     try:
         wanted = json.loads(record_of(path).read_text())
         size, sha256 = wanted["size"], wanted["sha256"]
+        file = Path(path).open("rb")  # noqa: SIM115 - closed below
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # a file without a record, or whose record was cut off as it was written
-    found = path.stat().st_size
-    if found != size:
-        return f"has {found} bytes, {size} were written"
-    if contents:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                return "has other contents than were written"
+        return None  # a file without a record, or whose record was cut off as it was written, or that has just gone
+    with file:
+        # Of the open file: a path's size may be an old one on a network's file system.
+        found = os.fstat(file.fileno()).st_size
+        if found != size:
+            return f"has {found} bytes, {size} were written"
+        if contents and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            return "has other contents than were written"
     return None
 
 
@@ -76,7 +75,12 @@ def check(paths):
             set_aside(path)
     if found:
         said = "; ".join(f"{path} {how}" for path, how in found.items())
-        raise DamagedError(f"{said}. It is set aside ({DAMAGED}), and the next run makes it again")
+        raise DamagedError(f"{said}. It is set aside ({DAMAGED}); {remaking(found)}")
+
+
+def remaking(paths):
+    """What to do, in words. A file by itself, so that what was made from it stays if it comes out the same."""
+    return f"make it again before anything else: snakemake {' '.join(map(str, paths))}"
 
 
 def damaged_files(folder, *, contents=True):

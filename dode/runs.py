@@ -10,7 +10,7 @@ LOCK = ".snakemake/dode.lock"
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # is there where jobs have gone to SLURM
 
 
-def begin(logger=None):
+def begin(logger=None, executor=None):
     """Hold the working directory for this run, once no job of a killed run works in it any more.
 
     Both locks are given back by the kernel however a process ends, so that a killed run can simply be started again;
@@ -19,14 +19,23 @@ def begin(logger=None):
 
     Args:
         logger: Snakemake's, where this run's jobs go to SLURM.
+        executor: the settings of Snakemake's executor plugin.
 
     Returns:
         What must be kept for as long as the run lasts.
+
+    Raises:
+        storage.Busy: where another run has the directory.
+        OSError: where SLURM cannot be asked.
+        ValueError: where jobs would have names by which the next run would not find them.
     """
 
     def say(sentence):
         print(sentence, file=sys.stderr, flush=True)
 
+    prefix = getattr(executor, "jobname_prefix", slurm.PREFIX)
+    if logger is not None and prefix != slurm.PREFIX:
+        raise ValueError(f"slurm-jobname-prefix: '{prefix}' is not allowed; allowed: {slurm.PREFIX}")
     lock = storage.hold_lock(LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
     if logger is not None:
         slurm.mend(logger)

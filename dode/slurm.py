@@ -10,6 +10,7 @@ import contextlib
 import functools
 import getpass
 import importlib
+import importlib.metadata
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 PLUGIN = "snakemake_executor_plugin_slurm"
+VERSION = "2.8.0"
 PREFIX = "dode"  # of the names of our jobs (slurm-jobname-prefix in profiles/slurm)
 SAY_EVERY = 60  # seconds between two warnings of one kind
 ASK_EVERY = 5  # seconds between two attempts to reach the controller
@@ -54,10 +56,13 @@ def cancel_leftovers(folder, say):
     if not jobs:
         return
     say(f"Cancelling {len(jobs)} jobs that a killed run has left behind: {', '.join(jobs)}")
+    silence, pause = _Seldom(), 1
     while jobs:
-        cancel(jobs)
-        time.sleep(1)
-        jobs = leftovers(folder)
+        silence.say(say, f"Waiting for {', '.join(jobs[:10])} to be gone, for {{minutes}}")
+        with contextlib.suppress(OSError):  # busy for a moment; what is still there is asked for again
+            cancel(jobs)
+            time.sleep(pause)
+            jobs, pause = leftovers(folder), min(2 * pause, 30)
 
 
 def cancel(jobs):
@@ -182,6 +187,9 @@ def mend(logger):
     plugin = importlib.import_module(PLUGIN)
     if isinstance(plugin.query_job_status, Status):
         return
+    found = importlib.metadata.version(PLUGIN.replace("_", "-"))
+    if found != VERSION:
+        logger.warning(f"{PLUGIN} {found} is not the version that dode/slurm.py mends and the tests try: {VERSION}")
     plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)
     submit, request, given_up = plugin.get_submit_command, plugin.set_gres_string, threading.Event()
 
@@ -209,5 +217,7 @@ def mend(logger):
     plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
     plugin.Executor.cancel_jobs = cancel_jobs
     plugin.Executor.get_status_command = lambda executor: "sacct" if has_accounting() else "squeue"
-    # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job.
+    # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job,
+    # and none is guessed from earlier jobs.
     plugin.validate_account = lambda account, logger: account
+    plugin.get_account = lambda logger: None

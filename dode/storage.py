@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -27,10 +28,20 @@ def atomic(path):
     try:
         yield Path(name)
         os.chmod(name, 0o666 & ~_umask())
+        _on_disk(name)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _on_disk(path):
+    """Wait until the contents are on the disk: a rename may get there before them, and the machine lose its power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask():
@@ -125,7 +136,7 @@ def hold_lock(path, *, take_over=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = _owner(file)
         file.close()
@@ -143,6 +154,15 @@ def hold_lock(path, *, take_over=False):
     file.flush()
     atexit.register(_give_back, file, os.getpid())
     return file
+
+
+def _lock(file, how):
+    """flock; a file system that has none (Lustre without the option) is as one where nobody holds it."""
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
 
 
 def _owner(file):
@@ -172,7 +192,7 @@ def share_lock(path):
     Returns the open file, or None where there is no such folder or its file system has no locks.
     """
     try:
-        file = Path(path).open("a")  # noqa: SIM115 - it stays open as long as the process
+        file = Path(path).open("a+")  # noqa: SIM115 - it stays open as long as the process; NFS wants it readable
         fcntl.flock(file, fcntl.LOCK_SH)
     except OSError:
         return None
@@ -181,9 +201,9 @@ def share_lock(path):
 
 def wait_for_shared(path, notice):
     """Wait until nobody holds the shared lock at ``path``; call ``notice()`` once where that takes time."""
-    with Path(path).open("a") as file:
+    with Path(path).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             notice()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, fcntl.LOCK_EX)

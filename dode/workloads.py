@@ -1,10 +1,9 @@
-"""How much work each job is, and from it: shards, walltime, memory, which jobs go to the cluster together.
+"""How much work each job is, and from it: shards, walltime, memory, which jobs of a cell go to the cluster together.
 
 Numbers are of the configuration's ``execution``, per dataset where it says so; nothing here changes a result. Imports
 no torch.
 """
 
-import functools
 import math
 
 from dode import solvers
@@ -119,15 +118,16 @@ class Workloads:
     def group(self, rule, cell):
         """Name of the group of jobs that are one job of the cluster, one after another on one GPU; None for none.
 
-        Cells that last less than ``job_minutes`` are taken together up to that time, in the configuration's order. Of a
-        longer cell its fit is one group, and what follows the samples another. A dataset's reference has no group: what
-        others take from it would have to come out of the middle of it.
+        All jobs of a cell that lasts less than ``job_minutes``; of a longer one its fit is one group, and what follows
+        the samples another. Cells are not taken together: one that fails would take its fellows' results with it. A
+        dataset's reference has no group: what others take from it would have to come out of the middle of it.
         """
         if cell.entry["id"] == REFERENCE or "evaluations_per_second" not in self.settings(cell):
             return None
-        if cell.key in self._bundles:
-            return self._bundles[cell.key]
-        part = "fit" if rule in FIT else "score" if rule in SCORE else None
+        if self.shards(cell) == 1 and self.minutes(cell) <= self.settings(cell)["job_minutes"]:
+            part = "cell"
+        else:
+            part = "fit" if rule in FIT else "score" if rule in SCORE else None
         return part and "-".join([*map(str, cell.key), part])
 
     def minutes(self, cell):
@@ -135,20 +135,3 @@ class Workloads:
         rules = [rule for rule in FIT[:2] if self.evaluations(rule, cell)] + ["distill"] * cell.distilled
         seconds = sum(self.seconds(rule, cell) + START for rule in [*rules, *SCORE])
         return (seconds + (self.seconds("sample", cell) + START) * self.shards(cell)) / 60
-
-    @functools.cached_property
-    def _bundles(self):
-        """The group of each short cell, by the cell's key."""
-        found, filled, number = {}, {}, {}
-        for cell in self.benchmark.cells.values():
-            own, name = self.settings(cell), cell.dataset["id"]
-            if "evaluations_per_second" not in own or cell.entry["id"] == REFERENCE or self.shards(cell) > 1:
-                continue
-            minutes = self.minutes(cell)
-            if minutes > own["job_minutes"]:
-                continue
-            if name not in filled or filled[name] + minutes > own["job_minutes"]:
-                filled[name], number[name] = 0, number.get(name, -1) + 1
-            filled[name] += minutes
-            found[cell.key] = f"{name}-{number[name]}"
-        return found

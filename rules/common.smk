@@ -36,23 +36,12 @@ wildcard_constraints:
     shards="[0-9]+",
 
 
-# One lane in a cluster's job (profiles/slurm): jobs of a group go one after another, on one GPU.
-resource_scopes:
-    lane="local",
-
-
 def of_cell(function):
     return lambda wildcards: function(cell(wildcards))
 
 
 def group(rule):
-    def name(wildcards):
-        found = WORK.group(rule, cell(wildcards))
-        # So that `--group-components bundle=N` takes together what is not connected.
-        workflow.parent_groupids[found] = "bundle"
-        return found
-
-    return name
+    return lambda wildcards: WORK.group(rule, cell(wildcards))
 
 
 def runtime(rule):

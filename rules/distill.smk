@@ -19,7 +19,6 @@ rule distill:
         runtime=runtime("distill"),
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
-        lane=1,
     params:
         run=of_cell(BENCH.fit),
         code=lambda wildcards: BENCH.code("distill.py", *BENCH.fit_solvers(cell(wildcards))),

@@ -21,7 +21,6 @@ rule sample:
         runtime=runtime("sample"),
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
-        lane=1,
     params:
         run=of_cell(BENCH.samples),
         code=lambda wildcards: BENCH.code("sample.py", cell(wildcards).entry["solver"]),
@@ -54,7 +53,6 @@ rule gather:
     resources:
         mem_mb=WORK.memory,
         runtime=runtime("gather"),
-        lane=1,
     params:
         run=rules.sample.params.run,
         code=rules.sample.params.code,

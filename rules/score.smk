@@ -102,7 +102,6 @@ rule score:
         runtime=runtime("score"),
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
-        lane=1,
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],

@@ -18,7 +18,6 @@ rule teacher:
         runtime=runtime("teacher"),
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
-        lane=1,
     params:
         run=of_cell(BENCH.teacher),
         code=lambda wildcards: BENCH.code(

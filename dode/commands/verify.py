@@ -1,4 +1,4 @@
-"""Are the files of a benchmark what was written? Damaged ones are set aside, and the next run makes them again."""
+"""Are the files of a benchmark what was written? Damaged ones are set aside, to be made again."""
 
 from pathlib import Path
 
@@ -23,4 +23,6 @@ def run(options):
         print(f"{path} {how}" + ("" if options.keep else f"; set aside as {path.name}{integrity.DAMAGED}"))
     if not found:
         print(f"{options.folder}: nothing is damaged")
+    elif not options.keep:
+        print(f"Now {integrity.remaking(path for path, _ in found)}")
     return bool(found)

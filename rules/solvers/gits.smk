@@ -17,7 +17,6 @@ rule search_grid:
         runtime=runtime("search_grid"),
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
-        lane=1,
     params:
         run=of_cell(BENCH.run),
         search=of_cell(BENCH.grid_options),

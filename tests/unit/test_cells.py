@@ -342,8 +342,8 @@ def test_the_computed_part_of_a_card_is_all_but_its_remarks(benchmark):
 
 def test_reading_the_configuration_does_not_import_torch():
     code = (
-        "import sys, yaml; from dode import provenance; from dode.report import facts\n"
-        "from dode.cells import Benchmark\n"
+        "import sys, yaml; from dode import provenance\n"
+        "from dode.cells import Benchmark; from dode.report import facts\n"
         "bench = Benchmark(yaml.safe_load(open('config/config.yaml')), '.')\n"
         "facts.cells(bench), facts.datasets(bench), provenance.of(bench)\n"
         "cell = bench.cells['digits-edm', 'd-heun', 9]\n"

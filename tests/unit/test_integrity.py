@@ -58,7 +58,9 @@ def test_the_command_finds_what_is_damaged_under_a_folder(written, capsys):
     assert written.is_file()
     assert main(["verify", str(written.parent)]) == 1
     assert not written.exists()
-    assert "other contents" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "other contents" in said
+    assert f"make it again before anything else: snakemake {written}" in said
     assert main(["verify", str(written.parent)]) == 0
 
 

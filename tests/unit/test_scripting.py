@@ -68,7 +68,9 @@ def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "rule: DamagedError: " in said
-    assert "has 3 bytes, 4 were written. It is set aside (.damaged), and the next run makes it again" in said
+    assert (
+        "has 3 bytes, 4 were written. It is set aside (.damaged); make it again before anything else: snakemake" in said
+    )
     assert (tmp_path / "out.txt.damaged").exists()
 
 

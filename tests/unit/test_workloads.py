@@ -71,23 +71,24 @@ def test_without_a_speed_nothing_is_grouped():
     assert {work.group(rule, cell) for rule in RULES for cell in work.benchmark.cells.values()} == {None}
 
 
-@pytest.mark.parametrize("minutes", [2, 5, 30, 10000])
-def test_short_cells_are_taken_together_up_to_the_wanted_time(minutes):
-    work = workloads(shards="auto", evaluations_per_second=2000, features_per_second=1000, job_minutes=minutes)
-    bundles = {}
+@pytest.mark.parametrize("minutes", [2, 5, 30])
+def test_a_short_cell_is_one_group_and_a_long_one_has_one_before_and_one_after_its_samples(minutes):
+    work = workloads(shards="auto", evaluations_per_second=500, features_per_second=1000, job_minutes=minutes)
+    kinds = set()
     for cell in work.benchmark.cells.values():
-        groups = {work.group(rule, cell) for rule in RULES}
-        if len(groups) == 1 and groups != {None}:
-            bundles.setdefault(groups.pop(), []).append(cell)
-        elif cell.entry["id"] != "reference":
-            assert work.minutes(cell) > minutes
-            assert work.group("sample", cell) is None
-            assert work.group("teacher", cell) == work.group("distill", cell) != work.group("score", cell)
-    for cells in bundles.values():
-        assert sum(work.minutes(cell) for cell in cells) <= minutes
-        assert len({cell.dataset["id"] for cell in cells}) == 1
-    if minutes == 10000:
-        assert sorted(bundles) == ["digits-ddpm-0", "digits-edm-0"]
+        if cell.entry["id"] == "reference":
+            continue
+        groups = {rule: work.group(rule, cell) for rule in RULES}
+        name = "-".join(map(str, cell.key))
+        if work.minutes(cell) <= minutes and work.shards(cell) == 1:
+            assert set(groups.values()) == {f"{name}-cell"}
+            kinds.add("short")
+        else:
+            assert groups["sample"] is None
+            assert groups["teacher"] == groups["distill"] == f"{name}-fit"
+            assert groups["gather"] == groups["score"] == f"{name}-score"
+            kinds.add("long")
+    assert kinds >= {2: {"long"}, 5: {"short"}, 30: {"short"}}[minutes]
 
 
 def test_a_reference_has_no_group():
