@@ -51,7 +51,8 @@ class Fine:
     """The fine-step solution of a few images as a function of the noise level.
 
     Between its states the scaled state ``x / sqrt(1 + sigma^2)`` is a cubic spline in ``atan(sigma)``: both are bounded
-    from noise to image, and the path is smooth in them.
+    from noise to image, and the path is smooth in them. A spline is linear in its values, so it is kept as weights of
+    the states: its coefficients for large images would be gigabytes.
 
     Args:
         sigmas: (L,) noise levels, descending.
@@ -59,21 +60,21 @@ class Fine:
     """
 
     def __init__(self, sigmas, states):
-        self.sigmas, self.states = np.asarray(sigmas), np.asarray(states, dtype=np.float64)
-        order = np.argsort(self.sigmas)
-        self._path = CubicSpline(np.arctan(self.sigmas[order]), _scaled(self.sigmas, self.states)[:, order], axis=1)
-        first = self.states[0, -1].ravel()
+        self.states, self._scales = states, _scale(sigmas)
+        self._cardinal = CubicSpline(np.arctan(sigmas)[::-1], np.eye(len(sigmas))[::-1])
+        first = np.asarray(states[0, -1]).ravel()
         #: Where the two pixels are that are drawn, in the flattened first image: its brightest and its darkest.
         self.pixels = [int(first.argmax()), int(first.argmin())]
 
     def at(self, sigmas):
-        """States (images, len(sigmas), C, H, W) at other noise levels; NaN outside of its own."""
-        states = self._path(np.arctan(sigmas), extrapolate=False)
-        return states * np.sqrt(1 + np.asarray(sigmas) ** 2)[:, None, None, None]
+        """States (len(sigmas), C, H, W) at other noise levels, an image after the other; NaN outside of its own."""
+        weights = self._cardinal(np.arctan(sigmas), extrapolate=False) * _scale(sigmas)[:, None] / self._scales
+        for states in self.states:
+            yield np.tensordot(weights, states, 1)
 
 
-def _scaled(sigmas, states):
-    return states / np.sqrt(1 + np.asarray(sigmas) ** 2)[:, None, None, None]
+def _scale(sigmas):
+    return np.sqrt(1 + np.square(sigmas))
 
 
 def trajectory(sigmas, states, fine):
@@ -84,10 +85,10 @@ def trajectory(sigmas, states, fine):
         the fine solution has no such noise level, and where the two are equal but for rounding, as at the start;
         ``pixels``, two lists (L,) of ``x / sqrt(1 + sigma^2)``.
     """
-    states = np.asarray(states, dtype=np.float64)
-    error = np.sqrt(np.square(states - fine.at(sigmas)).mean(axis=(0, 2, 3, 4)))
-    error[error <= ROUNDING * np.sqrt(1 + np.asarray(sigmas) ** 2)] = np.nan
-    ways = _scaled(sigmas, states)[0].reshape(len(sigmas), -1)[:, fine.pixels].T
+    squares = [np.square(own - other).mean(axis=(1, 2, 3)) for own, other in zip(states, fine.at(sigmas), strict=True)]
+    error = np.sqrt(np.mean(squares, axis=0))
+    error[error <= ROUNDING * _scale(sigmas)] = np.nan
+    ways = (np.asarray(states[0]).reshape(len(sigmas), -1)[:, fine.pixels] / _scale(sigmas)[:, None]).T
     return {
         "sigmas": [float(sigma) for sigma in sigmas],
         "error": [float(f"{each:.4g}") if np.isfinite(each) else None for each in error],

@@ -1,5 +1,8 @@
 """The page in a real headless Chromium without a network, on made-up scores of the embedded benchmark's cells."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,9 +162,9 @@ def test_a_link_opens_its_cell_with_all_its_parts(browser, made):
         "[...document.querySelectorAll('#cell details td')].slice(0, 3).map((each) => each.textContent)"
     )
     assert [float(text.replace("−", "-")) for text in shown] == pytest.approx(lambdas[0], abs=1e-6)
-    assert browser.value("document.querySelector('#cell .command code').textContent").endswith(
-        f"results/digits/{CELL}/score.json"
-    )
+    export, again = texts(browser, "#cell .command code")
+    assert "export results/digits digits-edm d-ddim-refined 5 " in export
+    assert again.endswith(f"results/digits/{CELL}/score.json")
     press_button(browser, "#cell .buttons button:nth-child(2)")
     assert "10 evaluations" in browser.value("document.querySelector('#cell header p').textContent")
 
@@ -280,3 +283,13 @@ NAMELESS = """(() => {
 def test_every_control_and_region_has_a_name(browser, made):
     browser.open(made[0], f"#cell={CELL}")
     assert browser.value(NAMELESS) == []
+
+
+def test_the_benchmark_of_the_page_runs():
+    command = [sys.executable, "benchmarks/page.py", "--config", "config/config.yaml", "--runs", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:])
+    assert rows["images of a cell"] == "16 to 16"
+    assert float(rows["first paint (ms), median of 1"]) > 0

@@ -58,7 +58,7 @@ def crops(shape, count, rng):
 def trajectory(cell, fine):
     """A way a little beside the fine one."""
     sigmas = np.geomspace(80, 0.01, cell.nfe + 1)
-    states = fine.at(sigmas) + 0.1 * rng_of(str(cell)).standard_normal((1, cell.nfe + 1, 1, 1, 1))
+    states = np.stack(list(fine.at(sigmas))) + 0.1 * rng_of(str(cell)).standard_normal((1, cell.nfe + 1, 1, 1, 1))
     return thumbnails.trajectory(sigmas, states, fine)
 
 

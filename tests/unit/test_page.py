@@ -154,7 +154,7 @@ def test_the_fine_solution_between_its_states_is_that_of_a_gaussian():
     fine_sigmas = np.append(np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 40) ** 7, 0.0)
     fine = thumbnails.Fine(fine_sigmas, exact(fine_sigmas))
     sigmas = [80.0, 17.3, 2.9, 0.41, 0.0]
-    np.testing.assert_allclose(fine.at(sigmas), exact(sigmas), rtol=2e-3)
+    np.testing.assert_allclose(list(fine.at(sigmas)), exact(sigmas), rtol=2e-3)
     offset = np.array([0.0, 0.0, 0.3, 0.2, 0.1])[:, None, None, None]
     found = thumbnails.trajectory(sigmas, exact(sigmas) + offset, fine)
     assert found["error"][0] is None

@@ -108,7 +108,7 @@ function scoresPart(cell) {
           make(
             "tr",
             {},
-            ["score", "this cell", ...(plain ? ["without distillation"] : []), "± is, and settings"].map((text) =>
+            ["score", "this cell", ...(plain ? ["plain"] : []), "± is, and settings"].map((text) =>
               make("th", { scope: "col" }, text),
             ),
           ),

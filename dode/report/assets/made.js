@@ -9,7 +9,7 @@ function checkpoint(card) {
     make("br"),
     make("code", {}, card.source),
     make("br"),
-    make("code", { class: "sum" }, card.checksum),
+    make("code", { class: "sum" }, card.checksum === "none" ? "no checksum is published" : card.checksum),
   ];
 }
 

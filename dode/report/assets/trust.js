@@ -26,7 +26,7 @@ function drawTrust() {
   points.push(
     point(
       own.images >= PUBLISHED_IMAGES ? "good" : "mind",
-      `${many(own.images, "image")} of each of ${many(own.seeds, "seed")}`,
+      `${many(own.images, "image")}${own.seeds > 1 ? ` of each of ${own.seeds} seeds` : ""}`,
       own.images >= PUBLISHED_IMAGES
         ? "As many as published FIDs are of."
         : `Published FIDs are of ${PUBLISHED_IMAGES.toLocaleString("en")}. FID falls with the number of images, so compare these numbers with one another and with nothing else.`,
@@ -43,7 +43,7 @@ function drawTrust() {
       own.seeds > 1
         ? "All solvers have the same noise and the same real images, so they are compared seed by seed: one is called better where Student's paired test is 95 % sure, and tied otherwise. Intervals that overlap may therefore still differ."
         : "One solver is called better where it is 95 % sure with both errors, and tied otherwise.",
-      " Of twenty comparisons one is wrong by chance.",
+      " Of twenty differences that are none, one is named all the same.",
       missing ? ` ${many(missing, "cell")} ${missing === 1 ? "has" : "have"} no error.` : "",
     ),
   );
@@ -112,14 +112,14 @@ function drawTrust() {
           "Same checkpoint, solver, evaluations, statistics and number of images.",
           make("ul", {}, beside),
           own.incomparable
-            ? `${own.incomparable} more are published for this checkpoint at other or unstated conventions, and not compared.`
+            ? `Not compared, at other or unstated conventions: ${many(own.incomparable, "FID")} of this checkpoint.`
             : "",
         )
       : point(
           "info",
           "Nothing published to compare with",
           own.incomparable
-            ? `${own.incomparable} FIDs are published for this checkpoint, all at other or unstated conventions.`
+            ? `Published for this checkpoint: ${many(own.incomparable, "FID")}, at other or unstated conventions.`
             : "No FID is published for this checkpoint.",
         ),
   );
