@@ -86,7 +86,7 @@ def test_the_table_has_a_row_for_each_cell_and_metric(finished_families):
             rows = frame[(frame.dataset == model) & (frame.solver == solver)]
             assert {"fid", "self_fid", "kid", *more} <= set(rows.metric)
             assert rows.metric.is_unique
-            assert np.isfinite(rows["mean"]).all()
+            assert np.isfinite(rows["value"]).all()
             assert (rows.images == 12).all()
     assert set(frame.dataset) == set(MODELS)
 
@@ -148,7 +148,9 @@ def test_the_lock_has_what_no_card_has(finished_families):
 
 
 def test_nothing_in_the_files_was_run(finished_families):
-    assert SENTINEL.encode() in next((finished_families.folder / "resources/checkpoints").glob("edm*/*")).read_bytes()
+    assert (
+        SENTINEL.encode() in next((finished_families.folder / "resources/checkpoints").glob("edm*/[!.]*")).read_bytes()
+    )
     assert not list(finished_families.folder.rglob(SENTINEL))
 
 
@@ -162,7 +164,7 @@ def test_a_second_run_has_nothing_to_do(families_workspace):
 def test_a_file_that_has_changed_on_its_server_is_refused_by_the_lock(families_workspace, model):
     workspace = families_workspace
     lock = (workspace.folder / checksums.NAME).read_bytes()
-    (path,) = (workspace.folder / "resources" / "checkpoints" / model).iterdir()
+    (path,) = (workspace.folder / "resources" / "checkpoints" / model).glob("[!.]*")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     shutil.rmtree(workspace.folder / "resources")

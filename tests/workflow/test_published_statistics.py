@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from dode import integrity
 from workspace import RESULTS
 
 SCORE = f"{RESULTS}/digits-edm/ddim/nfe2/score.json"
@@ -61,9 +62,10 @@ def by_statistics(finished, tmp_path_factory):
 
 def test_published_moments_give_the_fids_of_the_images_they_are_of(finished, by_statistics):
     (before, known), (after, found) = metrics(finished), metrics(by_statistics)
-    assert known - found == {"kid"}
+    assert known - found == {"kid", "precision", "recall", "density", "coverage"}
     fids = [
-        frame[(frame["metric"] == "fid") & (frame["solver"] != "floor")]["mean"].to_numpy() for frame in (before, after)
+        frame[(frame["metric"] == "fid") & (frame["solver"] != "floor")]["value"].to_numpy()
+        for frame in (before, after)
     ]
     assert len(fids[0]) == 4
     np.testing.assert_array_equal(*fids)
@@ -84,6 +86,7 @@ def test_a_score_refuses_fine_step_statistics_of_another_extractor(by_statistics
     with np.load(workspace.folder / file, allow_pickle=False) as arrays:
         changed = {**arrays, "extractor": '{"network": {"name": "inception"}}'}
     np.savez(workspace.folder / file, **changed)
+    integrity.record(workspace.folder / file)
     (workspace.folder / SCORE).unlink()
     status, output, errors = workspace.attempt("--force", "--allowed-rules", "score", "--", SCORE)
     text = output + errors
