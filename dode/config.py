@@ -5,13 +5,11 @@ import re
 from pathlib import Path
 from urllib.parse import urlparse
 
-import yaml
-
 from dode import data, fit_checks, grids, schedules, solvers
 from dode.directions import Directions
 from dode.execution import settings
 from dode.registry import unknown
-from dode.validation import ConfigError, copied, validate
+from dode.validation import ConfigError, copied, read_yaml, validate
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
@@ -32,10 +30,7 @@ def load_card(root, name, key):
     path = folder / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(f"{key}: {unknown('card', name, [card.stem for card in folder.glob('*.yaml')])}")
-    try:
-        card = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    card = read_yaml(path)
     place = str(path.relative_to(root))
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)

@@ -60,7 +60,7 @@ def damage(path, *, contents=True):
 
 
 def set_aside(path):
-    """Take a damaged file out of the way, so that the next run makes it again; returns where it is now."""
+    """Take a damaged file out of the way; returns where it is now."""
     aside = Path(f"{path}{DAMAGED}")
     os.replace(path, aside)
     forget(path)

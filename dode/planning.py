@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from dode.shards import RECORDED
-from dode.workloads import FIT, SCORE, START, Workloads
+from dode.workloads import FIT, START, Workloads
 
 GIGABYTE = 1e9
 
@@ -34,7 +34,7 @@ def _row(work, cells):
     row = dict.fromkeys(("jobs", "evaluations", "sampling", "fitting", "scoring", "samples", "others"), 0)
     submissions = set()
     for cell in cells:
-        for rule, count in rules_of(work, cell).items():
+        for rule, count in work.jobs(cell).items():
             row["jobs"] += count
             row["evaluations"] += work.evaluations(rule, cell)
             group = work.group(rule, cell)
@@ -48,9 +48,3 @@ def _row(work, cells):
         states = ((cell.entry["distill"]["images"] if cell.distilled else 0) + RECORDED) * (cell.nfe + 1)
         row["others"] += 4 * size * (cell.dataset["trajectory_images"] * cell.dataset["seeds"] + states) / GIGABYTE
     return {"cells": len(cells), "submissions": len(submissions), **row}
-
-
-def rules_of(work, cell):
-    """How many jobs each rule has for a cell."""
-    found = {rule: 1 for rule in FIT[:2] if work.evaluations(rule, cell)}
-    return found | ({"distill": 1} if cell.distilled else {}) | {"sample": work.shards(cell)} | dict.fromkeys(SCORE, 1)

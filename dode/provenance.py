@@ -1,10 +1,9 @@
 """What the cells of a benchmark were made of, as a record beside its results. Imports no torch."""
 
-import importlib.metadata
-import platform
 from pathlib import Path
 
 from dode import checksums
+from dode.software import versions
 
 PACKAGES = ("dode", "torch", "torchvision", "numpy", "scipy", "clean-fid", "diffusers", "snakemake")
 
@@ -64,20 +63,9 @@ def completed(record, root):
         card: {**entry, "sha256": _sha256(entry["published"], locked.get(f"{card}/{entry['file']}"))}
         for card, entry in record["checkpoints"].items()
     }
-    return {**record, "checkpoints": checkpoints, "software": software()}
+    return {**record, "checkpoints": checkpoints, "software": versions(PACKAGES)}
 
 
 def _sha256(published, entry):
     """The whole digest that was enforced as the file was fetched; None where there was none to enforce."""
     return published if len(published) == 64 else entry["sha256"] if entry else None
-
-
-def software():
-    """Versions of what is installed of :data:`PACKAGES`, and of Python."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -41,6 +41,14 @@ def copied(value):
 Validator = _with_defaults(jsonschema.Draft202012Validator)
 
 
+def read_yaml(path):
+    """The value in a YAML file; ConfigError in one sentence where it is none."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
 @functools.cache
 def _schema(path):
     return yaml.safe_load(Path(path).read_text())

@@ -130,8 +130,11 @@ class Workloads:
             part = "fit" if rule in FIT else "score" if rule in SCORE else None
         return part and "-".join([*map(str, cell.key), part])
 
+    def jobs(self, cell):
+        """How many jobs each rule has for a cell."""
+        fit = {rule: 1 for rule in FIT if self.evaluations(rule, cell)}
+        return {**fit, "sample": self.shards(cell), **dict.fromkeys(SCORE, 1)}
+
     def minutes(self, cell):
         """Expected minutes of all jobs of a cell, one after another."""
-        rules = [rule for rule in FIT[:2] if self.evaluations(rule, cell)] + ["distill"] * cell.distilled
-        seconds = sum(self.seconds(rule, cell) + START for rule in [*rules, *SCORE])
-        return (seconds + (self.seconds("sample", cell) + START) * self.shards(cell)) / 60
+        return sum((self.seconds(rule, cell) + START) * count for rule, count in self.jobs(cell).items()) / 60

@@ -13,7 +13,7 @@ rule convert_checkpoint:
         runtime=WORK.walltime,
     params:
         reading=lambda wildcards: BENCH.reading(wildcards.card),
-        code=BENCH.code("convert.py"),
+        code=lambda wildcards: BENCH.code("convert.py"),
     message:
         "Reading checkpoint {wildcards.card}"
     script:

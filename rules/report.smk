@@ -19,7 +19,7 @@ rule collect:
     params:
         cells=lambda wildcards: [str(each) for each in BENCH.part(wildcards)[0]],
         distilled=lambda wildcards: [str(each) for each in BENCH.part(wildcards)[1]],
-        code=BENCH.code("collect.py"),
+        code=lambda wildcards: BENCH.code("collect.py"),
     message:
         "Collecting the scores of {wildcards.dataset}, part {wildcards.part}"
     script:
@@ -52,7 +52,7 @@ rule tables:
         title=BENCH.config["benchmark"],
         provenance=lambda wildcards: provenance.of(BENCH),
         root=os.path.relpath(workflow.basedir),
-        code=BENCH.code("tables.py"),
+        code=lambda wildcards: BENCH.code("tables.py"),
     message:
         "Writing the tables"
     script:
@@ -74,7 +74,7 @@ rule curves:
         metrics=METRICS,
         cells=rules.tables.params.cells,
         floors_of=[dataset["id"] for dataset in BENCH.with_data()],
-        code=BENCH.code("curves.py"),
+        code=lambda wildcards: BENCH.code("curves.py"),
     message:
         "Drawing scores against NFE"
     script:
@@ -94,7 +94,7 @@ rule coefficients:
         ENV
     params:
         cells=[BENCH.facts(each) for each in BENCH.distilled()],
-        code=BENCH.code("coefficients.py"),
+        code=lambda wildcards: BENCH.code("coefficients.py"),
     message:
         "Drawing the fitted coefficients"
     script:
@@ -115,7 +115,7 @@ rule sample_grid:
         images=16,
         labels=lambda wildcards: [f"{each.entry['label']}, NFE {each.nfe}" for each in BENCH.shown(wildcards.dataset)],
         title="{dataset}",
-        code=BENCH.code("sample_grid.py"),
+        code=lambda wildcards: BENCH.code("sample_grid.py"),
     message:
         "Drawing samples of {wildcards.dataset} side by side"
     script:
@@ -136,7 +136,7 @@ rule real_images:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         shown=100,
         title="{data}",
-        code=BENCH.code("real_images.py"),
+        code=lambda wildcards: BENCH.code("real_images.py"),
     message:
         "Drawing real images of {wildcards.data}"
     script:
@@ -158,7 +158,7 @@ rule families:
         metric="fid",
         cells=lambda wildcards: [BENCH.facts(each) for each in BENCH.cells_of(wildcards.dataset)],
         solvers=pictures.solvers(BENCH),
-        code=BENCH.code("families.py"),
+        code=lambda wildcards: BENCH.code("families.py"),
     message:
         "Drawing the FID on {wildcards.dataset}, a panel for each method"
     script:
@@ -180,7 +180,7 @@ rule trajectories:
         cells=lambda wildcards: [BENCH.facts(each) for each in pictures.followed(BENCH, wildcards.dataset)],
         solvers=pictures.solvers(BENCH),
         title="{dataset}",
-        code=BENCH.code("trajectories.py"),
+        code=lambda wildcards: BENCH.code("trajectories.py"),
     message:
         "Drawing trajectories of {wildcards.dataset}"
     script:
@@ -205,7 +205,7 @@ rule ablations:
         metric="fid",
         cells=[BENCH.facts(each) for each in BENCH.distilled()],
         solvers=pictures.solvers(BENCH),
-        code=BENCH.code("ablations.py"),
+        code=lambda wildcards: BENCH.code("ablations.py"),
     message:
         "Drawing what the fit depends on"
     script:
@@ -223,10 +223,10 @@ rule costs:
     conda:
         ENV
     params:
-        cells=pictures.fits(BENCH, WORK, LOGS),
+        cells=lambda wildcards: pictures.fits(BENCH, WORK, LOGS),
         published=pictures.published_costs(BENCH.root),
         solvers=pictures.solvers(BENCH),
-        code=BENCH.code("costs.py"),
+        code=lambda wildcards: BENCH.code("costs.py"),
     message:
         "Drawing what the fits took"
     script:
@@ -266,7 +266,7 @@ rule workflow_report:
         snakefile=os.path.relpath(Path(workflow.basedir) / "Snakefile"),
         config=CONFIGURATION,
         captions=[path.read_text() for path in sorted((Path(workflow.basedir) / "report").glob("*.rst"))],
-        code=BENCH.code("workflow_report.py"),
+        code=lambda wildcards: BENCH.code("workflow_report.py"),
     message:
         "Writing Snakemake's report {output}"
     script:
@@ -289,7 +289,7 @@ rule thumbnails:
     params:
         cells=rules.collect.params.cells,
         most=facts.share(len(BENCH.cells)),
-        code=BENCH.code("thumbnails.py"),
+        code=lambda wildcards: BENCH.code("thumbnails.py"),
     message:
         "Making thumbnails of {wildcards.dataset}, part {wildcards.part}"
     script:
@@ -315,7 +315,7 @@ rule page:
         floors_of=rules.tables.params.floors_of,
         config=CONFIGURATION,
         assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "assets"),
-        code=BENCH.code("page.py"),
+        code=lambda wildcards: BENCH.code("page.py"),
     message:
         "Writing the page {output}"
     script:

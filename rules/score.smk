@@ -20,7 +20,7 @@ rule real_statistics:
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
         kid=BENCH.config["kid"],
         halvings=5,
-        code=BENCH.code("real.py"),
+        code=lambda wildcards: BENCH.code("real.py"),
     message:
         "Statistics of the real images {wildcards.data} under {wildcards.features}"
     script:
@@ -47,7 +47,7 @@ rule published_statistics:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
         image_shape=lambda wildcards: BENCH.image_shape(wildcards.dataset),
-        code=BENCH.code("published_statistics.py"),
+        code=lambda wildcards: BENCH.code("published_statistics.py"),
     message:
         "Published statistics of {wildcards.dataset}"
     script:
@@ -73,7 +73,7 @@ rule reference_statistics:
     params:
         card=lambda wildcards: BENCH.features_card(wildcards.dataset),
         seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
-        code=BENCH.code("statistics.py"),
+        code=lambda wildcards: BENCH.code("statistics.py"),
     message:
         "Statistics of the fine-step samples of {wildcards.dataset}"
     script:
@@ -108,7 +108,7 @@ rule score:
         real=lambda wildcards: BENCH.scored_against(wildcards.dataset),
         kid=BENCH.config["kid"],
         neighbours=BENCH.config["neighbours"],
-        code=BENCH.code("score.py"),
+        code=lambda wildcards: BENCH.code("score.py"),
     message:
         "Scoring {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

@@ -4,6 +4,7 @@ import numpy as np
 
 from dode import scripting, storage
 from dode.metrics import distances, features, scores, statistics_files
+from dode.software import versions
 
 
 def main(snakemake):
@@ -38,7 +39,7 @@ def main(snakemake):
         "reference": statistics_files.identity(snakemake.input.real, real),
         "extractor": statistics_files.extractor_of(params.card),
         "biased": scores.is_biased(generated),
-        "software": scores.software(),
+        "software": versions(scores.SOFTWARE),
     }
     storage.write_json(snakemake.output[0], found)
 

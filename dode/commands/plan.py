@@ -5,8 +5,6 @@ GPU hours go by evaluations_per_second and features_per_second of the configurat
 
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parents[2]
 HEADERS = {
     "cells": "cells",
@@ -31,11 +29,9 @@ def run(options):
     """Print the plan as a Markdown table."""
     from dode.cells import Benchmark
     from dode.planning import plan
+    from dode.validation import read_yaml
 
-    try:
-        config = yaml.safe_load(options.config.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{options.config}: not YAML: {' '.join(str(error).split())}") from None
+    config = read_yaml(options.config)
     if options.gpus < 1:
         raise ValueError(f"--gpus: {options.gpus} is not allowed; allowed: at least 1")
     benchmark = Benchmark(config, ROOT)

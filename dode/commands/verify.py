@@ -18,9 +18,7 @@ def run(options):
         raise ValueError(f"{options.folder}: there is no such folder")
     found = list(integrity.damaged_files(options.folder, contents=not options.sizes))
     for path, how in found:
-        if not options.keep:
-            integrity.set_aside(path)
-        print(f"{path} {how}" + ("" if options.keep else f"; set aside as {path.name}{integrity.DAMAGED}"))
+        print(f"{path} {how}" + ("" if options.keep else f"; set aside as {integrity.set_aside(path).name}"))
     if not found:
         print(f"{options.folder}: nothing is damaged")
     elif not options.keep:

@@ -236,11 +236,6 @@ def squared_errors(first, second):
     return np.concatenate(found)
 
 
-def rmse(first, second):
-    """Root-mean-square difference per element; images in [-1, 1]."""
-    return float(np.sqrt(squared_errors(first, second).mean()))
-
-
 def psnr(squared, peak=2.0):
     """Peak signal-to-noise ratio ``10 log10(peak^2 / mse)`` of each image in decibels.
 

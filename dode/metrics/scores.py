@@ -1,8 +1,5 @@
 """What a cell's ``score.json`` holds (docs/scores.md): every metric with its error, and what it was made with."""
 
-import importlib.metadata
-import platform
-
 import numpy as np
 
 from dode.metrics import distances, neighbours
@@ -102,8 +99,3 @@ def trajectory(blocks):
         "trajectory_rmse": summary([np.sqrt(block.mean()) for block in blocks], error, "images", images=count),
         "trajectory_psnr": _of_images(ratios, images=count, peak=PEAK),
     }
-
-
-def software():
-    """Versions of what made a score."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in SOFTWARE}}

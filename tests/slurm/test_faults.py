@@ -145,16 +145,21 @@ def test_drained_node_gets_no_further_job(cluster, unfinished, local, cost):
     cost(run)
 
 
+def go_on_without_a_controller(run, cluster, *, seconds):
+    """The held job goes on while the controller is down for so long; the run outlives that, to a good end."""
+    run.held()
+    cluster.stop("slurmctld")
+    run.release()
+    time.sleep(seconds)
+    assert run.process.poll() is None
+    cluster.start("slurmctld")
+    assert run.end() == 0, run.said[-5000:]
+
+
 @pytest.mark.common
 def test_run_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
-        run.held()
-        cluster.stop("slurmctld")
-        run.release()
-        time.sleep(60)
-        assert run.process.poll() is None
-        cluster.start("slurmctld")
-        assert run.end() == 0, run.said[-5000:]
+        go_on_without_a_controller(run, cluster, seconds=60)
     assert "SLURM has not said for" in run.said
     run.check(local)
     assert len(run.jobs()) == 3
@@ -169,13 +174,7 @@ def held_before_a_submission(workspace, cluster):
 
 def test_submission_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
     with held_before_a_submission(unfinished(cluster), cluster) as run:
-        run.held()
-        cluster.stop("slurmctld")
-        run.release()
-        time.sleep(30)
-        assert run.process.poll() is None
-        cluster.start("slurmctld")
-        assert run.end() == 0, run.said[-5000:]
+        go_on_without_a_controller(run, cluster, seconds=30)
     assert "controller has not answered for" in run.said
     run.check(local)
     assert {job["state"] for job in run.jobs()} == {"COMPLETED"}

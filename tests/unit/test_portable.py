@@ -8,8 +8,9 @@ import torch
 
 import dode
 from dode import export, grids, mixture, models, portable, solvers
-from dode.provenance import software
+from dode.provenance import PACKAGES
 from dode.report.finished import Finished
+from dode.software import versions
 
 SCHEDULE = {"name": "linear"}
 NOISE = {
@@ -63,7 +64,7 @@ def finished(tmp_path):
             "datasets": {"d": {"card": "mine", "model": card}},
             "cells": {f"d/s/nfe{nfe}": record},
             "checkpoints": {"mine": {"sha256": "a" * 64}},
-            "software": software(),
+            "software": versions(PACKAGES),
         }
         (folder / "provenance.json").write_text(json.dumps(provenance))
         return Finished(folder)

@@ -19,6 +19,23 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
+/** A table with headings of its columns and rows as they come. */
+const sheet = (attributes, headings, rows) =>
+  make(
+    "table",
+    attributes,
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        headings.map((text) => make("th", { scope: "col" }, text)),
+      ),
+    ),
+    make("tbody", {}, rows),
+  );
+
 const solverOf = (cell) => DATA.solvers[cell.solver];
 const titleOf = (cell) => `${solverOf(cell).label}, NFE ${cell.nfe}`;
 const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;

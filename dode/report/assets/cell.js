@@ -99,22 +99,7 @@ function scoresPart(cell) {
     make(
       "div",
       { class: "wide", role: "region", "aria-label": "Scores", tabindex: 0 },
-      make(
-        "table",
-        { class: "numbers" },
-        make(
-          "thead",
-          {},
-          make(
-            "tr",
-            {},
-            ["score", "this cell", ...(plain ? ["plain"] : []), "± is, and settings"].map((text) =>
-              make("th", { scope: "col" }, text),
-            ),
-          ),
-        ),
-        make("tbody", {}, rows),
-      ),
+      sheet({ class: "numbers" }, ["score", "this cell", ...(plain ? ["plain"] : []), "± is, and settings"], rows),
     ),
   ];
 }

@@ -142,29 +142,15 @@ function lambdaPart(cell) {
     make(
       "div",
       { class: "wide" },
-      make(
-        "table",
+      sheet(
         {},
-        make(
-          "thead",
-          {},
+        ["k", ...Array.from({ length: count }, (_, i) => direction(i))],
+        found.lambdas.map((row, k) =>
           make(
             "tr",
             {},
-            make("th", { scope: "col" }, "k"),
-            Array.from({ length: count }, (_, i) => make("th", { scope: "col" }, direction(i))),
-          ),
-        ),
-        make(
-          "tbody",
-          {},
-          found.lambdas.map((row, k) =>
-            make(
-              "tr",
-              {},
-              make("th", { scope: "row" }, String(k)),
-              row.map((value) => make("td", {}, fixed(value, 6))),
-            ),
+            make("th", { scope: "row" }, String(k)),
+            row.map((value) => make("td", {}, fixed(value, 6))),
           ),
         ),
       ),

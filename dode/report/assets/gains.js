@@ -50,46 +50,26 @@ function drawGains() {
       "details",
       {},
       make("summary", {}, "The pairs in numbers"),
-      make(
-        "table",
+      sheet(
         {},
-        make(
-          "thead",
-          {},
-          make(
+        ["distilled solver", "NFE", "plain", "distilled", "times better", "so distillation is"],
+        gains.map((gain) => {
+          const [plain, distilled] = [CELLS.get(gain.plain), CELLS.get(gain.distilled)];
+          return make(
             "tr",
             {},
-            ["distilled solver", "NFE", "plain", "distilled", "times better", "so distillation is"].map((text) =>
-              make("th", { scope: "col" }, text),
+            make(
+              "th",
+              { scope: "row" },
+              make("span", { class: "who" }, swatch(solverOf(distilled)), make("span", {}, solverOf(distilled).label)),
             ),
-          ),
-        ),
-        make(
-          "tbody",
-          {},
-          gains.map((gain) => {
-            const [plain, distilled] = [CELLS.get(gain.plain), CELLS.get(gain.distilled)];
-            return make(
-              "tr",
-              {},
-              make(
-                "th",
-                { scope: "row" },
-                make(
-                  "span",
-                  { class: "who" },
-                  swatch(solverOf(distilled)),
-                  make("span", {}, solverOf(distilled).label),
-                ),
-              ),
-              make("td", {}, String(distilled.nfe)),
-              make("td", {}, cellButton(plain, textOf(plain))),
-              make("td", {}, cellButton(distilled, textOf(distilled))),
-              make("td", {}, factorText(gain)),
-              make("td", { class: `verdict ${gain.better}` }, VERDICTS[gain.better]),
-            );
-          }),
-        ),
+            make("td", {}, String(distilled.nfe)),
+            make("td", {}, cellButton(plain, textOf(plain))),
+            make("td", {}, cellButton(distilled, textOf(distilled))),
+            make("td", {}, factorText(gain)),
+            make("td", { class: `verdict ${gain.better}` }, VERDICTS[gain.better]),
+          );
+        }),
       ),
     ),
   );

@@ -65,36 +65,23 @@ function drawMade() {
     make(
       "div",
       { class: "wide", role: "region", "aria-label": "Models and images", tabindex: 0 },
-      make(
-        "table",
+      sheet(
         { class: "facts" },
-        make(
-          "thead",
-          {},
+        ["data set", "model", "features", "scored against"],
+        DATA.datasets.map((own) =>
           make(
             "tr",
             {},
-            ["data set", "model", "features", "scored against"].map((text) => make("th", { scope: "col" }, text)),
-          ),
-        ),
-        make(
-          "tbody",
-          {},
-          DATA.datasets.map((own) =>
             make(
-              "tr",
-              {},
-              make(
-                "th",
-                { scope: "row" },
-                own.id,
-                make("br"),
-                make("small", {}, `${own.shape.join(" × ")}, ${own.prediction} prediction`),
-              ),
-              make("td", {}, checkpoint(own.model)),
-              make("td", {}, checkpoint(own.extractor)),
-              make("td", {}, realText(own)),
+              "th",
+              { scope: "row" },
+              own.id,
+              make("br"),
+              make("small", {}, `${own.shape.join(" × ")}, ${own.prediction} prediction`),
             ),
+            make("td", {}, checkpoint(own.model)),
+            make("td", {}, checkpoint(own.extractor)),
+            make("td", {}, realText(own)),
           ),
         ),
       ),
