@@ -251,10 +251,7 @@ rule figures:
 rule workflow_report:
     input:
         rules.tables.output,
-        rules.curves.output,
-        rules.coefficients.output if BENCH.distilled() else [],
-        expand(rules.sample_grid.output, dataset=BENCH.datasets),
-        expand(rules.real_images.output, data=BENCH.sources),
+        rules.figures.input,
     output:
         f"{RESULTS}/report.html",
     log:
