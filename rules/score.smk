@@ -4,7 +4,7 @@ rule real_statistics:
         features=lambda wildcards: BENCH.checkpoint(wildcards.features),
     output:
         statistics=f"{RESULTS}/real/{{data}}/{{features}}.npz",
-        floor=f"{RESULTS}/real/{{data}}/{{features}}.json",
+        halves=f"{RESULTS}/real/{{data}}/{{features}}.json",
     log:
         f"{LOGS}/real_statistics/{{data}}/{{features}}.log",
     conda:

@@ -7,9 +7,9 @@ from dode.report import frame as frames
 
 def main(snakemake):
     params, output = snakemake.params, snakemake.output
-    floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
+    halves = dict(zip(params.halves_of, snakemake.input.halves, strict=True))
     cells = [{**facts, "published": found} for facts, found in zip(params.cells, params.published, strict=True)]
-    scores = collection.frame(cells, snakemake.input.cells, floors)
+    scores = collection.frame(cells, snakemake.input.cells, halves)
     frames.write_csv(scores, output.csv)
     tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(scores, output.tex)

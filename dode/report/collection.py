@@ -28,11 +28,11 @@ def scores(cells, paths):
     return [{**(own := found[name_of(facts)]), "against": own["reference"], **facts} for facts in cells]
 
 
-def floors(paths):
-    """The floor of each dataset that has one (``{dataset id: path}``)."""
-    return [{"dataset": dataset, "floor": storage.read_json(path)["floor"]} for dataset, path in paths.items()]
+def halves(paths):
+    """How random halves of real images compare, of each dataset that has images (``{dataset id: path}``)."""
+    return [{"dataset": dataset, **storage.read_json(path)} for dataset, path in paths.items()]
 
 
-def frame(cells, collected, floor_paths):
+def frame(cells, collected, halves_paths):
     """The tidy table of everything: one row a cell and metric."""
-    return frames.tidy(scores(cells, collected), floors(floor_paths))
+    return frames.tidy(scores(cells, collected), halves(halves_paths))

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from dode.config import HALVES
 from dode.report import ranking
-from dode.report.frame import FLOOR, METRICS
+from dode.report.frame import METRICS
 
 _MARKS = (
     "Bold: the best of a column and all whose error bars meet the best's; italic: likewise the second best. The scores "
@@ -41,7 +42,7 @@ def opening(frame):
 
 def _ranks(frame):
     """The section on ranks; none where there is one dataset, or nothing that all have."""
-    cells = frame[(frame["metric"] == "fid") & (frame["solver"] != FLOOR) & ~frame["reference"]]
+    cells = frame[(frame["metric"] == "fid") & (frame["solver"] != HALVES) & ~frame["reference"]]
     found = ranking.mean_ranks(cells) if cells["dataset"].nunique() > 1 else {}
     if not found:
         return []

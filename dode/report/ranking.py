@@ -58,7 +58,7 @@ def mean_ranks(cells, *, lower_is_better=True):
     Ranked at an NFE are the solvers that every dataset has there; none at an NFE where those are fewer than two.
 
     Args:
-        cells: rows of one metric of :func:`dode.report.frame.tidy`, without floors and references.
+        cells: rows of one metric of :func:`dode.report.frame.tidy`, without real halves and references.
     """
     datasets, found = cells["dataset"].nunique(), {}
     for nfe, column in cells.groupby("nfe"):

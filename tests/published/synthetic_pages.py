@@ -86,11 +86,11 @@ def write(bench, folder, edit=lambda found: None):
         for cell in cells:
             samples = thumbnails.sprite(np.roll(images, cell.nfe, axis=0), most)
             small[str(cell)] = {"samples": samples, "trajectory": trajectory(cell, fine)}
-    floor = folder / "floor.json"
-    storage.write_json(floor, {"floor": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
-    floors = {dataset["id"]: floor for dataset in bench.with_data()}
+    halves = folder / "halves.json"
+    storage.write_json(halves, {"halves": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
+    halves = {dataset["id"]: halves for dataset in bench.with_data()}
     record = provenance.completed(provenance.of(bench), bench.root)
-    found = page.data(facts.cells(bench), facts.datasets(bench), collected, floors, record)
+    found = page.data(facts.cells(bench), facts.datasets(bench), collected, halves, record)
     edit(found)
     config = {key: value for key, value in bench.config.items() if key != "execution"}
     page.write(folder / "index.html", found, small, config)

@@ -37,7 +37,7 @@ def frame_of():
             cell("heun", 9, [7.0, 7.02], published=[]),
             cell("fine", 79, [1.9, 1.92], reference=True, published=list(fine)),
         ]
-        return frames.tidy(cells, [{"dataset": "cifar10", "floor": {"fid": [0.9, 1.0]}}])
+        return frames.tidy(cells, [{"dataset": "cifar10", "images": 9, "halves": {"fid": [0.9, 1.0]}}])
 
     return make
 

@@ -18,15 +18,15 @@ const MEANINGS = {
 
 const choicesNow = () => dataset().choices[state.metric] || [];
 
-/** The reference and the floor of the chosen data set and metric, as levels of a chart. */
+/** The reference and the real halves, by the chosen metric, as levels of a chart. */
 function levelsNow(scale) {
   const reference = CELLS.get(dataset().reference);
   const own = reference?.scores[state.metric];
-  const floor = dataset().floor?.scores[state.metric];
+  const halves = dataset().halves?.scores[state.metric];
   const levels = [];
   if (own && own[0] !== null)
     levels.push({ y: own[0] * scale, text: `${solverOf(reference).label} (NFE ${reference.nfe})` });
-  if (floor && floor[0] !== null) levels.push({ y: floor[0] * scale, text: "real against real (floor)" });
+  if (halves && halves[0] !== null) levels.push({ y: halves[0] * scale, text: halvesTitle() });
   return levels;
 }
 

@@ -57,20 +57,20 @@ function drawTrust() {
         )
       : point("good", "More images than features", "No covariance is singular, so FID has no large bias."),
   );
-  const floor = own.floor?.scores[state.metric];
-  if (floor)
+  const halves = own.halves?.scores[state.metric];
+  if (halves)
     points.push(
       point(
         "info",
-        `Real against real: ${kind.name} ${scored(floor, state.metric, digits)}`,
-        `Random halves of the real images (${many(own.floor.images, "image")} each) against one another, ${many(floor[2], "time")}. Around here a score says nothing more of the images. Halves are small, so a solver with more images can lie below.`,
+        `Real against real: ${kind.name} ${scored(halves, state.metric, digits)}`,
+        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. Around here a score says nothing more of the images. Halves are small, so a solver with more images can lie below.`,
       ),
     );
   else
     points.push(
       point(
         "info",
-        "No floor",
+        "No real halves",
         own.published_statistics
           ? "The real images are published statistics, which cannot be halved."
           : `${kind.name} is not compared between real images.`,
