@@ -12,11 +12,12 @@ from dode.registry import unknown
 from dode.validation import ConfigError, copied, read_yaml, validate
 
 REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
+HALVES = "real-halves"  # what stands in tables in a solver's place, where halves of the real images are compared
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 FIT_IMAGES = 100
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
 # Folders of results that are no dataset's and no solver's.
-RESERVED = (REFERENCE, "real", "logs", "figures", "collected")
+RESERVED = (REFERENCE, HALVES, "real", "logs", "figures", "collected")
 
 
 def cards_folder(root):

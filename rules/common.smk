@@ -59,8 +59,8 @@ def fine_statistics(wildcards):
     return {"reference": made} if BENCH.datasets[wildcards.dataset]["seeds"] > 1 else {}
 
 
-def floors(wildcards):
-    return [rules.real_statistics.output.floor.format(**BENCH.real(dataset)) for dataset in BENCH.with_data()]
+def halves(wildcards):
+    return [rules.real_statistics.output.halves.format(**BENCH.real(dataset)) for dataset in BENCH.with_data()]
 
 
 def figure(name, category, caption, **labels):

@@ -33,7 +33,7 @@ METRICS = ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
 rule tables:
     input:
         cells=BENCH.collected,
-        floors=floors,
+        halves=halves,
     output:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
         md=f"{RESULTS}/table.md",
@@ -48,7 +48,7 @@ rule tables:
         cells=[BENCH.facts(each) for each in BENCH.cells.values()],
         published=lambda wildcards: [BENCH.published_fids(each) for each in BENCH.cells.values()],
         incomparable=lambda wildcards: BENCH.incomparable(),
-        floors_of=[dataset["id"] for dataset in BENCH.with_data()],
+        halves_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
         provenance=lambda wildcards: provenance.of(BENCH),
         root=os.path.relpath(workflow.basedir),
@@ -62,7 +62,7 @@ rule tables:
 rule curves:
     input:
         cells=BENCH.collected,
-        floors=floors,
+        halves=halves,
     output:
         [figure(metric, "Curves", metric, metric=metric) for metric in METRICS],
     log:
@@ -73,7 +73,7 @@ rule curves:
     params:
         metrics=METRICS,
         cells=rules.tables.params.cells,
-        floors_of=[dataset["id"] for dataset in BENCH.with_data()],
+        halves_of=[dataset["id"] for dataset in BENCH.with_data()],
         code=lambda wildcards: BENCH.code("curves.py"),
     message:
         "Drawing scores against NFE"
@@ -297,7 +297,7 @@ rule page:
     input:
         cells=BENCH.collected,
         thumbnails=[path.replace(".json", ".thumbnails.json") for path in BENCH.collected],
-        floors=floors,
+        halves=halves,
         provenance=rules.tables.output.provenance,
     output:
         f"{RESULTS}/index.html",
@@ -309,7 +309,7 @@ rule page:
     params:
         cells=lambda wildcards: facts.cells(BENCH),
         datasets=lambda wildcards: facts.datasets(BENCH),
-        floors_of=rules.tables.params.floors_of,
+        halves_of=rules.tables.params.halves_of,
         config=CONFIGURATION,
         assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "assets"),
         code=lambda wildcards: BENCH.code("page.py"),

@@ -4,7 +4,7 @@ rule real_statistics:
         features=lambda wildcards: BENCH.checkpoint(wildcards.features),
     output:
         statistics=f"{RESULTS}/real/{{data}}/{{features}}.npz",
-        floor=f"{RESULTS}/real/{{data}}/{{features}}.json",
+        halves=f"{RESULTS}/real/{{data}}/{{features}}.json",
     log:
         f"{LOGS}/real_statistics/{{data}}/{{features}}.log",
     conda:
@@ -88,6 +88,7 @@ rule score:
         reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
         images=rules.gather.output.images,
         ends=rules.gather.output.ends,
+        environments=rules.gather.output.environments,
     output:
         f"{CELL}/score.json",
     log:

@@ -6,8 +6,8 @@ from dode.report import collection, curves
 
 def main(snakemake):
     params = snakemake.params
-    floors = dict(zip(params.floors_of, snakemake.input.floors, strict=True))
-    frame = collection.frame(params.cells, snakemake.input.cells, floors)
+    halves = dict(zip(params.halves_of, snakemake.input.halves, strict=True))
+    frame = collection.frame(params.cells, snakemake.input.cells, halves)
     for metric in params.metrics:
         curves.curves(frame, metric, [path for path in snakemake.output if f"/{metric}." in path])
 

@@ -1,4 +1,4 @@
-"""Features of the real images, and the distance between their random halves: the floor of every score."""
+"""Features of the real images, and the distances between random halves of them."""
 
 import numpy as np
 
@@ -28,11 +28,11 @@ def main(snakemake):
     with storage.atomic(snakemake.output.statistics) as path:
         known = {"mu": whole.mean, "sigma": whole.covariance, "features": whole.features, "images": whole.count}
         statistics_files.write(path, card=params.card, **known)
-    floor = {"fid": [], "kid": []}
+    found = {"fid": [], "kid": []}
     for seed, (first, second) in enumerate(halves):
-        floor["fid"].append(distances.fid(first.moments, second.moments))
-        floor["kid"].append(distances.kid(first.features, second.features, **params.kid, seed=seed))
-    storage.write_json(snakemake.output.floor, {"floor": floor, "images": len(images) // 2})
+        found["fid"].append(distances.fid(first.moments, second.moments))
+        found["kid"].append(distances.kid(first.features, second.features, **params.kid, seed=seed))
+    storage.write_json(snakemake.output.halves, {"halves": found, "images": len(images) // 2})
 
 
 def _random_half(count, seed):

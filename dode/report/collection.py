@@ -28,11 +28,24 @@ def scores(cells, paths):
     return [{**(own := found[name_of(facts)]), "against": own["reference"], **facts} for facts in cells]
 
 
-def floors(paths):
-    """The floor of each dataset that has one (``{dataset id: path}``)."""
-    return [{"dataset": dataset, "floor": storage.read_json(path)["floor"]} for dataset, path in paths.items()]
+def environments(paths):
+    """``{cell: {"samples": [environment], "score": [environment], "fit": [environment]}}``, fit where there is one.
+
+    What a job ran on is an environment, ``software`` and ``machine`` (:func:`dode.software.environment`).
+    """
+    own = lambda made: {key: made[key] for key in ("software", "machine")}  # noqa: E731 - one name less
+    scored = _collected("scores", paths)
+    found = {name: {"samples": made["samples"], "score": [own(made)]} for name, made in scored.items()}
+    for name, made in _collected("fits", paths).items():
+        found[name]["fit"] = [own(made)]
+    return found
 
 
-def frame(cells, collected, floor_paths):
+def halves(paths):
+    """How random halves of real images compare, of each dataset that has images (``{dataset id: path}``)."""
+    return [{"dataset": dataset, **storage.read_json(path)} for dataset, path in paths.items()]
+
+
+def frame(cells, collected, halves_paths):
     """The tidy table of everything: one row a cell and metric."""
-    return frames.tidy(scores(cells, collected), floors(floor_paths))
+    return frames.tidy(scores(cells, collected), halves(halves_paths))

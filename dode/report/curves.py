@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dode.config import HALVES
 from dode.report import CROWD, scales
-from dode.report.frame import FLOOR, METRICS
+from dode.report.frame import METRICS
 from dode.report.style import PAGE, legend_below, paired, panels_of, save, styled, styles
 
 _GREY = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
@@ -82,7 +83,7 @@ def families(frame, metric, dataset, paths):
 
 
 def _style(frame):
-    solvers = frame[(frame["solver"] != FLOOR) & ~frame["reference"]]
+    solvers = frame[(frame["solver"] != HALVES) & ~frame["reference"]]
     return styles(solvers[["method", "options", "label", "distilled"]].drop_duplicates().to_dict("records"))
 
 
@@ -92,7 +93,7 @@ def _scaled(frame, metric):
 
 
 def _measured(rows):
-    return rows[(rows["solver"] != FLOOR) & ~rows["reference"]]
+    return rows[(rows["solver"] != HALVES) & ~rows["reference"]]
 
 
 def _front(cells, lower_is_better):
@@ -117,7 +118,7 @@ def _name(metric, separator):
 
 
 def _panel(axis, rows, metric, style, chosen, levels=True):
-    """The curves of ``chosen`` in colour, the others behind them, floor and references as levels."""
+    """The curves of ``chosen`` in colour, the others behind them, real halves and references as levels."""
     cells = _measured(rows)
     for key, line in cells.groupby(["method", "label"], sort=False):
         if key in chosen:
@@ -125,7 +126,7 @@ def _panel(axis, rows, metric, style, chosen, levels=True):
         else:
             line = line[np.isfinite(line["value"])].sort_values("nfe")
             axis.plot(line["nfe"].astype(float), line["value"], **_GREY)
-    fixed = rows[(rows["solver"] == FLOOR) | rows["reference"]] if levels else rows[:0]
+    fixed = rows[(rows["solver"] == HALVES) | rows["reference"]] if levels else rows[:0]
     scales.fit_metric(axis, cells, fixed)
     scales.label_nfe(axis, cells["nfe"])
     scales.draw_levels(axis, fixed)

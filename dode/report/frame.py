@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dode import storage
+from dode.config import HALVES
 from dode.registry import unknown
 
 
@@ -48,7 +49,6 @@ METRICS = MappingProxyType(
         "trajectory_psnr": Metric("trajectory PSNR", "trajectory PSNR", unit="dB", **_RARE),
     }
 )
-FLOOR = "floor"
 _COLUMNS = {
     "dataset": "str",
     "solver": "str",
@@ -63,12 +63,13 @@ _COLUMNS = {
     "error": "float64",
     "error_kind": "str",
     "seeds": "int64",
+    "blocks": "str",
     "images": "Int64",
     "real": "str",
     "real_sha256": "str",
     "real_images": "Int64",
     "extractor": "str",
-    "biased": "bool",
+    "biased": "str",
     "published": "str",
     "published_source": "str",
 }
@@ -76,39 +77,39 @@ _COLUMNS = {
 SEPARATOR = " | "
 
 
-def tidy(scores, floors):
-    """One row per cell and metric, then the floors of each dataset, as a frame.
+def tidy(scores, halves):
+    """One row per cell and metric, then how random halves of each dataset's real images compare, as a frame.
 
     Args:
         scores: one dict per cell: what tables say of it (:meth:`dode.cells.Benchmark.facts`), ``metrics`` as in its
             ``score.json`` (docs/scores.md), and, where known, ``against`` (the ``reference`` of that file),
             ``extractor``, ``biased``, and ``published``, a list of published FIDs, ``{"fid": text, "source": text}``.
-        floors: one dict per dataset, ``{"dataset": ..., "floor": {metric: [value per pair of random halves]}}``.
+        halves: one dict per dataset, ``{"dataset": ..., "images": of a half, "halves": {metric: [value per pair]}}``.
 
     Returns:
         Columns dataset, solver, label, method, options (of the solver, JSON), distilled, reference (whether it is the
         fine-step solver), nfe, metric, value, error, error_kind (of what error is one standard deviation: ``seeds``,
-        ``images``, ``subsets``, of a floor ``halves``; empty where it cannot be told, with error NaN), seeds, images
-        (per seed), real, real_sha256, real_images (what it is scored against), extractor, biased, published,
-        published_source. Datasets and solvers
-        stand in the order of their first appearance; values are unscaled. A floor's solver and method are ``"floor"``,
-        its ``seeds`` the number of pairs of halves. What is published is text, empty where nothing is, several values
-        and their sources with ``" | "`` between them.
+        ``images``, ``subsets``, of real images ``halves``; empty where it cannot be told, with error NaN), seeds,
+        blocks (the value of each seed, with a space between), images (per seed), real, real_sha256, real_images (what
+        it is scored against), extractor, biased (of ``generated`` and ``real`` images those that are too few),
+        published, published_source. Datasets and solvers stand in the order of their first appearance; values are
+        unscaled. Solver and method of real halves are :data:`HALVES`, ``seeds`` is the number of their pairs. Several
+        values in one column (biased, what is published and its sources) have ``" | "`` between them.
 
     Raises:
         ValueError: for an unknown metric, or a cell that appears twice.
     """
     rows = [row for score in scores for row in _rows(score, score["metrics"])]
-    for floor in floors:
-        name = {"solver": FLOOR, "label": "real vs real (floor)", "method": FLOOR}
-        cell = {"dataset": floor["dataset"], **name, "distilled": False, "reference": False, "nfe": None}
-        metrics = {metric: _halves(values) for metric, values in floor["floor"].items()}
-        rows += _rows({**cell, "images": floor.get("images")}, metrics)
+    for own in halves:
+        name = {"solver": HALVES, "label": f"real halves ({own['images']:,} images each)", "method": HALVES}
+        cell = {"dataset": own["dataset"], **name, "distilled": False, "reference": False, "nfe": None}
+        metrics = {metric: _halves(values) for metric, values in own["halves"].items()}
+        rows += _rows({**cell, "images": own["images"]}, metrics)
     datasets, solvers, metrics = (
         {name: i for i, name in enumerate(dict.fromkeys(names))}
         for names in ([row["dataset"] for row in rows], [row["solver"] for row in rows], METRICS)
     )
-    # Floors come last in the list, so that "floor" is the last solver too.
+    # Halves come last in the list, so that theirs is the last solver too.
     rows.sort(key=lambda r: (datasets[r["dataset"]], solvers[r["solver"]], r["nfe"] or 0, metrics[r["metric"]]))
     frame = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
     twice = frame.duplicated(["dataset", "solver", "nfe", "metric"])
@@ -135,7 +136,7 @@ def _rows(cell, metrics):
         "real_sha256": against.get("sha256", ""),
         "real_images": against.get("images"),
         "extractor": cell.get("extractor", ""),
-        "biased": cell.get("biased", False),
+        "biased": SEPARATOR.join(cell.get("biased", [])),
     }
     for metric, entry in metrics.items():
         if metric not in METRICS:
@@ -143,11 +144,24 @@ def _rows(cell, metrics):
         value, error = (math.nan if entry[key] is None else entry[key] for key in ("value", "error"))
         error = error if math.isfinite(value) else math.nan
         statistics = {"metric": metric, "value": value, "error": error, "seeds": len(entry["blocks"])}
+        statistics["blocks"] = " ".join(repr(math.nan if block is None else float(block)) for block in entry["blocks"])
         statistics["error_kind"] = entry["error_kind"] if math.isfinite(error) else ""
         published = (cell.get("published") or []) if metric == "fid" else []
         for column, key in (("published", "fid"), ("published_source", "source")):
             statistics[column] = SEPARATOR.join(found[key] for found in published)
         yield {**of_cell, **statistics}
+
+
+def entries(rows):
+    """The entries of rows of a :func:`tidy` frame, as in a ``score.json``: value, error (or None) and blocks."""
+    return [
+        {
+            "value": row.value,
+            "error": row.error if math.isfinite(row.error) else None,
+            "blocks": [float(block) for block in row.blocks.split()],
+        }
+        for row in rows.itertuples()
+    ]
 
 
 def write_csv(frame, path):

@@ -19,27 +19,29 @@ DARK_SURFACE, CONTRAST = "#171c22", 3.0  # what lines are drawn on in the dark t
 _FITTED = ("lambdas", "rms_before", "rms_after")
 
 
-def data(cells, datasets, collected, floors, provenance):
+def data(cells, datasets, collected, halves, provenance):
     """Everything the page says, as one value for JSON.
 
     Args:
         cells: from :func:`dode.report.facts.cells`.
         datasets: from :func:`dode.report.facts.datasets`.
         collected: paths of the files that the rule ``collect`` makes.
-        floors: ``{dataset id: path}`` of the datasets that have a floor.
+        halves: ``{dataset id: path}`` of the datasets that have real images.
         provenance: what the cells were made of (:mod:`dode.provenance`).
 
     Returns:
         ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
-        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``floor``, and ``choices`` and ``gains`` by
-        metric). Values are unscaled.
+        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and ``choices`` and ``gains``
+        by metric). Values are unscaled.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
-    floor_of = {dataset: storage.read_json(path) for dataset, path in floors.items()}
+    halves_of = {dataset: storage.read_json(path) for dataset, path in halves.items()}
     found = {
         "title": provenance["benchmark"],
         "software": provenance["software"],
+        "revision": provenance["revision"],
+        "environments": provenance["environments"],
         "metrics": {key: _metric(METRICS[key]) for key in metrics},
         "solvers": _solvers(cells),
         "datasets": [
@@ -47,7 +49,7 @@ def data(cells, datasets, collected, floors, provenance):
                 **dataset,
                 **_checksums(dataset, provenance["checkpoints"]),
                 **_judged([cell for cell in cells if cell["dataset"] == dataset["id"]], metrics),
-                "floor": _floor(floor_of.get(dataset["id"])),
+                "halves": _halves(halves_of.get(dataset["id"])),
             }
             for dataset in datasets
         ],
@@ -65,7 +67,7 @@ def _measured(cells, paths, made):
             **cell,
             "scores": {key: entry for key, entry in cell["metrics"].items() if entry["blocks"]},
             "fit": fits.get(cell["name"]),
-            "scored": {key: cell[key] for key in ("against", "extractor", "software")},
+            "scored": {key: cell[key] for key in ("against", "extractor")},
             "made": {key: value for key, value in made[cell["name"]].items() if key != "label"},
         }
         for cell in collection.scores(cells, paths)
@@ -82,12 +84,12 @@ def _metric(kind):
     return {"name": kind.name, "unit": kind.unit, "scale": kind.scale, "lower": kind.lower_is_better}
 
 
-def _floor(floor):
+def _halves(halves):
     """``images`` of each half, and ``scores``, metric -> ``[mean, sd, pairs of halves]``; None where there are none."""
-    if floor is None:
+    if halves is None:
         return None
-    scores = {key: [statistics.fmean(x), statistics.stdev(x), len(x)] for key, x in floor["floor"].items()}
-    return {"images": floor["images"], "scores": scores}
+    scores = {key: [statistics.fmean(x), statistics.stdev(x), len(x)] for key, x in halves["halves"].items()}
+    return {"images": halves["images"], "scores": scores}
 
 
 def _judged(cells, metrics):

@@ -6,17 +6,20 @@ import re
 import numpy as np
 import pandas as pd
 
+from dode.config import HALVES
 from dode.report import ranking
-from dode.report.frame import FLOOR, METRICS
+from dode.report.frame import METRICS
 
 _MARKS = (
-    "Bold: the best of a column and all whose error bars meet the best's; italic: likewise the second best. The scores "
-    "are described in docs/scores.md."
+    "Bold: the best of a column and all that cannot be told from it, with 95 % confidence and seed by seed; italic: "
+    "likewise the best of the rest. docs/scores.md describes the scores and how they are told apart."
 )
-_BIASED = (
-    "FID is biased here: cells have fewer images than there are features. Compare only cells of as many images; FID∞ "
-    "takes a part of the bias away."
-)
+# By the words of `biased` in a score.json.
+_BIASED = {
+    "generated": "cells have fewer images than there are features: compare only cells of as many images; FID∞ takes a "
+    "part of the bias away",
+    "real": "there are fewer real images than features, and FID∞ takes nothing of that bias away",
+}
 
 
 def escaped(text):
@@ -41,7 +44,7 @@ def opening(frame):
 
 def _ranks(frame):
     """The section on ranks; none where there is one dataset, or nothing that all have."""
-    cells = frame[(frame["metric"] == "fid") & (frame["solver"] != FLOOR) & ~frame["reference"]]
+    cells = frame[(frame["metric"] == "fid") & (frame["solver"] != HALVES) & ~frame["reference"]]
     found = ranking.mean_ranks(cells) if cells["dataset"].nunique() > 1 else {}
     if not found:
         return []
@@ -56,7 +59,7 @@ def _ranks(frame):
     header = ["solver", *(f"NFE {nfe} (of {counts[nfe]})" for nfe in nfes)]
     note = (
         f"Mean over {cells['dataset'].nunique()} datasets of the rank by FID, 1 the best, of the solvers that every "
-        "dataset has at that NFE. Where error bars meet it is a tie; a tie counts half."
+        "dataset has at that NFE. What cannot be told apart is a tie; a tie counts half."
     )
     return ["## Ranks", note, pipes(rows, header)]
 
@@ -73,7 +76,8 @@ def against(rows):
     text = (
         f"Scored against {size} real images (`{first['real']}`{_short(first['real_sha256'])}) by features of {network}."
     )
-    return [f"{text} {_BIASED}" if known["biased"].any() else text]
+    reasons = [reason for name, reason in _BIASED.items() if known["biased"].str.contains(name).any()]
+    return [f"{text} FID is biased here: {'; '.join(reasons)}." if reasons else text]
 
 
 def _short(sha256):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib import patheffects, ticker
 
-from dode.report.frame import FLOOR
+from dode.config import HALVES
 
 
 def fit_metric(axis, cells, levels):
@@ -22,10 +22,10 @@ def fit_metric(axis, cells, levels):
         return
     if low <= 0:  # an error bar that reaches zero has no lower end on a log axis
         low = positive.min() / 2
-    # A level far below (a KID floor is noise around zero) would press the curves together: see _levels.
+    # A level far below (the KID of real halves is noise around zero) would press the curves together: see _levels.
     shown = levels["value"][levels["value"] >= low / 10]
     low, high = min([low, *shown]), max([high, *shown])
-    # More room below: the labels of floor and reference stand there.
+    # More room below: the labels of real halves and reference stand there.
     span = max(high / low, 1.2)
     low, high = low / span ** (0.05 + 0.05 * len(levels)), high * span**0.05
     axis.set_yscale("log")
@@ -91,7 +91,7 @@ def label_nfe(axis, nfes):
 
 
 def draw_levels(axis, levels):
-    """Thin labelled lines for the floor and the references, labels at the left where curves are high.
+    """Thin labelled lines for the real halves and the references, labels at the left where curves are high.
 
     A level below the axis has its value written at the lower edge.
     """
@@ -101,7 +101,7 @@ def draw_levels(axis, levels):
     places = label_places(heights)
     for i, row in enumerate(levels.itertuples()):
         grey = str(0.15 + 0.15 * (i % 3))
-        label = row.label if row.solver == FLOOR else f"{row.label} (NFE {row.nfe})"
+        label = row.label if row.solver == HALVES else f"{row.label} (NFE {row.nfe})"
         if heights[i] < 0:
             label = f"↓ {label}: {row.value:.2g}".replace("-", "−")
         else:

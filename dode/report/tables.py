@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 
 from dode import storage
+from dode.config import HALVES
+from dode.report import frame as frames
 from dode.report import preface, ranking
-from dode.report.frame import FLOOR, METRICS, SEPARATOR
+from dode.report.frame import METRICS, SEPARATOR
 from dode.report.preface import escaped, pipes
 
 _MOST_DECIMALS = 4
 _MARKDOWN = {ranking.BEST: "**{}**", ranking.SECOND: "*{}*", ranking.UNMARKED: "{}"}
 _TEX = {ranking.BEST: r"\textbf{{{}}}", ranking.SECOND: r"\underline{{{}}}", ranking.UNMARKED: "{}"}
 _TEX_MARKS = (
-    "Bold: the best of a column and all whose error bars meet the best's; underlined: likewise the second best."
+    "Bold: the best of a column and all that cannot be told from it; underlined: likewise the best of the rest."
 )
 _KINDS = {
     "seeds": "the sample standard deviation over seeds",
@@ -70,13 +72,13 @@ def _tables(frame):
 
 def _table(dataset, metric, rows):
     kind = METRICS[metric]
-    rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale, place=ranking.UNMARKED)
-    floor = rows["solver"] == FLOOR
-    body = ~floor & ~rows["reference"]
+    rows = rows.assign(entry=frames.entries(rows), place=ranking.UNMARKED)
+    rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale)
+    halves = rows["solver"] == HALVES
+    body = ~halves & ~rows["reference"]
     for _, column in rows[body].groupby("nfe"):
-        places = ranking.places(column["value"], column["error"], lower_is_better=kind.lower_is_better)
-        rows.loc[column.index, "place"] = places
-    cells, measured = rows[body], rows[~floor]
+        rows.loc[column.index, "place"] = ranking.places(column["entry"], lower_is_better=kind.lower_is_better)
+    cells, measured = rows[body], rows[~halves]
     own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
     references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]
     return _Table(
@@ -84,11 +86,11 @@ def _table(dataset, metric, rows):
         metric=metric,
         nfes=sorted(cells["nfe"].unique()),
         body=[(some["label"].iloc[0], {row.nfe: _cell(row) for row in some.itertuples()}) for some in own],
-        foot=references + [(row.label, _cell(row)) for row in rows[floor].itertuples()],
+        foot=references + [(row.label, _cell(row)) for row in rows[halves].itertuples()],
         decimals=_decimals(cells if len(cells) else rows),
         images=_count(measured["images"], "image"),
         seeds=_count(measured["seeds"], "seed"),
-        halves=_count(rows[floor]["seeds"], "pair") + " of random halves of the real images" if floor.any() else "",
+        halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
         errors=[name for name in _KINDS if (measured["error_kind"] == name).any()],
         sources=_sources(measured),
     )
@@ -167,7 +169,7 @@ def _note(table):
     kind = METRICS[table.metric]
     sentences.append(kind.direction)
     if table.halves:
-        sentences.append(f"floor over {table.halves}")
+        sentences.append(f"real halves: mean over {table.halves}")
     if kind.unit:
         sentences.append(f"unit: {kind.unit}")
     if table.sources:
@@ -179,7 +181,7 @@ def _pipe_table(table):
     rows = [[escaped(label), *texts] for label, *texts in table.rows("±", _MARKDOWN, "–")]
     header = ["solver", *(f"NFE {nfe}" for nfe in table.nfes)]
     if table.foot:
-        # A column of their own: neither the teacher nor the floor belongs to any NFE of the columns.
+        # A column of their own: neither the teacher nor real images belong to any NFE of the columns.
         rows = [[*row, ""] for row in rows]
         blank = [""] * len(table.nfes)
         rows += [[escaped(label), *blank, table.text(cell, "±", _MARKDOWN)] for label, cell in table.foot]

@@ -170,7 +170,7 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     own = next(each for each in found["datasets"] if each["id"] == "digits-edm")
     assert [row["nfe"] for row in own["choices"]["fid"]] == [5, 9, 10]
     assert {gain["distilled"] for gain in own["gains"]["fid"]} == {str(each) for each in bench.distilled("digits-edm")}
-    assert own["floor"] == {"images": 5, "scores": {"fid": [0.5, 0.1, 3]}}
+    assert own["halves"] == {"images": 5, "scores": {"fid": [0.5, 0.1, 3]}}
     assert found["metrics"]["precision"]["lower"] is False
     assert found["solvers"]["reference"]["reference"] is True
     best = own["choices"]["precision"][-1]["plain"]["best"]

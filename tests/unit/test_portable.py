@@ -50,7 +50,9 @@ def finished(tmp_path):
         cell.mkdir(parents=True)
         run = {"solver": solver, "options": options, "grid": grid, "nfe": nfe, "seed": 0}
         record = {"run": run, "samples": {"images": 30, "seeds": 2}}
-        (cell / "score.json").write_text(json.dumps({"metrics": {"fid": [1.0, 2.0]}}))
+        (cell / "score.json").write_text(
+            json.dumps({"metrics": {"fid": {"value": 1.5, "error": 0.5 * 2**0.5, "blocks": [1.0, 2.0]}}})
+        )
         if fit is not None:
             record["fit"] = {"alignment": "aligned", "directions": 2}
             made = {"run": {**run, "model": card, "distill": {"alignment": "aligned"}, "fit": {"directions": 2}}}
@@ -97,7 +99,7 @@ def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case)
     assert torch.equal(sampler.sample(denoise, latents[:8]), expected)
     assert sampler.nfe == nfe == len(sampler.evaluated)
     assert torch.equal(sampler.sigmas, sigmas.as_subclass(torch.Tensor))
-    assert sampler.record["scores"]["fid"] == {"value": 1.5, "error": 0.5}
+    assert sampler.record["scores"]["fid"] == {"value": 1.5, "error": pytest.approx(0.5)}
     assert sampler.record["model"]["sha256"] == "a" * 64
     assert "2309.16421" in sampler.citation
     assert dode.load(sampler.record).record == sampler.record

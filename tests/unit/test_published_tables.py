@@ -37,7 +37,7 @@ def frame_of():
             cell("heun", 9, [7.0, 7.02], published=[]),
             cell("fine", 79, [1.9, 1.92], reference=True, published=list(fine)),
         ]
-        return frames.tidy(cells, [{"dataset": "cifar10", "floor": {"fid": [0.9, 1.0]}}])
+        return frames.tidy(cells, [{"dataset": "cifar10", "images": 9, "halves": {"fid": [0.9, 1.0]}}])
 
     return make
 
@@ -56,7 +56,7 @@ def rows(text):
 def test_the_published_number_stands_beside_the_measured_one(frame_of, tmp_path):
     text = markdown(frame_of([EDM], [OTHER]), tmp_path / "t.md")
     table = rows(text)
-    assert table["HEUN"] == ["**7.010 ± 0.014**", "**2.010 ± 0.014** [1.97]", ""]
+    assert table["HEUN"] == ["7.010 ± 0.014", "**2.010 ± 0.014** [1.97]", ""]
     assert table["DDIM"] == ["–", "*4.010 ± 0.014*", ""]
     assert table["FINE (NFE 79)"] == ["", "", "1.910 ± 0.014 [1.98]"]
     fid, rmse = text.split("### trajectory RMSE")

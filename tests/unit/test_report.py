@@ -54,13 +54,13 @@ def scores():
 
 
 @pytest.fixture
-def floors():
-    return [{"dataset": "digits-edm", "floor": {"fid": [0.9, 1.0, 1.1, 1.0]}}]
+def halves():
+    return [{"dataset": "digits-edm", "images": 2500, "halves": {"fid": [0.9, 1.0, 1.1, 1.0]}}]
 
 
 @pytest.fixture
-def frame(scores, floors):
-    return frames.tidy(scores, floors)
+def frame(scores, halves):
+    return frames.tidy(scores, halves)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def latex(frame, path):
 
 def test_tidy_statistics_and_order(frame):
     assert list(frame["dataset"].unique()) == ["digits-edm", "cifar"]
-    assert list(frame["solver"].unique()) == ["ddim", "heun", "d-ddim", "d-heun", "fine", "floor"]
+    assert list(frame["solver"].unique()) == ["ddim", "heun", "d-ddim", "d-heun", "fine", "real-halves"]
     first = frame.iloc[0]
     assert (first["solver"], first["nfe"], first["metric"], first["seeds"], first["images"]) == (
         "ddim",
@@ -108,10 +108,10 @@ def test_tidy_statistics_and_order(frame):
     assert first["value"] == pytest.approx(9.1)
     assert first["error"] == pytest.approx(0.1)
     assert list(frame.loc[frame["solver"] == "d-ddim", "nfe"]) == [5, 7]
-    floor = frame[frame["solver"] == "floor"].iloc[0]
-    assert floor["label"] == "real vs real (floor)"
-    assert floor["nfe"] is pd.NA
-    assert floor["seeds"] == 4
+    halves = frame[frame["solver"] == "real-halves"].iloc[0]
+    assert halves["label"] == "real halves (2,500 images each)"
+    assert halves["nfe"] is pd.NA
+    assert halves["seeds"] == 4
 
 
 def test_tidy_refuses_unknown_metrics_and_twins(scores):
@@ -142,14 +142,14 @@ def test_markdown_table(frame, tmp_path):
         "Heun",
         "D-Heun",
         "Heun, fine steps (NFE 39)",
-        "real vs real (floor)",
+        "real halves (2,500 images each)",
     ]
     assert table["solver"] == ["NFE 5", "NFE 7", "NFE 9", "reference"]
     assert table["DDIM"] == ["9.10 ± 0.10", "*7.10 ± 0.10*", "–", ""]
     assert table["D-DDIM"] == ["**5.10 ± 0.10**", "**4.10 ± 0.10**", "–", ""]
-    assert table["Heun"] == ["12.10 ± 0.10", "–", "**6.10 ± 0.10**", ""]
+    assert table["Heun"] == ["12.10 ± 0.10", "–", "6.10 ± 0.10", ""]  # alone in its column
     assert table["Heun, fine steps (NFE 39)"] == ["", "", "", "2.10 ± 0.10"]
-    assert table["real vs real (floor)"] == ["", "", "", "1.00 ± 0.08"]
+    assert table["real halves (2,500 images each)"] == ["", "", "", "1.00 ± 0.08"]
 
 
 def test_markdown_note_scale_and_headings(frame, tmp_path):
@@ -168,10 +168,10 @@ def test_markdown_note_scale_and_headings(frame, tmp_path):
     assert "2.10 ± 0.10" in text.split("### KID")[1]
 
 
-def test_bold_never_on_floor_or_reference(frame, tmp_path):
+def test_bold_never_on_real_images_or_reference(frame, tmp_path):
     text = latex(frame, tmp_path / "t.tex")
     bold = [line for line in text.splitlines() if r"\textbf" in line]
-    assert [line.split(" &")[0] for line in bold[:2]] == ["D-DDIM", "Heun"]
+    assert {line.split(" &")[0] for line in bold} == {"D-DDIM"}
     assert r"Heun, fine steps (NFE 39) & \multicolumn{3}{c}{2.10 $\pm$ 0.10} \\" in text
     assert r"DDIM & 9.10 $\pm$ 0.10 & \underline{7.10 $\pm$ 0.10} & -- \\" in text
 
@@ -186,7 +186,7 @@ def test_a_reference_at_a_column_of_the_table_has_no_part_in_it(scores, tmp_path
 def test_latex_escapes(tmp_path):
     scores = [cell("a", "A_1 & 50% {x} #2 $ ~ ^ \\", 5, [1.0, 2.0], dataset="ffhq_64")]
     text = latex(frames.tidy(scores, []), tmp_path / "t.tex")
-    escaped = r"A\_1 \& 50\% \{x\} \#2 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} & \textbf"
+    escaped = r"A\_1 \& 50\% \{x\} \#2 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} & 1.50"
     assert escaped in text
     assert r"on ffhq\_64." in text
     assert r"\label{tab:ffhq-64-fid}" in text
@@ -202,7 +202,7 @@ def test_markdown_escapes(tmp_path):
 def test_one_seed_prints_no_error(tmp_path):
     frame = frames.tidy([cell("ddim", "DDIM", 5, [7.123])], [])
     assert math.isnan(frame["error"].iloc[0])
-    assert markdown(frame, tmp_path / "t.md")["DDIM"] == ["**7.12**"]
+    assert markdown(frame, tmp_path / "t.md")["DDIM"] == ["7.12"]
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "nan" not in text
     assert "±" not in text
@@ -221,12 +221,12 @@ def test_one_seed_prints_no_error(tmp_path):
 )
 def test_decimals(values, text, tmp_path):
     table = markdown(frames.tidy([cell("ddim", "DDIM", 5, values)], []), tmp_path / "t.md")
-    assert table["DDIM"] == [f"**{text}**"]
+    assert table["DDIM"] == [text]
 
 
 @pytest.mark.parametrize("value", [float("nan"), None, float("inf")])
 def test_a_diverged_cell_is_named_and_not_best(value, tmp_path):
-    scores = [cell("a", "A", 5, [value, 1.0]), cell("b", "B", 5, [3.0, 3.1])]
+    scores = [cell("a", "A", 5, [value, 1.0]), cell("b", "B", 5, [3.0, 3.1]), cell("c", "C", 5, [9.0, 9.1])]
     table = markdown(frames.tidy(scores, []), tmp_path / "t.md")
     assert table["A"] == ["not finite"]
     assert table["B"][0].startswith("**")
@@ -273,23 +273,23 @@ def test_curves_plain_dashed_distilled_solid(frame, drawn):
     assert shown == {(9.1, 7.1): "--", (12.1, 6.1): "--", (5.1, 4.1): "-", (8.1,): "-"}
     assert panel.get_yscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DDIM", "D-DDIM", "Heun", "D-Heun"]
-    assert [text.get_text() for text in panel.texts] == ["real vs real (floor)", "Heun, fine steps (NFE 39)"]
+    assert [text.get_text() for text in panel.texts] == ["real halves (2,500 images each)", "Heun, fine steps (NFE 39)"]
     assert [axis.get_title() for axis in figure.axes] == ["digits-edm", "cifar"]
     assert {tick.get_text() for tick in panel.get_xticklabels()} == {"5", "7", "9"}
 
 
 def test_curves_with_a_mean_below_zero(drawn):
     scores = [cell("a", "A", nfe, [10.0], kid=[kid, kid + 1e-5]) for nfe, kid in ((5, 3e-3), (7, -1e-4))]
-    floors = [{"dataset": "digits-edm", "floor": {"kid": [-1e-5, 1e-6], "fid": [0.1]}}]
-    frame = frames.tidy(scores, floors)
+    halves = [{"dataset": "digits-edm", "images": 2500, "halves": {"kid": [-1e-5, 1e-6], "fid": [0.1]}}]
+    frame = frames.tidy(scores, halves)
     curves.curves(frame, "kid", [])
     curves.curves(frame, "fid", [])
     kid, fid = (figure.axes[0] for figure in drawn)
     assert kid.get_yscale() == "symlog"
     assert kid.get_ylim()[0] < -0.1
-    # The floor is a hundred times below: written at the edge instead of pressing the curves together.
+    # The halves are a hundred times below: written at the edge instead of pressing the curves together.
     assert fid.get_ylim()[0] > 1
-    assert fid.texts[0].get_text() == "↓ real vs real (floor): 0.1"
+    assert fid.texts[0].get_text() == "↓ real halves (2,500 images each): 0.1"
 
 
 @pytest.mark.parametrize(

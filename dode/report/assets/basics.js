@@ -42,6 +42,9 @@ const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 
 const alternatives = (texts, word = "and") =>
   texts.length < 2 ? texts.join("") : `${texts.slice(0, -1).join(", ")} ${word} ${texts[texts.length - 1]}`;
 
+/** What stands for random halves of the data set's real images. */
+const halvesTitle = () => `real halves (${many(dataset().halves.images, "image")} each)`;
+
 /** A number with so many decimals, a proper minus sign, and no negative zero. */
 function fixed(value, decimals) {
   const text = value.toFixed(decimals);

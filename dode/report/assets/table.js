@@ -142,14 +142,14 @@ function drawTable() {
         make("td", { colspan: nfes.length }, textOf(cell)),
       ),
     );
-  const floor = dataset().floor?.scores[state.metric];
-  if (floor)
+  const halves = dataset().halves?.scores[state.metric];
+  if (halves)
     levels.push(
       make(
         "tr",
         { class: "level" },
-        make("th", { scope: "row" }, "real against real (floor)"),
-        make("td", { colspan: nfes.length }, scored(floor, state.metric, dataset().decimals[state.metric])),
+        make("th", { scope: "row" }, halvesTitle()),
+        make("td", { colspan: nfes.length }, scored(halves, state.metric, dataset().decimals[state.metric])),
       ),
     );
   find("table").replaceChildren(
