@@ -75,7 +75,7 @@ def test_of_few_images_all_are_kept_in_their_order():
     x = gaussian(40, 0)
     found = Statistics.of(np.split(x, [20, 30]), total=40)
     np.testing.assert_array_equal(found.features, x.astype(np.float32))
-    np.testing.assert_array_equal(found.gaussian.factor, Statistics.of([x]).gaussian.factor)
+    np.testing.assert_array_equal(found.gaussian.factor, Statistics.of(np.split(x, [20, 30])).gaussian.factor)
 
 
 def test_the_factor_of_statistics_that_kept_a_sample_is_of_all(monkeypatch):
