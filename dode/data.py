@@ -66,6 +66,17 @@ def identity(source, image_shape):
     return f"{_kind(source)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def described(source):
+    """A source in words, as the configuration has it.
+
+    >>> described({"revision": "1a2b", "hub": "owner/name"})
+    'hub owner/name, revision 1a2b'
+    """
+    if isinstance(source, str):
+        return source
+    return ", ".join(f"{key} {source[key]}" for key in sorted(source, key=lambda key: (key not in KINDS, key)))
+
+
 def files(source):
     """The path that a source reads, as a list of one; empty where it has none."""
     return [] if isinstance(source, str) else [source[kind] for kind in ("folder", "zip") if kind in source]
