@@ -72,7 +72,7 @@ function drawTrust() {
       point(
         "info",
         `Real against real: ${kind.name} ${scored(halves, state.metric, digits)}`,
-        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. Around here a score says nothing more of the images. Halves are small, so a solver with more images can lie below.`,
+        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. It shows what so few real images score, and is no floor: FID falls with the number of images.`,
       ),
     );
   else
