@@ -84,13 +84,14 @@ def kernel(blocks, real, settings):
 def nearest(blocks, real, settings):
     """Precision, recall, density and coverage of as many kept features of each block as of ``real`` (n, F), by name.
 
-    Empty where there are too few images.
+    Where ``real`` are more, of a random sample of them, for they may be sorted. Empty where there are too few images.
     """
     count = min(settings["images"], len(real), *(len(block.features) for block in blocks))
     ks = {key: settings[key] for key in ("precision_recall", "density_coverage")}
     if count <= max(ks.values()):
         return {}
-    found = [neighbours.per_image(real[:count], block.features[:count], **ks) for block in blocks]
+    real = real[distances.random_rows(len(real), count)]
+    found = [neighbours.per_image(real, block.features[:count], **ks) for block in blocks]
     k_of = {name: k for pair, k in ks.items() for name in pair.split("_")}
     return {name: _of_images([each[name] for each in found], k=k, images=count) for name, k in k_of.items()}
 

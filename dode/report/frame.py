@@ -83,7 +83,8 @@ def tidy(scores, halves):
     Args:
         scores: one dict per cell: what tables say of it (:meth:`dode.cells.Benchmark.facts`), ``metrics`` as in its
             ``score.json`` (docs/scores.md), and, where known, ``against`` (the ``reference`` of that file),
-            ``extractor``, ``biased``, and ``published``, a list of published FIDs, ``{"fid": text, "source": text}``.
+            ``real`` (what that is, in words), ``extractor``, ``biased``, and ``published``, a list of published FIDs,
+            ``{"fid": text, "source": text}``.
         halves: one dict per dataset, ``{"dataset": ..., "images": of a half, "halves": {metric: [value per pair]}}``.
 
     Returns:
@@ -132,7 +133,7 @@ def _rows(cell, metrics):
     of_cell = {
         **{key: cell.get(key) for key in _COLUMNS},
         "options": cell.get("options", "{}"),
-        "real": against.get("file", ""),
+        "real": cell.get("real") or against.get("file", ""),
         "real_sha256": against.get("sha256", ""),
         "real_images": against.get("images"),
         "extractor": cell.get("extractor", ""),

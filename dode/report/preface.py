@@ -73,12 +73,11 @@ def against(rows):
     size = "an unstated number of" if first["real_images"] is pd.NA else f"{first['real_images']:,}"
     card = json.loads(first["extractor"] or "{}")
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
-    text = (
-        f"Scored against {size} real images (`{first['real']}`{_short(first['real_sha256'])}) by features of {network}."
-    )
+    statistics = _short(first["real_sha256"], "SHA-256 of their statistics")
+    text = f"Scored against {size} real images (`{first['real']}`{statistics}) by features of {network}."
     reasons = [reason for name, reason in _BIASED.items() if known["biased"].str.contains(name).any()]
     return [f"{text} FID is biased here: {'; '.join(reasons)}." if reasons else text]
 
 
-def _short(sha256):
-    return f", SHA-256 {sha256[:12]}…" if sha256 else ""
+def _short(sha256, name="SHA-256"):
+    return f", {name} {sha256[:12]}…" if sha256 else ""

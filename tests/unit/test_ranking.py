@@ -105,9 +105,11 @@ def test_what_scores_are_against_is_said_and_when_they_are_biased():
     known = {"against": against, "extractor": '{"network": {"name": "inception"}, "sha256": "%s"}' % ("cd" * 32)}
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **known)], []))
     assert text == (
-        "Scored against 1,797 real images (`real/x.npz`, SHA-256 abababababab…) by features of inception, "
-        "SHA-256 cdcdcdcdcdcd…."
+        "Scored against 1,797 real images (`real/x.npz`, SHA-256 of their statistics abababababab…) by features of "
+        "inception, SHA-256 cdcdcdcdcdcd…."
     )
+    (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **known, real="folder pictures/cats")], []))
+    assert "(`folder pictures/cats`, SHA-256 of their statistics ab" in text
     unknown = {**known, "against": {**against, "images": None}, "biased": ["generated"]}
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **unknown)], []))
     assert "an unstated number of real images" in text

@@ -143,6 +143,16 @@ def test_too_few_images_for_neighbours_or_a_line_leave_these_scores_out(job):
     assert found["biased"] == ["generated"]
 
 
+def test_of_more_real_images_than_generated_ones_neighbours_see_a_sample():
+    """Ten far classes in their order: each generated image is in its class, none of which is left out."""
+    draw, classes = np.random.default_rng(0), np.repeat(np.arange(10), 100)
+    real = (draw.standard_normal((1000, 2)) + 100 * classes[:, None]).astype(np.float32)
+    generated = draw.standard_normal((300, 2)) + 100 * draw.integers(0, 10, (300, 1))
+    found = scores.nearest([Statistics.of([generated])], real, NEIGHBOURS)
+    assert found["recall"]["images"] == 300
+    assert min(found["precision"]["value"], found["recall"]["value"]) > 0.8
+
+
 def test_a_score_of_digits_imports_neither_clean_fid_nor_torchvision(job):
     code = (
         "import importlib.util, json, sys\n"

@@ -23,14 +23,7 @@ function environmentText({ machine, software }) {
 }
 
 function realText(own) {
-  const real = own.real;
-  return own.published_statistics
-    ? `published statistics ${real}`
-    : typeof real === "string"
-      ? `real images: ${real}`
-      : `real images: ${Object.entries(real)
-          .map((pair) => pair.join(" "))
-          .join(", ")}`;
+  return own.published_statistics ? own.real : `real images: ${own.real}`;
 }
 
 const BIBTEX = `@inproceedings{kim2024dode,
