@@ -71,6 +71,21 @@ def test_a_colour_image_for_a_grey_model_is_refused_and_not_converted(images, tm
         data.load({"folder": str(tmp_path)}, [1, 6, 8])[0][0:1]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_transparent_image_is_refused_and_an_opaque_one_with_an_alpha_channel_is_not(images, tmp_path, mode):
+    picture, path = Image.fromarray(images[0].transpose(1, 2, 0)), tmp_path / "0.png"
+    opaque = picture if mode == "P" else picture.convert(mode)
+    opaque.save(path)
+    assert data.load({"folder": str(tmp_path)}, [3, 6, 8])[0][0:1].shape == (1, 3, 6, 8)
+    if mode == "P":
+        picture.quantize().save(path, transparency=0)
+    else:
+        opaque.putalpha(128)
+        opaque.save(path)
+    with pytest.raises(ValueError, match=r"0\.png is transparent in places"):
+        data.load({"folder": str(tmp_path)}, [3, 6, 8])[0][0:1]
+
+
 def test_a_grey_image_for_a_colour_model_is_repeated(images, tmp_path):
     Image.fromarray(images[0, 0]).save(tmp_path / "0.png")
     found, _ = data.load({"folder": str(tmp_path)}, SHAPE)
