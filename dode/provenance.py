@@ -32,7 +32,8 @@ def _dataset(bench, name):
         "card": dataset["model"],
         "model": bench.model(reference),
         "features": {"card": dataset["features"], **bench.features_card(name)},
-        "real": bench.scored_against(name),
+        "real": bench.real_text(name),
+        "real_version": bench.scored_against(name),
         "reference": str(reference),
         "scoring": {key: bench.config[key] for key in ("kid", "neighbours")},
     }
