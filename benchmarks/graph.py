@@ -1,4 +1,4 @@
-"""What the graph of jobs costs: dry runs of the workflow against dry runs of a flat one with as many jobs.
+"""What the graph of jobs costs: dry runs of the workflow against dry runs of two flat ones with as many jobs.
 
 Prints a Markdown table of CPU seconds and memory, and the seconds that a job needs to read the Snakefile. See
 benchmarks/README.md.
@@ -21,9 +21,26 @@ rule all:
 
 rule one:
     output: "out/{{i}}"
+    {directives}
+"""
+PLAIN = """
     params: value=lambda wildcards: int(wildcards.i)
     resources: mem_mb=1000, runtime=10
-    shell: "touch {{output}}"
+    shell: "touch {output}"
+"""
+# What a rule of the workflow has besides its inputs and outputs.
+ALIKE = """
+    log: "logs/{i}.log"
+    benchmark: "logs/{i}.tsv"
+    group: lambda wildcards: f"group-{wildcards.i}"
+    conda: "environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt
+    params: value=lambda wildcards: int(wildcards.i), code=lambda wildcards: {"script": "digest"}
+    message: "One {wildcards.i}"
+    script: "one.py"
 """
 
 
@@ -67,21 +84,25 @@ def main():
     parser.add_argument("--times", type=int, nargs="+", default=[1, 10], help="how often each solver is there")
     options = parser.parse_args()
     config = yaml.safe_load(options.config.read_text())
-    print("| jobs | workflow, CPU s | flat, CPU s | ratio | workflow, MB | flat, MB |\n|---|---|---|---|---|---|")
+    columns = [f"{name}, {unit}" for unit in ("CPU s", "MB") for name in ("workflow", "alike", "flat")]
+    print("|", " | ".join(["jobs", *columns, "workflow / alike", "workflow / flat"]), "|\n" + "|---" * 9 + "|")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
+        (folder / "one.py").touch()
+        (folder / "environment.yaml").write_text("dependencies: []\n")
         for times in options.times:
             path = folder / f"times{times}.yaml"
             path.write_text(yaml.safe_dump(multiplied(config, times)))
             seconds, memory, text = dry_run(ROOT, "--configfile", str(path))
             jobs = jobs_of(text)
-            (folder / "Snakefile").write_text(FLAT.format(jobs=jobs - 1))
-            flat_seconds, flat_memory, _ = dry_run(folder, "--cores", "1")
-            print(
-                f"| {jobs:,} | {seconds:.1f} | {flat_seconds:.1f} | {seconds / flat_seconds:.2f} | {memory:.0f} | "
-                f"{flat_memory:.0f} |",
-                flush=True,
-            )
+            runs = [(seconds, memory)]
+            for directives in (ALIKE, PLAIN):
+                (folder / "Snakefile").write_text(FLAT.format(jobs=jobs - 1, directives=directives.strip()))
+                runs.append(dry_run(folder, "--cores", "1")[:2])
+            spent, sizes = zip(*runs, strict=True)
+            cells = [f"{jobs:,}", *(f"{x:.1f}" for x in spent), *(f"{x:.0f}" for x in sizes)]
+            cells += [f"{spent[0] / other:.2f}" for other in spent[1:]]
+            print("|", " | ".join(cells), "|", flush=True)
     parse(config)
 
 

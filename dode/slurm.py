@@ -24,7 +24,8 @@ VERSION = "2.8.0"
 PREFIX = "dode"  # of the names of our jobs (slurm-jobname-prefix in profiles/slurm)
 SAY_EVERY = 60  # seconds between two warnings of one kind
 ASK_EVERY = 5  # seconds between two attempts to reach the controller
-LOST_AFTER = 600  # seconds after which a job that SLURM no longer knows, or does not start again, is taken for failed
+LOST_AFTER = 600  # seconds after which a job that SLURM no longer knows is taken for failed
+STOPPED_AFTER = 60  # seconds after which one that is to start again, and by the controller has ended, is too
 TO_START_AGAIN = {"NODE_FAIL", "PREEMPTED"}  # the plugin waits for SLURM to do so, as slurm-requeue asks for
 ENDED = {"COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
@@ -108,11 +109,11 @@ class Status:
     async def __call__(self, command, logger):
         """``(states by job id, seconds)``."""
         states, seconds = await self.query(command, logger)
-        words = shlex.split(command)
-        if states is None and words[0] != "squeue":
-            words = shlex.split(self.squeue(words[words.index("--name") + 1]))
-            states, seconds = await self.query(shlex.join(words), logger)
-        if states is not None and words[0] == "squeue":
+        by_controller = command.split()[0] == "squeue"
+        if states is None and not by_controller:
+            states, seconds = await self.query(self._to_the_controller(command), logger)
+            by_controller = True
+        if states is not None and by_controller:
             states = self._with_lost(states, logger)
         if states is None:
             self.silence.say(
@@ -124,7 +125,21 @@ class Status:
         self.silence.over()
         # sacct says by whom a job was cancelled: "CANCELLED by 1000".
         self.states |= {job: state.split()[0].rstrip("+") for job, state in states.items() if state}
-        return self._with_abandoned({job: self.states[job] for job in states if job in self.states}, logger), seconds
+        found = {job: self.states[job] for job in states if job in self.states}
+        stopped = self._stopped(found)
+        if stopped and not by_controller:
+            # The accounting may be behind: a job that is in the queue again must not be submitted a second time.
+            said, _ = await self.query(self._to_the_controller(command), logger)
+            stopped = [] if said is None else [job for job in stopped if said.get(job, found[job]) in TO_START_AGAIN]
+        for job in stopped:
+            logger.warning(f"SLURM does not start job {job} again ({found[job]}); Snakemake does.")
+            found[job] = "FAILED"
+        return found, seconds
+
+    def _to_the_controller(self, command):
+        """The same question for ``squeue``."""
+        words = shlex.split(command)
+        return shlex.join(shlex.split(self.squeue(words[words.index("--name") + 1])))
 
     def _with_lost(self, states, logger):
         """The controller forgets ended jobs (MinJobAge): one that ended unseen failed, as far as one can know."""
@@ -137,15 +152,11 @@ class Status:
             self.missing.pop(job, None)
         return states
 
-    def _with_abandoned(self, states, logger):
-        """A job that lost its node or its place, and is not put into the queue again, failed."""
+    def _stopped(self, states):
+        """Jobs that lost their node or their place a while ago, and are not said to be in the queue again."""
         now = time.monotonic()
         self.stopped = {job: self.stopped.get(job, now) for job, state in states.items() if state in TO_START_AGAIN}
-        for job, since in self.stopped.items():
-            if now - since > LOST_AFTER:
-                logger.warning(f"SLURM does not start job {job} again ({states[job]}); Snakemake does.")
-                states[job] = "FAILED"
-        return states
+        return [job for job, since in self.stopped.items() if now - since > STOPPED_AFTER]
 
 
 @functools.cache

@@ -139,16 +139,33 @@ def test_gpus_are_asked_for_as_the_site_wants_them(mended):
     assert mended.set_gres_string(Job(gpu=1, gpu_option="--x; rm -rf {gpu}")).strip() == "'--x; rm -rf 1'"
 
 
-def test_a_job_that_slurm_does_not_start_again_failed_after_a_while(clock, caplog):
-    stopped = [{"7": "PREEMPTED", "8": "NODE_FAIL"}]
-    ask = status_of(sacct=stopped + [{"7": "PREEMPTED", "8": "PENDING"}] * 2 + stopped, squeue=[])
-    assert ask() == stopped[0]
-    clock.now = slurm.LOST_AFTER
-    assert ask() == {"7": "PREEMPTED", "8": "PENDING"}
-    clock.now = slurm.LOST_AFTER + 1
-    assert ask() == {"7": "FAILED", "8": "PENDING"}
-    assert "does not start job 7 again (PREEMPTED)" in caplog.text
+def test_a_job_that_slurm_does_not_start_again_failed_once_the_controller_says_so(clock, caplog):
+    stopped = {"7": "PREEMPTED", "8": "NODE_FAIL"}
+    controller = [None, {"7": "PREEMPTED", "8": "PENDING"}, {"8": "RUNNING"}]
+    ask = status_of(sacct=[stopped] * 5, squeue=controller)
+    assert ask() == stopped
+    clock.now = slurm.STOPPED_AFTER
+    assert ask() == stopped
+    clock.now = slurm.STOPPED_AFTER + 1
+    assert ask() == stopped  # the controller does not answer
     assert ask() == {"7": "FAILED", "8": "NODE_FAIL"}
+    assert "does not start job 7 again (PREEMPTED)" in caplog.text
+    assert ask() == {"7": "FAILED", "8": "NODE_FAIL"}  # 7 is not known any more
+
+
+def test_a_stopped_job_that_the_accounting_knows_to_wait_again_is_not_asked_for(clock):
+    ask = status_of(sacct=[{"7": "PREEMPTED"}, {"7": "PENDING"}, {"7": "PREEMPTED"}], squeue=[])
+    for second in (0, slurm.STOPPED_AFTER + 1, slurm.STOPPED_AFTER + 2):
+        clock.now = second
+        assert ask() in ({"7": "PREEMPTED"}, {"7": "PENDING"})
+
+
+def test_the_controllers_own_word_is_enough_for_a_stopped_job(clock):
+    status = slurm.Status(Answers(squeue=[{"7": "PREEMPTED"}] * 2), None)
+    ask = lambda: asyncio.run(status("squeue --name dode_1", logging.getLogger("plugin")))[0]  # noqa: E731
+    assert ask() == {"7": "PREEMPTED"}
+    clock.now = slurm.STOPPED_AFTER + 1
+    assert ask() == {"7": "FAILED"}
 
 
 def test_waiting_for_the_controller_can_be_given_up(monkeypatch):
