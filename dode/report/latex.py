@@ -62,8 +62,8 @@ def escaped(text):
 
 
 def _word(word):
-    breakable = len(word) > _LONGEST_WORD
-    return "".join(_character(c) + (r"\allowbreak{}" if breakable and not c.isalpha() else "") for c in word)
+    pieces = re.findall(r"\w{1,10}\W?|\W", word) if len(word) > _LONGEST_WORD else [word]
+    return r"\allowbreak{}".join("".join(map(_character, piece)) for piece in pieces)
 
 
 def _character(character):
