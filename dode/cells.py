@@ -57,6 +57,9 @@ class Source:
     source: str | dict
     image_shape: list
 
+    def __str__(self):
+        return data.described(self.source)
+
     @property
     def files(self):
         """Paths that the images are in."""
@@ -179,6 +182,11 @@ class Benchmark:
         """What a dataset id is scored against, for ``params``: that another file is among the inputs reruns nothing."""
         own = self.datasets[dataset]
         return self.statistics_of(dataset) if "statistics" in own else self.real(own)["data"]
+
+    def real_text(self, dataset):
+        """What a dataset id is scored against in words, as the configuration has it."""
+        own = self.datasets[dataset]
+        return f"published statistics {own['statistics']}" if "statistics" in own else data.described(own["data"])
 
     def files(self, name, cells=None):
         """Path of the file ``name`` of each of ``cells`` (default all)."""

@@ -66,6 +66,17 @@ def identity(source, image_shape):
     return f"{_kind(source)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def described(source):
+    """A source in words, as the configuration has it.
+
+    >>> described({"revision": "1a2b", "hub": "owner/name"})
+    'hub owner/name, revision 1a2b'
+    """
+    if isinstance(source, str):
+        return source
+    return ", ".join(f"{key} {source[key]}" for key in sorted(source, key=lambda key: (key not in KINDS, key)))
+
+
 def files(source):
     """The path that a source reads, as a list of one; empty where it has none."""
     return [] if isinstance(source, str) else [source[kind] for kind in ("folder", "zip") if kind in source]
@@ -90,10 +101,11 @@ def load(source, image_shape):
             ``split`` ("train"), ``column`` ("image") and ``revision`` besides. A folder is searched with all that is
             in it; images are in the order of their paths.
         image_shape: (C, H, W) that each image must have; C is 1, grey, or 3. Nothing is resized: how that is done
-            decides a FID.
+            decides a FID. Nor is colour made grey or a background chosen, for that decides it too: of C = 1 a file may
+            be stored in colour if its channels are equal. Of C = 3 a grey file is repeated over them.
 
     Raises:
-        ValueError: where there are no images, or one has another size; it is named.
+        ValueError: where there are no images, or one has another size or colours; it is named.
     """
     if isinstance(source, str):
         return sources.create(source)
@@ -123,18 +135,28 @@ class Images:
         name = self.names[index]
         try:
             with self.read(index) as image:
-                size, mode = image.size, image.mode
-                pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+                size, mode, transparent = image.size, image.mode, image.has_transparency_data
+                transparent = transparent and image.convert("RGBA").getextrema()[3][0] < 255
+                pixels = np.asarray(image.convert("L" if mode[0] in "IF" else "RGB"))
         except (OSError, SyntaxError, ValueError, AttributeError, TypeError) as error:  # Pillow's of broken files
             raise OSError(f"{name} is no image that can be read: {error}") from None
         if mode[0] in "IF":  # which Pillow cuts off at 255
             raise ValueError(f"{name} has more than 8 bits a channel (Pillow's mode {mode}); save it with 8")
+        if transparent:
+            raise ValueError(
+                f"{name} is transparent in places; put it on the background of the model's training images"
+            )
         if size != (width, height):
             raise ValueError(
                 f"{name} has {size[0]}x{size[1]} pixels, the model's images {width}x{height}; "
                 "resize them as the model's training images were"
             )
-        return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+        if channels == 1 and (pixels != pixels[..., :1]).any():
+            raise ValueError(
+                f"{name} is in colour (Pillow's mode {mode}), the model's images are grey; allowed: a grey file, or "
+                "one in colour whose channels are equal"
+            )
+        return pixels[..., :channels].transpose(2, 0, 1)
 
 
 def _images(names):

@@ -52,6 +52,7 @@ def _sigmoid(*, num_train_timesteps, beta_start, beta_end):
 class _VariancePreserving:
     """A network on a discrete schedule. The pipeline's state is ``x / sqrt(1 + sigma^2)``, the network's input."""
 
+    prediction = "noise"
     estimates = MappingProxyType(
         {
             "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
@@ -66,9 +67,9 @@ class _VariancePreserving:
         else:
             names = ("num_train_timesteps", "beta_start", "beta_end")
             self.schedule = betas.create(config.beta_schedule, **{name: getattr(config, name) for name in names})
-        self.highest = self.schedule.sigma_max
         # A recipe of the authors has an interpolation of its own between the indices.
         self.lookup = facts.schedule if facts.shift else self.schedule
+        self.lowest, self.highest = self.schedule.sigma_min, self.schedule.sigma_max
         self.shift, self.round = facts.shift, config.round_timesteps
 
     def denoised(self, kind, x, sigma, output):
@@ -81,6 +82,7 @@ class _VariancePreserving:
         return 1.0
 
     def timestep(self, sigma):
+        # Of the lowest level itself rounding may find an index below 0.
         index = max(float(self.lookup.index(sigma)), 0.0) + self.shift
         return float(round(index)) if self.round else index
 
@@ -94,11 +96,18 @@ class _VariancePreserving:
 class _VarianceExploding:
     """A network under EDM's preconditioning, as ``EDMEulerScheduler`` has it. The pipeline's state is x."""
 
+    prediction = "data"
     # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
     estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
+    lowest, highest, shift, round = 0.0, math.inf, 0, False
 
     def __init__(self, config, facts):
-        self.data, self.highest, self.round = config.sigma_data, math.inf, False
+        if config.round_timesteps:
+            raise ValueError(
+                "round_timesteps: under EDM's preconditioning (sigma_data) a timestep is ln(sigma) / 4, and there is "
+                "no whole one to round it to; leave it out"
+            )
+        self.data = config.sigma_data
 
     def denoised(self, kind, x, sigma, output):
         variance = sigma**2 + self.data**2
@@ -141,7 +150,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
             between two.
 
     Raises:
-        ValueError: for a bad result, a noise level above the schedule's, an unknown ``prediction_type``.
+        ValueError: for a bad result, a noise level outside of the schedule's, an unknown ``prediction_type``, one of
+            the authors' recipes for another kind of model, or ``round_timesteps`` with ``sigma_data``.
     """
 
     order = 1
@@ -174,11 +184,14 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
             known = self.coordinates.estimates
             raise ValueError(f"prediction_type: {unknown('kind', prediction_type, known)}")
         self.levels = self.sampler.evaluated
-        if self.levels[0] > self.coordinates.highest * (1 + 1e-6):
-            raise ValueError(
-                f"the result begins at the noise level {self.levels[0]:.6g}, the model's schedule ends at "
-                f"{self.coordinates.highest:.6g}"
-            )
+        self.sampler.check_prediction(self.coordinates.prediction)
+        lowest, highest = self.coordinates.lowest, self.coordinates.highest
+        for level in self.levels:
+            if not lowest * (1 - 1e-6) <= level <= highest * (1 + 1e-6):
+                raise ValueError(
+                    f"the result calls the network at the noise level {level:.6g}, the model's schedule is from "
+                    f"{lowest:.6g} to {highest:.6g}"
+                )
         self.sigmas = self.sampler.sigmas
         self.init_noise_sigma = self.coordinates.init_noise_sigma(self.levels[0])
         self.set_timesteps()
@@ -233,7 +246,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
         # Differences of half-precision states would not reach the coefficients' accuracy.
         latents = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
         if self._run is None:
-            model = {"prediction": self.sampler.facts.prediction, "prior_std": self.coordinates.prior_std}
+            model = {key: getattr(self.coordinates, key) for key in ("prediction", "prior_std", "shift")}
             self._run = self.sampler.evaluations(latents / self.init_noise_sigma, **model)
             self._due = next(self._run)
         x, sigma = self._due
@@ -241,11 +254,11 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
         denoised = self.coordinates.denoised(self.config.prediction_type, x, float(sigma), output)
         self._index += 1
         try:
-            self._due = self._run.send(denoised)
-            x, sigma = self._due
+            x, sigma = self._due = self._run.send(denoised)
+            state = self.coordinates.from_state(x, float(sigma))
         except StopIteration as end:
-            x, sigma, self._run = end.value, self.sigmas[-1], None
-        self._returned = self.coordinates.from_state(x, float(sigma)).to(sample.dtype)
+            state, self._run = end.value, None
+        self._returned = state.to(sample.dtype)
         return SchedulerOutput(prev_sample=self._returned) if return_dict else (self._returned,)
 
     def _check(self, timestep, sample, eta, clipped):

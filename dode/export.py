@@ -1,7 +1,6 @@
 """From a cell of a finished benchmark to a file that :func:`dode.load` reads."""
 
 import inspect
-import math
 import re
 
 import torch
@@ -9,6 +8,8 @@ import torch
 from dode import grids, models, portable, released, solvers, storage
 from dode.directions import Directions
 from dode.fit_checks import recipe_order
+from dode.registry import unknown
+from dode.report import verdicts
 from dode.report.finished import PROVENANCE
 from dode.report.frame import METRICS
 
@@ -27,8 +28,8 @@ def record(finished, dataset, solver, nfe):
         ValueError: where there is no such cell, or what it left behind does not fit together.
     """
     name = finished.cell(dataset, solver, nfe)
-    provenance = _provenance(finished, name)
-    cell, shared = provenance["cells"][name], provenance["datasets"][dataset]
+    cell, provenance = finished.made(name), finished.provenance
+    shared = provenance["datasets"][dataset]
     run, fit = cell["run"], _fit(finished.cells[name], cell, shared["model"])
     if solvers.create(run["solver"]).method.prepare:
         raise ValueError(f"{name}: the solver '{run['solver']}' is made from a file of its own; it cannot be exported")
@@ -49,7 +50,10 @@ def record(finished, dataset, solver, nfe):
         **({"conditions": conditions} if conditions else {}),
         "cell": f"{provenance['benchmark']}/{name}",
         "scores": {
-            **{metric: score._asdict() for metric, score in finished.scores(name).items()},
+            **{
+                metric: {"value": entry["value"], "error": verdicts.standard_error(entry)}
+                for metric, entry in finished.scores(name).items()
+            },
             **{key: cell["samples"][key] for key in ("images", "seeds")},
         },
         "software": provenance["software"],
@@ -58,28 +62,23 @@ def record(finished, dataset, solver, nfe):
 
 
 def best(finished, dataset, metric, nfe):
-    """Id of the solver that is best on a dataset in a metric, at this number of evaluations; not the reference."""
+    """What the page says to take on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
+
+    Of the best plain and the best distilled solver the distilled one where it is better, else the plain one, which
+    needs no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told from it.
+    """
     if metric not in METRICS:
-        raise ValueError(f"unknown metric '{metric}'; known: {', '.join(METRICS)}")
-    found = {}
-    for name in finished.cells:
-        own_dataset, solver, own_nfe = name.split("/")
-        if (own_dataset, own_nfe) == (dataset, f"nfe{nfe}") and solver != "reference":
-            score = finished.scores(name).get(metric)
-            if score is not None and math.isfinite(score.value):
-                found[solver] = score.value
-    if not found:
-        raise ValueError(f"{finished.folder}: no cell of '{dataset}' at NFE {nfe} has a {metric}")
-    return (min if METRICS[metric].lower_is_better else max)(found, key=found.get)
-
-
-def _provenance(finished, name):
-    path = finished.folder / PROVENANCE
-    if finished.provenance is None:
-        raise ValueError(f"{path} is not there: run snakemake again, which writes it with the tables")
-    if name not in finished.provenance["cells"]:
-        raise ValueError(f"{path} has no cell '{name}': it is of another configuration than the cell's; run snakemake")
-    return finished.provenance
+        raise ValueError(unknown("metric", metric, METRICS))
+    lower, cells = METRICS[metric].lower_is_better, finished.measured(dataset)
+    rows = [row for row in verdicts.choices(cells, metric, lower=lower) if row["nfe"] <= nfe and row["take"]]
+    if not rows:
+        raise ValueError(f"{finished.folder}: no cell of '{dataset}' with at most {nfe} evaluations has a {metric}")
+    row = rows[-1]
+    other = row["distilled"] if row["take"] == "plain" else row["plain"]
+    taken = row[row["take"]]
+    ties = [*taken["ties"], *([other["best"], *other["ties"]] if row["better"] == "tied" else [])]
+    _, solver, folder = taken["best"].split("/")
+    return solver, int(folder.removeprefix("nfe")), ties
 
 
 def _fit(folder, cell, model):

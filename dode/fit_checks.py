@@ -74,7 +74,12 @@ def check_recipe_order(prediction, solver, order):
 
 
 def check_recipe_schedule(solver, steps, schedule):
-    """Raise ValueError for a VP schedule on which the authors' code cannot make so many steps, or that it would cut."""
+    """Raise ValueError for a VP schedule on which the authors' code cannot make so many steps, or that it would cut.
+
+    And for none (None), without which there is no recipe for a model of noise prediction.
+    """
+    if schedule is None:
+        raise ValueError("the authors' recipes for noise prediction need the schedule of the model")
     if solver == "ddim":
         return  # its grid refuses them
     if steps > len(schedule):

@@ -9,6 +9,7 @@ import torch
 from dode import fit_checks, grids, released, sampling, schedules, solvers, storage
 from dode.directions import Directions
 from dode.grid_tensor import checked
+from dode.models.baselines import preconditionings
 from dode.models.denoiser import prediction_of
 from dode.validation import ConfigError, validate
 
@@ -54,22 +55,27 @@ class Sampler:
         own = {key: model[key] for key in ("sigma_min", "sigma_max") if key in model}
         if "schedule" in model:
             own["schedule"] = schedules.schedules.create(**model["schedule"])
+        if "preconditioning" in model:
+            options = dict(model["preconditioning"])
+            preconditionings.check_options(options.pop("name"), options)
         self.facts, self.to_images = Facts(model["prediction"], **own), 1.0
         self.recipe = grids.grids.get(record["grid"]["name"]).recipe
         name, options = record["solver"]["name"], record["solver"]["options"]
         self.solver, self.sigmas = solvers.create(name, **options), checked(record["sigmas"])
+        steps = len(self.sigmas) - 1
+        if self.solver.nfe(steps) != self.nfe:
+            raise ValueError(f"{len(self.sigmas)} sigmas are not those of {self.nfe} evaluations of '{name}'")
         if self.recipe:
             order = fit_checks.recipe_order(self.facts.prediction, name, options)
-            made = released.recipe(name, order, self.facts, self.solver.steps(self.nfe), 1)
+            made = released.recipe(name, order, self.facts, steps, 1)
             if not torch.allclose(checked(made.sigmas), self.sigmas, rtol=1e-9, atol=0):
                 raise ValueError("the sigmas are not those of the authors' recipe for this solver and model")
             self.solver, self.facts, self.to_images = made.student, made.denoise, made.to_images
-        if self.solver.nfe(len(self.sigmas) - 1) != self.nfe:
-            raise ValueError(f"{len(self.sigmas)} sigmas are not those of {self.nfe} evaluations of '{name}'")
         self.lambdas = self.directions = None
+        if (record["lambdas"] is None) != (record["directions"] is None):
+            raise ValueError("lambdas and directions: only one of them is null; they belong together")
         if record["lambdas"] is not None:
-            self.lambdas = _matrix(record["lambdas"])
-            self.directions = Directions(**(record["directions"] or {}))
+            self.lambdas, self.directions = _matrix(record["lambdas"]), Directions(**record["directions"])
             sampling.Correction(self.lambdas, self.directions, self.facts, evaluations=self.nfe)
 
     @property
@@ -100,10 +106,7 @@ class Sampler:
             The end states, (B, C, H, W) in the dtype of ``latents``: to the bit what the benchmark's own cell makes of
             the same noise with the same network and batch.
         """
-        if self.recipe and prediction_of(denoise) != self.facts.prediction:
-            raise ValueError(
-                f"the authors' recipe is of {self.facts.prediction} prediction, the model of {prediction_of(denoise)}"
-            )
+        self.check_prediction(prediction_of(denoise))
         if self.facts.shift:
             if not hasattr(denoise, "at"):
                 raise ValueError(
@@ -114,15 +117,40 @@ class Sampler:
         fitted = {"lambdas": self.lambdas, "directions": self.directions}
         return sampling.sample(self.solver, denoise, latents, self.sigmas, **fitted) * self.to_images
 
-    def evaluations(self, latents, **model):
+    def check_prediction(self, prediction):
+        """Raise ValueError where this is one of the authors' recipes, and not for models of this ``prediction``."""
+        if self.recipe and prediction != self.facts.prediction:
+            raise ValueError(f"the authors' recipe is of {self.facts.prediction} prediction, the model of {prediction}")
+
+    def evaluations(self, latents, *, prediction="data", prior_std=None, shift=0):
         """:meth:`sample` for a program that calls the network itself: :func:`dode.sampling.evaluations`.
 
         Args:
             latents: (B, C, H, W), unit normal.
-            model: ``prediction`` and ``prior_std`` as of :func:`dode.sampling.evaluations`.
+            prediction, prior_std: as of :func:`dode.sampling.evaluations`.
+            shift: ``facts.shift``, to say that the network is called where the result wants it: at the index
+                ``facts.schedule.index(sigma) + shift``. 0 but for the recipes ``ipndm`` and ``deis`` of the authors.
+
+        Returns:
+            A generator of points ``(x, sigma)`` whose return value is what :meth:`sample` returns, to the bit.
+
+        Raises:
+            ValueError: for another ``shift``, or one of the authors' recipes for models of another ``prediction``.
         """
+        self.check_prediction(prediction)
+        if shift != self.facts.shift:
+            raise ValueError(
+                f"shift: {shift} is not allowed; allowed: {self.facts.shift}, for the network is called at the index "
+                f"facts.schedule.index(sigma) + {self.facts.shift}, another than the state's"
+                if self.facts.shift
+                else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
+            )
         fitted = {"lambdas": self.lambdas, "directions": self.directions}
-        return sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model)
+        model = {"prediction": prediction, "prior_std": prior_std}
+        return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
+
+    def _scaled(self, run):
+        return (yield from run) * self.to_images
 
     def __repr__(self):
         kind = "plain" if self.lambdas is None else "distilled"
@@ -137,12 +165,20 @@ def load(source):
         OSError: where it cannot be read.
     """
     if isinstance(source, dict):
-        return _sampler(json.loads(json.dumps(source)), "result")
+        return _sampler(_plain(source), "result")
     try:
         record = json.loads(Path(source).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source}: not JSON, or cut off: {error}") from None
     return _sampler(record, str(source))
+
+
+def _plain(record):
+    """A copy as it would come from a file."""
+    try:
+        return json.loads(json.dumps(record))
+    except TypeError as error:
+        raise ValueError(f"result: not what a file can hold: {error}") from None
 
 
 def _sampler(record, what):
@@ -167,5 +203,5 @@ def _matrix(rows):
 
 def write(path, record):
     """Write a record, checked: what is written can be loaded."""
-    _sampler(json.loads(json.dumps(record)), str(path))
+    _sampler(_plain(record), str(path))
     storage.write_json(path, record)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dode import checksums
-from dode.software import versions
+from dode.software import revision, versions
 
 PACKAGES = ("dode", "torch", "torchvision", "numpy", "scipy", "clean-fid", "diffusers", "snakemake")
 
@@ -32,7 +32,8 @@ def _dataset(bench, name):
         "card": dataset["model"],
         "model": bench.model(reference),
         "features": {"card": dataset["features"], **bench.features_card(name)},
-        "real": bench.scored_against(name),
+        "real": bench.real_text(name),
+        "real_version": bench.scored_against(name),
         "reference": str(reference),
         "scoring": {key: bench.config[key] for key in ("kid", "neighbours")},
     }
@@ -56,14 +57,31 @@ def _cell(bench, cell):
     return {**found, "code": code}
 
 
-def completed(record, root):
-    """The record with what is known when the cells are there: sha256 of every checkpoint, and the software."""
+def completed(record, root, made):
+    """The record with what is known when the cells are there.
+
+    Args:
+        record: from :func:`of`.
+        root: of the checkout.
+        made: what each cell was made on, from :func:`dode.report.collection.environments`.
+
+    Returns:
+        ``record`` with the sha256 of every checkpoint, the ``software`` and the ``revision`` of the checkout as the
+        tables were written, and ``environments``, each once; a cell's are indices among them.
+    """
+    environments = []
+    cells = {name: {**cell, "environments": {}} for name, cell in record["cells"].items()}
+    for name, kinds in made.items():
+        for kind, found in kinds.items():
+            environments += [each for each in found if each not in environments]
+            cells[name]["environments"][kind] = [environments.index(each) for each in found]
     locked = checksums.read(root)
     checkpoints = {
         card: {**entry, "sha256": _sha256(entry["published"], locked.get(f"{card}/{entry['file']}"))}
         for card, entry in record["checkpoints"].items()
     }
-    return {**record, "checkpoints": checkpoints, "software": versions(PACKAGES)}
+    known = {"software": versions(PACKAGES), "revision": revision(root), "environments": environments}
+    return {**record, "cells": cells, "checkpoints": checkpoints, **known}
 
 
 def _sha256(published, entry):

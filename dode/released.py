@@ -100,7 +100,7 @@ def recipe(solver, order, denoise, steps, scale):
     if prediction == "data":
         known = {key: getattr(denoise, key) for key in ("sigma_min", "sigma_max") if hasattr(denoise, key)}
         return _as_in_the_workflow(solver, denoise, grids.karras(steps=steps, **known), scale)
-    fit_checks.check_recipe_schedule(solver, steps, denoise.schedule)
+    fit_checks.check_recipe_schedule(solver, steps, getattr(denoise, "schedule", None))
     if solver == "ddim":
         sigmas = grids.uniform_index(steps=steps, schedule=denoise.schedule, spacing="leading")
         return _as_in_the_workflow(solver, denoise, sigmas, scale)

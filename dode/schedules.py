@@ -14,10 +14,17 @@ schedules = Registry("schedule")
 
 
 class Schedule:
-    """The map between an index (fractional, -1 to T-1) and a noise level sigma, both ways, in float64."""
+    """The map between an index (fractional, -1 to T-1) and a noise level sigma, both ways, in float64.
+
+    Args:
+        betas: (T,), T >= 2, all between 0 and 1; ValueError for others.
+    """
 
     def __init__(self, betas):
-        self.alphas_cumprod = np.cumprod(1 - np.asarray(betas, dtype=np.float64))
+        betas = np.asarray(betas, dtype=np.float64)
+        if betas.ndim != 1 or len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
+            raise ValueError("a schedule needs two betas or more, all above 0 and below 1")
+        self.alphas_cumprod = np.cumprod(1 - betas)
         self._indices = np.arange(-1, len(self.alphas_cumprod))
         self._log_abar = np.concatenate([[0.0], np.log(self.alphas_cumprod)])
 
@@ -58,15 +65,26 @@ def snapped(index):
     return np.where(np.abs(index - nearest) < 1e-6, nearest, index)
 
 
+def _check(steps, **numbers):
+    """Refuse a number of steps that is no integer of at least 2, and what is no finite number of at least 0."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"steps of a schedule must be an integer of at least 2, not {steps!r}")
+    for option, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise ValueError(f"{option} of a schedule must be a finite number of at least 0, not {value!r}")
+
+
 @schedules.register("linear")
 def linear(*, steps=1000, beta_min=1e-4, beta_max=0.02):
     """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family."""
+    _check(steps, beta_min=beta_min, beta_max=beta_max)
     return Schedule(np.linspace(beta_min, beta_max, steps))
 
 
 @schedules.register("cosine")
 def cosine(*, steps=4000, offset=0.008, beta_max=0.999):
     """``abar = cos^2((t + s) / (1 + s) pi / 2)``, betas clipped (Nichol & Dhariwal 2021, arXiv 2102.09672)."""
+    _check(steps, offset=offset, beta_max=beta_max)
     times = np.arange(steps + 1) / steps
     abar = np.cos((times + offset) / (1 + offset) * np.pi / 2) ** 2
     return Schedule(np.minimum(1 - abar[1:] / abar[:-1], beta_max))

@@ -1,7 +1,15 @@
-"""Versions of what is installed. Imports no torch."""
+"""What a job ran on: versions of what is installed, and the machine. Imports no torch by itself."""
 
 import importlib.metadata
+import os
 import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+#: Packages whose versions may change the digits of a result.
+NUMERICAL = ("dode", "numpy", "scipy", "torch")
 
 
 def versions(packages):
@@ -13,3 +21,41 @@ def versions(packages):
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def environment(device="cpu"):
+    """What may change the last digits of a result besides its parameters: ``software`` and ``machine``.
+
+    Args:
+        device: the torch device (or its name) that the network is on.
+
+    Returns:
+        ``software`` of :data:`NUMERICAL`; ``machine``: ``cpu``, its model; ``threads``; ``device``, ``cpu`` or the name
+        of a GPU, and of that ``cuda`` and ``cudnn``, what torch was built with and runs. No host is named.
+    """
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+    machine = {"cpu": _processor(), "threads": threads, "device": "cpu"}
+    if str(device) != "cpu":
+        torch = sys.modules["torch"]
+        machine["device"] = torch.cuda.get_device_name(device)
+        machine |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"software": versions(NUMERICAL), "machine": machine}
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # there is none outside of Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def revision(root):
+    """The git commit of the checkout ``root``, with ``+changes`` where tracked files differ; None outside of one."""
+    git = shutil.which("git")
+    if git is None or not Path(root, ".git").exists():
+        return None
+    ask = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    done = subprocess.run([git, "-C", str(root), *ask], capture_output=True, text=True)
+    return done.stdout.strip() or None if done.returncode == 0 else None

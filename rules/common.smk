@@ -63,7 +63,7 @@ def halves(wildcards):
     return [rules.real_statistics.output.halves.format(**BENCH.real(dataset)) for dataset in BENCH.with_data()]
 
 
-def figure(name, category, caption, **labels):
+def figure(name, category, caption, labels=None, **own):
     """PNG for the page, PDF for the paper."""
-    page = report(f"{FIGURES}/{name}.png", category=category, caption=f"../report/{caption}.rst", labels=labels)
+    page = report(f"{FIGURES}/{name}.png", category=category, caption=f"../report/{caption}.rst", labels=labels or own)
     return [page, f"{FIGURES}/{name}.pdf"]

@@ -46,6 +46,7 @@ rule tables:
         ENV
     params:
         cells=[BENCH.facts(each) for each in BENCH.cells.values()],
+        real=[BENCH.real_text(each.dataset["id"]) for each in BENCH.cells.values()],
         published=lambda wildcards: [BENCH.published_fids(each) for each in BENCH.cells.values()],
         incomparable=lambda wildcards: BENCH.incomparable(),
         halves_of=[dataset["id"] for dataset in BENCH.with_data()],
@@ -126,7 +127,9 @@ rule real_images:
     input:
         lambda wildcards: BENCH.sources[wildcards.data].files,
     output:
-        figure("real-{data}", "Samples", "real", dataset="{data} (real)"),
+        figure(
+            "real-{data}", "Samples", "real", lambda wildcards: {"dataset": f"{BENCH.sources[wildcards.data]} (real)"}
+        ),
     log:
         f"{LOGS}/real_images/{{data}}.log",
     localrule: True
@@ -135,7 +138,7 @@ rule real_images:
     params:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         shown=100,
-        title="{data}",
+        title=lambda wildcards: str(BENCH.sources[wildcards.data]),
         code=lambda wildcards: BENCH.code("real_images.py"),
     message:
         "Drawing real images of {wildcards.data}"

@@ -7,6 +7,7 @@ rule sample:
         images=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.npy"),
         ends=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.ends.npy"),
         states=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.states.npy"),
+        environment=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.json"),
     log:
         f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.log",
     benchmark:
@@ -40,10 +41,12 @@ rule gather:
         images=lambda wildcards: WORK.shard_files(cell(wildcards), ".npy"),
         ends=lambda wildcards: WORK.shard_files(cell(wildcards), ".ends.npy"),
         states=lambda wildcards: WORK.shard_files(cell(wildcards), ".states.npy"),
+        environments=lambda wildcards: WORK.shard_files(cell(wildcards), ".json"),
     output:
         images=samples if EXECUTION["keep_samples"] else temp(samples),
         ends=f"{CELL}/ends.npy",
         states=f"{CELL}/states.npy",
+        environments=f"{CELL}/environments.json",
     log:
         f"{LOGS}/gather/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
     group:

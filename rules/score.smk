@@ -88,6 +88,7 @@ rule score:
         reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
         images=rules.gather.output.images,
         ends=rules.gather.output.ends,
+        environments=rules.gather.output.environments,
     output:
         f"{CELL}/score.json",
     log:

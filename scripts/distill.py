@@ -1,6 +1,6 @@
 """Fit a cell's coefficients to its teacher's states."""
 
-from dode import distillation, scripting
+from dode import distillation, scripting, software
 from dode.jobs import read_states, run_of, write_fit
 
 
@@ -12,7 +12,7 @@ def main(snakemake):
     fit = distillation.fit(
         run.solver, run.fit_denoise(), run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
     )
-    write_fit(snakemake.output[0], fit, {"run": params.run})
+    write_fit(snakemake.output[0], fit, {"run": params.run, **software.environment(run.device)})
 
 
 if __name__ == "__main__":

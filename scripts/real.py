@@ -13,9 +13,9 @@ def main(snakemake):
         raise ValueError(f"{params.images['source']} has {len(images)} images; statistics of halves need at least 4")
     extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
     stream = features.stream(extract, images, execution["batch_size"], "real images")
-    whole = distances.Statistics()
-    halves = [(distances.Statistics(), distances.Statistics()) for _ in range(params.halvings)]
+    whole = distances.Statistics(total=len(images))
     in_first = [_random_half(len(images), seed) for seed in range(params.halvings)]
+    halves = [[distances.Statistics(total=rows.sum()) for rows in (chosen, ~chosen)] for chosen in in_first]
     done = 0
     for batch in stream:
         whole.add(batch)

@@ -3,7 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
-from dode import pixels, sampling, scripting, shards, storage, trajectories
+from dode import pixels, sampling, scripting, shards, software, storage, trajectories
 from dode.jobs import read_lambdas, run_of
 
 
@@ -33,6 +33,7 @@ def main(snakemake):
             append_ends(x[: plan.kept(indices)].float().numpy())
     rows = [recorder.rows() for recorder in recorders]
     storage.write_array(snakemake.output.states, np.concatenate(rows))
+    storage.write_json(snakemake.output.environment, software.environment(run.device))
 
 
 if __name__ == "__main__":

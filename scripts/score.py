@@ -4,12 +4,13 @@ import numpy as np
 
 from dode import scripting, storage
 from dode.metrics import distances, features, scores, statistics_files
-from dode.software import versions
+from dode.software import environment
 
 
 def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
-    extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
+    device = scripting.device(execution["device"])
+    extract = features.create(params.card, snakemake.input.features, device=device)
     real = statistics_files.read(snakemake.input.real, params.card)
 
     def blocks(path):
@@ -32,14 +33,16 @@ def main(snakemake):
     if snakemake.input.ends != snakemake.input.reference_ends:
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
         metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
+    reference = statistics_files.identity(snakemake.input.real, real)
     found = {
         "metrics": metrics,
         "images": generated[0].count,
         "seeds": params.seeds,
-        "reference": statistics_files.identity(snakemake.input.real, real),
+        "reference": reference,
         "extractor": statistics_files.extractor_of(params.card),
-        "biased": scores.is_biased(generated),
-        "software": versions(scores.SOFTWARE),
+        "biased": scores.biased(generated, reference["images"]),
+        **environment(device),
+        "samples": storage.read_json(snakemake.input.environments),
     }
     storage.write_json(snakemake.output[0], found)
 

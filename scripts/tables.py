@@ -8,12 +8,14 @@ from dode.report import frame as frames
 def main(snakemake):
     params, output = snakemake.params, snakemake.output
     halves = dict(zip(params.halves_of, snakemake.input.halves, strict=True))
-    cells = [{**facts, "published": found} for facts, found in zip(params.cells, params.published, strict=True)]
+    said = zip(params.cells, params.published, params.real, strict=True)
+    cells = [{**facts, "published": published, "real": real} for facts, published, real in said]
     scores = collection.frame(cells, snakemake.input.cells, halves)
+    made = collection.environments(snakemake.input.cells)
     frames.write_csv(scores, output.csv)
     tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(scores, output.tex)
-    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root))
+    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root, made))
 
 
 if __name__ == "__main__":

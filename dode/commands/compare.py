@@ -8,7 +8,12 @@ def add_arguments(parser):
     """Two folders of results and what to show of them."""
     parser.add_argument("first", help="folder of a finished benchmark, results/<benchmark>")
     parser.add_argument("second", help="another")
-    parser.add_argument("--errors", type=float, default=2.0, help="combined standard errors that count (default 2)")
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.95,
+        help="with which a difference of one score is called one (default %(default)s; 0.999 where there are many)",
+    )
     parser.add_argument("--changed", action="store_true", help="leave out scores that do not differ beyond their error")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     parser.add_argument(
@@ -23,12 +28,12 @@ def run(options):
     from dode.report import comparison
     from dode.report.finished import Finished
 
-    found = comparison.compare(Finished(options.first), Finished(options.second), errors=options.errors)
+    found = comparison.compare(Finished(options.first), Finished(options.second), confidence=options.confidence)
     if options.json:
         print(json.dumps(comparison.plain(found), indent=1))
     else:
         names = _names(options.first, options.second)
-        print(comparison.markdown(found, names, errors=options.errors, everything=not options.changed))
+        print(comparison.markdown(found, names, confidence=options.confidence, everything=not options.changed))
     return 3 if options.fail_on_difference and found.differs else 0
 
 

@@ -9,8 +9,8 @@ def add_arguments(parser):
     parser.add_argument("dataset", help="id of the dataset")
     parser.add_argument("solver", nargs="?", help="id of the solver; left out with --best")
     parser.add_argument("evaluations", nargs="?", type=int, metavar="nfe", help="number of network evaluations")
-    parser.add_argument("--best", metavar="METRIC", help="the solver that is best in this metric, e.g. fid")
-    parser.add_argument("--nfe", type=int, help="number of network evaluations, as an option")
+    parser.add_argument("--best", metavar="METRIC", help="what the page says to take in this metric, e.g. fid")
+    parser.add_argument("--nfe", type=int, help="the same as an option; with --best, the most evaluations")
     parser.add_argument("--output", help="the file (default <dataset>-<solver>-nfe<nfe>.json)")
 
 
@@ -24,9 +24,13 @@ def run(options):
     finished = Finished(options.results)
     from dode import export, portable
 
-    solver = options.solver or export.best(finished, options.dataset, options.best, nfe)
+    solver, ties = options.solver, []
+    if options.best:
+        solver, nfe, ties = export.best(finished, options.dataset, options.best, nfe)
     record = export.record(finished, options.dataset, solver, nfe)
     path = options.output or f"{options.dataset}-{solver}-nfe{nfe}.json"
     portable.write(path, record)
     print(f"{path}: {record['cell']}")
+    if ties:
+        print(f"Cannot be told from it by {options.best}: {', '.join(ties)}")
     print(*record["citation"], sep="\n")

@@ -3,20 +3,13 @@
 GPU hours go by evaluations_per_second and features_per_second of the configuration's execution.
 """
 
+import math
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HEADERS = {
-    "cells": "cells",
-    "jobs": "jobs",
-    "submissions": "cluster jobs",
-    "evaluations": "evaluations",
-    "sampling": "sampling, h",
-    "fitting": "fitting, h",
-    "scoring": "scoring, h",
-    "samples": "samples, GB",
-    "others": "other, GB",
-}
+WHOLE = {"cells": "cells", "jobs": "jobs", "submissions": "cluster jobs", "evaluations": "evaluations"}
+HOURS = {"sampling": "sampling, h", "fitting": "fitting, h", "scoring": "scoring, h"}
+SIZES = {"samples": "samples on disk", "others": "other files"}
 
 
 def add_arguments(parser):
@@ -36,15 +29,37 @@ def run(options):
         raise ValueError(f"--gpus: {options.gpus} is not allowed; allowed: at least 1")
     benchmark = Benchmark(config, ROOT)
     found = plan(benchmark)
-    formats = ["", *[",.0f"] * 4, *[",.1f"] * 3, *[",.1f"] * 2]
-    print(found.rename(columns=HEADERS)[list(HEADERS.values())].to_markdown(floatfmt=formats, intfmt=","))
-    whole = found.loc["all"]
-    hours = whole[["sampling", "fitting", "scoring"]].sum(skipna=False)
-    if hours != hours:
-        print("\nNo GPU hours where a dataset has no evaluations_per_second (benchmarks/throughput.py measures it).")
+    print(_table(found))
+    whole, hours = found.loc["all"], found[list(HOURS)].sum(axis=1, skipna=False)
+    if math.isnan(hours["all"]):
+        without = ", ".join(name for name in benchmark.datasets if math.isnan(hours[name]))
+        print(f"\nNo GPU hours of {without}: without evaluations_per_second (benchmarks/throughput.py measures it).")
     else:
-        days = hours / options.gpus / 24
-        print(f"\n{hours:,.0f} GPU hours; {days:,.1f} days on {options.gpus} GPUs that wait for nothing.")
+        days = hours["all"] / options.gpus / 24
+        print(
+            f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {options.gpus} GPUs that wait for nothing."
+        )
     kept = benchmark.config["execution"]["keep_samples"]
-    passing = "" if kept else f", and the samples of the cells at work, of {whole['samples']:,.0f} GB (keep_samples)"
-    print(f"Disk: {whole['others'] + kept * whole['samples']:,.0f} GB at the end{passing}.")
+    passing = "" if kept else f", and the samples of the cells at work, of {_size(whole['samples'])} (keep_samples)"
+    print(f"Disk: {_size(whole['others'] + kept * whole['samples'])} at the end{passing}.")
+
+
+def _table(found):
+    import pandas as pd
+
+    forms = {**dict.fromkeys(WHOLE, "{:,}".format), **dict.fromkeys(HOURS, _number), **dict.fromkeys(SIZES, _size)}
+    text = pd.DataFrame({name: found[name].map(form) for name, form in forms.items()})
+    text = text.rename(columns={**WHOLE, **HOURS, **SIZES})
+    return text.to_markdown(disable_numparse=True, colalign=["left", *["right"] * len(forms)])
+
+
+def _number(value):
+    """At least two digits; a dash for what is not known."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _size(gigabytes):
+    """With its unit."""
+    return f"{_number(gigabytes)} GB" if gigabytes >= 1 else f"{_number(1e3 * gigabytes)} MB"

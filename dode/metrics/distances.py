@@ -11,22 +11,49 @@ TOLERANCE = 1e-5
 _ROWS = 1000  # features at once
 
 
-class Statistics:
-    """Mean and covariance of features seen batch by batch (Chan et al. 1983), in float64, and the first features."""
+def random_rows(total, count):
+    """``count`` of ``total`` rows, or all where there are not so many: ascending, drawn alike every time.
 
-    def __init__(self):
+    By a generator whose sequence numpy promises to keep.
+    """
+    if count >= total:
+        return np.arange(total)
+    return np.sort(np.random.RandomState(0).permutation(total)[:count])
+
+
+class Statistics:
+    """Mean and covariance of features seen batch by batch (Chan et al. 1983), in float64, and some of the features.
+
+    Args:
+        total: how many features there will be. Those that are kept are then a random sample of all
+            (:func:`random_rows`), which does not depend on the batches; without it they are the first ones, which are
+            a random sample only where the images are independent, as generated ones are, and files sorted by their
+            classes are not.
+    """
+
+    def __init__(self, total=None):
         self.count, self.mean, self._scatter, self._kept = 0, None, None, []
+        self._chosen = None if total is None else random_rows(total, KEPT_FEATURES)
 
     def add(self, features):
         """Take in (b, F) float64."""
         batch = Statistics()
         batch.count, batch.mean = len(features), features.mean(axis=0)
         centred = features - batch.mean
-        batch._scatter, batch._kept = centred.T @ centred, [features]
+        batch._scatter, batch._kept = centred.T @ centred, [features[self._rows(len(features))]]
         self.merge(batch)
+
+    def _rows(self, count):
+        """Which of the next ``count`` features are kept, as far as there is room."""
+        if self._chosen is None:
+            return slice(None)
+        first, last = np.searchsorted(self._chosen, (self.count, self.count + count))
+        return self._chosen[first:last] - self.count
 
     def merge(self, other):
         """Take in all that ``other`` has seen, as if it had been added here after what is here already.
+
+        Of the features that ``other`` kept, as many are kept here as there is room for.
 
         ``M = M_1 + M_2 + (mu_2 - mu_1)(mu_2 - mu_1)^T n_1 n_2 / (n_1 + n_2)`` for the scatter matrices M.
         """
@@ -45,9 +72,9 @@ class Statistics:
         self.count = total
 
     @classmethod
-    def of(cls, batches):
+    def of(cls, batches, total=None):
         """Statistics of an iterable of batches."""
-        statistics = cls()
+        statistics = cls(total)
         for batch in batches:
             statistics.add(batch)
         return statistics
@@ -65,7 +92,7 @@ class Statistics:
     @property
     def gaussian(self):
         """The :class:`Gaussian` of these moments; of fewer images than features by the cheaper thin factor."""
-        if self.count < min(len(self.mean), KEPT_FEATURES):
+        if sum(map(len, self._kept)) == self.count < len(self.mean):
             return Gaussian.of_features(self.features)
         return Gaussian.of_moments(*self.moments)
 
@@ -187,12 +214,20 @@ def kid_of_subsets(real, generated, *, subsets, subset_size, seed=0):
     Args:
         real, generated: features (n, F).
         subsets: how many.
-        subset_size: images of each kind in a subset, fewer where there are not so many.
+        subset_size: images of each kind in a subset, fewer where there are not so many; at least 2.
         seed: of the subsets. They are those that clean-fid draws after ``np.random.seed(seed)``, whose sequence numpy
             promises to keep, from a generator of their own.
+
+    Raises:
+        ValueError: for subsets of fewer than two images, which have no unbiased estimate, or for no subset.
     """
     draw = np.random.RandomState(seed)
     size = min(len(real), len(generated), subset_size)
+    if size < 2 or subsets < 1:
+        raise ValueError(
+            f"KID needs a subset or more, of at least 2 images each, not {subsets} of {size} (subset_size "
+            f"{subset_size}, {len(real)} real and {len(generated)} generated images)"
+        )
     values = []
     for _ in range(subsets):
         chosen = [features[draw.choice(len(features), size, replace=False)] for features in (generated, real)]

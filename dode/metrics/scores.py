@@ -5,8 +5,6 @@ import numpy as np
 from dode.metrics import distances, neighbours
 from dode.metrics.extrapolation import FEWEST, fid_infinity
 
-#: Packages whose versions may change the digits of a score.
-SOFTWARE = ("dode", "numpy", "scipy", "torch")
 PEAK = 2.0  # images in [-1, 1]
 
 
@@ -38,9 +36,18 @@ def standard_error(values, count=None):
     return np.std(values, ddof=1) / np.sqrt(count or len(values))
 
 
-def is_biased(blocks):
-    """Whether any block (:class:`Statistics`) has fewer images than features: its covariance is singular."""
-    return any(block.count < len(block.mean) for block in blocks)
+GENERATED, REAL = "generated", "real"
+
+
+def biased(blocks, real):
+    """Of which images there are fewer than features, so that their covariance is singular: a list.
+
+    Args:
+        blocks: :class:`Statistics` of the generated images of each seed.
+        real: how many real images there are, None where that is not known.
+    """
+    counts = {GENERATED: min(block.count for block in blocks), REAL: real}
+    return [name for name, count in counts.items() if count is not None and count < len(blocks[0].mean)]
 
 
 def frechet(blocks, references):
@@ -57,7 +64,7 @@ def frechet(blocks, references):
 
 def infinity(blocks, reference):
     """``fid_infinity``, FID extrapolated to infinitely many images, by name; empty where it is not needed."""
-    if not is_biased(blocks) or min(block.count for block in blocks) < FEWEST:
+    if not biased(blocks, None) or min(block.count for block in blocks) < FEWEST:
         return {}
     found = [fid_infinity(block.features, reference) for block in blocks]
     values = [each.value for each in found]
@@ -77,13 +84,14 @@ def kernel(blocks, real, settings):
 def nearest(blocks, real, settings):
     """Precision, recall, density and coverage of as many kept features of each block as of ``real`` (n, F), by name.
 
-    Empty where there are too few images.
+    Where ``real`` are more, of a random sample of them, for they may be sorted. Empty where there are too few images.
     """
     count = min(settings["images"], len(real), *(len(block.features) for block in blocks))
     ks = {key: settings[key] for key in ("precision_recall", "density_coverage")}
     if count <= max(ks.values()):
         return {}
-    found = [neighbours.per_image(real[:count], block.features[:count], **ks) for block in blocks]
+    real = real[distances.random_rows(len(real), count)]
+    found = [neighbours.per_image(real, block.features[:count], **ks) for block in blocks]
     k_of = {name: k for pair, k in ks.items() for name in pair.split("_")}
     return {name: _of_images([each[name] for each in found], k=k, images=count) for name, k in k_of.items()}
 

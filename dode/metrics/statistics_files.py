@@ -2,7 +2,7 @@
 
 A published file is an ``.npz`` with ``mu`` (F,) and ``sigma`` (F, F) (pytorch-fid, EDM). OpenAI's reference batches
 have ``mu_s, sigma_s`` (of spatial features, not used here) and images ``arr_0`` (n, H, W, 3) uint8 besides, or images
-alone. Own files have ``mu``, ``sigma``, where there were images their first ``features`` and their number ``images``,
+alone. Own files have ``mu``, ``sigma``, where there were images some of their ``features`` and their number ``images``,
 and ``extractor``, what the features are.
 """
 
@@ -17,7 +17,7 @@ from dode.metrics.distances import Statistics
 
 
 class Reference(NamedTuple):
-    """What an own file says: (mean, covariance), first features and number of images; None for what it does not."""
+    """What an own file says: (mean, covariance), some features and number of images; None for what it does not."""
 
     moments: tuple
     features: np.ndarray | None
@@ -87,8 +87,8 @@ def published(path, stream, image_shape):
 
     Returns:
         A :class:`Reference`. Mean and covariance are the file's where it has them, and those of its images otherwise;
-        ``features`` are the first of its images', None without images. How many images are behind a file's own mean
-        and covariance it does not say.
+        ``features`` are of a random sample of its images, None without images. How many images are behind a file's own
+        mean and covariance it does not say.
 
     Raises:
         ValueError: where the file has neither, or they are not what such arrays are.
@@ -100,7 +100,8 @@ def published(path, stream, image_shape):
         raise ValueError(f"{path}: no .npz of plain arrays ({type(error).__name__})") from None
     own = None
     if "arr_0" in found:
-        own = Statistics.of(stream(_images(path, found["arr_0"], image_shape)))
+        images = _images(path, found["arr_0"], image_shape)
+        own = Statistics.of(stream(images), total=len(images))
     if "mu" not in found or "sigma" not in found:
         if own is None:
             raise ValueError(f"{path}: expected are the arrays mu and sigma, or the images arr_0")

@@ -28,6 +28,19 @@ def scores(cells, paths):
     return [{**(own := found[name_of(facts)]), "against": own["reference"], **facts} for facts in cells]
 
 
+def environments(paths):
+    """``{cell: {"samples": [environment], "score": [environment], "fit": [environment]}}``, fit where there is one.
+
+    What a job ran on is an environment, ``software`` and ``machine`` (:func:`dode.software.environment`).
+    """
+    own = lambda made: {key: made[key] for key in ("software", "machine")}  # noqa: E731 - one name less
+    scored = _collected("scores", paths)
+    found = {name: {"samples": made["samples"], "score": [own(made)]} for name, made in scored.items()}
+    for name, made in _collected("fits", paths).items():
+        found[name]["fit"] = [own(made)]
+    return found
+
+
 def halves(paths):
     """How random halves of real images compare, of each dataset that has images (``{dataset id: path}``)."""
     return [{"dataset": dataset, **storage.read_json(path)} for dataset, path in paths.items()]

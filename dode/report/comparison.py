@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from dode.report import verdicts
 from dode.report.frame import METRICS, Metric
 
 UNKNOWN = "no error"
@@ -13,8 +14,9 @@ UNKNOWN = "no error"
 class Row(NamedTuple):
     """One metric of one cell in both, scaled as the tables are.
 
-    ``difference`` is the second minus the first; ``beyond`` whether its size is above ``errors`` combined standard
-    errors, None where an error is not known and the values differ.
+    The errors are standard errors. ``difference`` is the second minus the first, ``margin`` half the width of its
+    confidence interval (:func:`dode.report.verdicts.margin`); ``beyond`` whether it is larger than that, None where an
+    error is not known and the values differ.
     """
 
     cell: str
@@ -24,7 +26,7 @@ class Row(NamedTuple):
     second: float
     second_error: float | None
     difference: float
-    combined: float | None
+    margin: float | None
     beyond: bool | None
 
 
@@ -53,17 +55,17 @@ class Comparison(NamedTuple):
         return bool(self.only_first or self.only_second or any(row.beyond is not False for row in self.rows))
 
 
-def compare(first, second, *, errors=2.0):
+def compare(first, second, *, confidence=verdicts.CONFIDENCE):
     """Hold two :class:`dode.report.finished.Finished` benchmarks against each other.
 
-    A score is beyond the error where ``|b - a| > errors sqrt(e_a^2 + e_b^2)``, e the standard errors of both. That
-    takes them for independent: two runs on the same noise differ by less than that, if by anything.
+    A score is beyond the error where zero is not in the interval of this ``confidence`` around the difference. Where
+    nothing changed, of the scores that are not the same to the last digit 1 - confidence are beyond it all the same.
     """
-    if not 0 <= errors < math.inf:
-        raise ValueError(f"errors must be a finite number of at least 0, not {errors}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be a number between 0 and 1, not {confidence:g}")
     shared = [name for name in first.cells if name in second.cells]
     found = Comparison(
-        rows=[row for name in shared for row in _rows(name, first.scores(name), second.scores(name), errors)],
+        rows=[row for name in shared for row in _rows(name, first.scores(name), second.scores(name), confidence)],
         only_first=[name for name in first.cells if name not in second.cells],
         only_second=[name for name in second.cells if name not in first.cells],
         changes=[],
@@ -72,23 +74,31 @@ def compare(first, second, *, errors=2.0):
     return found if found.unrecorded else found._replace(changes=_changes(first.provenance, second.provenance, shared))
 
 
-def _rows(cell, first, second, errors):
+def _rows(cell, first, second, confidence):
     for metric in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
-        scale = _metric(metric).scale
-        a, b = first.get(metric), second.get(metric)
-        if a is None or b is None:
-            value = [math.nan if score is None else score.value * scale for score in (a, b)]
-            yield Row(cell, metric, value[0], None, value[1], None, math.nan, None, None)
-            continue
-        known = a.error is not None and b.error is not None
-        combined = math.hypot(a.error, b.error) * scale if known else None
-        difference = (b.value - a.value) * scale
-        same = a.value == b.value or (math.isnan(a.value) and math.isnan(b.value))
-        beyond = False if same else abs(difference) > errors * combined if known else None
-        if math.isnan(difference) and not same:
-            beyond = True
-        scaled = [None if score.error is None else score.error * scale for score in (a, b)]
-        yield Row(cell, metric, a.value * scale, scaled[0], b.value * scale, scaled[1], difference, combined, beyond)
+        scale, pair = _metric(metric).scale, (first.get(metric), second.get(metric))
+        values = [scale * entry["value"] if verdicts.known(entry) else math.nan for entry in pair]
+        errors = [scale * error if error else error for error in map(_error, pair)]
+        margin = beyond = None
+        if None not in pair:
+            if all(map(verdicts.known, pair)):
+                margin = verdicts.margin(*pair, confidence)
+                margin = margin if margin is None else scale * margin
+            beyond = _beyond(*values, margin)
+        yield Row(cell, metric, values[0], errors[0], values[1], errors[1], values[1] - values[0], margin, beyond)
+
+
+def _error(entry):
+    return verdicts.standard_error(entry) if verdicts.known(entry) else None
+
+
+def _beyond(first, second, margin):
+    """None where that cannot be said. A score that is finite in one alone has changed beyond any error."""
+    if math.isnan(first) or math.isnan(second):
+        return math.isnan(first) != math.isnan(second)
+    if first == second:
+        return False
+    return None if margin is None else abs(second - first) > margin
 
 
 def _metric(name):
@@ -100,6 +110,8 @@ def _changes(first, second, shared):
     """Every value that differs, those of cells with all cells that differ in the same way."""
     found = []
     parts = [("software", {*first["software"], *second["software"]})]
+    revisions = [each.get("revision") for each in (first, second)]
+    found += [Change("revision", "dode", *revisions, ())] if len(set(revisions)) > 1 else []
     # A data set or checkpoint of one benchmark alone is told by its cells.
     parts += [(part, set(first[part]) & set(second[part])) for part in ("checkpoints", "datasets")]
     for part, names in parts:
@@ -107,10 +119,19 @@ def _changes(first, second, shared):
         found += [Change(part, key, a, b, ()) for key, a, b in _differences(*values)]
     grouped = {}
     for cell in [name for name in shared if name in first["cells"] and name in second["cells"]]:
-        for key, a, b in _differences(first["cells"][cell], second["cells"][cell]):
+        for key, a, b in _differences(_made(first, cell), _made(second, cell)):
             grouped.setdefault((key, repr(a), repr(b)), (a, b, []))[2].append(cell)
     found += [Change("cells", key, a, b, tuple(cells)) for (key, *_), (a, b, cells) in grouped.items()]
     return found
+
+
+def _made(record, cell):
+    """What a cell was made of and on, its environments in place of their indices."""
+    own = dict(record["cells"][cell])
+    for kind, indices in own.pop("environments", {}).items():
+        found = [record["environments"][index] for index in indices]
+        own[f"{kind} made with"] = found[0] if len(found) == 1 else found
+    return own
 
 
 def _differences(first, second, key=""):
@@ -123,9 +144,9 @@ def _differences(first, second, key=""):
         yield key, first, second
 
 
-def markdown(comparison, names, *, errors=2.0, everything=True):
+def markdown(comparison, names, *, confidence=verdicts.CONFIDENCE, everything=True):
     """The comparison as Markdown; ``names`` of the two benchmarks, ``everything``: rows within the error too."""
-    parts = [f"# {names[0]} and {names[1]}", _scores(comparison, names, errors, everything)]
+    parts = [f"# {names[0]} and {names[1]}", _scores(comparison, names, confidence, everything)]
     for name, cells in zip(names, (comparison.only_first, comparison.only_second), strict=True):
         if cells:
             parts.append(f"Cells only in {name}: {', '.join(cells)}")
@@ -133,13 +154,17 @@ def markdown(comparison, names, *, errors=2.0, everything=True):
     return "\n\n".join(parts)
 
 
-def _scores(comparison, names, errors, everything):
-    counts = [sum(row.beyond is kind for row in comparison.rows) for kind in (True, None, False)]
+def _scores(comparison, names, confidence, everything):
+    rows = comparison.rows
+    counts = [sum(row.beyond is kind for row in rows) for kind in (True, None, False)]
+    same = sum(row.first == row.second for row in rows)
+    chance = (len(rows) - same) * (1 - confidence)
     summary = (
-        f"{counts[0]} of {len(comparison.rows)} scores differ by more than {errors:g} combined standard errors, "
-        f"{counts[1]} cannot be judged, {counts[2]} do not."
+        f"{counts[0]} of {len(rows)} scores differ beyond their error, with {confidence:.4g} confidence each, "
+        f"{counts[1]} cannot be judged, {counts[2]} do not, of these {same} are equal to the last digit. Had nothing "
+        f"changed but rounding or noise, {chance:.2g} would be beyond by chance."
     )
-    shown = [row for row in comparison.rows if everything or row.beyond is not False]
+    shown = [row for row in rows if everything or row.beyond is not False]
     if not shown:
         return summary
     words = {True: "yes", False: "", None: UNKNOWN}
@@ -148,12 +173,13 @@ def _scores(comparison, names, errors, everything):
         columns=["cell", "metric", *names, "difference", "beyond"],
     )
     sides = ["left", "left", *["right"] * 3, "left"]
-    return f"{summary}\n\n{table.to_markdown(index=False, colalign=sides, disable_numparse=True)}"
+    note = f"± is the standard error, of a difference half its {confidence:.4g} confidence interval."
+    return f"{summary}\n\n{table.to_markdown(index=False, colalign=sides, disable_numparse=True)}\n\n{note}"
 
 
 def _texts(row):
     values = [_number(row.first, row.first_error), _number(row.second, row.second_error)]
-    return [*values, _number(row.difference, row.combined, sign="+")]
+    return [*values, _number(row.difference, row.margin, sign="+")]
 
 
 def _number(value, error, sign=""):

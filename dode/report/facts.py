@@ -70,7 +70,7 @@ def datasets(bench):
                 "seeds": dataset["seeds"],
                 "shape": bench.image_shape(name),
                 "prediction": bench.model(reference)["prediction"],
-                "real": dataset.get("statistics") or dataset.get("data"),
+                "real": bench.real_text(name),
                 "published_statistics": "statistics" in dataset,
                 "model": _card(bench, dataset["model"]),
                 "extractor": _card(bench, dataset["features"]),

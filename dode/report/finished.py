@@ -1,45 +1,13 @@
 """A finished benchmark, read from its folder: scores of each cell, and what the cells were made of."""
 
 import json
-import math
-import statistics
 from pathlib import Path
-from typing import NamedTuple
 
 from dode import storage
+from dode.config import REFERENCE
 from dode.registry import unknown
 
 PROVENANCE = "provenance.json"
-
-
-class Score(NamedTuple):
-    """A metric of a cell: its value, unscaled, and the standard error of that, None where it is not known."""
-
-    value: float
-    error: float | None
-
-
-def scores(path):
-    """``{metric: Score}`` of a cell's ``score.json``; metrics that the cell has none of are left out.
-
-    A value is there with the error of one seed's block of images, so that the mean over blocks has that over the root
-    of their number; or it is a list of one value a seed.
-    """
-    found = {}
-    for metric, values in read(path)["metrics"].items():
-        if isinstance(values, dict):
-            error, blocks = values.get("error"), values.get("blocks", ())
-            found[metric] = Score(_value(values["value"]), error and error / max(len(blocks), 1) ** 0.5)
-        elif values:
-            values = [_value(value) for value in values]
-            spread = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
-            found[metric] = Score(statistics.fmean(values), None if spread is None else spread / len(values) ** 0.5)
-    return found
-
-
-def _value(value):
-    """NaN is null in a file."""
-    return math.nan if value is None else float(value)
 
 
 def read(path):
@@ -76,8 +44,41 @@ class Finished:
             raise ValueError(f"{path}: not the record that the workflow writes")
 
     def scores(self, cell):
-        """``{metric: Score}`` of a cell of :attr:`cells`."""
-        return scores(self.cells[cell] / "score.json")
+        """``{metric: entry}`` of a cell of :attr:`cells`: the ``metrics`` of its ``score.json`` (docs/scores.md)."""
+        return read(self.cells[cell] / "score.json")["metrics"]
+
+    def measured(self, dataset):
+        """The cells of a dataset but its reference, as :mod:`dode.report.verdicts` takes them.
+
+        Raises:
+            ValueError: for an unknown dataset, or where there is no record of what the cells were made of.
+        """
+        names = [name.split("/") for name in self.cells]
+        known = list(dict.fromkeys(own for own, *_ in names))
+        if dataset not in known:
+            raise ValueError(f"{self.folder}: {unknown('dataset', dataset, known)}")
+        return [
+            {
+                "name": "/".join((dataset, solver, nfe)),
+                "solver": solver,
+                "nfe": _nfe(nfe),
+                "distilled": "fit" in self.made("/".join((dataset, solver, nfe))),
+                "scores": self.scores("/".join((dataset, solver, nfe))),
+            }
+            for own, solver, nfe in names
+            if own == dataset and solver != REFERENCE
+        ]
+
+    def made(self, cell):
+        """What a cell was made of; ValueError where there is no record of it."""
+        path = self.folder / PROVENANCE
+        if self.provenance is None:
+            raise ValueError(f"{path} is not there: run snakemake again, which writes it with the tables")
+        if cell not in self.provenance["cells"]:
+            raise ValueError(
+                f"{path} has no cell '{cell}': it is of another configuration than the cell's; run snakemake"
+            )
+        return self.provenance["cells"][cell]
 
     def cell(self, dataset, solver, nfe):
         """The name of a cell; ValueError that lists what is known where there is none."""
@@ -94,5 +95,10 @@ class Finished:
 
 def _natural(name):
     """``nfe5`` before ``nfe10``."""
-    head, nfe = name.rsplit("/nfe", 1)
-    return head, int(nfe) if nfe.isdigit() else 0
+    head, nfe = name.rsplit("/", 1)
+    return head, _nfe(nfe)
+
+
+def _nfe(folder):
+    number = folder.removeprefix("nfe")
+    return int(number) if number.isdigit() else 0

@@ -63,12 +63,13 @@ _COLUMNS = {
     "error": "float64",
     "error_kind": "str",
     "seeds": "int64",
+    "blocks": "str",
     "images": "Int64",
     "real": "str",
     "real_sha256": "str",
     "real_images": "Int64",
     "extractor": "str",
-    "biased": "bool",
+    "biased": "str",
     "published": "str",
     "published_source": "str",
 }
@@ -82,17 +83,19 @@ def tidy(scores, halves):
     Args:
         scores: one dict per cell: what tables say of it (:meth:`dode.cells.Benchmark.facts`), ``metrics`` as in its
             ``score.json`` (docs/scores.md), and, where known, ``against`` (the ``reference`` of that file),
-            ``extractor``, ``biased``, and ``published``, a list of published FIDs, ``{"fid": text, "source": text}``.
+            ``real`` (what that is, in words), ``extractor``, ``biased``, and ``published``, a list of published FIDs,
+            ``{"fid": text, "source": text}``.
         halves: one dict per dataset, ``{"dataset": ..., "images": of a half, "halves": {metric: [value per pair]}}``.
 
     Returns:
         Columns dataset, solver, label, method, options (of the solver, JSON), distilled, reference (whether it is the
         fine-step solver), nfe, metric, value, error, error_kind (of what error is one standard deviation: ``seeds``,
         ``images``, ``subsets``, of real images ``halves``; empty where it cannot be told, with error NaN), seeds,
-        images (per seed), real, real_sha256, real_images (what it is scored against), extractor, biased, published,
-        published_source. Datasets and solvers stand in the order of their first appearance; values are unscaled. Solver
-        and method of real halves are :data:`HALVES`, ``seeds`` is the number of their pairs. What is published is text,
-        empty where nothing is, several values and their sources with ``" | "`` between them.
+        blocks (the value of each seed, with a space between), images (per seed), real, real_sha256, real_images (what
+        it is scored against), extractor, biased (of ``generated`` and ``real`` images those that are too few),
+        published, published_source. Datasets and solvers stand in the order of their first appearance; values are
+        unscaled. Solver and method of real halves are :data:`HALVES`, ``seeds`` is the number of their pairs. Several
+        values in one column (biased, what is published and its sources) have ``" | "`` between them.
 
     Raises:
         ValueError: for an unknown metric, or a cell that appears twice.
@@ -130,11 +133,11 @@ def _rows(cell, metrics):
     of_cell = {
         **{key: cell.get(key) for key in _COLUMNS},
         "options": cell.get("options", "{}"),
-        "real": against.get("file", ""),
+        "real": cell.get("real") or against.get("file", ""),
         "real_sha256": against.get("sha256", ""),
         "real_images": against.get("images"),
         "extractor": cell.get("extractor", ""),
-        "biased": cell.get("biased", False),
+        "biased": SEPARATOR.join(cell.get("biased", [])),
     }
     for metric, entry in metrics.items():
         if metric not in METRICS:
@@ -142,11 +145,24 @@ def _rows(cell, metrics):
         value, error = (math.nan if entry[key] is None else entry[key] for key in ("value", "error"))
         error = error if math.isfinite(value) else math.nan
         statistics = {"metric": metric, "value": value, "error": error, "seeds": len(entry["blocks"])}
+        statistics["blocks"] = " ".join(repr(math.nan if block is None else float(block)) for block in entry["blocks"])
         statistics["error_kind"] = entry["error_kind"] if math.isfinite(error) else ""
         published = (cell.get("published") or []) if metric == "fid" else []
         for column, key in (("published", "fid"), ("published_source", "source")):
             statistics[column] = SEPARATOR.join(found[key] for found in published)
         yield {**of_cell, **statistics}
+
+
+def entries(rows):
+    """The entries of rows of a :func:`tidy` frame, as in a ``score.json``: value, error (or None) and blocks."""
+    return [
+        {
+            "value": row.value,
+            "error": row.error if math.isfinite(row.error) else None,
+            "blocks": [float(block) for block in row.blocks.split()],
+        }
+        for row in rows.itertuples()
+    ]
 
 
 def write_csv(frame, path):

@@ -40,6 +40,8 @@ def data(cells, datasets, collected, halves, provenance):
     found = {
         "title": provenance["benchmark"],
         "software": provenance["software"],
+        "revision": provenance["revision"],
+        "environments": provenance["environments"],
         "metrics": {key: _metric(METRICS[key]) for key in metrics},
         "solvers": _solvers(cells),
         "datasets": [
@@ -65,7 +67,7 @@ def _measured(cells, paths, made):
             **cell,
             "scores": {key: entry for key, entry in cell["metrics"].items() if entry["blocks"]},
             "fit": fits.get(cell["name"]),
-            "scored": {key: cell[key] for key in ("against", "extractor", "software")},
+            "scored": {key: cell[key] for key in ("against", "extractor")},
             "made": {key: value for key, value in made[cell["name"]].items() if key != "label"},
         }
         for cell in collection.scores(cells, paths)

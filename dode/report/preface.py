@@ -11,13 +11,15 @@ from dode.report import ranking
 from dode.report.frame import METRICS
 
 _MARKS = (
-    "Bold: the best of a column and all whose error bars meet the best's; italic: likewise the second best. The scores "
-    "are described in docs/scores.md."
+    "Bold: the best of a column and all that cannot be told from it, with 95 % confidence and seed by seed; italic: "
+    "likewise the best of the rest. docs/scores.md describes the scores and how they are told apart."
 )
-_BIASED = (
-    "FID is biased here: cells have fewer images than there are features. Compare only cells of as many images; FID∞ "
-    "takes a part of the bias away."
-)
+# By the words of `biased` in a score.json.
+_BIASED = {
+    "generated": "cells have fewer images than there are features: compare only cells of as many images; FID∞ takes a "
+    "part of the bias away",
+    "real": "there are fewer real images than features, and FID∞ takes nothing of that bias away",
+}
 
 
 def escaped(text):
@@ -57,7 +59,7 @@ def _ranks(frame):
     header = ["solver", *(f"NFE {nfe} (of {counts[nfe]})" for nfe in nfes)]
     note = (
         f"Mean over {cells['dataset'].nunique()} datasets of the rank by FID, 1 the best, of the solvers that every "
-        "dataset has at that NFE. Where error bars meet it is a tie; a tie counts half."
+        "dataset has at that NFE. What cannot be told apart is a tie; a tie counts half."
     )
     return ["## Ranks", note, pipes(rows, header)]
 
@@ -71,11 +73,11 @@ def against(rows):
     size = "an unstated number of" if first["real_images"] is pd.NA else f"{first['real_images']:,}"
     card = json.loads(first["extractor"] or "{}")
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
-    text = (
-        f"Scored against {size} real images (`{first['real']}`{_short(first['real_sha256'])}) by features of {network}."
-    )
-    return [f"{text} {_BIASED}" if known["biased"].any() else text]
+    statistics = _short(first["real_sha256"], "SHA-256 of their statistics")
+    text = f"Scored against {size} real images (`{first['real']}`{statistics}) by features of {network}."
+    reasons = [reason for name, reason in _BIASED.items() if known["biased"].str.contains(name).any()]
+    return [f"{text} FID is biased here: {'; '.join(reasons)}." if reasons else text]
 
 
-def _short(sha256):
-    return f", SHA-256 {sha256[:12]}…" if sha256 else ""
+def _short(sha256, name="SHA-256"):
+    return f", {name} {sha256[:12]}…" if sha256 else ""

@@ -1,55 +1,60 @@
 """Which scores are best with regard to their errors, and how solvers rank over datasets.
 
-Two scores are told apart where their error bars (value - error to value + error) do not meet; a score without an error
-has a bar of no length. Bars of one standard deviation that meet are weak evidence of a difference, and bars that do not
-meet no proof of one.
+Scores are entries as in :mod:`dode.report.verdicts`, whose :func:`~dode.report.verdicts.tied` tells them apart.
 """
 
 import numpy as np
 
+from dode.report import frame as frames
+from dode.report import verdicts
+
 BEST, SECOND, UNMARKED = 0, 1, 2
 
 
-def apart(value, error, others, errors):
-    """Whether ``value`` is told apart from each of ``others``."""
-    return np.abs(np.subtract(others, value)) > np.nan_to_num(errors) + np.nan_to_num(error)
+def places(entries, *, lower_is_better=True):
+    """:data:`BEST` for the best entry and those tied with it, :data:`SECOND` likewise of the rest.
 
-
-def places(values, errors, *, lower_is_better=True):
-    """:data:`BEST` for the best value and those not told apart from it, :data:`SECOND` likewise of the rest.
-
-    Values that are not finite have no place. Arrays of one length in, a list out.
+    What is not finite has no place; nor has anything where all are tied, or there is one.
     """
-    values, errors = np.array(values, dtype=float), np.array(errors, dtype=float)
-    loss = np.where(np.isfinite(values), values if lower_is_better else -values, np.inf)
-    found = np.full(len(values), UNMARKED)
+    loss, tied = _losses(entries, lower_is_better), _ties(entries)
+    found = np.full(len(entries), UNMARKED)
     for place in (BEST, SECOND):
         left = (found == UNMARKED) & np.isfinite(loss)
         if not left.any():
             break
-        best = np.argmin(np.where(left, loss, np.inf))
-        found[left & ~apart(values[best], errors[best], values, errors)] = place
-    return found.tolist()
+        found[left & tied[np.argmin(np.where(left, loss, np.inf))]] = place
+    distinct = (found[np.isfinite(loss)] != BEST).any()
+    return found.tolist() if distinct else [UNMARKED] * len(entries)
 
 
-def ranks(values, errors, *, lower_is_better=True):
-    """The rank of each value, from 1: one more than how many are better, ties counted half.
+def ranks(entries, *, lower_is_better=True):
+    """The rank of each entry, from 1: one more than how many are better, ties counted half.
 
-    What is not told apart is a tie, so that ranks are the ordinary mid-ranks where a tie's ties are its own. A value
-    that is not finite ties with others of the kind behind all.
+    So ranks are the ordinary mid-ranks where a tie's ties are its own. What is not finite ties with others of the kind
+    behind all.
     """
-    values, errors = np.array(values, dtype=float), np.array(errors, dtype=float)
-    finite = np.isfinite(values)
-    loss = values if lower_is_better else -values
-    found = []
-    for i in range(len(values)):
-        if not finite[i]:
-            found.append(1 + finite.sum() + 0.5 * ((~finite).sum() - 1))
-            continue
-        distinct = finite & apart(values[i], errors[i], values, errors)
-        better, ties = distinct & (loss < loss[i]), finite & ~distinct
-        found.append(float(1 + better.sum() + 0.5 * (ties.sum() - 1)))
-    return [float(rank) for rank in found]
+    loss, tied = _losses(entries, lower_is_better), _ties(entries)
+    finite = np.isfinite(loss)
+    better = finite & ~tied & (loss < loss[:, None])
+    found = 1 + better.sum(axis=1) + 0.5 * (tied.sum(axis=1) - 1)
+    last = 1 + finite.sum() + 0.5 * ((~finite).sum() - 1)
+    return [float(rank) for rank in np.where(finite, found, last)]
+
+
+def _losses(entries, lower_is_better):
+    sign = 1 if lower_is_better else -1
+    return np.array([sign * entry["value"] if verdicts.known(entry) else np.inf for entry in entries])
+
+
+def _ties(entries):
+    """Whether each two entries are tied, itself included; what is not finite is tied with nothing."""
+    known = [verdicts.known(entry) for entry in entries]
+    return np.array(
+        [
+            [known[i] and known[j] and verdicts.tied(one, other) for j, other in enumerate(entries)]
+            for i, one in enumerate(entries)
+        ]
+    )
 
 
 def mean_ranks(cells, *, lower_is_better=True):
@@ -68,8 +73,8 @@ def mean_ranks(cells, *, lower_is_better=True):
             continue
         total = np.zeros(len(labels))
         for _, rows in column.groupby("dataset"):
-            own = rows.set_index("label").loc[labels]
-            total += ranks(own["value"], own["error"], lower_is_better=lower_is_better)
+            own = frames.entries(rows.set_index("label").loc[labels])
+            total += ranks(own, lower_is_better=lower_is_better)
         for label, rank in zip(labels, total / datasets, strict=True):
             found.setdefault(label, {})[nfe] = (float(rank), len(labels))
     return found

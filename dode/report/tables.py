@@ -9,6 +9,7 @@ import pandas as pd
 
 from dode import storage
 from dode.config import HALVES
+from dode.report import frame as frames
 from dode.report import latex, preface, ranking
 from dode.report.frame import METRICS, SEPARATOR
 from dode.report.preface import escaped, pipes
@@ -17,7 +18,7 @@ _MOST_DECIMALS = 4
 _MARKDOWN = {ranking.BEST: "**{}**", ranking.SECOND: "*{}*", ranking.UNMARKED: "{}"}
 _TEX = {ranking.BEST: r"\textbf{{{}}}", ranking.SECOND: r"\underline{{{}}}", ranking.UNMARKED: "{}"}
 _TEX_MARKS = (
-    "Bold: the best of a column and all whose error bars meet the best's; underlined: likewise the second best."
+    "Bold: the best of a column and all that cannot be told from it; underlined: likewise the best of the rest."
 )
 _FLOATS = 18
 _KINDS = {
@@ -66,12 +67,12 @@ def _tables(frame):
 
 def _table(dataset, metric, rows):
     kind = METRICS[metric]
-    rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale, place=ranking.UNMARKED)
+    rows = rows.assign(entry=frames.entries(rows), place=ranking.UNMARKED)
+    rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale)
     halves = rows["solver"] == HALVES
     body = ~halves & ~rows["reference"]
     for _, column in rows[body].groupby("nfe"):
-        places = ranking.places(column["value"], column["error"], lower_is_better=kind.lower_is_better)
-        rows.loc[column.index, "place"] = places
+        rows.loc[column.index, "place"] = ranking.places(column["entry"], lower_is_better=kind.lower_is_better)
     cells, measured = rows[body], rows[~halves]
     own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
     references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]

@@ -20,20 +20,32 @@ def known(entry):
     return entry is not None and entry["value"] is not None and math.isfinite(entry["value"])
 
 
-def tied(one, other):
-    """Whether the difference of two entries may as well be zero, with :data:`CONFIDENCE`.
+def standard_error(entry):
+    """Standard error of an entry's value, the mean over its blocks; None where it is not known."""
+    return None if entry["error"] is None else entry["error"] / math.sqrt(len(entry["blocks"]))
 
-    With the same seeds, at least two, Student's paired test on the differences of their blocks. Else both errors as
-    independent and normal: too wide rather than too narrow, as the cells share noise and real images.
+
+def margin(one, other, confidence=CONFIDENCE):
+    """Half the width of the confidence interval around the difference of two entries.
+
+    With as many seeds in both, at least two, that of Student's paired test, ``t s / sqrt(n)``, s the standard deviation
+    of the n differences of their blocks. Else that of two independent normal values, too wide rather than too narrow
+    where they share noise and real images.
+
+    Returns:
+        None where an error is not known, so that any difference may be one.
     """
-    difference = abs(one["value"] - other["value"])
-    if not _paired(one, other):
-        bound = stats.norm.ppf((1 + CONFIDENCE) / 2)
-        return bool(difference <= bound * math.hypot(one["error"] or 0.0, other["error"] or 0.0))
-    differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
-    seeds = len(differences)
-    bound = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
-    return bool(difference <= bound * statistics.stdev(differences) / math.sqrt(seeds))
+    if _paired(one, other):
+        differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
+        bound = stats.t.ppf((1 + confidence) / 2, len(differences) - 1)
+        return float(bound * statistics.stdev(differences) / math.sqrt(len(differences)))
+    errors = standard_error(one), standard_error(other)
+    return None if None in errors else float(stats.norm.ppf((1 + confidence) / 2) * math.hypot(*errors))
+
+
+def tied(one, other):
+    """Whether the difference of two finite entries is within their :func:`margin`, 0 where an error is not known."""
+    return abs(one["value"] - other["value"]) <= (margin(one, other) or 0.0)
 
 
 def _paired(one, other):
@@ -70,18 +82,20 @@ def choices(cells, metric, *, lower=True):
     """The :func:`choice` for every number of evaluations there is, among the plain and among the distilled solvers.
 
     Returns:
-        A list by ascending ``nfe`` of ``{"nfe", "plain", "distilled", "better"}``; ``better`` is ``"plain"``,
-        ``"distilled"``, ``"tied"``, or None where one of the two has no cell.
+        A list by ascending ``nfe`` of ``{"nfe", "plain", "distilled", "better", "take"}``; ``better`` is ``"plain"``,
+        ``"distilled"``, ``"tied"``, or None where one of the two has no cell; ``take`` is which of them to take, plain
+        where they are tied, for it needs no fit.
     """
     kinds = {kind: [c for c in cells if c["distilled"] is (kind == "distilled")] for kind in ("plain", "distilled")}
     entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
     found = []
     for budget in sorted({cell["nfe"] for cell in cells}):
         row = {kind: choice(own, metric, budget, lower=lower) for kind, own in kinds.items()}
-        better = None
+        better, take = None, next((kind for kind in kinds if row[kind]), None)
         if None not in row.values():
             better = verdict(*(entries[row[kind]["best"]] for kind in kinds), lower=lower)
-        found.append({"nfe": budget, **row, "better": better})
+            take = "distilled" if better == "distilled" else "plain"
+        found.append({"nfe": budget, **row, "better": better, "take": take})
     return found
 
 

@@ -8,7 +8,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from dode import provenance, storage
-from dode.report import facts, page, thumbnails
+from dode.report import collection, facts, page, thumbnails
+
+ENVIRONMENT = {"software": {"dode": "0"}, "machine": {"cpu": "a processor", "threads": 2, "device": "cpu"}}
 
 
 def rng_of(name):
@@ -28,7 +30,15 @@ def score(cell, seeds):
         entries[key] = {"value": float(np.mean(blocks)), "error": error, "blocks": blocks}
         entries[key]["error_kind"] = "seeds" if seeds > 1 else "images"
     made = {"reference": {"file": "real.npz", "sha256": "0" * 64, "images": 10}, "extractor": "{}"}
-    return {"metrics": entries, "biased": False, "software": {"dode": "0"}, "images": 10, "seeds": seeds, **made}
+    return {
+        "metrics": entries,
+        "biased": [],
+        "images": 10,
+        "seeds": seeds,
+        **made,
+        **ENVIRONMENT,
+        "samples": [ENVIRONMENT],
+    }
 
 
 def fit(cell):
@@ -39,6 +49,7 @@ def fit(cell):
         "lambdas": rng.normal(size=(cell.nfe, count)).tolist(),
         "rms_before": rms.tolist(),
         "rms_after": (rms / 2).tolist(),
+        **ENVIRONMENT,
     }
 
 
@@ -89,7 +100,7 @@ def write(bench, folder, edit=lambda found: None):
     halves = folder / "halves.json"
     storage.write_json(halves, {"halves": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
     halves = {dataset["id"]: halves for dataset in bench.with_data()}
-    record = provenance.completed(provenance.of(bench), bench.root)
+    record = provenance.completed(provenance.of(bench), bench.root, collection.environments(collected))
     found = page.data(facts.cells(bench), facts.datasets(bench), collected, halves, record)
     edit(found)
     config = {key: value for key, value in bench.config.items() if key != "execution"}

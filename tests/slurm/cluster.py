@@ -19,7 +19,17 @@ COMMANDS = ["sbatch", "srun", "squeue", "sacct", "scancel", "sinfo", "scontrol",
 # Debian puts daemons where an ordinary user's PATH does not lead.
 DAEMON_PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 FIELDS = {"id": "%i", "name": "%j", "state": "%T", "node": "%N", "comment": "%k", "workdir": "%Z"}
-ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+ENDED = {
+    "COMPLETED",
+    "CANCELLED",
+    "FAILED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "BOOT_FAIL",
+    "DEADLINE",
+}
 
 
 class Daemon:
@@ -74,6 +84,8 @@ class Daemon:
 
 class Cluster:
     """Nodes n1 and n2 with two GPUs each in the partition ``gpu``, n3 without in ``cpu``, the default partition.
+
+    A job in the partition ``urgent``, of all nodes, takes the place of one that is in its way.
 
     Runs as root or as an ordinary user, whose jobs alone it then runs. All state is in one temporary folder, every
     listener on the loopback address; leaving the context ends all jobs and daemons, and removes the folder.

@@ -70,6 +70,8 @@ def _slurm(folder, ports, user, accounting):
         "SlurmdTimeout": 30,
         "KillWait": 5,
         "MinJobAge": 3600,
+        "PreemptType": "preempt/partition_prio",
+        "PreemptMode": "CANCEL",
         # The nodes have what is written here, not what this machine has.
         "SlurmdParameters": "config_overrides",
         "GresTypes": "gpu",
@@ -89,6 +91,7 @@ def _slurm(folder, ports, user, accounting):
     partitions = [
         "PartitionName=cpu Nodes=n3 Default=YES MaxTime=1440 State=UP\n",
         "PartitionName=gpu Nodes=n1,n2 MaxTime=1440 State=UP\n",
+        f"PartitionName=urgent Nodes={','.join(NODES)} PriorityTier=2 PreemptMode=OFF State=UP\n",
     ]
     return _lines(settings) + "".join(nodes + partitions)
 

@@ -130,6 +130,24 @@ def kill_steps(cluster, job):
         process.kill()
 
 
+@pytest.mark.parametrize(("mode", "state"), [("CANCEL", "PREEMPTED"), ("REQUEUE", "PENDING")])
+@pytest.mark.parametrize("kind", ["cluster", "accounting_cluster"])
+def test_job_that_is_preempted_is_run_again(kind, mode, state, request, unfinished, local, cost):
+    """SLURM cancels it, and it is submitted again; or SLURM puts it back into the queue."""
+    cluster = request.getfixturevalue(kind)
+    cluster.command("scontrol", "update", "PartitionName=gpu", f"PreemptMode={mode}")
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        urgent = ["--partition=urgent", f"--nodelist={cluster.job(job)['node']}", "--exclusive"]
+        cluster.submit("sleep 10", *urgent, "--chdir=/")
+        assert run.ended(job) == state
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    assert len(attempts(run, cluster, "JobId")) == (2 if mode == "CANCEL" else 1)
+    run.check(local)
+    cost(run)
+
+
 def test_drained_node_gets_no_further_job(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
         job = run.held()

@@ -13,6 +13,7 @@ import yaml
 from dode import config as configs
 from dode import digests, jobs, sampling, storage
 from dode.cells import Benchmark, computed
+from dode.report import facts
 from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]
@@ -324,6 +325,17 @@ def test_facts_are_what_tables_need(benchmark):
         "seeds": 3,
     }
     assert benchmark.facts(benchmark.reference("digits-edm"))["reference"] is True
+
+
+def test_real_images_are_called_what_the_configuration_calls_them(tmp_path):
+    sources = {"digits": "digits", "folder": {"folder": str(tmp_path)}}
+    said = {"digits": "digits", "folder": f"folder {tmp_path}"}
+    for name, source in sources.items():
+        changed = edited(datasets__0__data=source)
+        dataset = CONFIG["datasets"][0]["id"]
+        assert changed.real_text(dataset) == said[name]
+        assert str(changed.sources[changed.real(changed.datasets[dataset])["data"]]) == said[name]
+        assert facts.datasets(changed)[0]["real"] == said[name]
 
 
 def test_the_computed_part_of_a_card_is_all_but_its_remarks(benchmark):

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from dode.__main__ import main
 from dode.report import comparison
-from dode.report.finished import Finished, scores
+from dode.report.finished import Finished
 
 CODE = {"sample": "a", "score": "b"}
 
@@ -38,53 +39,65 @@ def finished(tmp_path):
     return write
 
 
-def test_a_score_per_seed_and_one_with_its_error_are_read_alike(finished):
-    """Of 1, 2, 6: mean 3, standard deviation sqrt(7), which is the error of one seed, standard error sqrt(7 / 3)."""
-    old = finished("old", {"d/s/nfe5": {"fid": [1.0, 2.0, 6.0], "kid": [4.0], "trajectory_rmse": []}})
-    new = {
-        "fid": {"value": 3.0, "error": 7**0.5, "error_kind": "seeds", "blocks": [1, 2, 6]},
-        "kid": {"value": 4.0, "error": None, "blocks": [4]},
-    }
-    found = old.scores("d/s/nfe5")
-    assert found == finished("new", {"d/s/nfe5": new}).scores("d/s/nfe5")
-    assert found == {"fid": (3.0, pytest.approx(1.5275252)), "kid": (4.0, None)}
+def entry(*blocks, error=None):
+    """A metric of a cell; of a single seed with the error of its images."""
+    error = float(np.std(blocks, ddof=1)) if len(blocks) > 1 else error
+    return {"value": float(np.mean(blocks)), "error": error, "error_kind": "seeds", "blocks": list(blocks)}
 
 
-def test_a_difference_counts_from_two_combined_errors_on(finished):
-    """Errors 3 and 4 make 5."""
+def one(*blocks, error=None):
+    """The scores of a benchmark of one cell."""
+    return {"d/s/nfe5": {"fid": entry(*blocks, error=error)}}
 
-    def value(number, error):
-        return {"d/s/nfe5": {"fid": {"value": number, "error": error}}}
 
-    first = finished("first", value(20.0, 3.0))
+def test_a_difference_of_single_seeds_counts_from_their_interval_on(finished):
+    """Errors 3 and 4 make 5, and an interval of 9.8 to either side."""
+    first = finished("first", one(20.0, error=3.0))
     for number, error, beyond in [
-        (29.9, 4.0, False),
-        (30.1, 4.0, True),
-        (9.9, 4.0, True),
+        (29.7, 4.0, False),
+        (29.9, 4.0, True),
+        (10.1, 4.0, True),
         (20.0, None, False),
         (20.1, None, None),
     ]:
-        found = comparison.compare(first, finished(f"to {number} {error}", value(number, error)))
+        found = comparison.compare(first, finished(f"to {number} {error}", one(number, error=error)))
         assert found.rows[0].beyond is beyond
         assert found.rows[0].difference == pytest.approx(number - 20)
         assert found.differs == (beyond is not False)
         if error:
-            assert found.rows[0].combined == pytest.approx(5)
-    narrow = comparison.compare(first, finished("narrow", value(29.9, 4.0)), errors=1.9)
-    assert narrow.rows[0].beyond
+            assert found.rows[0].margin == pytest.approx(1.959964 * 5)
+    sure = comparison.compare(first, finished("sure", one(29.9, error=4.0)), confidence=0.99)
+    assert not sure.rows[0].beyond
+    with pytest.raises(ValueError, match="confidence must be a number between 0 and 1, not 95"):
+        comparison.compare(first, first, confidence=95)
+
+
+def test_seeds_are_compared_one_by_one(finished):
+    """Of the differences 1, 2 and 3 the mean is 2 and the interval 4.3027 / sqrt(3) to either side."""
+    first, second = finished("first", one(10.0, 20.0, 30.0)), finished("second", one(11.0, 22.0, 33.0))
+    (row,) = comparison.compare(first, second).rows
+    assert (row.difference, row.margin) == (2.0, pytest.approx(2.484, abs=1e-3))
+    assert row.first_error == pytest.approx(10 / 3**0.5)
+    assert not row.beyond
+    assert comparison.compare(first, finished("third", one(11.9, 22.0, 32.1))).rows[0].beyond
+
+
+def test_an_unequal_number_of_seeds_is_compared_by_both_standard_errors(finished):
+    first, second = finished("first", one(10.0, 20.0, 30.0)), finished("second", one(20.0, 22.0))
+    assert comparison.compare(first, second).rows[0].margin == pytest.approx(1.959964 * (100 / 3 + 1) ** 0.5)
 
 
 def test_a_score_that_became_nan_is_beyond_any_error(finished):
-    first = finished("first", {"d/s/nfe5": {"fid": {"value": 3.0, "error": 1.0}}})
-    second = finished("second", {"d/s/nfe5": {"fid": {"value": None, "error": None}}})
+    first = finished("first", {"d/s/nfe5": {"fid": entry(3.0, error=1.0)}})
+    second = finished("second", {"d/s/nfe5": {"fid": {"value": None, "error": None, "blocks": [None]}}})
     assert comparison.compare(first, second).rows[0].beyond is not False
     assert not comparison.compare(second, second).differs
     json.dumps(comparison.plain(comparison.compare(first, second)), allow_nan=False)
 
 
 def test_cells_and_metrics_of_one_alone_are_told(finished):
-    first = finished("first", {"d/s/nfe5": {"fid": [1.0], "kid": [1.0]}, "d/s/nfe10": {"fid": [1.0]}})
-    second = finished("second", {"d/s/nfe5": {"fid": [1.0]}, "d/t/nfe5": {"fid": [1.0]}})
+    first = finished("first", {"d/s/nfe5": {"fid": entry(1.0), "kid": entry(1.0)}, "d/s/nfe10": {"fid": entry(1.0)}})
+    second = finished("second", {"d/s/nfe5": {"fid": entry(1.0)}, "d/t/nfe5": {"fid": entry(1.0)}})
     found = comparison.compare(first, second)
     assert (found.only_first, found.only_second) == (["d/s/nfe10"], ["d/t/nfe5"])
     assert [(row.metric, row.beyond) for row in found.rows] == [("fid", False), ("kid", None)]
@@ -92,7 +105,7 @@ def test_cells_and_metrics_of_one_alone_are_told(finished):
 
 def test_what_differs_in_the_making_is_told_once_for_all_cells_of_it(finished):
     cells = [f"d/s/nfe{nfe}" for nfe in (5, 6, 7, 8)]
-    metrics = {cell: {"fid": [1.0]} for cell in cells}
+    metrics = {cell: {"fid": entry(1.0)} for cell in cells}
     record = provenance(cells, torch="2.14", numpy="2")
     record["checkpoints"]["digits-edm"]["sha256"] = "2" * 64
     record["datasets"]["digits"]["model"]["network"]["options"]["width"] = 9
@@ -114,26 +127,27 @@ def test_what_differs_in_the_making_is_told_once_for_all_cells_of_it(finished):
 
 
 def test_without_a_record_the_scores_are_compared_all_the_same(finished, capsys):
-    cells = {"d/s/nfe5": {"fid": [1.0, 1.5], "kid": [1e-3, 2e-3]}}
+    cells = {"d/s/nfe5": {"fid": entry(1.0, 1.5), "kid": entry(1e-3, 2e-3)}}
     first, second = finished("first", cells), finished("second", cells, record=False)
     assert main(["compare", str(first.folder), str(second.folder)]) == 0
     text = capsys.readouterr().out
-    assert "0 of 2 scores differ by more than 2 combined standard errors" in text
+    assert "0 of 2 scores differ beyond their error, with 0.95 confidence each, 0 cannot be judged, 2 do not" in text
+    assert "of these 2 are equal to the last digit. Had nothing changed but rounding or noise, 0 would be" in text
     assert "| 1.25 ± 0.25 |" in text
     assert "| 1.50 ± 0.50 |" in text  # KID is in thousandths
     assert f"no provenance.json in {second.folder}" in text
 
 
 def test_the_command_says_what_it_was_asked_for(finished, capsys):
-    first = finished("first", {"d/s/nfe5": {"fid": [1.0, 1.1]}, "d/t/nfe5": {"fid": [5.0, 5.1]}})
-    second = finished("second", {"d/s/nfe5": {"fid": [1.0, 1.1]}, "d/t/nfe5": {"fid": [7.0, 7.1]}})
+    first = finished("first", {"d/s/nfe5": {"fid": entry(1.0, 1.1)}, "d/t/nfe5": {"fid": entry(5.0, 5.1)}})
+    second = finished("second", {"d/s/nfe5": {"fid": entry(1.0, 1.1)}, "d/t/nfe5": {"fid": entry(7.0, 7.11)}})
     folders = [str(first.folder), str(second.folder)]
     assert main(["compare", *folders]) == 0
     assert "d/s/nfe5" in capsys.readouterr().out
     assert main(["compare", *folders, "--changed", "--fail-on-difference"]) == 3
     text = capsys.readouterr().out
     assert "d/s/nfe5" not in text
-    assert "+2.000 ± 0.071 | yes" in text
+    assert "| +2.005 ± 0.064 | yes" in text
     assert main(["compare", *folders, "--json"]) == 0
     assert [row["beyond"] for row in json.loads(capsys.readouterr().out)["scores"]] == [False, True]
     assert main(["compare", folders[0], folders[0], "--fail-on-difference"]) == 0
@@ -149,12 +163,14 @@ def test_the_command_says_what_it_was_asked_for(finished, capsys):
     ],
 )
 def test_bad_folders_are_one_sentence(finished, tmp_path, capsys, make, says):
-    good = finished("good", {"d/s/nfe5": {"fid": [1.0]}})
-    bad = finished("bad", {"d/s/nfe5": {"fid": [1.0]}}).folder if says != "no folder of results" else tmp_path / "none"
+    good = finished("good", {"d/s/nfe5": {"fid": entry(1.0)}})
+    bad = (
+        finished("bad", {"d/s/nfe5": {"fid": entry(1.0)}}).folder
+        if says != "no folder of results"
+        else tmp_path / "none"
+    )
     make(bad)
     assert main(["compare", str(good.folder), str(bad)]) == 1
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
-    with pytest.raises((ValueError, OSError)):
-        scores(bad / "d/s/nfe5/none.json")

@@ -52,6 +52,46 @@ def test_grey_images_are_read_as_grey(images, tmp_path):
     np.testing.assert_array_equal(found[0:5], images[:, :1])
 
 
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
+def test_grey_images_stored_in_colour_are_the_same_grey(images, tmp_path, suffix):
+    stored = Image.fromarray(np.repeat(images[0, 0][..., None], 3, axis=2))
+    stored.save(tmp_path / f"0.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    found, _ = data.load({"folder": str(tmp_path)}, [1, 6, 8])
+    np.testing.assert_array_equal(found[0:1], images[:1, :1])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "CMYK", "LAB"])
+def test_a_colour_image_for_a_grey_model_is_refused_and_not_converted(images, tmp_path, mode):
+    coloured = Image.fromarray(images[0].transpose(1, 2, 0))
+    if mode == "LAB":
+        coloured = Image.fromarray(images[0].transpose(1, 2, 0), "LAB")
+    path = tmp_path / ("0.tiff" if mode in ("CMYK", "LAB") else "0.png")
+    (coloured if mode == "LAB" else coloured.convert(mode)).save(path)
+    with pytest.raises(ValueError, match=rf"0\.\w+ is in colour \(Pillow's mode {mode}\).*grey; allowed: a grey file"):
+        data.load({"folder": str(tmp_path)}, [1, 6, 8])[0][0:1]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_transparent_image_is_refused_and_an_opaque_one_with_an_alpha_channel_is_not(images, tmp_path, mode):
+    picture, path = Image.fromarray(images[0].transpose(1, 2, 0)), tmp_path / "0.png"
+    opaque = picture if mode == "P" else picture.convert(mode)
+    opaque.save(path)
+    assert data.load({"folder": str(tmp_path)}, [3, 6, 8])[0][0:1].shape == (1, 3, 6, 8)
+    if mode == "P":
+        picture.quantize().save(path, transparency=0)
+    else:
+        opaque.putalpha(128)
+        opaque.save(path)
+    with pytest.raises(ValueError, match=r"0\.png is transparent in places"):
+        data.load({"folder": str(tmp_path)}, [3, 6, 8])[0][0:1]
+
+
+def test_a_grey_image_for_a_colour_model_is_repeated(images, tmp_path):
+    Image.fromarray(images[0, 0]).save(tmp_path / "0.png")
+    found, _ = data.load({"folder": str(tmp_path)}, SHAPE)
+    np.testing.assert_array_equal(found[0:1], np.repeat(images[:1, :1], 3, axis=1))
+
+
 def test_images_are_opened_as_they_are_asked_for(folder):
     found, _ = data.load({"folder": str(folder)}, SHAPE)
     (folder / "a3.png").write_bytes(b"damaged")

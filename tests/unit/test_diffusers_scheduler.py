@@ -164,6 +164,8 @@ def test_a_recipe_of_the_authors_in_its_own_coordinates(unet, solver, options):
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
     found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(2))
     torch.testing.assert_close(found, expected, **CLOSE)
+    with pytest.raises(ValueError, match="recipe is of noise prediction, the model of data"):
+        DodeScheduler(made, sigma_data=0.5)
     if sampler.facts.shift:
         with pytest.raises(ValueError, match=r"a method at\(schedule, shift\)"):
             sampler.sample(Bare(), noise(2))
@@ -264,8 +266,14 @@ def test_what_does_not_fit_the_model_is_refused():
     made = record("heun", {}, 5)
     with pytest.raises(ValueError, match="unknown kind 'flow'"):
         DodeScheduler(made, prediction_type="flow")
-    with pytest.raises(ValueError, match=r"begins at the noise level 80, the model's schedule ends at"):
+    with pytest.raises(ValueError, match=r"at the noise level 80, the model's schedule is from 0\.01\d* to 3\.444"):
         DodeScheduler(made, beta_end=0.005)
+    low = record("ddim", {}, 5)
+    low["sigmas"][-2] = 0.002
+    with pytest.raises(ValueError, match=r"at the noise level 0\.002, the model's schedule is from 0\.01"):
+        DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=low)
+    with pytest.raises(ValueError, match="round_timesteps: under EDM's preconditioning"):
+        DodeScheduler(made, sigma_data=0.5, round_timesteps=True)
     with pytest.raises(ValueError, match="needs result="):
         DodeScheduler.from_config(diffusers.DDPMScheduler().config)
     with pytest.raises(ValueError, match="infinite"):

@@ -55,6 +55,37 @@ def test_memory_is_bounded_and_the_first_features_are_kept(monkeypatch):
     assert grown < 100 * 64 * 8  # less than one of the hundred batches
 
 
+@pytest.mark.parametrize("splits", [[], [1], list(range(7, 1000, 7)), [999]])
+def test_of_a_known_number_a_random_sample_is_kept_whatever_the_batches(monkeypatch, splits):
+    """Of images sorted by class: every class has its share."""
+    monkeypatch.setattr(distances, "KEPT_FEATURES", 250)
+    classes = np.repeat(np.arange(10.0), 100)
+    x = np.stack([np.arange(1000.0), classes], axis=1)
+    found, plain = Statistics.of(np.split(x, splits), total=1000), Statistics.of(np.split(x, splits))
+    np.testing.assert_array_equal(found.features[:, 0], distances.random_rows(1000, 250))
+    assert len(set(found.features[:, 0])) == 250
+    _, counts = np.unique(found.features[:, 1], return_counts=True)
+    assert len(counts) == 10
+    assert np.abs(counts - 25).max() < 5 * np.sqrt(25 * 0.9 * 0.75)
+    for ours, theirs in zip(found.moments, plain.moments, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_of_few_images_all_are_kept_in_their_order():
+    x = gaussian(40, 0)
+    found = Statistics.of(np.split(x, [20, 30]), total=40)
+    np.testing.assert_array_equal(found.features, x.astype(np.float32))
+    np.testing.assert_array_equal(found.gaussian.factor, Statistics.of(np.split(x, [20, 30])).gaussian.factor)
+
+
+def test_the_factor_of_statistics_that_kept_a_sample_is_of_all(monkeypatch):
+    """Not of the few features that were kept of fewer images than features."""
+    monkeypatch.setattr(distances, "KEPT_FEATURES", 20)
+    x = gaussian(40, 0, size=64)
+    found = Statistics.of([x], total=40).gaussian
+    np.testing.assert_allclose(found.factor @ found.factor.T, moments(x)[1], atol=1e-8)
+
+
 def test_fid_of_streamed_features_is_clean_fids():
     first, second = gaussian(300, 1), gaussian(200, 2, 0.5)
     ours = distances.fid(Statistics.of(np.split(first, 3)).moments, Statistics.of(np.split(second, 4)).moments)
@@ -186,6 +217,15 @@ def test_kid_on_all_features_is_the_unbiased_closed_form():
     within = sum((kernel(x, x).sum() - np.trace(kernel(x, x))) / (40 * 39) for x in (real, generated))
     expected = within - 2 * kernel(real, generated).mean()
     assert distances.kid(real, generated, subsets=1, subset_size=40) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "subsets", "size", "said"),
+    [(9, 9, 3, 1, "not 3 of 1"), (1, 9, 3, 5, "1 real"), (9, 1, 3, 5, "1 generated"), (9, 9, 0, 5, "not 0 of 5")],
+)
+def test_kid_of_subsets_without_a_pair_is_refused_and_not_nan(real, generated, subsets, size, said):
+    with pytest.raises(ValueError, match=said):
+        distances.kid(gaussian(real, 1), gaussian(generated, 2), subsets=subsets, subset_size=size)
 
 
 def test_kid_is_deterministic_and_leaves_numpys_global_state_as_it_was():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dode
-from dode import mixture, sampling, solvers
+from dode import mixture, models, portable, sampling, schedules, solvers
 from dode.directions import Directions
 from variants import ALL, label
 
@@ -68,6 +68,59 @@ def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):
         for (x, sigma), (called, level) in zip(points, calls, strict=True):
             assert torch.equal(x, called)
             assert float(sigma) == level
+
+
+class Network(torch.nn.Module):
+    """Noise prediction that differs from index to index."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+    def forward(self, x, index):
+        return torch.tanh(self.weight * x + 1e-3 * index)
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"), [("ddim", {}), ("ipndm", {}), ("deis", {"order": 2}), ("dpm-solver", {"order": 3})]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_recipe_of_the_authors_inside_out_is_its_run_to_the_bit(solver, options, dtype):
+    """Scaled to images as they are, and answered where the network is called: at another index than the state's."""
+    denoise = models.NoisePrediction(Network(), schedule=schedules.schedules.create("linear"))
+    sigmas = dode.released.recipe(solver, options.get("order"), denoise, 5, 1).sigmas.tolist()
+    made = {
+        "format": portable.FORMAT,
+        "version": portable.VERSION,
+        "solver": {"name": solver, "options": options},
+        "grid": {"name": "released", "options": {}},
+        "sigmas": sigmas,
+        "nfe": 5,
+        "lambdas": [[0.0], [0.1], [0.2], [-0.1], [0.05]],
+        "directions": {"differences": 1, "drift": False, "outputs": "noise", "from_noise": False},
+        "model": {
+            "card": "m",
+            "sha256": None,
+            "prediction": "noise",
+            "image_shape": [1, 4, 4],
+            "schedule": {"name": "linear"},
+        },
+        "software": {},
+        "citation": [],
+    }
+    sampler = dode.load(made)
+    latents = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    facts, model = sampler.facts, {"prediction": "noise", "prior_std": denoise.prior_std}
+    bound = denoise.at(facts.schedule, facts.shift)
+    found, _ = driven(sampler.evaluations(latents, **model, shift=facts.shift), bound)
+    assert torch.equal(found, sampler.sample(denoise, latents))
+    with pytest.raises(ValueError, match=f"shift: 7 is not allowed; allowed: {facts.shift}, for the network is called"):
+        sampler.evaluations(latents, **model, shift=7)
+    with pytest.raises(ValueError, match="recipe is of noise prediction, the model of data"):
+        sampler.evaluations(latents, shift=facts.shift)
+    if facts.shift:
+        with pytest.raises(ValueError, match="shift: 0 is not allowed"):
+            sampler.evaluations(latents, **model)
 
 
 def test_a_solver_that_evaluates_elsewhere_is_refused(monkeypatch):

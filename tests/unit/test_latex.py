@@ -84,7 +84,7 @@ def test_value_and_error_have_columns_of_their_own(tmp_path):
     text = written(frame, tmp_path)
     assert r"\begin{tabular}{@{}lr@{\,}lr@{\,}l@{}}" in text
     assert r"solver & \multicolumn{2}{c}{NFE 5} & \multicolumn{2}{c}{NFE 7} \\" in text
-    assert r"A & \textbf{$-$2.000} & $\pm$\,0.020 & \multicolumn{2}{c}{--} \\" in text
+    assert r"A & $-$2.000 & $\pm$\,0.020 & \multicolumn{2}{c}{--} \\" in text
     assert r"B & \multicolumn{2}{c}{not finite} & \multicolumn{2}{c}{--} \\" in text
 
 
@@ -93,7 +93,7 @@ def test_one_seed_needs_no_columns_for_errors(tmp_path):
     one["metrics"]["fid"]["error"] = None
     text = written(frames.tidy([one], []), tmp_path)
     assert "{@{}lr@{}}" in text
-    assert "\nsolver & NFE 5 \\\\\n\\midrule\nA & \\textbf{1.00} \\\\\n" in text
+    assert "\nsolver & NFE 5 \\\\\n\\midrule\nA & 1.00 \\\\\n" in text
 
 
 def heads(text):

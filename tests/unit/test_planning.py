@@ -85,6 +85,16 @@ def test_the_command_prints_a_table_hours_and_disk(capsys):
     assert "and the samples of the cells at work, of 1,442 GB (keep_samples)" in said
 
 
+def test_what_is_not_known_is_a_dash_and_sizes_have_digits(capsys):
+    assert main(["plan", str(ROOT / "config" / "config.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "nan" not in said
+    assert " 0 GB" not in said
+    assert re.search(r"\| all +\|.* – \| +– \| +– \| +[\d.]+ MB \| +[\d.]+ MB \|", said)
+    assert "No GPU hours of digits-ddpm, digits-edm: without evaluations_per_second" in said
+    assert re.search(r"Disk: [\d.]+ MB at the end\.", said)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["absent.yaml"], "absent.yaml"), (["--gpus", "0"], "--gpus: 0 is not allowed; allowed: at least 1")],

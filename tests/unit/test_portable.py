@@ -50,7 +50,9 @@ def finished(tmp_path):
         cell.mkdir(parents=True)
         run = {"solver": solver, "options": options, "grid": grid, "nfe": nfe, "seed": 0}
         record = {"run": run, "samples": {"images": 30, "seeds": 2}}
-        (cell / "score.json").write_text(json.dumps({"metrics": {"fid": [1.0, 2.0]}}))
+        (cell / "score.json").write_text(
+            json.dumps({"metrics": {"fid": {"value": 1.5, "error": 0.5 * 2**0.5, "blocks": [1.0, 2.0]}}})
+        )
         if fit is not None:
             record["fit"] = {"alignment": "aligned", "directions": 2}
             made = {"run": {**run, "model": card, "distill": {"alignment": "aligned"}, "fit": {"directions": 2}}}
@@ -97,7 +99,7 @@ def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case)
     assert torch.equal(sampler.sample(denoise, latents[:8]), expected)
     assert sampler.nfe == nfe == len(sampler.evaluated)
     assert torch.equal(sampler.sigmas, sigmas.as_subclass(torch.Tensor))
-    assert sampler.record["scores"]["fid"] == {"value": 1.5, "error": 0.5}
+    assert sampler.record["scores"]["fid"] == {"value": 1.5, "error": pytest.approx(0.5)}
     assert sampler.record["model"]["sha256"] == "a" * 64
     assert "2309.16421" in sampler.citation
     assert dode.load(sampler.record).record == sampler.record
@@ -127,6 +129,9 @@ def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished
         export.record(made, "d", "s", 2)
 
 
+MODEL = {"card": "m", "sha256": None, "prediction": "data", "image_shape": [1, 2, 2]}
+
+
 @pytest.fixture(scope="module")
 def good():
     sigmas = grids.karras(steps=3).tolist()
@@ -139,7 +144,7 @@ def good():
         "nfe": 3,
         "lambdas": [[0.0], [0.1], [0.2]],
         "directions": {"differences": 1, "drift": False, "outputs": "data", "from_noise": False},
-        "model": {"card": "m", "sha256": None, "prediction": "data", "image_shape": [1, 2, 2]},
+        "model": MODEL,
         "software": {},
         "citation": [],
     }
@@ -162,6 +167,25 @@ FAULTS = {
     "no directions": (
         {"directions": {"differences": 0, "drift": False, "outputs": "data", "from_noise": False}},
         "least one",
+    ),
+    "coefficients of nothing": ({"directions": None}, "only one of them is null"),
+    "directions of nothing": ({"lambdas": None}, "only one of them is null"),
+    "unknown key of a schedule": (
+        {"model": {**MODEL, "schedule": {"name": "linear", "beta_mx": 0.02}}},
+        "schedule 'linear': unknown option 'beta_mx'",
+    ),
+    "a schedule without end": (
+        {"model": {**MODEL, "schedule": {"name": "linear", "steps": 10.0}}},
+        "steps of a schedule",
+    ),
+    "betas above one": ({"model": {**MODEL, "schedule": {"name": "linear", "beta_max": 7}}}, "below 1"),
+    "unknown key of a preconditioning": (
+        {"model": {**MODEL, "preconditioning": {"name": "edm", "sigma_dta": 0.5}}},
+        "preconditioning 'edm': unknown option 'sigma_dta'",
+    ),
+    "a recipe without its schedule": (
+        {"grid": {"name": "released", "options": {}}, "model": {**MODEL, "prediction": "noise"}},
+        "need the schedule of the model",
     ),
     "text": ({"nfe": "3"}, "nfe: '3' is not allowed; allowed: a value of type integer"),
 }
@@ -194,3 +218,101 @@ def test_a_file_cut_off_anywhere_is_refused(good, tmp_path):
         dode.load(path)
     with pytest.raises(OSError, match=r"none\.json"):
         dode.load(tmp_path / "none.json")
+
+
+RECORDS = {
+    "singlestep": (NOISE, "dpm-solver", {"order": 3}, {"name": "uniform-index", "options": {"spacing": "leading"}}, 6),
+    "heun": (EDM, "heun", {}, {"name": "karras", "options": {"rho": 5}}, 7),
+    "unipc": (IDDPM, "unipc", {"order": 2, "variant": "bh1"}, {"name": "log-snr", "options": {}}, 4),
+    "recipe, plain": (NOISE, "ddim", {}, {"name": "released", "options": {}}, 4),
+    "recipe with a shift": (NOISE | {"schedule": {"name": "linear", "steps": 900}}, "ipndm", {}, "released", 5),
+    "recipe on its own nodes": (NOISE, "dpm-solver", {"order": 2}, "released", 5),
+    "recipe of data prediction": (EDM, "heun", {}, "released", 5),
+}
+WRONG = (None, True, "x", -1, 0.5, 1e300, 10**400, float("nan"), float("-inf"), [], {}, [[]], {"name": "x"})
+
+
+def places(value, path=()):
+    """Paths of all keys and entries within."""
+    own = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in own:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def kind(value):
+    """What JSON calls it, of the kinds that have any value to take."""
+    return {int: "number", float: "number", bool: "boolean", type(None): "null"}.get(type(value), "other")
+
+
+def damaged(record):
+    """The record with each entry taken away, renamed or replaced, one at a time, and what was done."""
+    for *path, key in places(record):
+        for fault in ("gone", "renamed", *WRONG):
+            changed = copy.deepcopy(record)
+            inside = changed
+            for part in path:
+                inside = inside[part]
+            if fault == "renamed":
+                if not isinstance(key, str):
+                    continue
+                inside[key + "x"] = inside.pop(key)
+            elif fault == "gone":
+                del inside[key]
+            elif kind(inside[key]) == kind(fault) != "other":
+                continue  # another number may be one that was meant
+            else:
+                inside[key] = fault
+            yield [*path, key, fault], changed
+
+
+def effect(sampler):
+    """All that samples follow from."""
+    facts = sampler.facts
+    schedule = facts.schedule.alphas_cumprod.tolist() if sampler.recipe and facts.schedule else None
+    lambdas = None if sampler.lambdas is None else sampler.lambdas.tolist()
+    numbers = (sampler.sigmas.tolist(), lambdas, sampler.to_images, sampler.nfe)
+    return repr(sampler.solver), *numbers, sampler.directions, facts.prediction, facts.shift, schedule
+
+
+def loaded(record):
+    """The sampler, or why it is refused."""
+    try:
+        return dode.load(record)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_every_single_damage_is_refused_or_without_effect(finished, case):
+    """Each key and entry of real records deleted, renamed, or of another type."""
+    card, solver, options, grid, nfe = RECORDS[case]
+    grid = {"name": grid, "options": {}} if isinstance(grid, str) else grid
+    record = json.loads(json.dumps(export.record(finished(card, solver, options, grid, nfe), "d", "s", nfe)))
+    if "recipe, plain" not in case:
+        record["lambdas"] = [[0.0, 0.1]] + [[0.25, 0.5]] * (nfe - 1)
+        record["directions"] = {"differences": 1, "drift": True, "outputs": card["prediction"], "from_noise": False}
+    expected, harmless = effect(dode.load(record)), set()
+    for done, changed in damaged(record):
+        found = loaded(changed)
+        if isinstance(found, str):
+            assert "\n" not in found, done
+            assert len(found) < 1500, done
+            continue
+        place = ".".join(map(str, done[:-1]))
+        if place.startswith("solver.options"):
+            continue  # what is left out has its default
+        harmless.add(place)
+        assert effect(found) == expected, done
+    record = (
+        "grid.options",
+        "scores",
+        "cell",
+        "software",
+        "citation",
+        "model.card",
+        "model.sha256",
+        "model.image_shape",
+    )
+    unread = ("model.schedule", "model.preconditioning", "model.sigma_min", "model.sigma_max")
+    assert not [place for place in harmless if not place.startswith((*record, *unread))]

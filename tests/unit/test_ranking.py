@@ -10,23 +10,47 @@ from dode.report import preface, ranking, tables
 BEST, SECOND, NONE = ranking.BEST, ranking.SECOND, ranking.UNMARKED
 
 
+def of(values, errors):
+    """Entries of a single seed each."""
+    pairs = zip(values, errors, strict=True)
+    return [{"value": value, "error": error, "blocks": [value]} for value, error in pairs]
+
+
 @pytest.mark.parametrize(
     ("values", "errors", "lower", "places"),
     [
-        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], True, [BEST, SECOND, NONE]),
-        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], False, [NONE, SECOND, BEST]),
-        # Bars that meet the best's are marked alike; the second best is the best of the rest.
-        ([1.0, 1.15, 1.25, 2.0], [0.1, 0.1, 0.1, 0.1], True, [BEST, BEST, SECOND, NONE]),
-        # One that meets a tie of the best but not the best itself is not best.
-        ([1.0, 1.5, 2.0], [0.3, 0.3, 0.3], True, [BEST, BEST, SECOND]),
+        ([1.0, 2.0, 3.0], [0.1] * 3, True, [BEST, SECOND, NONE]),
+        ([1.0, 2.0, 3.0], [0.1] * 3, False, [NONE, SECOND, BEST]),
+        # 0.1 each is told apart from 0.277 on; the second best is the best of the rest.
+        ([1.0, 1.27, 1.29, 2.0], [0.1] * 4, True, [BEST, BEST, SECOND, NONE]),
+        # One that is tied with a tie of the best but not with the best itself is not best.
+        ([1.0, 1.8, 2.4], [0.3] * 3, True, [BEST, BEST, SECOND]),
         # Without an error, only equal values are.
-        ([1.0, 1.0, 1.01], [math.nan] * 3, True, [BEST, BEST, SECOND]),
-        ([math.nan, 3.0, math.inf], [math.nan, 0.1, math.nan], True, [NONE, BEST, NONE]),
-        ([math.nan], [math.nan], True, [NONE]),
+        ([1.0, 1.0, 1.01], [None] * 3, True, [BEST, BEST, SECOND]),
+        # Where all are tied, and where there is one, there is nothing to mark.
+        ([1.0, 1.1], [0.1] * 2, True, [NONE, NONE]),
+        ([math.nan, 3.0, math.inf], [None, 0.1, None], True, [NONE, NONE, NONE]),
+        ([math.nan, 3.0, 4.0], [None, 0.1, 0.1], True, [NONE, BEST, SECOND]),
+        ([math.nan], [None], False, [NONE]),
     ],
 )
 def test_places(values, errors, lower, places):
-    assert ranking.places(values, errors, lower_is_better=lower) == places
+    assert ranking.places(of(values, errors), lower_is_better=lower) == places
+
+
+def test_seeds_that_rise_and_fall_together_are_told_apart_by_their_differences():
+    """Spreads of 1 and a difference of 0.1 in each seed: no number of seeds would part the bars."""
+    blocks = [10.0, 11.0, 12.0]
+    entries = [
+        {
+            "value": 11.0 + shift,
+            "error": 1.0,
+            "blocks": [block + shift + noise for block, noise in zip(blocks, jitter, strict=True)],
+        }
+        for shift, jitter in ((0.0, (0, 0, 0)), (0.1, (0.01, -0.01, 0.0)))
+    ]
+    assert ranking.places(entries) == [BEST, SECOND]
+    assert ranking.ranks(entries) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -35,11 +59,11 @@ def test_places(values, errors, lower, places):
         ([3.0, 1.0, 2.0], [0.1] * 3, [3.0, 1.0, 2.0]),
         ([1.0, 1.0, 2.0, 2.0], [0.0] * 4, [1.5, 1.5, 3.5, 3.5]),
         ([1.0, 1.1, 2.0], [0.1] * 3, [1.5, 1.5, 3.0]),
-        ([math.nan, 1.0, math.inf], [math.nan] * 3, [2.5, 1.0, 2.5]),
+        ([math.nan, 1.0, math.inf], [None] * 3, [2.5, 1.0, 2.5]),
     ],
 )
 def test_ranks(values, errors, expected):
-    assert ranking.ranks(values, errors) == expected
+    assert ranking.ranks(of(values, errors)) == expected
     assert sum(expected) == len(values) * (len(values) + 1) / 2
 
 
@@ -81,13 +105,17 @@ def test_what_scores_are_against_is_said_and_when_they_are_biased():
     known = {"against": against, "extractor": '{"network": {"name": "inception"}, "sha256": "%s"}' % ("cd" * 32)}
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **known)], []))
     assert text == (
-        "Scored against 1,797 real images (`real/x.npz`, SHA-256 abababababab…) by features of inception, "
-        "SHA-256 cdcdcdcdcdcd…."
+        "Scored against 1,797 real images (`real/x.npz`, SHA-256 of their statistics abababababab…) by features of "
+        "inception, SHA-256 cdcdcdcdcdcd…."
     )
-    unknown = {**known, "against": {**against, "images": None}, "biased": True}
+    (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **known, real="folder pictures/cats")], []))
+    assert "(`folder pictures/cats`, SHA-256 of their statistics ab" in text
+    unknown = {**known, "against": {**against, "images": None}, "biased": ["generated"]}
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **unknown)], []))
     assert "an unstated number of real images" in text
-    assert "FID is biased here" in text
+    assert "FID is biased here: cells have fewer images" in text
+    (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **{**known, "biased": ["real"]})], []))
+    assert "FID is biased here: there are fewer real images than features" in text
 
 
 @pytest.mark.parametrize(

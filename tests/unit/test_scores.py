@@ -48,7 +48,8 @@ def job(tmp_path_factory):
         blocks = [statistics.moments, (statistics.mean + 1, statistics.covariance)]
         statistics_files.write_blocks(folder / "fine.npz", blocks[:seeds], CARD)
         files = {"images": "samples.npy", "ends": "ends.npy", "reference_ends": "reference_ends.npy"}
-        files |= {"real": "real.npz", "reference": "fine.npz"}
+        storage.write_json(folder / "environments.json", [{"software": {}, "machine": {"device": "a GPU"}}])
+        files |= {"real": "real.npz", "reference": "fine.npz", "environments": "environments.json"}
         execution = {"device": "cpu", "batch_size": 100, "datasets": {}}
         settings = {"kid": {"subsets": 10, "subset_size": 100}, "neighbours": NEIGHBOURS, **params}
         return {
@@ -80,7 +81,7 @@ def test_several_seeds_have_their_mean_and_sample_standard_deviation(job):
         assert entry["value"] == pytest.approx((first + second) / 2), name
         assert entry["error"] == pytest.approx(abs(first - second) / 2**0.5), name
         assert entry["error_kind"] == "seeds"
-    assert (found["images"], found["seeds"], found["biased"]) == (300, 2, False)
+    assert (found["images"], found["seeds"], found["biased"]) == (300, 2, [])
     # The second block of fine-step statistics lies one further in each of 64 features.
     own, shifted = reversed(found["metrics"]["self_fid"]["blocks"])
     assert shifted == pytest.approx(own + 64, rel=0.3)
@@ -97,6 +98,10 @@ def test_the_file_says_what_it_was_made_with(job):
     assert found["extractor"] == statistics_files.extractor_of(CARD)
     assert {"dode", "numpy", "scipy", "torch"} <= set(found["software"])
     assert found["software"]["numpy"] == np.__version__
+    assert found["machine"]["device"] == "cpu"
+    assert found["machine"]["threads"] >= 1
+    assert found["machine"]["cpu"]
+    assert [each["machine"]["device"] for each in found["samples"]] == ["a GPU"]
     metrics = found["metrics"]
     assert (metrics["kid"]["subsets"], metrics["kid"]["subset_size"]) == (10, 100)
     assert [metrics[name]["k"] for name in ("precision", "recall", "density", "coverage")] == [3, 3, 5, 5]
@@ -116,17 +121,36 @@ def test_one_seed_has_errors_of_its_images(job):
 
 def test_fewer_images_than_features_are_called_biased_and_extrapolated(job):
     found = scored(job(1, 60))
-    assert found["biased"]
+    assert found["biased"] == ["generated"]
     plain, infinite = found["metrics"]["fid"], found["metrics"]["fid_infinity"]
     assert infinite["value"] < plain["value"]
     assert infinite["error"] > 0
     assert (min(infinite["sizes"]), max(infinite["sizes"]), len(infinite["sizes"])) == (30, 60, 15)
 
 
+@pytest.mark.parametrize(
+    ("generated", "real", "few"),
+    [(64, 64, []), (63, None, ["generated"]), (64, 63, ["real"]), (2, 2, ["generated", "real"])],
+)
+def test_either_set_of_images_may_be_too_few_for_its_features(generated, real, few):
+    blocks = [Statistics.of([np.zeros((count, 64))]) for count in (100, generated)]
+    assert scores.biased(blocks, real) == few
+
+
 def test_too_few_images_for_neighbours_or_a_line_leave_these_scores_out(job):
     found = scored(job(2, 3))
     assert set(found["metrics"]) == {"fid", "self_fid", "kid", "trajectory_rmse", "trajectory_psnr"}
-    assert found["biased"]
+    assert found["biased"] == ["generated"]
+
+
+def test_of_more_real_images_than_generated_ones_neighbours_see_a_sample():
+    """Ten far classes in their order: each generated image is in its class, none of which is left out."""
+    draw, classes = np.random.default_rng(0), np.repeat(np.arange(10), 100)
+    real = (draw.standard_normal((1000, 2)) + 100 * classes[:, None]).astype(np.float32)
+    generated = draw.standard_normal((300, 2)) + 100 * draw.integers(0, 10, (300, 1))
+    found = scores.nearest([Statistics.of([generated])], real, NEIGHBOURS)
+    assert found["recall"]["images"] == 300
+    assert min(found["precision"]["value"], found["recall"]["value"]) > 0.8
 
 
 def test_a_score_of_digits_imports_neither_clean_fid_nor_torchvision(job):

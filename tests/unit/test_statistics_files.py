@@ -7,7 +7,7 @@ import pytest
 
 from dode import config as configs
 from dode.cells import Benchmark
-from dode.metrics import statistics_files
+from dode.metrics import distances, statistics_files
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (3, 4, 4)
@@ -47,6 +47,13 @@ def test_a_reference_batch_has_its_own_moments_and_features_of_its_images(tmp_pa
     np.testing.assert_array_equal(sigma, 2 * SIGMA)
     np.testing.assert_array_equal(features, FEATURES.astype(np.float32))
     assert images is None  # of what the moments are, the file does not say
+
+
+def test_of_many_images_a_random_sample_of_the_features_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(distances, "KEPT_FEATURES", 20)
+    _, features, images = published(tmp_path / "s.npz", arr_0=IMAGES)
+    np.testing.assert_array_equal(features, FEATURES[distances.random_rows(60, 20)].astype(np.float32))
+    assert images == 60
 
 
 def test_of_images_alone_the_moments_are_computed(tmp_path):

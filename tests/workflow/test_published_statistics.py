@@ -161,3 +161,5 @@ def test_a_folder_and_a_zip_file_have_the_statistics_of_the_same_images_in_memor
     files = [score["reference"].pop("file") for score in scores]
     assert files[0] != files[1]
     assert scores[0] == scores[1]
+    workspace.snakemake(f"{RESULTS}/table.md", f"{RESULTS}/figures/real-{path.parent.name}.png")
+    assert "real images (`zip images.zip`, SHA-256" in (workspace.results / "table.md").read_text()

@@ -34,7 +34,7 @@ def test_every_figure_is_a_png_and_a_pdf(finished):
 
 
 def test_each_cell_has_its_files_and_no_others(finished):
-    own = {"samples.npy", "ends.npy", "states.npy", "score.json"}
+    own = {"samples.npy", "ends.npy", "states.npy", "environments.json", "score.json"}
     for cell in CELLS:
         expected = own | {"lambdas.json", "teacher.safetensors"} if cell.startswith("d-") else own
         names = {path.name for path in finished.cell(cell).iterdir() if path.is_file()}
@@ -65,12 +65,14 @@ def test_snakemakes_report_names_every_category(finished):
 
 def test_the_page_has_the_scores_fits_and_samples_of_every_cell(finished):
     text = (finished.results / "index.html").read_text()
-    found = {cell["name"]: cell for cell in json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["cells"]}
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    found = {cell["name"]: cell for cell in data["cells"]}
     for name in CELLS:
         score = json.loads((finished.cell(name) / "score.json").read_text())
         own = found[f"digits-edm/{name}"]
         assert own["scores"]["fid"][0] == pytest.approx(score["metrics"]["fid"]["value"], rel=1e-7)
-        assert own["scored"]["software"] == score["software"]
+        (index,) = own["made"]["environments"]["score"]
+        assert data["environments"][index] == {key: score[key] for key in ("software", "machine")}
         small = json.loads(re.search(rf'data-pictures="digits-edm/{name}">(.*?)</script>', text)[1])
         image = Image.open(io.BytesIO(base64.b64decode(small["samples"]["png"])))
         ends = np.load(finished.cell(name) / "ends.npy")[:10]

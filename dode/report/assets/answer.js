@@ -68,8 +68,9 @@ function cellButton(cell, text) {
   );
 }
 
-function card(kind, found, better) {
-  const wins = better === kind || better === null;
+function card(kind, row) {
+  const found = row[kind],
+    wins = row.take === kind;
   if (!found)
     return make(
       "div",
@@ -84,7 +85,7 @@ function card(kind, found, better) {
   return make(
     "div",
     { class: `choice ${wins ? "wins" : ""}` },
-    make("h3", {}, `Best ${kind} solver`, wins && better ? make("span", { class: "badge" }, "take this") : null),
+    make("h3", {}, `Best ${kind} solver`, wins && row.better ? make("span", { class: "badge" }, "take this") : null),
     make(
       "p",
       { class: "name" },
@@ -126,13 +127,12 @@ function drawChoice() {
       ", cannot be told from it.",
     ],
   };
-  const only = row.plain ? "plain" : "distilled";
   const text = row.better
     ? answers[row.better]()
     : [
         "Take ",
-        make("b", {}, name(only)),
-        `; no ${only === "plain" ? "distilled" : "plain"} solver was measured here.`,
+        make("b", {}, name(row.take)),
+        `; no ${row.take === "plain" ? "distilled" : "plain"} solver was measured here.`,
       ];
   if (state.metric.startsWith("trajectory"))
     text.push(make("em", {}, " By trajectory error alone; look at FID before you decide."));
@@ -141,8 +141,8 @@ function drawChoice() {
     make(
       "div",
       { class: "choices" },
-      card("distilled", row.distilled, row.better),
-      card("plain", row.plain, row.better === "tied" ? "plain" : row.better),
+      card("distilled", row),
+      card("plain", row),
     ),
   );
   fillStrips();

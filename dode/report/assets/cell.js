@@ -149,8 +149,8 @@ function homePart(cell) {
 
 function provenancePart(cell) {
   const own = DATASETS.get(cell.dataset);
-  const { run, samples, fit, code } = cell.made,
-    { against, extractor, software } = cell.scored;
+  const { run, samples, fit, code, environments } = cell.made,
+    { against, extractor } = cell.scored;
   const sum = (...texts) => make("code", { class: "sum" }, texts.join(" "));
   const facts = [
     ...Object.entries(run).map(([key, value]) => [key, said(value)]),
@@ -160,7 +160,10 @@ function provenancePart(cell) {
     ["scored against", [realText(own), make("br"), sum(against.file, against.sha256)]],
     ["features", sum(extractor)],
     ["code", said(code)],
-    ["software", said(software)],
+    ...Object.entries(environments).map(([kind, indices]) => [
+      `${kind} made on`,
+      indices.map((index) => environmentText(DATA.environments[index])).join("; "),
+    ]),
   ];
   const list = facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]);
   return [make("details", {}, make("summary", {}, "Provenance"), make("dl", {}, list))];

@@ -13,15 +13,17 @@ function checkpoint(card) {
   ];
 }
 
+/** What a job ran on: the machine, and versions that may change the last digits. */
+function environmentText({ machine, software }) {
+  const { cpu, threads, device, ...gpu } = machine;
+  const listed = (pairs) => Object.entries(pairs).map(([name, version]) => `${name} ${version}`);
+  return [device === "cpu" ? `${cpu}, ${many(threads, "thread")}` : device, ...listed(gpu), ...listed(software)].join(
+    ", ",
+  );
+}
+
 function realText(own) {
-  const real = own.real;
-  return own.published_statistics
-    ? `published statistics ${real}`
-    : typeof real === "string"
-      ? `real images: ${real}`
-      : `real images: ${Object.entries(real)
-          .map((pair) => pair.join(" "))
-          .join(", ")}`;
+  return own.published_statistics ? own.real : `real images: ${own.real}`;
 }
 
 const BIBTEX = `@inproceedings{kim2024dode,
@@ -33,13 +35,9 @@ const BIBTEX = `@inproceedings{kim2024dode,
 }`;
 
 function drawMade() {
-  const versions = new Map();
-  for (const cell of DATA.cells) {
-    const text = Object.entries(cell.scored.software)
-      .map(([name, version]) => `${name} ${version}`)
-      .join(", ");
-    versions.set(text, (versions.get(text) || 0) + 1);
-  }
+  const uses = DATA.environments.map(
+    (_, index) => DATA.cells.filter((cell) => Object.values(cell.made.environments).flat().includes(index)).length,
+  );
   const steps = [
     "A checkpoint is fetched, and verified by its checksum.",
     "A teacher solves the same noise in many small steps, and keeps its states at the student's noise levels.",
@@ -89,12 +87,13 @@ function drawMade() {
     make(
       "p",
       {},
-      "Scored with: ",
+      "Made on: ",
       alternatives(
-        [...versions].map(([text, count]) => (versions.size > 1 ? `${text} (${many(count, "cell")})` : text)),
+        DATA.environments.map((each, index) => `${environmentText(each)} (${many(uses[index], "cell")})`),
         "and",
       ),
       ".",
+      DATA.revision ? [" Tables written by commit ", make("code", { class: "sum" }, DATA.revision), "."] : null,
     ),
     make(
       "p",

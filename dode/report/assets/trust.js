@@ -47,7 +47,16 @@ function drawTrust() {
       missing ? ` ${many(missing, "cell")} ${missing === 1 ? "has" : "have"} no error.` : "",
     ),
   );
-  const biased = cells.filter((cell) => cell.biased);
+  const biased = cells.filter((cell) => cell.biased?.includes("generated")),
+    fewReal = cells.some((cell) => cell.biased?.includes("real"));
+  if (fewReal)
+    points.push(
+      point(
+        "mind",
+        "Fewer real images than features",
+        "Their covariance is singular and FID is biased, the same for all solvers; more generated images, or FID∞, do not take that away.",
+      ),
+    );
   points.push(
     biased.length
       ? point(
@@ -55,7 +64,7 @@ function drawTrust() {
           "FID is biased here",
           `${many(biased.length, "cell")} of ${cells.length} ${biased.length === 1 ? "has" : "have"} fewer images than there are features. FID∞ is the better number.`,
         )
-      : point("good", "More images than features", "No covariance is singular, so FID has no large bias."),
+      : point("good", "More generated images than features", fewReal ? "Theirs is no singular covariance." : "No covariance is singular, so FID has no large bias."),
   );
   const halves = own.halves?.scores[state.metric];
   if (halves)
@@ -63,7 +72,7 @@ function drawTrust() {
       point(
         "info",
         `Real against real: ${kind.name} ${scored(halves, state.metric, digits)}`,
-        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. Around here a score says nothing more of the images. Halves are small, so a solver with more images can lie below.`,
+        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. It shows what so few real images score, and is no floor: FID falls with the number of images.`,
       ),
     );
   else
