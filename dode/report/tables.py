@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from types import MappingProxyType
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from dode import storage
 from dode.config import HALVES
 from dode.report import frame as frames
-from dode.report import preface, ranking
+from dode.report import latex, preface, ranking
 from dode.report.frame import METRICS, SEPARATOR
 from dode.report.preface import escaped, pipes
 
@@ -21,6 +20,7 @@ _TEX = {ranking.BEST: r"\textbf{{{}}}", ranking.SECOND: r"\underline{{{}}}", ran
 _TEX_MARKS = (
     "Bold: the best of a column and all that cannot be told from it; underlined: likewise the best of the rest."
 )
+_FLOATS = 18
 _KINDS = {
     "seeds": "the sample standard deviation over seeds",
     "images": "the standard error over images",
@@ -47,19 +47,14 @@ class _Table:
     errors: list
     sources: list
 
-    def text(self, cell, plus_minus, marks):
-        """``value ± error [published]``; the value alone where there is no error."""
-        value, error, published, place = cell
+    def parts(self, cell):
+        """Value, error and published values of a cell as text, the last two empty where there are none."""
+        value, error, published, _ = cell
         # Adding 0.0 turns a -0.0 left by the rounding into 0.0.
-        shown = [f"{round(x, self.decimals) + 0.0:.{self.decimals}f}" for x in (value, error) if math.isfinite(x)]
-        text = marks[place].format(f" {plus_minus} ".join(shown)) if math.isfinite(value) else "not finite"
-        values = ", ".join(dict.fromkeys(published.split(SEPARATOR)))
-        return f"{text} [{values}]" if values else text
-
-    def rows(self, plus_minus, marks, missing):
-        """Body rows as lists of text, label first and not yet escaped."""
-        for label, cells in self.body:
-            yield [label, *(self.text(cells[n], plus_minus, marks) if n in cells else missing for n in self.nfes)]
+        value, error = (
+            f"{round(x, self.decimals) + 0.0:.{self.decimals}f}" if math.isfinite(x) else "" for x in (value, error)
+        )
+        return value or "not finite", error if value else "", ", ".join(dict.fromkeys(published.split(SEPARATOR)))
 
 
 def _tables(frame):
@@ -178,62 +173,40 @@ def _note(table):
 
 
 def _pipe_table(table):
-    rows = [[escaped(label), *texts] for label, *texts in table.rows("±", _MARKDOWN, "–")]
+    rows = [
+        [escaped(label), *(_pipe_cell(table, cells[nfe]) if nfe in cells else "–" for nfe in table.nfes)]
+        for label, cells in table.body
+    ]
     header = ["solver", *(f"NFE {nfe}" for nfe in table.nfes)]
     if table.foot:
         # A column of their own: neither the teacher nor real images belong to any NFE of the columns.
         rows = [[*row, ""] for row in rows]
         blank = [""] * len(table.nfes)
-        rows += [[escaped(label), *blank, table.text(cell, "±", _MARKDOWN)] for label, cell in table.foot]
+        rows += [[escaped(label), *blank, _pipe_cell(table, cell)] for label, cell in table.foot]
         header.append("reference")
     return pipes(rows, header)
 
 
-_LATEX = {
-    **{character: f"\\{character}" for character in "{}_&%$#"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": "--",
-    "−": "$-$",
-    "∞": r"$\infty$",
-}
+def _pipe_cell(table, cell):
+    """``value ± error [published]``; the value alone where there is no error."""
+    value, error, published = table.parts(cell)
+    text = _MARKDOWN[cell[-1]].format(f"{value} ± {error}" if error else value)
+    return f"{text} [{published}]" if published else text
 
 
-def _latex(text):
-    return "".join(_LATEX.get(character, character) for character in text)
+def write_latex(frame, path, width=345):
+    r"""Write the same tables as ``table`` environments to ``\input``; they need the package booktabs.
 
-
-def write_latex(frame, path):
-    r"""Write the same tables as ``table`` environments to ``\input``; they need the package booktabs."""
-    parts = [r"% Needs \usepackage{booktabs}.", *(_latex_table(table) for table in _tables(frame))]
+    No row is wider than ``width``, in pt: a line of text over the whole page. The default is that of article.
+    """
+    environments = []
+    for table in _tables(frame):
+        title = f"{METRICS[table.metric].latex} on {latex.escaped(table.dataset)}"
+        note = f"{latex.escaped(_note(table))} {_TEX_MARKS}"
+        environments += latex.environments(table, title, note, _TEX, width)
+    parts = [r"% Needs \usepackage{booktabs}."]
+    for i in range(0, len(environments), _FLOATS):
+        # LaTeX gives up when too many wait for a place, as where a document has nothing but tables.
+        parts += [r"\clearpage"] * (i > 0) + environments[i : i + _FLOATS]
     with storage.atomic(path) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
-
-
-def _latex_table(table):
-    columns = max(len(table.nfes), 1)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{METRICS[table.metric].latex} on {_latex(table.dataset)}. {_latex(_note(table))} {_TEX_MARKS}}}",
-        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', f'{table.dataset}-{table.metric}')}}}",
-        rf"\begin{{tabular}}{{l{'r' * columns}}}",
-        r"\toprule",
-        " & ".join(["solver", *(f"NFE {nfe}" for nfe in table.nfes)]) + r" \\",
-        r"\midrule",
-    ]
-    rows = table.rows(r"$\pm$", _TEX, "--")
-    lines += [" & ".join([_latex(label), *texts]) + r" \\" for label, *texts in rows]
-    if table.foot and table.body:
-        lines.append(r"\midrule")
-    for label, cell in table.foot:
-        text = table.text(cell, r"$\pm$", _TEX)
-        lines.append(rf"{_latex(label)} & \multicolumn{{{columns}}}{{c}}{{{text}}} \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if table.sources:
-        sources = " ".join(f"{_latex(text)}." for text in map(": ".join, table.sources))
-        lines.append(rf"\par\medskip{{\footnotesize Published: {sources}\par}}")
-    return "\n".join([*lines, r"\end{table}"])

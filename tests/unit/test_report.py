@@ -172,8 +172,8 @@ def test_bold_never_on_real_images_or_reference(frame, tmp_path):
     text = latex(frame, tmp_path / "t.tex")
     bold = [line for line in text.splitlines() if r"\textbf" in line]
     assert {line.split(" &")[0] for line in bold} == {"D-DDIM"}
-    assert r"Heun, fine steps (NFE 39) & \multicolumn{3}{c}{2.10 $\pm$ 0.10} \\" in text
-    assert r"DDIM & 9.10 $\pm$ 0.10 & \underline{7.10 $\pm$ 0.10} & -- \\" in text
+    assert r"Heun, fine steps (NFE 39) & \multicolumn{6}{c}{2.10\,$\pm$\,0.10} \\" in text
+    assert r"DDIM & 9.10 & $\pm$\,0.10 & \underline{7.10} & $\pm$\,0.10 & \multicolumn{2}{c}{--} \\" in text
 
 
 def test_a_reference_at_a_column_of_the_table_has_no_part_in_it(scores, tmp_path):
