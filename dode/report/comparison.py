@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dode.report import verdicts
+from dode.report import numbers, verdicts
 from dode.report.frame import METRICS, Metric
 
 UNKNOWN = "no error"
@@ -183,13 +183,9 @@ def _texts(row):
 
 
 def _number(value, error, sign=""):
-    """``1.234 ± 0.056``: to two digits of the error, or four of the value."""
-    if not math.isfinite(value):
-        return "–"
-    if not error:
-        return f"{value:{sign}.4g}"
-    decimals = min(max(1 - math.floor(math.log10(error)), 0), 4)
-    return f"{value:{sign}.{decimals}f} ± {error:.{decimals}f}"
+    """``1.234 ± 0.056``."""
+    decimals = numbers.decimals([value], [error])
+    return " ± ".join(filter(None, (numbers.fixed(value, decimals, sign), numbers.fixed(error, decimals)))) or "–"
 
 
 def _making(comparison, names):

@@ -11,7 +11,7 @@ import matplotlib.colors
 from markupsafe import Markup
 
 from dode import storage
-from dode.report import collection, style, verdicts
+from dode.report import collection, numbers, style, verdicts
 from dode.report.frame import METRICS
 
 ASSETS = Path(__file__).parent / "assets"
@@ -102,17 +102,9 @@ def _judged(cells, metrics):
             kind = METRICS[key]
             found["choices"][key] = verdicts.choices(own, key, lower=kind.lower_is_better)
             found["gains"][key] = verdicts.gains(own, key, lower=kind.lower_is_better)
-            found["decimals"][key] = _decimals(entries, kind.scale)
+            sizes = ([entry[part] and entry[part] * kind.scale for entry in entries] for part in ("value", "error"))
+            found["decimals"][key] = numbers.decimals(*sizes)
     return found
-
-
-def _decimals(entries, scale):
-    """Decimals that show two digits of the median error, three of the median value where there is none; at most 4."""
-    for key, digits in (("error", 2), ("value", 3)):
-        sizes = [abs(entry[key]) * scale for entry in entries if entry[key]]
-        if sizes:
-            return min(max(digits - 1 - math.floor(math.log10(statistics.median(sizes))), 0), 4)
-    return 0
 
 
 def _solvers(cells):

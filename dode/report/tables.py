@@ -1,20 +1,17 @@
 """The tidy frame of scores as Markdown and LaTeX."""
 
 import dataclasses
-import math
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
 
 from dode import storage
 from dode.config import HALVES
 from dode.report import frame as frames
-from dode.report import latex, preface, ranking
+from dode.report import latex, numbers, preface, ranking
 from dode.report.frame import METRICS, SEPARATOR
 from dode.report.preface import escaped, pipes
 
-_MOST_DECIMALS = 4
 _MARKDOWN = {ranking.BEST: "**{}**", ranking.SECOND: "*{}*", ranking.UNMARKED: "{}"}
 _TEX = {ranking.BEST: r"\textbf{{{}}}", ranking.SECOND: r"\underline{{{}}}", ranking.UNMARKED: "{}"}
 _TEX_MARKS = (
@@ -50,10 +47,7 @@ class _Table:
     def parts(self, cell):
         """Value, error and published values of a cell as text, the last two empty where there are none."""
         value, error, published, _ = cell
-        # Adding 0.0 turns a -0.0 left by the rounding into 0.0.
-        value, error = (
-            f"{round(x, self.decimals) + 0.0:.{self.decimals}f}" if math.isfinite(x) else "" for x in (value, error)
-        )
+        value, error = (numbers.fixed(number, self.decimals) for number in (value, error))
         return value or "not finite", error if value else "", ", ".join(dict.fromkeys(published.split(SEPARATOR)))
 
 
@@ -74,6 +68,7 @@ def _table(dataset, metric, rows):
     for _, column in rows[body].groupby("nfe"):
         rows.loc[column.index, "place"] = ranking.places(column["entry"], lower_is_better=kind.lower_is_better)
     cells, measured = rows[body], rows[~halves]
+    shown = cells if len(cells) else rows
     own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
     references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]
     return _Table(
@@ -82,7 +77,7 @@ def _table(dataset, metric, rows):
         nfes=sorted(cells["nfe"].unique()),
         body=[(some["label"].iloc[0], {row.nfe: _cell(row) for row in some.itertuples()}) for some in own],
         foot=references + [(row.label, _cell(row)) for row in rows[halves].itertuples()],
-        decimals=_decimals(cells if len(cells) else rows),
+        decimals=numbers.decimals(shown["value"], shown["error"]),
         images=_count(measured["images"], "image"),
         seeds=_count(measured["seeds"], "seed"),
         halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
@@ -111,17 +106,6 @@ def _paired(cells):
     rank = {method: i for i, method in enumerate(solvers["method"].unique())}
     keyed = zip(solvers["method"], solvers["distilled"], solvers["solver"], strict=True)
     return [solver for _, _, solver in sorted(keyed, key=lambda key: (rank[key[0]], key[1]))]
-
-
-def _decimals(cells):
-    """Decimals that show two digits of the median error (three of the median value without errors), at most 4."""
-    # The median: with the smallest error a lone stable cell would dress the whole table in meaningless digits.
-    for column, digits in (("error", 2), ("value", 3)):
-        sizes = cells[column].abs()
-        sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-        if len(sizes):
-            return int(np.clip(digits - 1 - math.floor(math.log10(sizes.median())), 0, _MOST_DECIMALS))
-    return 0
 
 
 def _count(column, noun):
