@@ -130,8 +130,14 @@ def kill_steps(cluster, job):
         process.kill()
 
 
-@pytest.mark.parametrize(("mode", "state"), [("CANCEL", "PREEMPTED"), ("REQUEUE", "PENDING")])
-@pytest.mark.parametrize("kind", ["cluster", "accounting_cluster"])
+@pytest.mark.parametrize(
+    ("kind", "mode", "state"),
+    [
+        ("cluster", "CANCEL", "PREEMPTED"),
+        ("accounting_cluster", "CANCEL", "PREEMPTED"),
+        ("accounting_cluster", "REQUEUE", "PENDING"),
+    ],
+)
 def test_job_that_is_preempted_is_run_again(kind, mode, state, request, unfinished, local, cost):
     """SLURM cancels it, and it is submitted again; or SLURM puts it back into the queue."""
     cluster = request.getfixturevalue(kind)
