@@ -35,12 +35,15 @@ def curves(frame, metric, paths):
     crowded = len(chosen) > CROWD
     if crowded:
         chosen = _front(cells, METRICS[metric].lower_is_better)
+    levels, drawn = scales.level_styles(_fixed(rows)), set()
     for axis, dataset in zip(axes, datasets, strict=False):
         panel = rows[rows["dataset"] == dataset]
-        _panel(axis, panel, metric, style, chosen)
         axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
+        _panel(axis, panel, metric, style, chosen, _fixed(panel))
+        drawn.update(scales.draw_levels(axis, _fixed(panel), levels))
     handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
-    legend_below(figure, [*handles, *([Line2D([], [], label="other solvers", **_GREY)] if crowded else [])])
+    handles += [Line2D([], [], label="other solvers", **_GREY)] if crowded else []
+    legend_below(figure, handles + [Line2D([], [], label=name, **levels[name]) for name in levels if name in drawn])
     save(figure, paths)
 
 
@@ -58,7 +61,7 @@ def families(frame, metric, dataset, paths):
     for axis, method in zip(axes, methods, strict=False):
         own = cells[cells["method"] == method]
         chosen = set(zip(own["method"], own["label"], strict=True))
-        _panel(axis, rows, metric, style, chosen, levels=False)
+        _panel(axis, rows, metric, style, chosen, rows[:0])
         axis.set_ylabel("")
         axis.set_title(own["label"].iloc[0])
         handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
@@ -96,6 +99,10 @@ def _measured(rows):
     return rows[(rows["solver"] != HALVES) & ~rows["reference"]]
 
 
+def _fixed(rows):
+    return rows[(rows["solver"] == HALVES) | rows["reference"]]
+
+
 def _front(cells, lower_is_better):
     """(method, label) of the solvers on some dataset's Pareto front (NFE, score), and of their plain counterparts."""
     front = []
@@ -117,8 +124,8 @@ def _name(metric, separator):
     return f"{', '.join(filter(None, (kind.name, kind.unit)))}{separator}({kind.direction})"
 
 
-def _panel(axis, rows, metric, style, chosen, levels=True):
-    """The curves of ``chosen`` in colour, the others behind them, real halves and references as levels."""
+def _panel(axis, rows, metric, style, chosen, levels):
+    """The curves of ``chosen`` in colour, the others behind them, on an axis that has room for ``levels``."""
     cells = _measured(rows)
     for key, line in cells.groupby(["method", "label"], sort=False):
         if key in chosen:
@@ -126,10 +133,8 @@ def _panel(axis, rows, metric, style, chosen, levels=True):
         else:
             line = line[np.isfinite(line["value"])].sort_values("nfe")
             axis.plot(line["nfe"].astype(float), line["value"], **_GREY)
-    fixed = rows[(rows["solver"] == HALVES) | rows["reference"]] if levels else rows[:0]
-    scales.fit_metric(axis, cells, fixed)
+    scales.fit_metric(axis, cells, levels)
     scales.label_nfe(axis, cells["nfe"])
-    scales.draw_levels(axis, fixed)
     axis.set_ylabel(_name(metric, "\n" if METRICS[metric].unit else " "))
 
 
