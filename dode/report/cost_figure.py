@@ -62,7 +62,7 @@ def draw(cells, rows, style, paths):
     """
     shapes = sorted({tuple(cell["shape"]) for cell in cells}, key=math.prod)
     rows = [row for row in rows if row["shape"] in shapes]
-    height = max(PANEL[1], 0.8 + 0.32 * (len(shapes) + len(rows)))
+    height = max(PANEL[1], 0.8 + 0.38 * (len(shapes) + len(rows)))
     figure = Figure(figsize=(PAGE, height), layout="constrained")
     left, right = figure.subplots(1, 2)
     keys = paired({(cell["method"], cell["label"]) for cell in cells}, style)
