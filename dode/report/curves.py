@@ -12,7 +12,10 @@ from dode.report.frame import METRICS
 from dode.report.style import PAGE, legend_below, paired, panels_of, save, styled, styles
 
 _GREY = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
-_SMALL = (3, 1.85)  # small panels beside one another, and the height of one in inches
+_SMALL, _ENTRY = (
+    (3, 1.75),
+    0.11,
+)  # small panels beside one another; inches of the height of one and of a line of its legend
 
 
 @styled
@@ -53,32 +56,33 @@ def families(frame, metric, dataset, paths):
     style, rows = _style(frame), _scaled(frame, metric)
     rows = rows[rows["dataset"] == dataset]
     cells = _measured(rows)
-    methods = list(cells["method"].unique())
-    columns = min(_SMALL[0], max(len(methods), 1))
-    count = math.ceil(max(len(methods), 1) / columns)
-    figure = Figure(figsize=(PAGE, count * _SMALL[1] + 0.3), layout="constrained")
+    entries = [
+        paired({*zip(own["method"], own["label"], strict=True)}, style)
+        for _, own in cells.groupby("method", sort=False)
+    ]
+    columns = min(_SMALL[0], max(len(entries), 1))
+    count = math.ceil(max(len(entries), 1) / columns)
+    lines = sum(max(map(len, entries[i : i + columns])) for i in range(0, len(entries), columns))
+    height = count * _SMALL[1] + lines * _ENTRY + 0.3
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
     axes = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axis, method in zip(axes, methods, strict=False):
-        own = cells[cells["method"] == method]
-        chosen = set(zip(own["method"], own["label"], strict=True))
-        _panel(axis, rows, metric, style, chosen, rows[:0])
+    for axis, keys in zip(axes, entries, strict=False):
+        _panel(axis, rows, metric, style, set(keys), rows[:0])
         axis.set_ylabel("")
-        axis.set_title(own["label"].iloc[0])
-        handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
+        axis.set_title(keys[0][1])
+        axis.tick_params(labelbottom=True)
         axis.legend(
-            handles=handles,
-            fontsize=5.5,
-            loc="upper right",
+            handles=[Line2D([], [], label=key[1], **style[key]) for key in keys],
+            fontsize=6,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.17),  # below the numbers of the axis: on the curves it would cover some
             handlelength=2.2,
             labelspacing=0.2,
-            borderpad=0.3,
-            framealpha=0.85,
-            edgecolor="none",
+            borderaxespad=0,
+            frameon=False,
         )
-    for spare in axes[len(methods) :]:
+    for spare in axes[len(entries) :]:
         spare.set_axis_off()
-    for axis in axes[max(len(methods) - columns, 0) : len(methods)]:
-        axis.tick_params(labelbottom=True)
     figure.supxlabel("NFE (network evaluations per image)", fontsize=8.5)
     figure.supylabel(_name(metric, " "), fontsize=8.5)
     figure.suptitle(dataset)
