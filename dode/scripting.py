@@ -54,7 +54,7 @@ def run(main, snakemake):
             main(snakemake)
             for path in snakemake.output:
                 integrity.record(path)
-            logging.info(LASTED.format(time.monotonic() - begun))
+            print(LASTED.format(time.monotonic() - begun), file=stream)
         except Exception as error:
             with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
                 traceback.print_exc(file=stream)

@@ -75,7 +75,7 @@ def families(frame, metric, dataset, paths):
             handles=[Line2D([], [], label=key[1], **style[key]) for key in keys],
             fontsize=6,
             loc="upper left",
-            bbox_to_anchor=(0, -0.17),  # below the numbers of the axis: on the curves it would cover some
+            bbox_to_anchor=(0, -0.19),  # below the numbers of the axis: on the curves it would cover some
             handlelength=2.2,
             labelspacing=0.2,
             borderaxespad=0,

@@ -49,7 +49,7 @@ COLORS = (
 # The same on the dark surface of the page: lighter and fuller ones, in the same order; mixed with white only they would
 # become three dull blues.
 DARK_COLORS = (
-    *("#3f7ef5", "#e69f00", "#00a878", "#f2661a", "#d98ab8", "#f2f2f2", "#6cc6f5"),
+    *("#4080f6", "#e69f00", "#00a878", "#f2661a", "#d98ab8", "#f2f2f2", "#45c8ec"),
     *("#d9578e", "#a5a53a", "#8f74ee"),
 )
 # WCAG 2.2 asks a contrast of 3 of graphics (1.4.11) and of 4.5 of text; a line is as thin as text.
