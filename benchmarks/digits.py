@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from toy import DOCS, replace
+from toy import PAGE, replace
 
 from dode.report import frame as frames
 
@@ -55,8 +55,7 @@ def main():
     if options.print:
         print(text)
         return
-    page = DOCS / "solvers.md"
-    page.write_text(replace(page.read_text(), "digits", text))
+    PAGE.write_text(replace(PAGE.read_text(), "digits", text))
 
 
 if __name__ == "__main__":

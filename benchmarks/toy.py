@@ -3,7 +3,7 @@
 ``python benchmarks/toy.py`` measures the root-mean-square error of the end state on the Gaussian mixture of
 ``dode.mixture``: plain, distilled with one and with three directions, and on a searched grid; then, for each number of
 evaluations, the best that this library can do (solver, grid, directions, refinement) against the best plain solver.
-``--quick`` only shows that everything runs.
+``--quick`` only shows that everything runs. ``--picture`` draws the picture alone, from the tables that are there.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import dode
 from dode import grids, mixture, search, solvers
 from dode.report import toy_figure
 
-DOCS = Path(__file__).parents[1] / "docs"
+PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
 NFES = (3, 4, 5, 6, 8, 10, 15, 20)
 CHAMPION_NFES = (4, 5, 6, 8, 10)
 SUBSTEPS, CANDIDATES = 10, 61
@@ -273,24 +273,33 @@ def champions_table(best):
     return pd.DataFrame(rows).to_markdown(index=False)
 
 
-def panels(errors, best):
-    """The curves of the picture: each method with its default options, plain and distilled; and the champions."""
+def rows_of(text, mark):
+    """The rows of the table between the marks of ``mark``, each ``{heading: content}``."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    lines = text[text.index(begin) + len(begin) : text.index(end)].strip().splitlines()
+    heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+def panels(text):
+    """The curves of the picture from the tables in ``text``.
+
+    Each method with its default options, plain and distilled; and the champions.
+    """
+    of = {row["solver"]: row for row in rows_of(text, "errors")}
     defaults = [labelled(name, solvers.create(name).options) for name in solvers.names()]
-
-    def curves(fit):
-        found = {solver: errors[solver, :, "karras", fit].dropna() for solver in defaults}
-        return {solver: (curve.index.tolist(), curve.to_numpy()) for solver, curve in found.items()}
-
-    def champion(kind):
-        curve = best[best["kind"] == kind]
-        return curve["nfe"].tolist(), curve["rmse"].to_numpy()
-
-    kinds = {"best plain, karras": "plain", "best plain, any grid": "plain, any grid", "best distilled": "ours"}
-    titles = {"plain": "plain", "distilled, m = 1": "m=1", "distilled, m = 3": "m=3"}
-    return (
-        {title: curves(fit) for title, fit in titles.items()},
-        {label: champion(kind) for label, kind in kinds.items()},
-    )
+    titles = ["plain", "distilled, m = 1", "distilled, m = 3"]
+    curves = {title: {solver: ([], []) for solver in defaults} for title in titles}
+    for name in defaults:
+        for nfe in (heading for heading in of[name] if heading.startswith("NFE ")):
+            for title, value in zip(titles, of[name][nfe].split(" / "), strict=False):
+                if value != "–":
+                    curves[title][name][0].append(int(nfe.removeprefix("NFE ")))
+                    curves[title][name][1].append(float(value))
+    best = rows_of(text, "champions")
+    nfes = [int(row["NFE"]) for row in best]
+    kinds = ("best plain, karras", "best plain, any grid", "best distilled")
+    return curves, {kind: (nfes, [float(row[kind].split(" ± ")[0]) for row in best]) for kind in kinds}
 
 
 def replace(text, mark, content):
@@ -299,27 +308,33 @@ def replace(text, mark, content):
     return text[: text.index(begin) + len(begin)] + f"\n{content}\n" + text[text.index(end) :]
 
 
+def measured(size, workers, seeds):
+    """The tables of the page, by their marks."""
+    errors = means(measure(of_the_table(size), size, workers))
+    greedy = means(measure(of_the_candidates(size, seeds), size, workers))
+    refined = means(measure(of_the_refined(greedy, seeds), size, workers))
+    best = champions(pd.concat([greedy, refined]), size, workers)
+    return {"solvers": facts_table(), "errors": errors_table(errors, size), "champions": champions_table(best)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny, prints the tables and writes nothing")
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--picture", action="store_true", help="measures nothing")
     options = parser.parse_args()
-    size = QUICK if options.quick else Size()
-    errors = means(measure(of_the_table(size), size, options.workers))
-    seeds = CHOOSING[:1] if options.quick else CHOOSING
-    greedy = means(measure(of_the_candidates(size, seeds), size, options.workers))
-    refined = means(measure(of_the_refined(greedy, seeds), size, options.workers))
-    best = champions(pd.concat([greedy, refined]), size, options.workers)
-    tables = {"solvers": facts_table(), "errors": errors_table(errors, size), "champions": champions_table(best)}
-    if options.quick:
-        print("\n\n".join(tables.values()))
-        return
-    page = DOCS / "solvers.md"
-    text = page.read_text()
-    for mark, content in tables.items():
-        text = replace(text, mark, content)
-    page.write_text(text)
-    toy_figure.draw(*panels(errors, best), [DOCS / "images" / "solvers.png"])
+    if not options.picture:
+        tables = measured(
+            QUICK if options.quick else Size(), options.workers, CHOOSING[:1] if options.quick else CHOOSING
+        )
+        if options.quick:
+            print("\n\n".join(tables.values()))
+            return
+        text = PAGE.read_text()
+        for mark, content in tables.items():
+            text = replace(text, mark, content)
+        PAGE.write_text(text)
+    toy_figure.draw(*panels(PAGE.read_text()), [PAGE.parent / "images" / "solvers.png"])
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def fits(benchmark, work, logs):
     return [
         {
             **benchmark.facts(cell),
+            "shape": list(benchmark.image_shape(cell.dataset["id"])),
             "evaluations": work.evaluations("teacher", cell) + work.evaluations("distill", cell),
             "times": {
                 "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in ("teacher", "distill")],
@@ -105,7 +106,16 @@ def fits(benchmark, work, logs):
 
 
 def published_costs(root):
-    """``config/published_costs.csv``: method, dataset, images (updates times batch size) and source of each row."""
+    """``config/published_costs.csv``: method, dataset, shape (C, H, W) of its images, ``images`` that training took
+    (updates times batch size) and source of each row.
+    """
     with (Path(root) / PUBLISHED_COSTS).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [{**row, "images": int(row["updates"]) * int(row["batch_size"])} for row in rows]
+    return [
+        {
+            **row,
+            "shape": tuple(map(int, row["image_shape"].split("x"))),
+            "images": int(row["updates"]) * int(row["batch_size"]),
+        }
+        for row in rows
+    ]

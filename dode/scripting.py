@@ -5,6 +5,7 @@ import errno
 import functools
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from dode.execution import settings
 
 JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
 _held = []  # locks of GPUs
+LASTED = "done in {:.3f} seconds, its start not counted"  # the last line of the log of a job that succeeded
 DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
 
 
@@ -45,12 +47,14 @@ def run(main, snakemake):
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=stream)
         _set_threads(snakemake.threads)
         try:
+            begun = time.monotonic()
             integrity.check(snakemake.input)
             for path in snakemake.output:
                 integrity.forget(path)
             main(snakemake)
             for path in snakemake.output:
                 integrity.record(path)
+            print(LASTED.format(time.monotonic() - begun), file=stream)
         except Exception as error:
             with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
                 traceback.print_exc(file=stream)
@@ -61,6 +65,13 @@ def run(main, snakemake):
             raise SystemExit(1) from None
         finally:
             sys.stderr = terminal
+
+
+def seconds(log):
+    """Seconds that the job with this log took, without the start of Python and its imports; None where unknown."""
+    log, pattern = Path(log), re.escape(LASTED).replace(re.escape("{:.3f}"), r"(\d+\.\d{3})")
+    found = re.findall(pattern, log.read_text(errors="replace")) if log.is_file() else []
+    return float(found[-1]) if found else None
 
 
 def _is_full(error):

@@ -7,10 +7,10 @@ from dode.report import cost_figure, style
 def main(snakemake):
     params, cells = snakemake.params, []
     for cell in params.cells:
-        fit = [cost_figure.seconds(path) for path in cell["times"]["fit"]]
-        sample = cost_figure.sampling_seconds(cell["times"]["sample"])
-        if sample is not None and fit[-1] is not None:  # a local fit has no teacher's job
-            cells.append({**cell, "fit": sum(filter(None, fit)), "sample": sample})
+        fit = cost_figure.seconds(cost_figure.fitting_jobs(cell["times"]["fit"]))
+        sample = cost_figure.seconds(cost_figure.sampling_jobs(cell["times"]["sample"]))
+        if fit and sample:
+            cells.append({**cell, "fit": fit[0], "sample": sample[0], "starts": fit[1] + sample[1]})
     cost_figure.draw(cells, params.published, style.styles(params.solvers), snakemake.output)
 
 

@@ -12,7 +12,10 @@ from dode.report.frame import METRICS
 from dode.report.style import PAGE, legend_below, paired, panels_of, save, styled, styles
 
 _GREY = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
-_SMALL = (3, 1.85)  # small panels beside one another, and the height of one in inches
+_SMALL, _ENTRY = (
+    (3, 1.75),
+    0.11,
+)  # small panels beside one another; inches of the height of one and of a line of its legend
 
 
 @styled
@@ -35,12 +38,15 @@ def curves(frame, metric, paths):
     crowded = len(chosen) > CROWD
     if crowded:
         chosen = _front(cells, METRICS[metric].lower_is_better)
+    levels, drawn = scales.level_styles(_fixed(rows)), set()
     for axis, dataset in zip(axes, datasets, strict=False):
         panel = rows[rows["dataset"] == dataset]
-        _panel(axis, panel, metric, style, chosen)
         axis.set(title=dataset, xlabel="NFE (network evaluations per image)")
+        _panel(axis, panel, metric, style, chosen, _fixed(panel))
+        drawn.update(scales.draw_levels(axis, _fixed(panel), levels))
     handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
-    legend_below(figure, [*handles, *([Line2D([], [], label="other solvers", **_GREY)] if crowded else [])])
+    handles += [Line2D([], [], label="other solvers", **_GREY)] if crowded else []
+    legend_below(figure, handles + [Line2D([], [], label=name, **levels[name]) for name in levels if name in drawn])
     save(figure, paths)
 
 
@@ -50,32 +56,33 @@ def families(frame, metric, dataset, paths):
     style, rows = _style(frame), _scaled(frame, metric)
     rows = rows[rows["dataset"] == dataset]
     cells = _measured(rows)
-    methods = list(cells["method"].unique())
-    columns = min(_SMALL[0], max(len(methods), 1))
-    count = math.ceil(max(len(methods), 1) / columns)
-    figure = Figure(figsize=(PAGE, count * _SMALL[1] + 0.3), layout="constrained")
+    entries = [
+        paired({*zip(own["method"], own["label"], strict=True)}, style)
+        for _, own in cells.groupby("method", sort=False)
+    ]
+    columns = min(_SMALL[0], max(len(entries), 1))
+    count = math.ceil(max(len(entries), 1) / columns)
+    lines = sum(max(map(len, entries[i : i + columns])) for i in range(0, len(entries), columns))
+    height = count * _SMALL[1] + lines * _ENTRY + 0.3
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
     axes = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axis, method in zip(axes, methods, strict=False):
-        own = cells[cells["method"] == method]
-        chosen = set(zip(own["method"], own["label"], strict=True))
-        _panel(axis, rows, metric, style, chosen, levels=False)
+    for axis, keys in zip(axes, entries, strict=False):
+        _panel(axis, rows, metric, style, set(keys), rows[:0])
         axis.set_ylabel("")
-        axis.set_title(own["label"].iloc[0])
-        handles = [Line2D([], [], label=key[1], **style[key]) for key in paired(chosen, style)]
+        axis.set_title(keys[0][1])
+        axis.tick_params(labelbottom=True)
         axis.legend(
-            handles=handles,
-            fontsize=5.5,
-            loc="upper right",
+            handles=[Line2D([], [], label=key[1], **style[key]) for key in keys],
+            fontsize=6,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.19),  # below the numbers of the axis: on the curves it would cover some
             handlelength=2.2,
             labelspacing=0.2,
-            borderpad=0.3,
-            framealpha=0.85,
-            edgecolor="none",
+            borderaxespad=0,
+            frameon=False,
         )
-    for spare in axes[len(methods) :]:
+    for spare in axes[len(entries) :]:
         spare.set_axis_off()
-    for axis in axes[max(len(methods) - columns, 0) : len(methods)]:
-        axis.tick_params(labelbottom=True)
     figure.supxlabel("NFE (network evaluations per image)", fontsize=8.5)
     figure.supylabel(_name(metric, " "), fontsize=8.5)
     figure.suptitle(dataset)
@@ -94,6 +101,10 @@ def _scaled(frame, metric):
 
 def _measured(rows):
     return rows[(rows["solver"] != HALVES) & ~rows["reference"]]
+
+
+def _fixed(rows):
+    return rows[(rows["solver"] == HALVES) | rows["reference"]]
 
 
 def _front(cells, lower_is_better):
@@ -117,8 +128,8 @@ def _name(metric, separator):
     return f"{', '.join(filter(None, (kind.name, kind.unit)))}{separator}({kind.direction})"
 
 
-def _panel(axis, rows, metric, style, chosen, levels=True):
-    """The curves of ``chosen`` in colour, the others behind them, real halves and references as levels."""
+def _panel(axis, rows, metric, style, chosen, levels):
+    """The curves of ``chosen`` in colour, the others behind them, on an axis that has room for ``levels``."""
     cells = _measured(rows)
     for key, line in cells.groupby(["method", "label"], sort=False):
         if key in chosen:
@@ -126,10 +137,8 @@ def _panel(axis, rows, metric, style, chosen, levels=True):
         else:
             line = line[np.isfinite(line["value"])].sort_values("nfe")
             axis.plot(line["nfe"].astype(float), line["value"], **_GREY)
-    fixed = rows[(rows["solver"] == HALVES) | rows["reference"]] if levels else rows[:0]
-    scales.fit_metric(axis, cells, fixed)
+    scales.fit_metric(axis, cells, levels)
     scales.label_nfe(axis, cells["nfe"])
-    scales.draw_levels(axis, fixed)
     axis.set_ylabel(_name(metric, "\n" if METRICS[metric].unit else " "))
 
 

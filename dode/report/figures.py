@@ -50,7 +50,7 @@ def _evaluation_axis(axis, own, ylabel, small):
     title = f"{own[0]['label']}\n{own[0]['dataset']}"
     axis.set(xlabel="evaluation k", ylabel=ylabel)
     if small:  # what all have is written once
-        title = textwrap.fill(f"{own[0]['label']}, {own[0]['dataset']}", 26, break_on_hyphens=False)
+        title = textwrap.fill(f"{own[0]['label']}, {own[0]['dataset']}", 24, break_on_hyphens=False)
         axis.set(xlabel="", ylabel=ylabel if ylabel.startswith("λ") else "")
     axis.set_title(title)
     axis.set_xlim(-0.04 * most, most - 1 + 0.04 * most)
@@ -58,8 +58,10 @@ def _evaluation_axis(axis, own, ylabel, small):
 
 
 def _shared_labels(figure, small, ylabel):
+    """What all small panels have, written once; under the lowest of each column, for the legend is below the figure."""
     if small:
-        figure.supxlabel("evaluation k", fontsize=7)
+        for axis in {axis.get_subplotspec().colspan.start: axis for axis in figure.axes if axis.axison}.values():
+            axis.set_xlabel("evaluation k")
         figure.supylabel(ylabel, fontsize=7)
 
 
@@ -192,18 +194,28 @@ def _mosaic(rows, gaps):
     return canvas
 
 
-def _pixel_figure(canvas, title, left=0, right=0, below=0):
-    """A figure that shows ``canvas`` one to one at the report's resolution, with room in pixels around it."""
+def _text_size(width, labels=()):
+    """Points of text that are 8 where a mosaic of ``width`` pixels, with labels beside it, is as wide as a page."""
+    beside = min(text_width(labels) / DPI, PAGE / 2)
+    return 8 * max(1.0, width / DPI / (PAGE - beside))
+
+
+def _pixel_figure(canvas, title, size, left=0, right=0, below=0):
+    """A figure that shows ``canvas`` one to one at the report's resolution, with room in pixels around it.
+
+    ``size`` is that of the labels in points; the title is a quarter larger.
+    """
     height, width, _ = canvas.shape
-    top = _MARGIN + (round(1.3 * _LINE) if title else 0)
-    whole = max(left + width + right, text_width([title or ""], size=10)) + 2 * _MARGIN, top + height + below + _MARGIN
+    top = _MARGIN + (round(1.3 * _LINE * size / 8) if title else 0)
+    across = max(left + width + right, text_width([title or ""], size=1.25 * size))
+    whole = across + 2 * _MARGIN, top + height + below + _MARGIN
     figure = Figure(figsize=(whole[0] / DPI, whole[1] / DPI), dpi=DPI)
     place = ((_MARGIN + left) / whole[0], (below + _MARGIN) / whole[1], width / whole[0], height / whole[1])
     axis = figure.add_axes(place)
     axis.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     axis.set_axis_off()
     if title:
-        figure.text(_MARGIN / whole[0], 1 - _MARGIN / 2 / whole[1], title, ha="left", va="top", fontsize=10)
+        figure.text(_MARGIN / whole[0], 1 - _MARGIN / 2 / whole[1], title, ha="left", va="top", fontsize=1.25 * size)
     return figure, axis
 
 
@@ -218,11 +230,13 @@ def sample_grid(rows, paths, title=None):
     """
     tiles = [[_tile(image) for image in images] for _, images in rows]
     canvas = _mosaic(tiles, (_GAP, _GAP))
-    figure, axis = _pixel_figure(canvas, title, left=text_width([label for label, _ in rows]) + _MARGIN)
+    labels = [label for label, _ in rows]
+    size = _text_size(canvas.shape[1], labels)
+    figure, axis = _pixel_figure(canvas, title, size, left=text_width(labels, size) + _MARGIN)
     height = tiles[0][0].shape[0]
     for i, (label, _) in enumerate(rows):
         middle = i * (height + _GAP) + height / 2
-        axis.text(-_MARGIN, middle, label, ha="right", va="center", fontsize=8)
+        axis.text(-_MARGIN, middle, label, ha="right", va="center", fontsize=size)
     save(figure, paths)
 
 
@@ -240,11 +254,13 @@ def real_images(images, labels, paths, title=None):
     names = [str(label) for label in np.asarray(labels).tolist()] if labels is not None else []
     height, width, _ = tiles[0].shape
     columns = next((n for n in (10, 8, 9, 6) if len(tiles) % n == 0), min(10, len(tiles)))
-    gaps = (_LINE + _GAP if names else _GAP, max(_GAP, text_width(names) + _MARGIN - width))
+    size = _text_size(columns * width)
+    line = round(_LINE * size / 8) if names else 0
+    gaps = (line + _GAP, max(_GAP, text_width(names, size) + _MARGIN - width))
     canvas = _mosaic([tiles[i : i + columns] for i in range(0, len(tiles), columns)], gaps)
     # A label may be wider than its image and stand out at either end.
     side = (gaps[1] - _GAP) // 2
-    figure, axis = _pixel_figure(canvas, title, left=side, right=side, below=_LINE if names else 0)
+    figure, axis = _pixel_figure(canvas, title, size, left=side, right=side, below=line)
     for i, name in enumerate(names):
         row, column = divmod(i, columns)
         axis.text(
@@ -253,6 +269,6 @@ def real_images(images, labels, paths, title=None):
             name,
             ha="center",
             va="top",
-            fontsize=8,
+            fontsize=size,
         )
     save(figure, paths)

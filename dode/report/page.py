@@ -1,6 +1,5 @@
 """The page: one HTML file that holds its data, code and pictures, and loads nothing."""
 
-import itertools
 import json
 import math
 import statistics
@@ -15,7 +14,6 @@ from dode.report import collection, numbers, style, verdicts
 from dode.report.frame import METRICS
 
 ASSETS = Path(__file__).parent / "assets"
-DARK_SURFACE, CONTRAST = "#171c22", 3.0  # what lines are drawn on in the dark theme; WCAG 2.2, 1.4.11
 _FITTED = ("lambdas", "rms_before", "rms_after")
 
 
@@ -110,34 +108,15 @@ def _judged(cells, metrics):
 def _solvers(cells):
     """Id -> label, method, and how it is drawn; a solver's variants are told apart as in the figures."""
     own = [cell for cell in cells if not cell["reference"]]
-    lines = style.styles(own)
-    return {cell["solver"]: _solver(cell, lines.get((cell["method"], cell["label"]))) for cell in cells}
-
-
-def _solver(cell, line):
-    found = {key: cell[key] for key in ("label", "method", "distilled", "reference")}
-    if line:
-        color = matplotlib.colors.to_hex(line["color"])
-        found |= {"color": color, "dark": readable(color, DARK_SURFACE), "marker": line["marker"]}
+    light, dark = style.styles(own), style.styles(own, dark=True)
+    found = {}
+    for cell in cells:
+        found[cell["solver"]] = {key: cell[key] for key in ("label", "method", "distilled", "reference")}
+        key = cell["method"], cell["label"]
+        if key in light:
+            color, on_dark = (matplotlib.colors.to_hex(lines[key]["color"]) for lines in (light, dark))
+            found[cell["solver"]] |= {"color": color, "dark": on_dark, "marker": light[key]["marker"]}
     return found
-
-
-def readable(color, surface):
-    """``color``, mixed with as little white as gives it :data:`CONTRAST` on a dark ``surface`` (hexadecimal)."""
-    base, shares = matplotlib.colors.to_rgb(color), (step / 20 for step in itertools.count())
-    mixed = ([channel + (1 - channel) * share for channel in base] for share in shares)
-    return matplotlib.colors.to_hex(next(each for each in mixed if contrast(each, surface) >= CONTRAST))
-
-
-def contrast(one, other):
-    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
-    light, dark = sorted(map(_luminance, (one, other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(color):
-    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(color)]
-    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
 
 
 def _written(cell):

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from matplotlib import patheffects, ticker
+from matplotlib import ticker
 
 from dode.config import HALVES
 
@@ -22,12 +22,11 @@ def fit_metric(axis, cells, levels):
         return
     if low <= 0:  # an error bar that reaches zero has no lower end on a log axis
         low = positive.min() / 2
-    # A level far below (the KID of real halves is noise around zero) would press the curves together: see _levels.
+    # A level far below (the KID of real halves is noise around zero) would press the curves together: see draw_levels.
     shown = levels["value"][levels["value"] >= low / 10]
     low, high = min([low, *shown]), max([high, *shown])
-    # More room below: the labels of real halves and reference stand there.
-    span = max(high / low, 1.2)
-    low, high = low / span ** (0.05 + 0.05 * len(levels)), high * span**0.05
+    room = max(high / low, 1.2) ** 0.05
+    low, high = low / room, high * room
     axis.set_yscale("log")
     axis.set_ylim(low, high)
     plain_ticks(axis.yaxis, log_ticks(low, high))
@@ -90,48 +89,42 @@ def label_nfe(axis, nfes):
     plain_ticks(axis.xaxis, sorted(int(nfe) for nfe in labelled))
 
 
-def draw_levels(axis, levels):
-    """Thin labelled lines for the real halves and the references, labels at the left where curves are high.
-
-    A level below the axis has its value written at the lower edge.
-    """
-    levels = levels[np.isfinite(levels["value"])].sort_values("value")
+def level_styles(levels):
+    """``{name: properties of a Line2D}`` of the real halves and references in ``levels``: thin grey lines."""
     dashes = [(0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2))]
-    heights = [_height(axis, value) for value in levels["value"]]
-    places = label_places(heights)
-    for i, row in enumerate(levels.itertuples()):
-        grey = str(0.15 + 0.15 * (i % 3))
-        label = row.label if row.solver == HALVES else f"{row.label} (NFE {row.nfe})"
-        if heights[i] < 0:
-            label = f"↓ {label}: {row.value:.2g}".replace("-", "−")
-        else:
-            axis.axhline(row.value, color=grey, linewidth=0.8, linestyle=dashes[i % len(dashes)], zorder=1.5)
-        text = axis.text(0.015, places[i], label, transform=axis.transAxes, va="bottom", fontsize=8, color=grey)
-        text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+    return {
+        name: {
+            "color": str(0.15 + 0.15 * (i % 3)),
+            "linestyle": dashes[i % len(dashes)],
+            "linewidth": 0.9,
+            "zorder": 1.5,
+        }
+        for i, name in enumerate(dict.fromkeys(map(_name, levels.itertuples())))
+    }
 
 
-def label_places(heights, line=0.075, gap=0.012):
-    """Lower edges of labels of one ``line`` for ascending ``heights``, so that no label meets another or a line.
+def draw_levels(axis, levels, style):
+    """Lines for the real halves and the references, which the legend names: a label among the curves would cover some.
 
-    Lines closer than a label share one block of labels below and one above. Negative heights come first, at the edge.
+    A level below the axis has its value written under the label of the x axis.
+
+    Returns:
+        Names of the lines that are drawn.
     """
-    hidden = sum(height < 0 for height in heights)
-    places = [gap + line * i for i in range(hidden)]
-    taken = gap + line * hidden
-    clusters = []
-    for height in heights[hidden:]:
-        if clusters and height - clusters[-1][-1] < line + gap:
-            clusters[-1].append(height)
+    drawn, below = [], []
+    for row in levels[np.isfinite(levels["value"])].sort_values("value").itertuples():
+        name = _name(row)
+        if _height(axis, row.value) < 0:
+            below.append(f"↓ {name}: {row.value:.2g}".replace("-", "−"))
         else:
-            clusters.append([height])
-    for cluster in clusters:
-        room = int(max(cluster[0] - gap - taken, 0) / line)
-        below = min(len(cluster) - 1, room)
-        places += [cluster[0] - gap - line * (below - i) for i in range(below)]
-        start = max(cluster[-1] + gap, taken)
-        places += [start + line * i for i in range(len(cluster) - below)]
-        taken = start + line * (len(cluster) - below)
-    return places
+            axis.axhline(row.value, **style[name])
+            drawn.append(name)
+    axis.set_xlabel("\n".join([axis.get_xlabel(), *below]).strip())
+    return drawn
+
+
+def _name(row):
+    return row.label if row.solver == HALVES else f"{row.label} (NFE {row.nfe})"
 
 
 def _height(axis, value):

@@ -46,6 +46,14 @@ COLORS = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#56B4E9"),
     *("#882255", "#999933", "#332288"),
 )
+# The same on the dark surface of the page: lighter and fuller ones, in the same order; mixed with white only they would
+# become three dull blues.
+DARK_COLORS = (
+    *("#4080f6", "#e69f00", "#00a878", "#f2661a", "#d98ab8", "#f2f2f2", "#45c8ec"),
+    *("#d9578e", "#a5a53a", "#8f74ee"),
+)
+# WCAG 2.2 asks a contrast of 3 of graphics (1.4.11) and of 4.5 of text; a line is as thin as text.
+DARK_SURFACE, CONTRAST = "#171c22", 4.5
 MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
 
 
@@ -70,11 +78,12 @@ def save(figure, paths):
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
 
 
-def styles(cells):
+def styles(cells, dark=False):
     """Line styles of solvers; the same in every figure of a benchmark that is given all of its cells.
 
     Args:
         cells: dicts with ``method``, ``options``, ``label`` and ``distilled``, in the order of the report.
+        dark: whether they are drawn on :data:`DARK_SURFACE` instead of white.
 
     Returns:
         ``{(method, label): properties of a Line2D}``. A method has one colour and marker in every benchmark (a method
@@ -83,6 +92,7 @@ def styles(cells):
         a darker or lighter shade and a marker of its own; plain and distilled with the same options share them.
     """
     places, bases, taken, found = _places([cell["method"] for cell in cells]), {}, {}, {}
+    palette = DARK_COLORS if dark else COLORS
     for cell in cells:
         method = cell["method"]
         bases.setdefault(method, {}).setdefault(cell["options"], len(bases[method]))
@@ -96,7 +106,7 @@ def styles(cells):
         while rank in ranks:
             rank = max(rank + 1, len(bases[method]))
         ranks.add(rank)
-        color = _shade(matplotlib.colors.to_rgb(COLORS[place % len(COLORS)]), rank)
+        color = _shade(matplotlib.colors.to_rgb(palette[place % len(palette)]), rank, dark)
         found[key] = {
             "color": color,
             "linestyle": "-" if cell["distilled"] else "--",
@@ -116,13 +126,39 @@ def _places(methods):
     return {name: known[name] if name in known else next(free) for name in methods}
 
 
-def _shade(color, rank):
-    """The colour itself, then darker, lighter, darker still; of black lighter ones alone."""
+def _shade(color, rank, dark):
+    """The colour itself, then farther from the surface (``dark`` or white), nearer, farther still.
+
+    Of what is almost black or white already nearer ones alone.
+    """
     if rank == 0:
         return color
-    end, share = (0.0, 0.25 + 0.2 * rank) if rank % 2 and any(color) else (1.0, 0.2 + 0.15 * rank)
-    share = min(share, 0.7)
+    away = float(dark)
+    farther = rank % 2 and max(abs(away - channel) for channel in color) > 0.1
+    end, share = (away, 0.25 + 0.2 * rank) if farther else (1 - away, 0.2 + 0.15 * rank)
+    mixed = _mixed(color, end, min(share, 0.7))
+    return readable(mixed) if dark else mixed
+
+
+def _mixed(color, end, share):
     return tuple((1 - share) * channel + share * end for channel in color)
+
+
+def readable(color):
+    """``color`` (RGB), mixed with as little white as gives it :data:`CONTRAST` on :data:`DARK_SURFACE`."""
+    mixed = (_mixed(color, 1.0, step / 20) for step in range(21))
+    return next(each for each in mixed if contrast(each, DARK_SURFACE) >= CONTRAST)
+
+
+def contrast(one, other):
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    light, dark = sorted(map(_luminance, (one, other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color):
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(color)]
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
 
 
 def columns_of(panels):

@@ -113,8 +113,8 @@ def _draw_plane(axis, sigmas, image, others):
     fine = axis.lines[0]
     axis.set_xlim(_around(fine.get_xdata(), axis.get_xlim()))
     axis.set_ylim(_around(fine.get_ydata(), axis.get_ylim()))
-    axis.annotate("noise", projected(sigmas, image)[0], xytext=(3, 3), textcoords="offset points", color="0.3")
-    axis.set(title="principal plane of the fine steps", xlabel="1st component", ylabel="2nd component")
+    axis.set(title="principal plane of the fine steps", xlabel="1st component (from noise to image)")
+    axis.set_ylabel("2nd component")
 
 
 def _draw_distances(axis, fine, others):

@@ -213,6 +213,25 @@ def test_a_line_is_hidden_by_its_legend(browser):
     assert browser.value(count) == before - 1
 
 
+def test_the_legend_names_the_levels_and_nothing_is_written_on_the_curves(browser):
+    browser.size(390, 844)
+    names = texts(browser, "#curve .legend span")
+    assert [name.split(" (")[0] for name in names] == ["reference: fine heun steps", "real halves"]
+    assert browser.value("document.querySelectorAll('#curve .drawing line.level').length") == len(names)
+    dashes = "[...document.querySelectorAll('#curve .level')].map((each) => each.getAttribute('stroke-dasharray'))"
+    drawn = browser.value(dashes)
+    assert drawn[:2] == drawn[2:]
+    assert len(set(drawn)) == 2
+    inside = (
+        "(() => { const grid = [...document.querySelectorAll('#curve .grid')];"
+        "const mark = grid.map((each) => each.getBoundingClientRect());"
+        "const left = Math.min(...mark.map((each) => each.left)), low = Math.max(...mark.map((each) => each.bottom));"
+        "return [...document.querySelectorAll('#curve .drawing text')].filter((each) => {"
+        "const box = each.getBoundingClientRect(); return box.right > left + 1 && box.top < low; }).length; })()"
+    )
+    assert browser.value(inside) == 0
+
+
 def test_trajectory_error_comes_with_a_warning(browser):
     assert not browser.value("document.getElementById('meaning').classList.contains('warning')")
     pick(browser, "metric", "trajectory_rmse")

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,17 @@ def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no
     assert [point.get("out_of_memory", False) for point in found] == [False, False, True]
     assert "evaluations_per_second" not in found[2]
     assert throughput.row("digits-edm", found[2])[4] == "out of memory"
+
+
+def test_the_picture_of_the_toy_is_of_the_tables():
+    spec = importlib.util.spec_from_file_location("toy", ROOT / "benchmarks" / "toy.py")
+    toy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(toy)
+    text = (ROOT / "docs" / "solvers.md").read_text()
+    curves, best = toy.panels(text)
+    assert list(curves) == ["plain", "distilled, m = 1", "distilled, m = 3"]
+    assert all(list(panel) == list(curves["plain"]) for panel in curves.values())
+    assert curves["plain"]["heun"][0] == [3, 5, 15]  # it cannot make the other numbers of evaluations
+    first = re.search(r"\| ddim +\| (\S+) / (\S+) / (\S+) / ", text).groups()
+    assert [panel["ddim"][1][0] for panel in curves.values()] == list(map(float, first))
+    assert [len(errors) for _, errors in best.values()] == [5, 5, 5]

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dode import pictures
+from dode import pictures, scripting
 from dode.cells import Benchmark
 from dode.config import ConfigError
 from dode.report import ablation_figure, cost_figure, curves, trajectory_figure
@@ -161,25 +162,58 @@ def test_ablations_have_a_panel_for_each_key_and_one_of_coefficients(monkeypatch
     assert list(axes[3].lines[0].get_ydata()) == [0.5, 1.0]  # sd 1 and 2, the largest mean 2
 
 
-def test_seconds_are_of_the_latest_whole_set_of_shards(tmp_path):
-    def write(name, seconds):
-        (tmp_path / name).write_text(f"s\th:m:s\n1.0\t0\n{seconds}\t0\n")
+def job(path, own, whole):
+    """What a job leaves that took ``whole`` seconds, ``own`` without its start."""
+    path.write_text(f"s\th:m:s\n{whole}\t0\n")
+    path.with_suffix(".log").write_text(f"batches: 1\r2026 {scripting.LASTED.format(own)}\n")
+    return path
 
-    write("0-of-1.tsv", 5.0)
-    assert cost_figure.sampling_seconds(tmp_path) == 5.0
-    write("0-of-3.tsv", 1.0)
-    assert cost_figure.sampling_seconds(tmp_path) == 5.0
-    write("1-of-3.tsv", 2.0)
-    write("2-of-3.tsv", 3.0)
-    assert cost_figure.sampling_seconds(tmp_path) == 6.0
-    assert cost_figure.sampling_seconds(tmp_path / "none") is None
-    assert cost_figure.seconds(tmp_path / "none.tsv") is None
+
+def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_path):
+    job(tmp_path / "0-of-1.tsv", 5.0, 7.0)
+    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
+    job(tmp_path / "0-of-3.tsv", 1.0, 4.0)
+    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
+    job(tmp_path / "1-of-3.tsv", 2.0, 4.0)
+    job(tmp_path / "2-of-3.tsv", 3.0, 4.0)
+    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path))[0] == 6.0
+    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path / "none")) is None
+    (tmp_path / "1-of-3.log").write_text("stopped")
+    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) is None
+    fit = [job(tmp_path / "distill.tsv", 0.5, 2.5), tmp_path / "teacher.tsv"]
+    assert cost_figure.seconds(cost_figure.fitting_jobs(fit)) == (0.5, [2.0])
+
+
+@pytest.mark.parametrize(("shape", "published"), [((1, 8, 8), []), ((3, 64, 64), ["Progressive", "Consistency"])])
+def test_costs_are_compared_on_images_of_one_shape_and_nothing_is_cut(monkeypatch, shape, published):
+    kept = []
+    monkeypatch.setattr(cost_figure, "save", lambda figure, paths: kept.append(figure))
+    style = {("ddim", "D-DDIM"): LINE, ("heun", "D-Heun"): LINE}
+    cells = [
+        {"method": method, "label": label, "fit": fit, "sample": 2.0, "starts": [1.5], "images": 10, "seeds": 3}
+        | {"shape": list(shape), "evaluations": evaluations}
+        for (method, label), fit, evaluations in zip(style, (0.01, 40.0), (5_000, 800_000), strict=True)
+    ]
+    cost_figure.draw(cells, pictures.published_costs(ROOT), style, [])
+    left, right = kept[0].axes
+    assert "not counted: 1.5 s (median) to start a job" in left.get_xlabel()
+    assert [text.get_text().split()[0] for text in right.get_yticklabels()] == ["fits,", *published]
+    assert ("no published training on 1×8×8 images" in right.get_xlabel()) == (not published)
+    kept[0].draw(FigureCanvasAgg(kept[0]).get_renderer())
+    for axis in (left, right):
+        frame = axis.get_window_extent()
+        for line in (line for line in axis.lines if line.get_marker() not in ("", "None", None)):
+            half = line.get_markersize() / 72 * kept[0].dpi / 2
+            places = axis.transData.transform(line.get_xydata())
+            assert (places - half > frame.min).all()
+            assert (places + half < frame.max).all()
 
 
 def test_published_costs_name_their_source():
     rows = pictures.published_costs(ROOT)
     assert {row["method"] for row in rows} == {"Progressive Distillation", "Consistency Distillation"}
     assert all("arXiv" in row["source"] and " at " in row["source"] for row in rows)
+    assert [row["shape"] for row in rows] == [(3, 32, 32), (3, 64, 64), (3, 64, 64), (3, 256, 256)]
     assert [row["images"] for row in rows] == [64_000_000, 716_800_000, 1_228_800_000, 153_600_000]
 
 

@@ -2,10 +2,12 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 from pathlib import Path
 
+import matplotlib.colors
 import numpy as np
 import pytest
 import yaml
@@ -13,9 +15,10 @@ from PIL import Image
 from scipy import stats
 
 import synthetic_pages
+from dode import pictures
 from dode.cells import Benchmark
 from dode.digests import folder_digest
-from dode.report import facts, page, thumbnails, verdicts
+from dode.report import facts, style, thumbnails, verdicts
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -179,11 +182,31 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     assert scores[best] == max(scores.values())
 
 
-def test_lines_in_the_dark_have_contrast_and_those_that_had_it_keep_their_colour():
-    assert page.contrast("#000000", "#ffffff") == pytest.approx(21)
-    for color in ("#000000", "#013f62", "#0173b2"):
-        assert page.contrast(page.readable(color, page.DARK_SURFACE), page.DARK_SURFACE) >= page.CONTRAST
-    assert page.readable("#de8f05", page.DARK_SURFACE) == "#de8f05"
+def oklab(color):
+    """Björn Ottosson's Oklab (2020), in which the Euclidean distance is about what is seen."""
+    channels = np.array(matplotlib.colors.to_rgb(color))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    cones = [
+        [0.41222147, 0.53633254, 0.05144599],
+        [0.2119035, 0.68069955, 0.10739696],
+        [0.08830246, 0.28171884, 0.6299787],
+    ]
+    opponents = [
+        [0.21045426, 0.79361779, -0.00407205],
+        [1.9779985, -2.42859221, 0.45059371],
+        [0.02590404, 0.78277177, -0.80867577],
+    ]
+    return np.array(opponents) @ np.cbrt(np.array(cones) @ linear)
+
+
+@pytest.mark.parametrize(("name", "apart"), [("config", 0.075), ("solvers", 0.025), ("paper", 0.05)])
+def test_lines_in_the_dark_have_contrast_and_stay_apart(name, apart):
+    assert style.contrast("#000000", "#ffffff") == pytest.approx(21)
+    solvers = pictures.solvers(Benchmark(yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()), ROOT))
+    colors = {tuple(line["color"]) for line in style.styles(solvers, dark=True).values()}
+    assert min(style.contrast(color, style.DARK_SURFACE) for color in colors) >= 4.5
+    assert len(colors) == len({tuple(line["color"]) for line in style.styles(solvers).values()})
+    assert min(np.linalg.norm(oklab(a) - oklab(b)) for a, b in itertools.combinations(colors, 2)) > apart
 
 
 def test_the_page_holds_everything_and_nothing_in_it_can_end_its_script(bench, tmp_path):

@@ -1,6 +1,5 @@
 """Tables and figures of the report."""
 
-import itertools
 import math
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dode.report import curves, figures, scales, style, tables
 from dode.report import frame as frames
@@ -264,6 +264,9 @@ def drawn(monkeypatch):
     return kept
 
 
+LEVELS = {"real halves (2,500 images each)", "Heun, fine steps (NFE 39)"}
+
+
 def test_curves_plain_dashed_distilled_solid(frame, drawn):
     curves.curves(frame, "fid", [])
     (figure,) = drawn
@@ -272,8 +275,10 @@ def test_curves_plain_dashed_distilled_solid(frame, drawn):
     shown = {tuple(np.round(line.get_ydata().astype(float), 2)): line.get_linestyle() for line in lines}
     assert shown == {(9.1, 7.1): "--", (12.1, 6.1): "--", (5.1, 4.1): "-", (8.1,): "-"}
     assert panel.get_yscale() == "log"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DDIM", "D-DDIM", "Heun", "D-Heun"]
-    assert [text.get_text() for text in panel.texts] == ["real halves (2,500 images each)", "Heun, fine steps (NFE 39)"]
+    # Levels are named in the legend: text on the panel would cover curves.
+    assert {text.get_text() for text in figure.legends[0].get_texts()[4:]} == LEVELS
+    assert [text.get_text() for text in figure.legends[0].get_texts()[:4]] == ["DDIM", "D-DDIM", "Heun", "D-Heun"]
+    assert not panel.texts
     assert [axis.get_title() for axis in figure.axes] == ["digits-edm", "cifar"]
     assert {tick.get_text() for tick in panel.get_xticklabels()} == {"5", "7", "9"}
 
@@ -287,20 +292,55 @@ def test_curves_with_a_mean_below_zero(drawn):
     kid, fid = (figure.axes[0] for figure in drawn)
     assert kid.get_yscale() == "symlog"
     assert kid.get_ylim()[0] < -0.1
-    # The halves are a hundred times below: written at the edge instead of pressing the curves together.
+    # The halves are a hundred times below: written under the axis instead of pressing the curves together.
     assert fid.get_ylim()[0] > 1
-    assert fid.texts[0].get_text() == "↓ real halves (2,500 images each): 0.1"
+    assert fid.get_xlabel().splitlines()[1:] == ["↓ real halves (2,500 images each): 0.1"]
+    assert "real halves" not in {text.get_text() for text in drawn[1].legends[0].get_texts()}
 
 
-@pytest.mark.parametrize(
-    "heights", [[0.2], [0.2, 0.6], [0.2, 0.22], [0.2, 0.21, 0.22, 0.5], [-1.0, 0.05, 0.3], [0.0, 0.0]]
-)
-def test_labels_of_levels_do_not_meet(heights):
-    line = 0.075
-    places = scales.label_places(heights, line)
-    assert len(places) == len(heights)
-    assert all(b - a >= line - 1e-9 for a, b in itertools.pairwise(places))
-    assert not any(place < height < place + line for place in places for height in heights if height > 0.1)
+def test_levels_are_told_apart_and_one_name_has_one_line_in_all_panels(drawn):
+    scores = [cell("a", "A", 5, [10.0 + i], dataset=f"d{i}") for i in range(3)]
+    halves = [{"dataset": f"d{i}", "images": 10 * min(i, 1), "halves": {"fid": [9.0, 9.1]}} for i in range(3)]
+    curves.curves(frames.tidy(scores, halves), "fid", [])
+    found = [panel.lines[-1].get_color() for panel in drawn[0].axes if panel.axison]
+    assert found[0] != found[1] == found[2]
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert names == ["A", "real halves (0 images each)", "real halves (10 images each)"]
+
+
+def boxes(figure):
+    """Of a figure as it is drawn: frames of its panels, its legends, and the texts in and around the panels."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    panels = [axis for axis in figure.axes if axis.axison]
+    legends = [*figure.legends, *filter(None, (axis.get_legend() for axis in panels))]
+    ticks = [label for axis in panels for label in (*axis.get_xticklabels(), *axis.get_yticklabels())]
+    names = [text for axis in panels for text in (axis.title, axis.xaxis.label, axis.yaxis.label)]
+    texts = [text for text in (*ticks, *names, *figure.texts) if text.get_visible() and text.get_text()]
+    return ([each.get_window_extent(renderer) for each in group] for group in (panels, legends, texts))
+
+
+@pytest.mark.parametrize("draw", ["families", "residuals"])
+def test_legends_cover_neither_curves_nor_text(drawn, fits, draw):
+    if draw == "families":
+        labels = [f"a rather long name {i}" for i in range(9)]
+        frame = frames.tidy([cell(f"s{i}", name, nfe, [7.0]) for i, name in enumerate(labels) for nfe in (5, 9)], [])
+        curves.families(frame, "fid", "digits-edm", [])
+    else:
+        figures.residuals([{**fits[0], "dataset": f"dataset{i}"} for i in range(14)], [])
+    panels, legends, texts = boxes(drawn[0])
+    assert panels
+    assert legends
+    assert not [box for box in legends if box.count_overlaps(panels + texts)]
+
+
+def test_the_text_of_a_wide_grid_of_samples_is_legible_on_a_page(drawn):
+    images = np.zeros((16, 3, 256, 256), np.uint8)
+    figures.sample_grid([("D-DDIM (m=3, refined)", images)] * 2, [], "title")
+    figures.real_images(images[:10], ["automobile"] * 10, [], "title")
+    for figure in drawn:
+        texts = [*figure.axes[0].texts, *figure.texts]
+        assert min(text.get_fontsize() for text in texts) * style.PAGE / figure.get_size_inches()[0] > 7
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 60), (3.1, 3.4), (0.002, 5), (1e-6, 1e5), (0.9, 1.1)])

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,6 +59,16 @@ def test_what_a_job_writes_is_recorded(tmp_path):
     assert integrity.damage(tmp_path / "out.txt") is None
     (tmp_path / "out.txt").write_text("fone")
     assert integrity.damage(tmp_path / "out.txt") == "has other contents than were written"
+
+
+def test_a_log_tells_the_seconds_of_its_job_without_its_start(tmp_path):
+    job = Job(tmp_path)
+    assert scripting.seconds(job.log[0]) is None
+    scripting.run(lambda job: (job.output[0].write_text("done"), time.sleep(0.1)), job)
+    assert 0.1 <= scripting.seconds(job.log[0]) < 10
+    with pytest.raises(SystemExit):
+        scripting.run(lambda job: 1 / 0, job)
+    assert scripting.seconds(job.log[0]) is None
 
 
 def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):

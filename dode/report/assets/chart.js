@@ -42,13 +42,23 @@ function scaleOf(values, { log = false, room = 0.06, place = null, ticks = null,
   };
 }
 
+/** How the levels of a chart are told apart. */
+const dashes = (i) => ({ "stroke-dasharray": ["2 4", "8 3 2 3", "5 3"][i % 3] });
+
+const levelSwatch = (i) =>
+  make(
+    "svg",
+    { width: 28, height: 14, class: "swatch", "aria-hidden": "true" },
+    make("line", { class: "level", x1: 1, x2: 27, y1: 7, y2: 7, ...dashes(i) }),
+  );
+
 /**
  * Draw lines.
  *
  * box: element that the chart fills, and is drawn anew in when its width changes.
  * options: `lines`, each { name, solver or color class, dashed, points: [{ x, y, error, cell, text }] }; `x` and `y`, each
- * { label, log, ticks, place, format }; `levels`, [{ y, text }]; `open(cell)`; `label` for those who do not see it;
- * `height`; `legend`, whether lines can be hidden.
+ * { label, log, ticks, place, format }; `levels`, [{ y, text }], named in the legend; `open(cell)`; `label` for those
+ * who do not see it; `height`; `legend`, whether there is one, in which lines can be hidden.
  */
 function chart(box, options) {
   const hidden = new Set();
@@ -83,6 +93,8 @@ function chart(box, options) {
           line.name,
         ),
       );
+  // A label at the line itself would cover curves.
+  (options.levels || []).forEach((level, i) => legend?.append(make("span", {}, levelSwatch(i), level.text)));
   box.watcher?.disconnect();
   let last = 0;
   box.watcher = new ResizeObserver(() => {
@@ -104,7 +116,7 @@ function drawn(width, options, tip) {
   const y = scaleOf(log ? spread.filter((value) => value > 0) : spread, {
     ...options.y,
     log,
-    always: levels.filter((level) => level.fit !== false).map((level) => level.y),
+    always: levels.map((level) => level.y),
   });
   const x = scaleOf(
     points.map((point) => point.x),
@@ -165,19 +177,13 @@ function drawn(width, options, tip) {
   );
   const bottom = py(0),
     clamp = (value) => Math.min(Math.max(value, MARGIN.top), height - MARGIN.bottom);
-  const labels = [];
-  for (const level of levels) {
-    if (log && !(level.y > 0)) continue;
-    const at = py(level.y);
-    if (at < MARGIN.top - 1 || at > height - MARGIN.bottom + 1) continue;
-    let above = at - 5;
-    while (labels.some((other) => Math.abs(other - above) < 13)) above -= 13;
-    labels.push(above);
-    svg.append(
-      make("line", { class: "level", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }),
-      make("text", { class: "level", x: MARGIN.left + 5, y: above }, level.text),
-    );
-  }
+  levels.forEach((level, i) => {
+    const at = log && !(level.y > 0) ? NaN : py(level.y);
+    if (at >= MARGIN.top - 1 && at <= height - MARGIN.bottom + 1)
+      svg.append(
+        make("line", { class: "level", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at, ...dashes(i) }),
+      );
+  });
   const marks = [];
   for (const line of lines) {
     const group = make("g", { class: line.class || "" });
