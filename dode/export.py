@@ -30,6 +30,7 @@ def record(finished, dataset, solver, nfe):
     name = finished.cell(dataset, solver, nfe)
     cell, provenance = finished.made(name), finished.provenance
     shared = provenance["datasets"][dataset]
+    software = _software(provenance["environments"][index] for index in cell["environments"]["samples"])
     run, fit = cell["run"], _fit(finished.cells[name], cell, shared["model"])
     if solvers.create(run["solver"]).method.prepare:
         raise ValueError(f"{name}: the solver '{run['solver']}' is made from a file of its own; it cannot be exported")
@@ -56,8 +57,8 @@ def record(finished, dataset, solver, nfe):
             },
             **{key: cell["samples"][key] for key in ("images", "seeds")},
         },
-        "software": provenance["software"],
-        "citation": _citation(run, fit["lambdas"] is not None, provenance["software"]["dode"]),
+        "software": software,
+        "citation": _citation(run, fit["lambdas"] is not None, software["dode"]),
     }
 
 
@@ -70,7 +71,7 @@ def best(finished, dataset, metric, nfe):
     if metric not in METRICS:
         raise ValueError(unknown("metric", metric, METRICS))
     lower, cells = METRICS[metric].lower_is_better, finished.measured(dataset)
-    rows = [row for row in verdicts.choices(cells, metric, lower=lower) if row["nfe"] <= nfe and row["take"]]
+    rows = [row for row in verdicts.choices(cells, metric, lower=lower) if row["nfe"] <= nfe]
     if not rows:
         raise ValueError(f"{finished.folder}: no cell of '{dataset}' with at most {nfe} evaluations has a {metric}")
     row = rows[-1]
@@ -79,6 +80,15 @@ def best(finished, dataset, metric, nfe):
     ties = [*taken["ties"], *([other["best"], *other["ties"]] if row["better"] == "tied" else [])]
     _, solver, folder = taken["best"].split("/")
     return solver, int(folder.removeprefix("nfe")), ties
+
+
+def _software(environments):
+    """Versions that the samples were made with; several where jobs had several."""
+    found = {}
+    for environment in environments:
+        for name, version in environment["software"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
 
 
 def _fit(folder, cell, model):

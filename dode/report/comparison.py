@@ -1,5 +1,6 @@
 """Two finished benchmarks held against each other: scores beyond their errors, and what differs in their making."""
 
+import json
 import math
 from typing import NamedTuple
 
@@ -41,13 +42,18 @@ class Change(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What :func:`compare` finds; ``unrecorded`` are the folders without a record of what the cells were made of."""
+    """What :func:`compare` finds.
+
+    ``unrecorded`` are the folders without a record of what the cells were made of, ``stale`` the cells that an earlier
+    configuration has left in a folder.
+    """
 
     rows: list
     only_first: list
     only_second: list
     changes: list
     unrecorded: list
+    stale: list
 
     @property
     def differs(self):
@@ -70,6 +76,7 @@ def compare(first, second, *, confidence=verdicts.CONFIDENCE):
         only_second=[name for name in second.cells if name not in first.cells],
         changes=[],
         unrecorded=[str(each.folder) for each in (first, second) if each.provenance is None],
+        stale=[f"{each.folder}/{name}" for each in (first, second) for name in each.stale],
     )
     return found if found.unrecorded else found._replace(changes=_changes(first.provenance, second.provenance, shared))
 
@@ -129,7 +136,8 @@ def _made(record, cell):
     """What a cell was made of and on, its environments in place of their indices."""
     own = dict(record["cells"][cell])
     for kind, indices in own.pop("environments", {}).items():
-        found = [record["environments"][index] for index in indices]
+        # Which shard came first says nothing.
+        found = sorted((record["environments"][index] for index in indices), key=json.dumps)
         own[f"{kind} made with"] = found[0] if len(found) == 1 else found
     return own
 
@@ -150,6 +158,8 @@ def markdown(comparison, names, *, confidence=verdicts.CONFIDENCE, everything=Tr
     for name, cells in zip(names, (comparison.only_first, comparison.only_second), strict=True):
         if cells:
             parts.append(f"Cells only in {name}: {', '.join(cells)}")
+    if comparison.stale:
+        parts.append(f"Left by an earlier configuration, and left out here: {', '.join(comparison.stale)}")
     parts.append("## What differs in their making\n\n" + _making(comparison, names))
     return "\n\n".join(parts)
 
@@ -158,7 +168,7 @@ def _scores(comparison, names, confidence, everything):
     rows = comparison.rows
     counts = [sum(row.beyond is kind for row in rows) for kind in (True, None, False)]
     same = sum(row.first == row.second for row in rows)
-    chance = (len(rows) - same) * (1 - confidence)
+    chance = sum(row.margin is not None and row.first != row.second for row in rows) * (1 - confidence)
     summary = (
         f"{counts[0]} of {len(rows)} scores differ beyond their error, with {confidence:.4g} confidence each, "
         f"{counts[1]} cannot be judged, {counts[2]} do not, of these {same} are equal to the last digit. Had nothing "
@@ -219,5 +229,6 @@ def plain(comparison):
         "only_second": comparison.only_second,
         "changes": [change._asdict() for change in comparison.changes],
         "unrecorded": comparison.unrecorded,
+        "stale": comparison.stale,
         "differs": comparison.differs,
     }

@@ -8,6 +8,7 @@ from dode.config import REFERENCE
 from dode.registry import unknown
 
 PROVENANCE = "provenance.json"
+KEYS = {"datasets", "cells", "checkpoints", "software", "environments"}
 
 
 def read(path):
@@ -22,7 +23,9 @@ class Finished:
     """The folder ``results/<benchmark>`` of a finished benchmark.
 
     Attributes:
-        cells: path of the folder of each cell that has a score, by ``<dataset>/<solver>/nfe<n>``, sorted.
+        cells: path of the folder of each cell that has a score, by ``<dataset>/<solver>/nfe<n>``, sorted. Where there
+            is a record, the cells in it.
+        stale: names of the others, which an earlier configuration has left there.
         provenance: the record of :mod:`dode.provenance`, or None where the folder has none.
 
     Raises:
@@ -33,15 +36,17 @@ class Finished:
         self.folder = Path(folder)
         files = self.folder.glob("*/*/nfe*/score.json")
         found = {str(path.parent.relative_to(self.folder)): path.parent for path in files}
-        self.cells = dict(sorted(found.items(), key=lambda item: _natural(item[0])))
-        if not self.cells:
+        if not found:
             raise ValueError(
                 f"{self.folder}: no folder of results; expected is <dataset>/<solver>/nfe<n>/score.json in it"
             )
         path = self.folder / PROVENANCE
         self.provenance = read(path) if path.is_file() else None
-        if self.provenance is not None and not {"datasets", "cells", "checkpoints"} <= set(self.provenance):
+        if self.provenance is not None and not set(self.provenance) >= KEYS:
             raise ValueError(f"{path}: not the record that the workflow writes")
+        names, known = sorted(found, key=_natural), found if self.provenance is None else self.provenance["cells"]
+        self.cells = {name: found[name] for name in names if name in known}
+        self.stale = [name for name in names if name not in known]
 
     def scores(self, cell):
         """``{metric: entry}`` of a cell of :attr:`cells`: the ``metrics`` of its ``score.json`` (docs/scores.md)."""
@@ -74,10 +79,6 @@ class Finished:
         path = self.folder / PROVENANCE
         if self.provenance is None:
             raise ValueError(f"{path} is not there: run snakemake again, which writes it with the tables")
-        if cell not in self.provenance["cells"]:
-            raise ValueError(
-                f"{path} has no cell '{cell}': it is of another configuration than the cell's; run snakemake"
-            )
         return self.provenance["cells"][cell]
 
     def cell(self, dataset, solver, nfe):

@@ -10,7 +10,7 @@ import matplotlib.colors
 from markupsafe import Markup
 
 from dode import storage
-from dode.report import collection, numbers, style, verdicts
+from dode.report import collection, numbers, ranking, style, verdicts
 from dode.report.frame import METRICS
 
 ASSETS = Path(__file__).parent / "assets"
@@ -91,17 +91,31 @@ def _halves(halves):
 
 
 def _judged(cells, metrics):
-    """What is said of the cells of a dataset: choices, gains, decimals by metric."""
+    """What is said of the cells of a dataset by metric: choices, gains, decimals, and which are marked in the table."""
     own = [cell for cell in cells if not cell["reference"]]
-    found = {"choices": {}, "gains": {}, "decimals": {}}
+    found = {"choices": {}, "gains": {}, "decimals": {}, "marks": {}}
     for key in metrics:
         entries = [cell["scores"][key] for cell in own if verdicts.known(cell["scores"].get(key))]
         if entries:
             kind = METRICS[key]
             found["choices"][key] = verdicts.choices(own, key, lower=kind.lower_is_better)
+            found["marks"][key] = _marks(own, key, kind.lower_is_better)
             found["gains"][key] = verdicts.gains(own, key, lower=kind.lower_is_better)
             sizes = ([entry[part] and entry[part] * kind.scale for entry in entries] for part in ("value", "error"))
             found["decimals"][key] = numbers.decimals(*sizes)
+    return found
+
+
+def _marks(cells, key, lower):
+    """Names of the cells that are ``best`` and ``second`` among those of as many evaluations."""
+    columns, found = {}, {"best": [], "second": []}
+    for cell in cells:
+        if key in cell["scores"]:
+            columns.setdefault(cell["nfe"], []).append(cell)
+    for column in columns.values():
+        places = ranking.places([cell["scores"][key] for cell in column], lower_is_better=lower)
+        for place, names in ((ranking.BEST, found["best"]), (ranking.SECOND, found["second"])):
+            names += [cell["name"] for cell, own in zip(column, places, strict=True) if own == place]
     return found
 
 

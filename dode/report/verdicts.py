@@ -29,23 +29,31 @@ def margin(one, other, confidence=CONFIDENCE):
     """Half the width of the confidence interval around the difference of two entries.
 
     With as many seeds in both, at least two, that of Student's paired test, ``t s / sqrt(n)``, s the standard deviation
-    of the n differences of their blocks. Else that of two independent normal values, too wide rather than too narrow
-    where they share noise and real images.
+    of the n differences of their blocks. Else that of Welch's test (1947), ``t sqrt(e_1^2 + e_2^2)``, e the standard
+    errors, with ``(e_1^2 + e_2^2)^2 / (e_1^4 / (n_1 - 1) + e_2^4 / (n_2 - 1))`` degrees of freedom; the error of a
+    single seed, which is of its images, counts as known. That is too wide where they share noise and real images.
 
     Returns:
-        None where an error is not known, so that any difference may be one.
+        None where an error is not known, so that nothing can be said.
     """
     if _paired(one, other):
         differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
         bound = stats.t.ppf((1 + confidence) / 2, len(differences) - 1)
         return float(bound * statistics.stdev(differences) / math.sqrt(len(differences)))
     errors = standard_error(one), standard_error(other)
-    return None if None in errors else float(stats.norm.ppf((1 + confidence) / 2) * math.hypot(*errors))
+    if None in errors:
+        return None
+    spread = math.hypot(*errors)
+    seeds = [len(entry["blocks"]) for entry in (one, other)]
+    uncertain = sum(error**4 / (count - 1) for error, count in zip(errors, seeds, strict=True) if count > 1)
+    bound = stats.t.ppf((1 + confidence) / 2, spread**4 / uncertain if uncertain else math.inf)
+    return float(bound * spread)
 
 
 def tied(one, other):
-    """Whether the difference of two finite entries is within their :func:`margin`, 0 where an error is not known."""
-    return abs(one["value"] - other["value"]) <= (margin(one, other) or 0.0)
+    """Whether two finite entries cannot be told apart: by their :func:`margin`, or because there is none."""
+    own = margin(one, other)
+    return own is None or abs(one["value"] - other["value"]) <= own
 
 
 def _paired(one, other):
@@ -62,8 +70,8 @@ def choice(cells, metric, budget, *, lower=True):
         lower: whether lower is better.
 
     Returns:
-        ``{"best": name, "ties": [names]}``, the ties from best to worst; None where no cell qualifies. Of each solver
-        its best cell counts.
+        ``{"best": name, "ties": [names], "worse": count}``, the ties from best to worst and how many solvers are told
+        from the best; None where no cell qualifies. Of each solver its best cell counts.
     """
     sign = 1 if lower else -1
     found = [cell for cell in cells if cell["nfe"] <= budget and known(cell["scores"].get(metric))]
@@ -75,14 +83,15 @@ def choice(cells, metric, budget, *, lower=True):
         return None
     best, *others = own.values()
     ties = [cell["name"] for cell in others if tied(cell["scores"][metric], best["scores"][metric])]
-    return {"best": best["name"], "ties": ties}
+    return {"best": best["name"], "ties": ties, "worse": len(others) - len(ties)}
 
 
 def choices(cells, metric, *, lower=True):
     """The :func:`choice` for every number of evaluations there is, among the plain and among the distilled solvers.
 
     Returns:
-        A list by ascending ``nfe`` of ``{"nfe", "plain", "distilled", "better", "take"}``; ``better`` is ``"plain"``,
+        A list by ascending ``nfe``, without those that no finite value is at or below, of ``{"nfe", "plain",
+        "distilled", "better", "take"}``; ``better`` is ``"plain"``,
         ``"distilled"``, ``"tied"``, or None where one of the two has no cell; ``take`` is which of them to take, plain
         where they are tied, for it needs no fit.
     """
@@ -92,6 +101,8 @@ def choices(cells, metric, *, lower=True):
     for budget in sorted({cell["nfe"] for cell in cells}):
         row = {kind: choice(own, metric, budget, lower=lower) for kind, own in kinds.items()}
         better, take = None, next((kind for kind in kinds if row[kind]), None)
+        if take is None:
+            continue
         if None not in row.values():
             better = verdict(*(entries[row[kind]["best"]] for kind in kinds), lower=lower)
             take = "distilled" if better == "distilled" else "plain"

@@ -96,6 +96,30 @@ def test_the_answer_is_that_of_the_data(browser, made):
     assert "nfe=5" in browser.value("location.hash")
 
 
+def test_what_is_marked_in_the_table_are_the_marks_of_the_data(browser, made):
+    own = made[1]["datasets"][0]
+    for mark in ("best", "second"):
+        found = browser.value(f"[...document.querySelectorAll('#scores .{mark}')].map((each) => each.dataset.cell)")
+        assert sorted(found) == sorted(own["marks"]["fid"][mark])
+    assert found
+
+
+def test_a_page_with_scores_that_are_not_finite_at_the_fewest_evaluations_is_drawn(started, tmp_path):
+    def failing(cell, seeds):
+        found = synthetic_pages.score(cell, seeds)
+        if cell.nfe == 5:
+            found["metrics"]["fid"] |= {"value": None, "error": None, "blocks": [None] * seeds}
+        return found
+
+    bench = Benchmark(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), ROOT)
+    path, *_ = synthetic_pages.write(bench, tmp_path, scored=failing)
+    started.errors.clear()
+    started.open(path, "#metric=fid&nfe=5")
+    assert started.errors == []
+    assert texts(started, "#budget label") == ["10"]
+    assert "Not finite" in started.value("document.getElementById('trust-body').textContent")
+
+
 def test_columns_sort_both_ways_and_say_so(browser):
     assert browser.value("document.querySelectorAll('#scores [aria-sort]').length") == 0
     for direction, reverse in (("ascending", False), ("descending", True)):

@@ -80,15 +80,17 @@ def straight(shape):
     return thumbnails.Fine(sigmas, (image + sigmas[:, None, None, None] * noise)[None])
 
 
-def write(bench, folder, edit=lambda found: None):
+def write(bench, folder, edit=lambda found: None, scored=score):
     """Write ``index.html`` into ``folder`` for a :class:`dode.cells.Benchmark`; ``edit`` may change its data before.
+
+    ``scored`` makes a cell's scores.
 
     Returns:
         (path of the page, its data, its thumbnails).
     """
     collected, small, most = [], {}, facts.share(len(bench.cells))
     for (dataset, part), cells in bench.parts.items():
-        scores = {str(cell): score(cell, bench.datasets[dataset]["seeds"]) for cell in cells}
+        scores = {str(cell): scored(cell, bench.datasets[dataset]["seeds"]) for cell in cells}
         fits = {str(cell): fit(cell) for cell in cells if cell.distilled}
         collected.append(folder / f"{dataset}-{part}.json")
         storage.write_json(collected[-1], {"scores": scores, "fits": fits})

@@ -19,6 +19,7 @@ def provenance(cells, **software):
         "cells": {name: {"run": {"solver": "ddim", "options": {}}, "code": dict(CODE)} for name in cells},
         "checkpoints": {"digits-edm": {"file": "f", "published": "none", "sha256": "1" * 64}},
         "software": {"torch": "2.13", **software},
+        "environments": [],
     }
 
 
@@ -82,9 +83,35 @@ def test_seeds_are_compared_one_by_one(finished):
     assert comparison.compare(first, finished("third", one(11.9, 22.0, 32.1))).rows[0].beyond
 
 
-def test_an_unequal_number_of_seeds_is_compared_by_both_standard_errors(finished):
-    first, second = finished("first", one(10.0, 20.0, 30.0)), finished("second", one(20.0, 22.0))
-    assert comparison.compare(first, second).rows[0].margin == pytest.approx(1.959964 * (100 / 3 + 1) ** 0.5)
+def test_what_an_earlier_configuration_left_is_no_part_of_it(finished):
+    cells = {f"d/{solver}/nfe5": {"fid": entry(1.0, 1.1)} for solver in ("s", "old")}
+    first = finished("first", cells, provenance(["d/s/nfe5"]))
+    second = finished("second", {"d/s/nfe5": cells["d/s/nfe5"]})
+    found = comparison.compare(first, second)
+    assert (list(first.cells), found.stale) == (["d/s/nfe5"], [f"{first.folder}/d/old/nfe5"])
+    assert not found.differs
+    assert "Left by an earlier configuration" in comparison.markdown(found, ["a", "b"])
+    assert [cell["name"] for cell in first.measured("d")] == ["d/s/nfe5"]
+
+
+def test_what_chance_alone_would_find_is_counted_where_values_differ_and_have_errors(finished):
+    scores = [entry(1.0, 1.1), entry(1.0), {"value": None, "error": None, "blocks": [None, None]}]
+    others = [entry(1.0, 1.2), entry(1.1), scores[2]]
+    runs = [
+        finished(name, {"d/s/nfe5": dict(zip(("fid", "kid", "precision"), own, strict=True))})
+        for name, own in (("first", scores), ("second", others))
+    ]
+    assert "nothing changed but rounding or noise, 0.05 would" in comparison.markdown(comparison.compare(*runs), "ab")
+
+
+def test_the_order_of_environments_is_no_difference(finished):
+    metrics, kinds = {"d/s/nfe5": {"fid": entry(1.0)}}, [{"machine": "a"}, {"machine": "b"}]
+    runs = []
+    for name, environments in (("first", kinds), ("second", kinds[::-1])):
+        record = {**provenance(metrics), "environments": environments}
+        record["cells"]["d/s/nfe5"]["environments"] = {"samples": [0, 1]}
+        runs.append(finished(name, metrics, record))
+    assert comparison.compare(*runs).changes == []
 
 
 def test_a_score_that_became_nan_is_beyond_any_error(finished):

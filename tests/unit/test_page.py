@@ -61,7 +61,17 @@ def test_ties_are_students_paired_test_over_seeds(shift):
 def test_single_seeds_are_compared_by_their_errors():
     assert verdicts.tied(entry(2.0, error=0.3), entry(3.0, error=0.45))  # 1 < 1.96 * 0.541
     assert not verdicts.tied(entry(2.0, error=0.3), entry(3.0, error=0.4))  # 1 > 1.96 * 0.5
-    assert not verdicts.tied(entry(2.0), entry(2.1))  # nothing is known of errors: only equal values are tied
+    assert verdicts.tied(entry(2.0), entry(2.1))  # nothing is known of errors
+
+
+def test_an_unequal_number_of_seeds_is_welchs_test():
+    one, other = [10.0, 11.5, 12.0], [12.0, 12.5, 14.0, 13.0, 13.1]
+    for confidence in (0.5, 0.95, 0.99):
+        found = stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
+        assert verdicts.margin(entry(*one), entry(*other), confidence) == pytest.approx((found.high - found.low) / 2)
+    single = verdicts.margin(entry(10.0, error=0.3), entry(*other))
+    spread = float(np.std(other, ddof=1)) / 5**0.5
+    assert stats.norm.ppf(0.975) * np.hypot(0.3, spread) < single < stats.t.ppf(0.975, 4) * np.hypot(0.3, spread)
 
 
 def test_the_choice_is_the_best_that_can_be_afforded_and_each_solver_counts_once():
@@ -75,10 +85,10 @@ def test_the_choice_is_the_best_that_can_be_afforded_and_each_solver_counts_once
         cell("failed", 10, {**entry(1.0, error=None), "value": None}),
         {**cell("unscored", 10, None), "scores": {}},
     ]
-    assert verdicts.choice(cells[:4] + cells[5:], "fid", 10) == {"best": "b/9", "ties": ["a/10"]}
-    assert verdicts.choice(cells, "fid", 5) == {"best": "c/5", "ties": []}
+    assert verdicts.choice(cells[:4] + cells[5:], "fid", 10) == {"best": "b/9", "ties": ["a/10"], "worse": 1}
+    assert verdicts.choice(cells, "fid", 5) == {"best": "c/5", "ties": ["b/5", "a/5"], "worse": 0}
     assert verdicts.choice(cells, "fid", 4) is None
-    assert verdicts.choice(cells[:2], "fid", 10, lower=False) == {"best": "a/5", "ties": []}
+    assert verdicts.choice(cells[:2], "fid", 10, lower=False) == {"best": "a/5", "ties": [], "worse": 0}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +100,7 @@ def test_plain_and_distilled_are_held_against_each_other_at_every_nfe(plain, dis
         cell("d", 5, entry(distilled, error=0.1), distilled=True, plain="p/5"),
         cell("p", 3, entry(8.0, error=0.1)),
     ]
+    cells.append(cell("failed", 2, {**entry(1.0), "value": None}))
     few, more = verdicts.choices(cells, "fid")
     assert (few["nfe"], few["distilled"], few["better"]) == (3, None, None)
     assert (more["nfe"], more["better"]) == (5, better)

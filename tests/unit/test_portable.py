@@ -49,7 +49,7 @@ def finished(tmp_path):
         cell = folder / "d" / "s" / f"nfe{nfe}"
         cell.mkdir(parents=True)
         run = {"solver": solver, "options": options, "grid": grid, "nfe": nfe, "seed": 0}
-        record = {"run": run, "samples": {"images": 30, "seeds": 2}}
+        record = {"run": run, "samples": {"images": 30, "seeds": 2}, "environments": {"samples": [0, 1]}}
         (cell / "score.json").write_text(
             json.dumps({"metrics": {"fid": {"value": 1.5, "error": 0.5 * 2**0.5, "blocks": [1.0, 2.0]}}})
         )
@@ -67,6 +67,7 @@ def finished(tmp_path):
             "cells": {f"d/s/nfe{nfe}": record},
             "checkpoints": {"mine": {"sha256": "a" * 64}},
             "software": versions(PACKAGES),
+            "environments": [{"software": {"dode": "0.1.0", "torch": version}} for version in ("2.12", "2.13")],
         }
         (folder / "provenance.json").write_text(json.dumps(provenance))
         return Finished(folder)
@@ -99,6 +100,7 @@ def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case)
     assert torch.equal(sampler.sample(denoise, latents[:8]), expected)
     assert sampler.nfe == nfe == len(sampler.evaluated)
     assert torch.equal(sampler.sigmas, sigmas.as_subclass(torch.Tensor))
+    assert sampler.record["software"] == {"dode": "0.1.0", "torch": "2.12, 2.13"}
     assert sampler.record["scores"]["fid"] == {"value": 1.5, "error": pytest.approx(0.5)}
     assert sampler.record["model"]["sha256"] == "a" * 64
     assert "2309.16421" in sampler.citation

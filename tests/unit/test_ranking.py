@@ -25,8 +25,9 @@ def of(values, errors):
         ([1.0, 1.27, 1.29, 2.0], [0.1] * 4, True, [BEST, BEST, SECOND, NONE]),
         # One that is tied with a tie of the best but not with the best itself is not best.
         ([1.0, 1.8, 2.4], [0.3] * 3, True, [BEST, BEST, SECOND]),
-        # Without an error, only equal values are.
-        ([1.0, 1.0, 1.01], [None] * 3, True, [BEST, BEST, SECOND]),
+        # Without errors nothing is told apart.
+        ([1.0, 1.0, 1.01], [None] * 3, True, [NONE, NONE, NONE]),
+        ([1.0, 2.0, 3.0], [0.1, None, 0.1], True, [BEST, BEST, SECOND]),
         # Where all are tied, and where there is one, there is nothing to mark.
         ([1.0, 1.1], [0.1] * 2, True, [NONE, NONE]),
         ([math.nan, 3.0, math.inf], [None, 0.1, None], True, [NONE, NONE, NONE]),

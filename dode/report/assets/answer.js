@@ -103,11 +103,13 @@ function card(kind, row) {
     make(
       "p",
       { class: "note" },
-      ties.length
-        ? ["Cannot be told from it: ", ...commas, "."]
-        : cell.scores[state.metric][1] === null
-          ? "Its error is not known, so nothing can be said of ties."
-          : `Every other ${kind} solver is worse, at 95 % confidence.`,
+      cell.scores[state.metric][1] === null
+        ? "Its error is not known, so nothing can be said of ties."
+        : ties.length
+          ? ["Cannot be told from it: ", ...commas, "."]
+          : found.worse
+            ? `${found.worse === 1 ? `The other ${kind} solver` : `Each of the ${found.worse} other ${kind} solvers`} is worse, at 95 % confidence.`
+            : `No other ${kind} solver has a score here.`,
     ),
   );
 }

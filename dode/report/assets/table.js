@@ -59,14 +59,6 @@ function heading(key, text, extra) {
   );
 }
 
-/** The best cell of every number of evaluations, and what is tied with it, by exactly that number. */
-function bestOf(nfe) {
-  const kind = DATA.metrics[state.metric];
-  const own = measured().filter((cell) => cell.nfe === nfe && (cell.scores[state.metric]?.[0] ?? null) !== null);
-  own.sort((a, b) => (a.scores[state.metric][0] - b.scores[state.metric][0]) * (kind.lower ? 1 : -1));
-  return own;
-}
-
 /** How strongly a cell is tinted, 0 to 1: the best of the table most, by rank of magnitude. */
 function tints(cells) {
   const kind = DATA.metrics[state.metric];
@@ -87,7 +79,9 @@ function drawTable() {
   const nfes = nfesNow(),
     { found, all } = rowsNow(),
     tint = tints(measured());
-  const best = new Map(nfes.map((nfe) => [nfe, bestOf(nfe)[0]?.name]));
+  const marks = dataset().marks[state.metric] || { best: [], second: [] };
+  const marked = new Map(Object.entries(marks).flatMap(([mark, names]) => names.map((name) => [name, mark])));
+  const words = { best: ", among the best of its column", second: ", among the second best of its column" };
   const label = DATA.metrics[state.metric].name;
   const body = found.map((row) =>
     make(
@@ -120,8 +114,8 @@ function drawTable() {
             type: "button",
             "data-cell": cell.name,
             tabindex: -1,
-            class: best.get(nfe) === cell.name ? "value best" : "value",
-            "aria-label": `${titleOf(cell)}: ${textOf(cell)}${best.get(nfe) === cell.name ? ", best of its column" : ""}`,
+            class: `value ${marked.get(cell.name) || ""}`,
+            "aria-label": `${titleOf(cell)}: ${textOf(cell)}${words[marked.get(cell.name)] || ""}`,
             onclick: () => openCell(cell.name),
           },
           textOf(cell),
@@ -188,7 +182,7 @@ function drawTable() {
       .filter(Boolean),
   );
   find("table-note").textContent =
-    `${label}. Bold: best of its column. ± ${errorMeaning(kinds)}. A click or Enter opens a cell; arrow keys go from cell to cell.${state.metric === "fid" && measured().some((cell) => cell.published) ? " In brackets: published for exactly this cell." : ""}`;
+    `${label}. Bold: the best of a column and all that cannot be told from it; italic: likewise the best of the rest. ± ${errorMeaning(kinds)}. A click or Enter opens a cell; arrow keys go from cell to cell.${state.metric === "fid" && measured().some((cell) => cell.published) ? " In brackets: published for exactly this cell." : ""}`;
   roam(find("scores"));
 }
 
