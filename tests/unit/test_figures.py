@@ -12,6 +12,7 @@ from dode.cells import Benchmark
 from dode.config import ConfigError
 from dode.report import ablation_figure, cost_figure, curves, trajectory_figure
 from dode.report import frame as frames
+from dode.workloads import Workloads
 
 ROOT = Path(__file__).parents[2]
 LINE = {"color": "C0", "marker": "o", "linestyle": "-"}
@@ -180,8 +181,21 @@ def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_pa
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path / "none")) is None
     (tmp_path / "1-of-3.log").write_text("stopped")
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) is None
-    fit = [job(tmp_path / "distill.tsv", 0.5, 2.5), tmp_path / "teacher.tsv"]
-    assert cost_figure.seconds(cost_figure.fitting_jobs(fit)) == (0.5, [2.0])
+
+
+def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_them(tmp_path):
+    """A local fit has its teacher with it: a file of a teacher is of an alignment that the cell had before."""
+    benchmark = configured("ablation.yaml")
+    found = {cell["solver"]: cell["times"]["fit"] for cell in pictures.fits(benchmark, Workloads(benchmark), "logs")}
+    for name, rules in (("released", ["teacher", "distill"]), ("local", ["distill"])):
+        assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.tsv" for rule in rules]
+    teacher, distill = tmp_path / "teacher.tsv", tmp_path / "distill.tsv"
+    job(teacher, 4.0, 7.0)
+    assert cost_figure.seconds([teacher, distill]) is None
+    job(distill, 0.5, 2.5)
+    assert cost_figure.seconds([teacher, distill]) == (4.5, [3.0, 2.0])
+    teacher.unlink()
+    assert cost_figure.seconds([teacher, distill]) is None
 
 
 @pytest.mark.parametrize(("shape", "published"), [((1, 8, 8), []), ((3, 64, 64), ["Progressive", "Consistency"])])
