@@ -39,21 +39,6 @@ LEVELS = np.append(np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 40) ** 7, 0.0)
 NOISE = np.random.default_rng(0).standard_normal((4, *SHAPE))
 
 
-def test_fine_states_between_the_levels_are_exact_enough_for_a_picture():
-    wanted = np.array([79.0, 33.3, 5.1, 1.0, 0.31, 0.07, 0.011, 0.0])
-    found = trajectory_figure.interpolated(LEVELS, bent(LEVELS, NOISE), wanted)
-    truth = bent(wanted, NOISE)
-    assert np.abs(found - truth).max() < 2e-4
-    assert np.isnan(trajectory_figure.interpolated(LEVELS, bent(LEVELS, NOISE), [81.0])).all()
-
-
-def test_distances_are_the_root_mean_square_of_the_difference():
-    levels = [80.0, 3.0, 0.0]
-    own = bent(levels, NOISE) + np.array([0.0, 0.3, 0.1]).reshape(1, -1, 1, 1, 1)
-    found = trajectory_figure.distances((LEVELS, bent(LEVELS, NOISE)), levels, own)
-    np.testing.assert_allclose(found, [0.0, 0.3, 0.1], atol=1e-4)
-
-
 def test_the_plane_holds_a_flat_trajectory():
     """Standardised states a cos t + b sin t stay in their plane, and noise lies to the left of the image."""
     t = np.linspace(0, 2, len(LEVELS)).reshape(-1, 1, 1, 1)
