@@ -40,14 +40,16 @@ GENERATED, REAL = "generated", "real"
 
 
 def biased(blocks, real):
-    """Of which images there are fewer than features, so that their covariance is singular: a list.
+    """Of which images there are no more than features, so that their covariance is singular: a list.
+
+    The covariance of n images has the rank n - 1 at most.
 
     Args:
         blocks: :class:`Statistics` of the generated images of each seed.
         real: how many real images there are, None where that is not known.
     """
     counts = {GENERATED: min(block.count for block in blocks), REAL: real}
-    return [name for name, count in counts.items() if count is not None and count < len(blocks[0].mean)]
+    return [name for name, count in counts.items() if count is not None and count <= len(blocks[0].mean)]
 
 
 def frechet(blocks, references):

@@ -120,7 +120,7 @@ def test_one_seed_has_errors_of_its_images(job):
         assert entry["error_kind"] == ("subsets" if name == "kid" else "images")
 
 
-def test_fewer_images_than_features_are_called_biased_and_extrapolated(job):
+def test_no_more_images_than_features_are_called_biased_and_extrapolated(job):
     found = scored(job(1, 60))
     assert found["biased"] == ["generated"]
     plain, infinite = found["metrics"]["fid"], found["metrics"]["fid_infinity"]
@@ -131,11 +131,21 @@ def test_fewer_images_than_features_are_called_biased_and_extrapolated(job):
 
 @pytest.mark.parametrize(
     ("generated", "real", "few"),
-    [(64, 64, []), (63, None, ["generated"]), (64, 63, ["real"]), (2, 2, ["generated", "real"])],
+    [
+        (65, 65, []),
+        (64, None, ["generated"]),
+        (65, 64, ["real"]),
+        (64, 65, ["generated"]),
+        (2, 2, ["generated", "real"]),
+    ],
 )
 def test_either_set_of_images_may_be_too_few_for_its_features(generated, real, few):
-    blocks = [Statistics.of([np.zeros((count, 64))]) for count in (100, generated)]
+    """The covariance of n images, divided by n - 1, has the rank n - 1 at most."""
+    draw = np.random.default_rng(0)
+    *blocks, other = (Statistics.of([draw.standard_normal((count, 64))]) for count in (100, generated, real or 100))
     assert scores.biased(blocks, real) == few
+    for name, statistics in ((scores.GENERATED, blocks[1]), (scores.REAL, other)):
+        assert (np.linalg.matrix_rank(statistics.covariance, hermitian=True) < 64) == (name in few)
 
 
 @pytest.mark.parametrize(
