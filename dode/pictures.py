@@ -86,6 +86,10 @@ def sweeps(benchmark):
     return found
 
 
+def _fitting_rules(benchmark, cell):
+    return ["teacher", "distill"] if benchmark.trajectory(cell) else ["distill"]
+
+
 def fits(benchmark, work, logs):
     """The distilled cells as the figure of costs has them, with the evaluations of the fit and where times are.
 
@@ -97,7 +101,7 @@ def fits(benchmark, work, logs):
             "shape": list(benchmark.image_shape(cell.dataset["id"])),
             "evaluations": work.evaluations("teacher", cell) + work.evaluations("distill", cell),
             "times": {
-                "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in ("teacher", "distill")],
+                "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(benchmark, cell)],
                 "sample": f"{logs}/sample/{cell}",
             },
         }

@@ -7,7 +7,7 @@ from dode.report import cost_figure, style
 def main(snakemake):
     params, cells = snakemake.params, []
     for cell in params.cells:
-        fit = cost_figure.seconds(cost_figure.fitting_jobs(cell["times"]["fit"]))
+        fit = cost_figure.seconds(cell["times"]["fit"])
         sample = cost_figure.seconds(cost_figure.sampling_jobs(cell["times"]["sample"]))
         if fit and sample:
             cells.append({**cell, "fit": fit[0], "sample": sample[0], "starts": fit[1] + sample[1]})

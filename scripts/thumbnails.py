@@ -2,11 +2,12 @@
 
 from dode import scripting, storage, trajectories
 from dode.report import thumbnails
+from dode.report.fine_solution import Fine
 
 
 def main(snakemake):
     params, inputs = snakemake.params, snakemake.input
-    fine, found = thumbnails.Fine(*trajectories.read(inputs.fine)), {}
+    fine, found = Fine(*trajectories.read(inputs.fine)), {}
     for name, ends, states in zip(params.cells, inputs.ends, inputs.states, strict=True):
         samples = thumbnails.sprite(storage.read_array(ends), params.most)
         found[name] = {"samples": samples, "trajectory": thumbnails.trajectory(*trajectories.read(states), fine)}

@@ -33,6 +33,7 @@ class Statistics:
 
     def __init__(self, total=None):
         self.count, self.mean, self._scatter, self._kept = 0, None, None, []
+        self._gaussian = None
         self._chosen = None if total is None else random_rows(total, KEPT_FEATURES)
 
     def add(self, features):
@@ -57,6 +58,7 @@ class Statistics:
 
         ``M = M_1 + M_2 + (mu_2 - mu_1)(mu_2 - mu_1)^T n_1 n_2 / (n_1 + n_2)`` for the scatter matrices M.
         """
+        self._gaussian = None
         for part in other._kept:
             room = KEPT_FEATURES - sum(map(len, self._kept))
             if room > 0:
@@ -91,10 +93,14 @@ class Statistics:
 
     @property
     def gaussian(self):
-        """The :class:`Gaussian` of these moments; of fewer images than features by the cheaper thin factor."""
-        if sum(map(len, self._kept)) == self.count < len(self.mean):
-            return Gaussian.of_features(self.features)
-        return Gaussian.of_moments(*self.moments)
+        """The :class:`Gaussian` of these moments; of fewer images than features by the cheaper thin factor.
+
+        Kept until more is taken in.
+        """
+        if self._gaussian is None:
+            thin = sum(map(len, self._kept)) == self.count < len(self.mean)
+            self._gaussian = Gaussian.of_features(self.features) if thin else Gaussian.of_moments(*self.moments)
+        return self._gaussian
 
     @property
     def features(self):

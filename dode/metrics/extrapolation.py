@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from dode.metrics.distances import Gaussian, fid_with_influences
+from dode.metrics.distances import Gaussian, fid, fid_with_influences
 
 SIZES = 15
 FEWEST = 4  # images from which there are subsets of several sizes
@@ -12,14 +12,14 @@ FEWEST = 4  # images from which there are subsets of several sizes
 
 @dataclasses.dataclass(frozen=True)
 class Extrapolation:
-    """The intercept, its standard error from one set of images, and the sizes of the subsets it comes from."""
+    """The intercept, its standard error from one set of images or None, and the sizes of the subsets it comes from."""
 
     value: float
-    error: float
+    error: float | None
     sizes: list
 
 
-def fid_infinity(features, reference, *, seed=0):
+def fid_infinity(features, reference, *, seed=0, with_error=True):
     """Intercept at 1/N = 0 of the least-squares line through the distances of random subsets of N images over 1/N.
 
     The bias of a Fréchet distance is proportional to 1/N for large N. The N are evenly spaced in 1/N from half of the
@@ -32,6 +32,7 @@ def fid_infinity(features, reference, *, seed=0):
         features: (n, F), n >= 4, of all images.
         reference: ``(mean, covariance)`` or :class:`Gaussian` of the real images.
         seed: of the subsets.
+        with_error: whether the error is wanted, which takes the singular vectors of every subset.
     """
     draw, count = np.random.default_rng(seed), len(features)
     sizes = np.rint(1 / np.linspace(2 / count, 1 / count, SIZES)).astype(int)
@@ -42,7 +43,12 @@ def fid_infinity(features, reference, *, seed=0):
     for size, weight in zip(sizes, weights, strict=True):
         chosen = draw.choice(count, size, replace=False)
         subset = features[chosen]
-        distance, psi = fid_with_influences(subset, Gaussian.of_features(subset), reference)
+        gaussian = Gaussian.of_features(subset)
+        if with_error:
+            distance, psi = fid_with_influences(subset, gaussian, reference)
+            influences[chosen] += weight * psi / size
+        else:
+            distance = fid(gaussian, reference)
         value += weight * distance
-        influences[chosen] += weight * psi / size
-    return Extrapolation(float(value), float(np.sqrt(np.square(influences).sum())), sizes.tolist())
+    error = float(np.sqrt(np.square(influences).sum())) if with_error else None
+    return Extrapolation(float(value), error, sizes.tolist())

@@ -8,13 +8,13 @@ from dode.metrics.extrapolation import FEWEST, fid_infinity
 PEAK = 2.0  # images in [-1, 1]
 
 
-def summary(blocks, error, kind, **settings):
+def summary(blocks, error=None, kind=None, **settings):
     """One entry of ``metrics``.
 
     Args:
         blocks: the metric's value for each seed block.
         error: function without arguments that gives the error of a single block; not called for several.
-        kind: what that error is.
+        kind: what that error is; likewise not asked for several.
         settings: further keys.
     """
     blocks = [float(value) for value in blocks]
@@ -40,33 +40,33 @@ GENERATED, REAL = "generated", "real"
 
 
 def biased(blocks, real):
-    """Of which images there are fewer than features, so that their covariance is singular: a list.
+    """Of which images there are no more than features, so that their covariance is singular: a list.
+
+    The covariance of n images has the rank n - 1 at most.
 
     Args:
         blocks: :class:`Statistics` of the generated images of each seed.
         real: how many real images there are, None where that is not known.
     """
     counts = {GENERATED: min(block.count for block in blocks), REAL: real}
-    return [name for name, count in counts.items() if count is not None and count < len(blocks[0].mean)]
+    return [name for name, count in counts.items() if count is not None and count <= len(blocks[0].mean)]
 
 
 def frechet(blocks, references):
     """FID of each block's statistics against its reference (as :func:`distances.fid` takes it), one each."""
-
-    def error():
-        (block,) = blocks
-        _, psi = distances.fid_with_influences(block.features, block.gaussian, references[0])
-        return standard_error(psi, block.count)
-
-    values = [distances.fid(block.gaussian, real) for block, real in zip(blocks, references, strict=True)]
-    return summary(values, error, "images")
+    pairs = list(zip(blocks, references, strict=True))
+    if len(pairs) > 1:
+        return summary([distances.fid(block.gaussian, real) for block, real in pairs])
+    ((block, real),) = pairs
+    value, psi = distances.fid_with_influences(block.features, block.gaussian, real)
+    return summary([value], lambda: standard_error(psi, block.count), "images")
 
 
 def infinity(blocks, reference):
     """``fid_infinity``, FID extrapolated to infinitely many images, by name; empty where it is not needed."""
     if not biased(blocks, None) or min(block.count for block in blocks) < FEWEST:
         return {}
-    found = [fid_infinity(block.features, reference) for block in blocks]
+    found = [fid_infinity(block.features, reference, with_error=len(blocks) == 1) for block in blocks]
     values = [each.value for each in found]
     return {"fid_infinity": summary(values, lambda: found[0].error, "images", sizes=found[0].sizes)}
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dode.metrics.distances import Statistics
+from dode.metrics.distances import Gaussian, Statistics
 
 
 class Reference(NamedTuple):
@@ -98,19 +98,18 @@ def published(path, stream, image_shape):
             found = {name: arrays[name] for name in ("mu", "sigma", "arr_0") if name in arrays}
     except Exception as error:  # of a hostile archive numpy lets more than its own errors through
         raise ValueError(f"{path}: no .npz of plain arrays ({type(error).__name__})") from None
-    own = None
+    moments, own = None, None
+    if "mu" in found and "sigma" in found:
+        (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
+        moments = _moments(path, found["mu"], found["sigma"], width)
     if "arr_0" in found:
         images = _images(path, found["arr_0"], image_shape)
         own = Statistics.of(stream(images), total=len(images))
-    if "mu" not in found or "sigma" not in found:
-        if own is None:
-            raise ValueError(f"{path}: expected are the arrays mu and sigma, or the images arr_0")
-        return Reference(own.moments, own.features, own.count)
-    mu, sigma = _moments(path, found["mu"], found["sigma"])
-    (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
-    if len(mu) != width:
-        raise ValueError(f"{path} is of {len(mu)} features an image, those of the dataset are {width}")
-    return Reference((mu, sigma), None if own is None else own.features, None)
+    if moments:
+        return Reference(moments, None if own is None else own.features, None)
+    if own is None:
+        raise ValueError(f"{path}: expected are the arrays mu and sigma, or the images arr_0")
+    return Reference(own.moments, own.features, own.count)
 
 
 def _images(path, images, image_shape):
@@ -123,16 +122,18 @@ def _images(path, images, image_shape):
     return images.transpose(0, 3, 1, 2)
 
 
-def _moments(path, mu, sigma):
+def _moments(path, mu, sigma, width):
+    """Both in float64; refused is what the scores would refuse, each of them after all sampling."""
     if mu.dtype.kind != "f" or sigma.dtype.kind != "f" or mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise ValueError(
             f"{path}: mu (F,) and sigma (F, F) must be numbers, not {mu.shape} {mu.dtype} and "
             f"{sigma.shape} {sigma.dtype}"
         )
+    if len(mu) != width:
+        raise ValueError(f"{path} is of {len(mu)} features an image, those of the dataset are {width}")
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
-    if not np.isfinite(mu).all() or not np.isfinite(sigma).all():
-        raise ValueError(f"{path}: mu or sigma hold NaN or infinity")
-    spread = np.sqrt(np.abs(np.diag(sigma)))
-    if (np.diag(sigma) < 0).any() or (np.abs(sigma - sigma.T) > 1e-3 * np.outer(spread, spread) + 1e-12).any():
-        raise ValueError(f"{path}: sigma is no covariance: not symmetric, or with negative variances")
+    try:
+        Gaussian.of_moments(mu, sigma)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return mu, sigma

@@ -23,18 +23,14 @@ def seconds(jobs):
     A job's own seconds are in the log beside its benchmark file (:func:`dode.scripting.seconds`).
 
     Returns:
-        ``(seconds, [seconds of the start, ...])``; None where one of the jobs says nothing.
+        ``(seconds, [seconds of the start, ...])``; None where one of the jobs says nothing or has no such file.
     """
-    own = [scripting.seconds(Path(job).with_suffix(".log")) for job in jobs]
-    if not jobs or None in own:
+    jobs = [Path(job) for job in jobs]
+    own = [scripting.seconds(job.with_suffix(".log")) for job in jobs]
+    if not jobs or None in own or not all(job.is_file() for job in jobs):
         return None
-    whole = [list(csv.DictReader(Path(job).read_text().splitlines(), delimiter="\t")) for job in jobs]
+    whole = [list(csv.DictReader(job.read_text().splitlines(), delimiter="\t")) for job in jobs]
     return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
-
-
-def fitting_jobs(paths):
-    """Benchmark files of a fit: a fit without a trajectory to follow has no teacher's job."""
-    return [path for path in paths if Path(path).is_file()]
 
 
 def sampling_jobs(folder):

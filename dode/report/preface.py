@@ -16,9 +16,9 @@ _MARKS = (
 )
 # By the words of `biased` in a score.json.
 _BIASED = {
-    "generated": "cells have fewer images than there are features: compare only cells of as many images; FID∞ takes a "
-    "part of the bias away",
-    "real": "there are fewer real images than features, and FID∞ takes nothing of that bias away",
+    "generated": "cells have no more images than there are features: compare only cells of as many images; FID∞ takes "
+    "a part of the bias away",
+    "real": "there are no more real images than features, and FID∞ takes nothing of that bias away",
 }
 
 

@@ -5,14 +5,13 @@ import io
 
 import numpy as np
 from PIL import Image
-from scipy.interpolate import CubicSpline
 
 from dode import pixels
+from dode.report.fine_solution import standardised
 
 #: (images, pixels on the longer side) that are tried, from the best: fewer images only where small ones do not fit.
 _SIZES = [(16, 64), (16, 48), (16, 32), (12, 32), (8, 32), (4, 32), (4, 24), (2, 24), (1, 16)]
 SHOWN = _SIZES[0][0]
-ROUNDING = 1e-6  # of float32 states
 
 
 def sprite(ends, most):
@@ -47,50 +46,21 @@ def _strip(images, size):
     return {"png": text, "count": len(images), "width": width, "height": height}
 
 
-class Fine:
-    """The fine-step solution of a few images as a function of the noise level.
-
-    Between its states the scaled state ``x / sqrt(1 + sigma^2)`` is a cubic spline in ``atan(sigma)``: both are bounded
-    from noise to image, and the path is smooth in them. A spline is linear in its values, so it is kept as weights of
-    the states: its coefficients for large images would be gigabytes.
+def trajectory(sigmas, states, fine):
+    """How far a cell's states are from the fine solution, and two pixels on their way.
 
     Args:
-        sigmas: (L,) noise levels, descending.
-        states: (images, L, C, H, W) states at them.
-    """
-
-    def __init__(self, sigmas, states):
-        self.states, self._scales = states, _scale(sigmas)
-        self._cardinal = CubicSpline(np.arctan(sigmas)[::-1], np.eye(len(sigmas))[::-1])
-        first = np.asarray(states[0, -1]).ravel()
-        #: Where the two pixels are that are drawn, in the flattened first image: its brightest and its darkest.
-        self.pixels = [int(first.argmax()), int(first.argmin())]
-
-    def at(self, sigmas):
-        """States (len(sigmas), C, H, W) at other noise levels, an image after the other; NaN outside of its own."""
-        weights = self._cardinal(np.arctan(sigmas), extrapolate=False) * _scale(sigmas)[:, None] / self._scales
-        for states in self.states:
-            yield np.tensordot(weights, states, 1)
-
-
-def _scale(sigmas):
-    return np.sqrt(1 + np.square(sigmas))
-
-
-def trajectory(sigmas, states, fine):
-    """How far a cell's states are from the :class:`Fine` solution, and two pixels on their way.
+        sigmas, states: (L,) and (images, L, C, H, W) of the cell.
+        fine: a :class:`dode.report.fine_solution.Fine` of the same images.
 
     Returns:
-        ``sigmas`` (L,); ``error`` (L,), the root-mean-square difference over all elements of all images, None where
-        the fine solution has no such noise level, and where the two are equal but for rounding, as at the start;
-        ``pixels``, two lists (L,) of ``x / sqrt(1 + sigma^2)``.
+        ``sigmas`` (L,); ``error`` (L,), the distances to the fine solution, None where there is none; ``pixels``, two
+        lists (L,) of ``x / sqrt(1 + sigma^2)``, where the fine solution's first image is brightest and darkest.
     """
-    squares = [np.square(own - other).mean(axis=(1, 2, 3)) for own, other in zip(states, fine.at(sigmas), strict=True)]
-    error = np.sqrt(np.mean(squares, axis=0))
-    error[error <= ROUNDING * _scale(sigmas)] = np.nan
-    ways = (np.asarray(states[0]).reshape(len(sigmas), -1)[:, fine.pixels] / _scale(sigmas)[:, None]).T
+    last = np.asarray(fine.states[0, -1]).ravel()
+    flat = standardised(sigmas, states[0])
     return {
         "sigmas": [float(sigma) for sigma in sigmas],
-        "error": [float(f"{each:.4g}") if np.isfinite(each) else None for each in error],
-        "pixels": [[round(float(value), 4) for value in way] for way in ways],
+        "error": [float(f"{each:.4g}") if np.isfinite(each) else None for each in fine.distances(sigmas, states)],
+        "pixels": [[round(float(value), 4) for value in flat[:, place]] for place in (last.argmax(), last.argmin())],
     }

@@ -3,51 +3,18 @@
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.interpolate import CubicSpline
 
 from dode.report import scales
+from dode.report.fine_solution import Fine, standardised
 from dode.report.style import PAGE, PANEL, legend_below, save, styled
 
 POWER = 7  # levels are spread like those of the Karras grid, so that the axis has room for all and a place for 0
 _FINE = {"color": "0.45", "linewidth": 2.4, "alpha": 0.55, "zorder": 1.5}
 
 
-def interpolated(sigmas, states, wanted):
-    """Fine-step states at other noise levels, by a cubic spline in ``sigma^(1/7)``.
-
-    Splined is ``x / sqrt(1 + sigma^2)``, whose size does not change on the way.
-
-    Args:
-        sigmas, states: (L,) descending and (images, L, ...), of the fine-step solver.
-        wanted: noise levels.
-
-    Returns:
-        (images, len(wanted), ...) float64, NaN above the first level and below the last.
-    """
-    order = np.argsort(sigmas)
-    places, scaled = sigmas[order] ** (1 / POWER), standardised(sigmas, states)[:, order]
-    found = CubicSpline(places, scaled, axis=1, extrapolate=False)(np.asarray(wanted) ** (1 / POWER))
-    return found * _spread(wanted, found.ndim)
-
-
-def standardised(sigmas, states):
-    """``x / sqrt(1 + sigma^2)``, the state in coordinates in which noise and images are of one size."""
-    return states / _spread(sigmas, states.ndim)
-
-
-def _spread(sigmas, dimensions):
-    return np.sqrt(1 + np.asarray(sigmas, dtype=np.float64) ** 2).reshape(1, -1, *[1] * (dimensions - 2))
-
-
-def distances(fine, sigmas, states):
-    """Root-mean-square difference per element to the fine-step solution at each level, over all images."""
-    gap = states - interpolated(*fine, sigmas)
-    return np.sqrt(np.square(gap).mean(axis=(0, *range(2, gap.ndim))))
-
-
 def plane(sigmas, states):
     """Centre and principal plane of a trajectory, (D,) and (2, D), of standardised states (L, ...)."""
-    flat = standardised(sigmas, states[None])[0].reshape(len(sigmas), -1)
+    flat = standardised(sigmas, states)
     centre = flat.mean(axis=0)
     axes = np.linalg.svd(flat - centre, full_matrices=False)[2][:2]
     # The signs of singular vectors are arbitrary.
@@ -57,7 +24,7 @@ def plane(sigmas, states):
 
 def pixels(sigmas, states, count=2):
     """Elements of one image to look at: drawn at random from the half that moves most (a margin stays as it is)."""
-    flat = standardised(sigmas, states[None])[0].reshape(len(sigmas), -1)
+    flat = standardised(sigmas, states)
     moving = np.argsort(np.ptp(flat, axis=0))[flat.shape[1] // 2 :]
     return sorted(np.random.default_rng(0).choice(moving, size=count, replace=False).tolist())
 
@@ -78,16 +45,16 @@ def draw(fine, solvers, paths, title):
     axes = figure.subplots(2, 2)
     shape = states.shape[2:]
     for axis, pixel in zip(axes[0], pixels(sigmas, states[0]), strict=True):
-        axis.plot(sigmas, standardised(sigmas, states)[0].reshape(len(sigmas), -1)[:, pixel], **_FINE)
+        axis.plot(sigmas, standardised(sigmas, states[0])[:, pixel], **_FINE)
         for _, style, own, x in others:
-            axis.plot(own, standardised(own, x)[0].reshape(len(own), -1)[:, pixel], **style)
+            axis.plot(own, standardised(own, x[0])[:, pixel], **style)
         channel, row, column = np.unravel_index(pixel, shape)
         name = f"pixel ({row}, {column})" + (f", channel {channel}" if shape[0] > 1 else "")
         axis.set(title=name, ylabel="x / √(1 + σ²)")
         axis.set_ylim(_around(axis.lines[0].get_ydata(), axis.get_ylim()))
         _noise_axis(axis, sigmas)
     _draw_plane(axes[1, 0], sigmas, states[0], others)
-    _draw_distances(axes[1, 1], (sigmas, states), others)
+    _draw_distances(axes[1, 1], Fine(sigmas, states), others)
     figure.suptitle(title)
     handles = [Line2D([], [], label=label, **style) for label, style, _, _ in others]
     legend_below(figure, [*handles, Line2D([], [], label="fine steps", **_FINE)])
@@ -105,7 +72,7 @@ def _draw_plane(axis, sigmas, image, others):
     centre, axes = plane(sigmas, image)
 
     def projected(own, x):
-        return (standardised(own, x[None])[0].reshape(len(own), -1) - centre) @ axes.T
+        return (standardised(own, x) - centre) @ axes.T
 
     axis.plot(*projected(sigmas, image).T, **_FINE)
     for _, style, own, x in others:
@@ -119,10 +86,10 @@ def _draw_plane(axis, sigmas, image, others):
 
 def _draw_distances(axis, fine, others):
     for _, style, own, x in others:
-        gap = distances(fine, own, x)
-        axis.plot(own, np.where(gap > 1e-5, gap, np.nan), **style)  # the same noise: nothing to show on a log axis
-    axis.set(title=f"distance to the fine steps, {len(fine[1])} images", ylabel="RMS of the difference", yscale="log")
-    _noise_axis(axis, fine[0])
+        axis.plot(own, fine.distances(own, x), **style)
+    axis.set(title=f"distance to the fine steps, {len(fine.states)} images", yscale="log")
+    axis.set_ylabel("RMS of the difference")
+    _noise_axis(axis, fine.sigmas)
     low, high = axis.get_ylim()
     scales.plain_ticks(axis.yaxis, scales.log_ticks(low, high))
 

@@ -9,6 +9,7 @@ from sklearn.datasets import load_sample_images
 
 from dode import provenance, storage
 from dode.report import collection, facts, page, thumbnails
+from dode.report.fine_solution import Fine
 
 ENVIRONMENT = {"software": {"dode": "0"}, "machine": {"cpu": "a processor", "threads": 2, "device": "cpu"}}
 
@@ -77,7 +78,7 @@ def straight(shape):
     """A fine solution: noise that fades from an image."""
     sigmas, rng = np.append(np.geomspace(80, 0.01, 39), 0.0), np.random.default_rng(0)
     image, noise = rng.uniform(-1, 1, shape), rng.standard_normal(shape)
-    return thumbnails.Fine(sigmas, (image + sigmas[:, None, None, None] * noise)[None])
+    return Fine(sigmas, (image + sigmas[:, None, None, None] * noise)[None])
 
 
 def write(bench, folder, edit=lambda found: None, scored=score):

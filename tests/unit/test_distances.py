@@ -86,6 +86,18 @@ def test_the_factor_of_statistics_that_kept_a_sample_is_of_all(monkeypatch):
     np.testing.assert_allclose(found.factor @ found.factor.T, moments(x)[1], atol=1e-8)
 
 
+@pytest.mark.parametrize("size", [6, 64])
+@pytest.mark.parametrize("take_in", [Statistics.add, lambda found, x: found.merge(Statistics.of([x]))])
+def test_the_gaussian_is_kept_until_more_is_taken_in(size, take_in):
+    first, second = np.split(gaussian(40, 0, size=size), 2)
+    found = Statistics.of([first])
+    kept = found.gaussian
+    assert found.gaussian is kept
+    take_in(found, second)
+    np.testing.assert_array_equal(found.gaussian.factor, Statistics.of([first, second]).gaussian.factor)
+    assert found.gaussian.mean != pytest.approx(kept.mean)
+
+
 def test_fid_of_streamed_features_is_clean_fids():
     first, second = gaussian(300, 1), gaussian(200, 2, 0.5)
     ours = distances.fid(Statistics.of(np.split(first, 3)).moments, Statistics.of(np.split(second, 4)).moments)

@@ -12,6 +12,7 @@ from dode.cells import Benchmark
 from dode.config import ConfigError
 from dode.report import ablation_figure, cost_figure, curves, trajectory_figure
 from dode.report import frame as frames
+from dode.workloads import Workloads
 
 ROOT = Path(__file__).parents[2]
 LINE = {"color": "C0", "marker": "o", "linestyle": "-"}
@@ -36,21 +37,6 @@ def bent(sigmas, noise):
 
 LEVELS = np.append(np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 40) ** 7, 0.0)
 NOISE = np.random.default_rng(0).standard_normal((4, *SHAPE))
-
-
-def test_fine_states_between_the_levels_are_exact_enough_for_a_picture():
-    wanted = np.array([79.0, 33.3, 5.1, 1.0, 0.31, 0.07, 0.011, 0.0])
-    found = trajectory_figure.interpolated(LEVELS, bent(LEVELS, NOISE), wanted)
-    truth = bent(wanted, NOISE)
-    assert np.abs(found - truth).max() < 2e-4
-    assert np.isnan(trajectory_figure.interpolated(LEVELS, bent(LEVELS, NOISE), [81.0])).all()
-
-
-def test_distances_are_the_root_mean_square_of_the_difference():
-    levels = [80.0, 3.0, 0.0]
-    own = bent(levels, NOISE) + np.array([0.0, 0.3, 0.1]).reshape(1, -1, 1, 1, 1)
-    found = trajectory_figure.distances((LEVELS, bent(LEVELS, NOISE)), levels, own)
-    np.testing.assert_allclose(found, [0.0, 0.3, 0.1], atol=1e-4)
 
 
 def test_the_plane_holds_a_flat_trajectory():
@@ -180,8 +166,21 @@ def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_pa
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path / "none")) is None
     (tmp_path / "1-of-3.log").write_text("stopped")
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) is None
-    fit = [job(tmp_path / "distill.tsv", 0.5, 2.5), tmp_path / "teacher.tsv"]
-    assert cost_figure.seconds(cost_figure.fitting_jobs(fit)) == (0.5, [2.0])
+
+
+def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_them(tmp_path):
+    """A local fit has its teacher with it: a file of a teacher is of an alignment that the cell had before."""
+    benchmark = configured("ablation.yaml")
+    found = {cell["solver"]: cell["times"]["fit"] for cell in pictures.fits(benchmark, Workloads(benchmark), "logs")}
+    for name, rules in (("released", ["teacher", "distill"]), ("local", ["distill"])):
+        assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.tsv" for rule in rules]
+    teacher, distill = tmp_path / "teacher.tsv", tmp_path / "distill.tsv"
+    job(teacher, 4.0, 7.0)
+    assert cost_figure.seconds([teacher, distill]) is None
+    job(distill, 0.5, 2.5)
+    assert cost_figure.seconds([teacher, distill]) == (4.5, [3.0, 2.0])
+    teacher.unlink()
+    assert cost_figure.seconds([teacher, distill]) is None
 
 
 @pytest.mark.parametrize(("shape", "published"), [((1, 8, 8), []), ((3, 64, 64), ["Progressive", "Consistency"])])

@@ -19,6 +19,7 @@ from dode import pictures
 from dode.cells import Benchmark
 from dode.digests import folder_digest
 from dode.report import facts, style, thumbnails, verdicts
+from dode.report.fine_solution import Fine
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -158,24 +159,18 @@ def test_noise_that_no_png_makes_small_has_fewer_and_smaller_images():
     assert (found["count"], found["width"]) == (4, 32)
 
 
-def test_the_fine_solution_between_its_states_is_that_of_a_gaussian():
-    """Of data N(0, s^2 I) the solution is x(sigma) = x(0) sqrt(1 + sigma^2 / s^2)."""
-    spread, start = 0.5, np.random.default_rng(0).normal(size=(3, 2, 4, 4))
+def test_the_way_is_beside_the_fine_solution_where_its_image_is_brightest_and_darkest():
+    start, sigmas = np.random.default_rng(0).normal(size=(3, 2, 4, 4)), np.array([100.0, 80.0, 1.0, 0.0])
 
-    def exact(sigmas):
-        return start[:, None] * np.sqrt(1 + np.asarray(sigmas) ** 2 / spread**2)[:, None, None, None]
+    def straight(sigmas):
+        return start[:, None] * np.sqrt(1 + np.asarray(sigmas) ** 2)[:, None, None, None]
 
     fine_sigmas = np.append(np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 40) ** 7, 0.0)
-    fine = thumbnails.Fine(fine_sigmas, exact(fine_sigmas))
-    sigmas = [80.0, 17.3, 2.9, 0.41, 0.0]
-    np.testing.assert_allclose(list(fine.at(sigmas)), exact(sigmas), rtol=2e-3)
-    offset = np.array([0.0, 0.0, 0.3, 0.2, 0.1])[:, None, None, None]
-    found = thumbnails.trajectory(sigmas, exact(sigmas) + offset, fine)
-    assert found["error"][0] is None
-    assert found["error"][2:] == pytest.approx([0.3, 0.2, 0.1], rel=0.02)
-    brightest = np.unravel_index(start[0].argmax(), start[0].shape)
-    assert found["pixels"][0][-1] == pytest.approx(start[0][brightest] + 0.1, abs=1e-4)
-    assert thumbnails.trajectory([100.0, 0.0], exact([100.0, 0.0]) + 1, fine)["error"] == [None, pytest.approx(1.0)]
+    offset = np.array([0.0, 0.0, 0.2, 0.1])[:, None, None, None]
+    found = thumbnails.trajectory(sigmas, straight(sigmas) + offset, Fine(fine_sigmas, straight(fine_sigmas)))
+    assert found["error"] == [None, None, pytest.approx(0.2), pytest.approx(0.1)]
+    for way, end in zip(found["pixels"], (start[0].max(), start[0].min()), strict=True):
+        assert way == pytest.approx([end, end, end + 0.2 / 2**0.5, end + 0.1], abs=1e-4)
 
 
 def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made, bench):

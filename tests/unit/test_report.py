@@ -199,7 +199,7 @@ def test_markdown_escapes(tmp_path):
     assert r"a\|b\*c" in table
 
 
-def test_one_seed_prints_no_error(tmp_path):
+def test_an_unknown_error_is_not_printed(tmp_path):
     frame = frames.tidy([cell("ddim", "DDIM", 5, [7.123])], [])
     assert math.isnan(frame["error"].iloc[0])
     assert markdown(frame, tmp_path / "t.md")["DDIM"] == ["7.12"]

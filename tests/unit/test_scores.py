@@ -1,5 +1,6 @@
 """What score.json holds: the file itself, its errors against true spreads, and the scores by nearest neighbours."""
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -119,7 +120,7 @@ def test_one_seed_has_errors_of_its_images(job):
         assert entry["error_kind"] == ("subsets" if name == "kid" else "images")
 
 
-def test_fewer_images_than_features_are_called_biased_and_extrapolated(job):
+def test_no_more_images_than_features_are_called_biased_and_extrapolated(job):
     found = scored(job(1, 60))
     assert found["biased"] == ["generated"]
     plain, infinite = found["metrics"]["fid"], found["metrics"]["fid_infinity"]
@@ -130,11 +131,48 @@ def test_fewer_images_than_features_are_called_biased_and_extrapolated(job):
 
 @pytest.mark.parametrize(
     ("generated", "real", "few"),
-    [(64, 64, []), (63, None, ["generated"]), (64, 63, ["real"]), (2, 2, ["generated", "real"])],
+    [
+        (65, 65, []),
+        (64, None, ["generated"]),
+        (65, 64, ["real"]),
+        (64, 65, ["generated"]),
+        (2, 2, ["generated", "real"]),
+    ],
 )
 def test_either_set_of_images_may_be_too_few_for_its_features(generated, real, few):
-    blocks = [Statistics.of([np.zeros((count, 64))]) for count in (100, generated)]
+    """The covariance of n images, divided by n - 1, has the rank n - 1 at most."""
+    draw = np.random.default_rng(0)
+    *blocks, other = (Statistics.of([draw.standard_normal((count, 64))]) for count in (100, generated, real or 100))
     assert scores.biased(blocks, real) == few
+    for name, statistics in ((scores.GENERATED, blocks[1]), (scores.REAL, other)):
+        assert (np.linalg.matrix_rank(statistics.covariance, hermitian=True) < 64) == (name in few)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "count", "eigh", "svd"),
+    [(1, 40, 1, 1), (2, 40, 4, 4), (1, 8, 0, 1 + extrapolation.SIZES), (2, 8, 2, 4 + 2 * extrapolation.SIZES)],
+)
+def test_nothing_is_decomposed_twice_and_no_vectors_are_found_in_vain(monkeypatch, seeds, count, eigh, svd):
+    """FID and self-FID of blocks of 16 features: an eigen-decomposition a covariance, singular values a distance."""
+    draw, called, vectors = np.random.default_rng(0), [], []
+    blocks = [Statistics.of([draw.standard_normal((count, 16))]) for _ in range(seeds)]
+    fine = [(np.zeros(16), np.diag(np.arange(1.0, 17.0)))] * seeds
+    target = Gaussian.of_moments(*fine[0])
+    plain = {name: getattr(np.linalg, name) for name in ("eigh", "svd")}
+
+    def counted(name, *arguments, **options):
+        called.append(name)
+        vectors.append(name == "svd" and options.get("compute_uv", True))
+        return plain[name](*arguments, **options)
+
+    for name in plain:
+        monkeypatch.setattr(np.linalg, name, functools.partial(counted, name))
+    scores.frechet(blocks, [target] * seeds)
+    scores.infinity(blocks, target)
+    if seeds > 1:
+        scores.frechet(blocks, fine)
+    assert (called.count("eigh"), called.count("svd")) == (eigh, svd)
+    assert sum(vectors) == (svd if seeds == 1 else 0)
 
 
 def test_too_few_images_for_neighbours_or_a_line_leave_these_scores_out(job):
@@ -210,7 +248,10 @@ def test_the_error_of_fid_infinity_is_the_spread_over_sets_of_images():
     reference = Gaussian.of_moments(np.zeros(32), np.diag(deviations**2))
 
     def estimate(draw):
-        found = extrapolation.fid_infinity(normal(draw, 30, 1.1 * deviations, 0.1), reference)
+        features = normal(draw, 30, 1.1 * deviations, 0.1)
+        found = extrapolation.fid_infinity(features, reference)
+        without = extrapolation.fid_infinity(features, reference, with_error=False)
+        assert (without.value, without.error) == (pytest.approx(found.value, rel=1e-10), None)
         return found.value, found.error
 
     assert 0.75 < ratio_of_errors(estimate, "fid_infinity, 30 images, 32 features") < 1.7

@@ -64,6 +64,8 @@ def test_of_images_alone_the_moments_are_computed(tmp_path):
 
 
 ASYMMETRIC = SIGMA + np.triu(np.ones((6, 6)), 1) * SIGMA.max()
+HARDLY = SIGMA + np.triu(np.ones((6, 6)), 1) * 1e-4 * SIGMA.max()
+INDEFINITE = np.diag(np.ones(6)) + 0.9 * (np.eye(6, k=1) + np.eye(6, k=-1))  # variances are positive
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,11 @@ ASYMMETRIC = SIGMA + np.triu(np.ones((6, 6)), 1) * SIGMA.max()
         ({"mu": MU * np.nan, "sigma": SIGMA}, "NaN or infinity"),
         ({"mu": MU, "sigma": SIGMA * np.inf}, "NaN or infinity"),
         ({"mu": MU, "sigma": ASYMMETRIC}, "no covariance"),
+        ({"mu": MU, "sigma": HARDLY}, "no covariance"),
         ({"mu": MU, "sigma": -SIGMA}, "no covariance"),
+        ({"mu": MU, "sigma": INDEFINITE}, "no covariance"),
+        ({"mu": np.float64(0), "sigma": np.float64(1)}, r"mu \(F,\)"),
+        ({"mu": MU[:0], "sigma": SIGMA[:0, :0]}, "is of 0 features an image, those of the dataset are 6"),
         ({"mu": MU[:5], "sigma": SIGMA[:5, :5]}, "is of 5 features an image, those of the dataset are 6"),
         ({"arr_0": IMAGES.astype(np.float32)}, "arr_0 must be images"),
         ({"arr_0": IMAGES[0]}, "arr_0 must be images"),
@@ -88,6 +94,21 @@ def test_what_is_no_statistics_is_refused_in_one_sentence(tmp_path, arrays, said
     with pytest.raises(ValueError, match=said) as caught:
         published(tmp_path / "s.npz", **arrays)
     assert str(tmp_path / "s.npz") in str(caught.value)
+
+
+def test_what_scores_would_refuse_is_refused_before_any_image_is_looked_at(tmp_path):
+    with pytest.raises(ValueError, match="no covariance"):
+        distances.Gaussian.of_moments(MU, INDEFINITE)
+    seen = []
+
+    def watched(images):
+        seen.append(len(images))
+        return stream(images)
+
+    np.savez(tmp_path / "s.npz", mu=MU, sigma=INDEFINITE, arr_0=IMAGES)
+    with pytest.raises(ValueError, match=r"s\.npz: no covariance: its eigenvalues are from -\S+ to 2\S+$"):
+        statistics_files.published(tmp_path / "s.npz", watched, SHAPE)
+    assert max(seen, default=0) <= 1  # an empty one, for the number of features
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>"])

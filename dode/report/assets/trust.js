@@ -53,7 +53,7 @@ function drawTrust() {
     points.push(
       point(
         "mind",
-        "Fewer real images than features",
+        "No more real images than features",
         "Their covariance is singular and FID is biased, the same for all solvers; more generated images, or FID∞, do not take that away.",
       ),
     );
@@ -62,7 +62,7 @@ function drawTrust() {
       ? point(
           "mind",
           "FID is biased here",
-          `${many(biased.length, "cell")} of ${cells.length} ${biased.length === 1 ? "has" : "have"} fewer images than there are features. FID∞ is the better number.`,
+          `${many(biased.length, "cell")} of ${cells.length} ${biased.length === 1 ? "has" : "have"} no more images than there are features. FID∞ is the better number.`,
         )
       : point("good", "More generated images than features", fewReal ? "Theirs is no singular covariance." : "No covariance is singular, so FID has no large bias."),
   );
