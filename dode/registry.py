@@ -5,6 +5,7 @@ Nothing here imports torch: the configuration is checked each time that Snakemak
 
 import difflib
 import inspect
+import math
 
 
 def nearest(word, known):
@@ -70,3 +71,11 @@ def check_options(kind, name, function, options):
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in options:
             raise ValueError(f"{kind} '{name}' needs the option '{key}'")
+        # Of a number the default may be whole by chance; other types of default may stand for several.
+        number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+        if number and key in options and not _is_number(options[key]):
+            raise ValueError(f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}")
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

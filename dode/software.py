@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+CODE = ("Snakefile", "rules", "scripts", "dode", "config/models")  # what decides results, besides a configuration
 #: Packages whose versions may change the digits of a result.
 NUMERICAL = ("dode", "numpy", "scipy", "torch")
 
@@ -52,10 +53,12 @@ def _processor():
 
 
 def revision(root):
-    """The git commit of the checkout ``root``, with ``+changes`` where tracked files differ; None outside of one."""
+    """The git commit of the checkout ``root``, with ``+changes`` where :data:`CODE` is not its; None outside of one."""
     git = shutil.which("git")
     if git is None or not Path(root, ".git").exists():
         return None
-    ask = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    done = subprocess.run([git, "-C", str(root), *ask], capture_output=True, text=True)
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    ask = lambda *words: subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True)  # noqa: E731
+    commit, status = ask("rev-parse", "--verify", "HEAD"), ask("status", "--porcelain", "--", *CODE)
+    if commit.returncode or status.returncode:
+        return None
+    return commit.stdout.strip() + "+changes" * bool(status.stdout)

@@ -62,6 +62,16 @@ def _key(path):
     return text or "(top level)"
 
 
+def _named(path, instance):
+    """The ids of the entries on a path, as ``"; solvers[2] is 'ddim'"``, or an empty string."""
+    text = ""
+    for i, part in enumerate(path, 1):
+        instance = instance[part]
+        if isinstance(part, int) and isinstance(instance, dict) and isinstance(instance.get("id"), str):
+            text += f"; {_key(list(path)[:i])} is {instance['id']!r}"
+    return text
+
+
 def _types(types, schema):
     """``a value of type integer or object with the keys a, b``."""
     types = [types] if isinstance(types, str) else types
@@ -101,4 +111,4 @@ def validate(instance, schema, what):
     """
     error = jsonschema.exceptions.best_match(Validator(_schema(schema)).iter_errors(instance))
     if error is not None:
-        raise ConfigError(f"{what}: {_sentence(error)}")
+        raise ConfigError(f"{what}: {_sentence(error)}{_named(error.absolute_path, instance)}")

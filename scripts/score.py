@@ -26,11 +26,13 @@ def main(snakemake):
     if real.features is not None:
         metrics["kid"] = scores.kernel(generated, real.features, params.kid)
         metrics |= scores.nearest(generated, real.features, params.neighbours)
+    own = snakemake.input.ends == snakemake.input.reference_ends
     if params.seeds > 1:
         fine = statistics_files.read_blocks(snakemake.input.reference, params.card, params.seeds)
-        # Against the next seed's fine-step samples: never on the same noise.
-        metrics["self_fid"] = scores.frechet(generated, fine[1:] + fine[:1])
-    if snakemake.input.ends != snakemake.input.reference_ends:
+        # Against the next seed's fine-step samples: never on the same noise. Two sets of them are one pair, not two.
+        pairs = 1 if own and params.seeds == 2 else params.seeds
+        metrics["self_fid"] = scores.frechet(generated[:pairs], (fine[1:] + fine[:1])[:pairs])
+    if not own:
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
         metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
     reference = statistics_files.identity(snakemake.input.real, real)

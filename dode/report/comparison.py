@@ -9,15 +9,16 @@ import pandas as pd
 from dode.report import numbers, verdicts
 from dode.report.frame import METRICS, Metric
 
-UNKNOWN = "no error"
+NO_ERROR = "no error"
 
 
 class Row(NamedTuple):
     """One metric of one cell in both, scaled as the tables are.
 
     The errors are standard errors. ``difference`` is the second minus the first, ``margin`` half the width of its
-    confidence interval (:func:`dode.report.verdicts.margin`); ``beyond`` whether it is larger than that, None where an
-    error is not known and the values differ.
+    confidence interval (:func:`dode.report.verdicts.margin`); ``beyond`` whether it is larger than that. It is None
+    where that cannot be said, which ``why`` says: an error is not known, the numbers of images differ in a metric that
+    depends on them, or the fine-step solvers in one that is against them.
     """
 
     cell: str
@@ -29,6 +30,7 @@ class Row(NamedTuple):
     difference: float
     margin: float | None
     beyond: bool | None
+    why: str = ""
 
 
 class Change(NamedTuple):
@@ -71,7 +73,7 @@ def compare(first, second, *, confidence=verdicts.CONFIDENCE):
         raise ValueError(f"confidence must be a number between 0 and 1, not {confidence:g}")
     shared = [name for name in first.cells if name in second.cells]
     found = Comparison(
-        rows=[row for name in shared for row in _rows(name, first.scores(name), second.scores(name), confidence)],
+        rows=[row for name in shared for row in _rows(name, *_pair(name, first, second), confidence)],
         only_first=[name for name in first.cells if name not in second.cells],
         only_second=[name for name in second.cells if name not in first.cells],
         changes=[],
@@ -81,18 +83,35 @@ def compare(first, second, *, confidence=verdicts.CONFIDENCE):
     return found if found.unrecorded else found._replace(changes=_changes(first.provenance, second.provenance, shared))
 
 
-def _rows(cell, first, second, confidence):
-    for metric in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
-        scale, pair = _metric(metric).scale, (first.get(metric), second.get(metric))
-        values = [scale * entry["value"] if verdicts.known(entry) else math.nan for entry in pair]
-        errors = [scale * error if error else error for error in map(_error, pair)]
+def _pair(name, first, second):
+    """The scores of a cell in both, and what forbids to compare some of them."""
+    files = [each.score_file(name) for each in (first, second)]
+    aims = [each.aim(name) for each in (first, second)]
+    # By whether a metric has the attribute.
+    reasons = {}
+    if len({file.get("images") for file in files}) > 1:
+        reasons["other number of images"] = lambda metric: not metric.any_count
+    if None not in aims and aims[0] != aims[1]:
+        reasons["other fine-step solver"] = lambda metric: metric.aim
+    return *(file["metrics"] for file in files), reasons
+
+
+def _rows(cell, first, second, reasons, confidence):
+    for name in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
+        metric, pair = _metric(name), (first.get(name), second.get(name))
+        values = [metric.scale * entry["value"] if verdicts.known(entry) else math.nan for entry in pair]
+        errors = [metric.scale * error if error else error for error in map(_error, pair)]
+        why = next((reason for reason, holds in reasons.items() if holds(metric)), "")
         margin = beyond = None
-        if None not in pair:
+        if None in pair:
+            why = "in one alone"
+        elif not why:
             if all(map(verdicts.known, pair)):
                 margin = verdicts.margin(*pair, confidence)
-                margin = margin if margin is None else scale * margin
+                margin = margin if margin is None else metric.scale * margin
             beyond = _beyond(*values, margin)
-        yield Row(cell, metric, values[0], errors[0], values[1], errors[1], values[1] - values[0], margin, beyond)
+            why = NO_ERROR if beyond is None else ""
+        yield Row(cell, name, values[0], errors[0], values[1], errors[1], values[1] - values[0], margin, beyond, why)
 
 
 def _error(entry):
@@ -177,9 +196,8 @@ def _scores(comparison, names, confidence, everything):
     shown = [row for row in rows if everything or row.beyond is not False]
     if not shown:
         return summary
-    words = {True: "yes", False: "", None: UNKNOWN}
     table = pd.DataFrame(
-        [(row.cell, _metric(row.metric).name, *_texts(row), words[row.beyond]) for row in shown],
+        [(row.cell, _metric(row.metric).name, *_texts(row), "yes" if row.beyond else row.why) for row in shown],
         columns=["cell", "metric", *names, "difference", "beyond"],
     )
     sides = ["left", "left", *["right"] * 3, "left"]

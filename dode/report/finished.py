@@ -49,8 +49,19 @@ class Finished:
         self.stale = [name for name in names if name not in known]
 
     def scores(self, cell):
-        """``{metric: entry}`` of a cell of :attr:`cells`: the ``metrics`` of its ``score.json`` (docs/scores.md)."""
-        return read(self.cells[cell] / "score.json")["metrics"]
+        """``{metric: entry}`` of a cell of :attr:`cells`: the ``metrics`` of its ``score.json``."""
+        return self.score_file(cell)["metrics"]
+
+    def score_file(self, cell):
+        """The ``score.json`` of a cell of :attr:`cells` (docs/scores.md)."""
+        return read(self.cells[cell] / "score.json")
+
+    def aim(self, cell):
+        """The parameters of the fine-step solver that a cell is compared with; None where they are not recorded."""
+        if self.provenance is None:
+            return None
+        dataset = self.provenance["datasets"].get(cell.split("/")[0], {})
+        return self.provenance["cells"].get(dataset.get("reference"), {}).get("run")
 
     def measured(self, dataset):
         """The cells of a dataset but its reference, as :mod:`dode.report.verdicts` takes them.

@@ -188,7 +188,7 @@ def test_a_link_opens_its_cell_with_all_its_parts(browser, made):
     assert [float(text.replace("−", "-")) for text in shown] == pytest.approx(lambdas[0], abs=1e-6)
     export, again = texts(browser, "#cell .command code")
     assert "export results/digits digits-edm d-ddim-refined 5 " in export
-    assert again.endswith(f"results/digits/{CELL}/score.json")
+    assert again == f"snakemake results/digits/{CELL}/score.json --configfile digits.json"
     press_button(browser, "#cell .buttons button:nth-child(2)")
     assert "10 evaluations" in browser.value("document.querySelector('#cell header p').textContent")
 

@@ -354,7 +354,7 @@ def test_explicit_levels_are_taken_as_they_are_with_or_without_the_zero():
         ("searched", {"candidates": 2.5}, "candidates must be an integer of at least 1, not 2.5"),
         ("searched", {"images": 0}, "images must be an integer of at least 1, not 0"),
         ("searched", {"coefficient": 0}, "coefficient must be a finite number above 0, not 0"),
-        ("searched", {"coefficient": "1"}, "coefficient must be a finite number above 0, not '1'"),
+        ("searched", {"coefficient": "1"}, "option 'coefficient' must be a finite number, not '1'"),
         ("searched", {"teacher": "huen"}, "unknown solver 'huen'"),
         ("searched", {"over": "karras"}, "over must be a grid"),
         ("searched", {"over": {"name": "karras", "option": {}}}, "over must be a grid"),

@@ -7,6 +7,7 @@ import torch
 
 import variants
 from dode import grids, sampling, solvers
+from dode.registry import Registry
 from dode.solvers import base
 
 NAMES = solvers.names()
@@ -74,7 +75,7 @@ def test_value_of_an_option_that_is_not_a_choice_is_refused_with_the_choices():
         solvers.create("ipndm", order=5)
     with pytest.raises(ValueError, match=r"'unipc': variant must be one of bh1, bh2, not 'bh3'$"):
         solvers.create("unipc", variant="bh3")
-    with pytest.raises(ValueError, match=r"order must be one of 1, 2, 3, not True$"):
+    with pytest.raises(ValueError, match=r"'deis': option 'order' must be a finite number, not True$"):
         solvers.create("deis", order=True)
 
 
@@ -107,3 +108,16 @@ def test_multistep_methods_teach_themselves_with_their_options_and_others_learn_
 def test_a_name_is_registered_once(registry):
     with pytest.raises(ValueError, match="'ddim' is registered twice"):
         base.solver("ddim", order=1)(lambda denoise, x, sigmas: None)
+
+
+@pytest.mark.parametrize("value", ["high", None, True, float("nan"), [1.0]])
+def test_a_number_among_options_must_be_one(value):
+    registry = Registry("thing")
+
+    @registry.register("mine")
+    def mine(*, theta=1, variant="a"):
+        return theta
+
+    assert registry.create("mine", theta=0.5, variant=None) == 0.5
+    with pytest.raises(ValueError, match=r"^thing 'mine': option 'theta' must be a finite number, not "):
+        registry.create("mine", theta=value)

@@ -24,14 +24,18 @@ def test_the_revision_is_the_commit_and_says_of_changes(git, tmp_path):
     assert software.revision(tmp_path) is None
     git("init", "--quiet")
     assert software.revision(tmp_path) is None  # there is no commit yet
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
+    (tmp_path / "Snakefile").write_text("one")
+    git("add", "Snakefile")
     git("commit", "--quiet", "--message", "one")
     git("tag", "--annotate", "v1", "--message", "v1")
     assert software.revision(tmp_path) == git("rev-parse", "HEAD")
-    (tmp_path / "untracked").write_text("")
+    (tmp_path / "mine.yaml").write_text("")  # a configuration is in the record itself
     assert software.revision(tmp_path) == git("rev-parse", "HEAD")
-    (tmp_path / "file").write_text("two")
+    (tmp_path / "Snakefile").write_text("two")
+    assert software.revision(tmp_path) == git("rev-parse", "HEAD") + "+changes"
+    git("checkout", "--", "Snakefile")
+    (tmp_path / "dode" / "solvers").mkdir(parents=True)
+    (tmp_path / "dode" / "solvers" / "mine.py").write_text("")
     assert software.revision(tmp_path) == git("rev-parse", "HEAD") + "+changes"
 
 

@@ -57,6 +57,14 @@ def test_pages_load_nothing_from_elsewhere(finished, name):
     assert not re.findall(r'(?:@import\s*["\']?|url\(\s*["\']?)(?:https?:)?//[^\s)]*', text)
 
 
+def test_the_command_of_the_page_that_makes_a_cell_again_finds_it_there(finished, tmp_path):
+    text = (finished.results / "index.html").read_text()
+    (tmp_path / "tiny.json").write_text(re.search(r'id="config">(.*?)</script>', text)[1])
+    target = f"results/tiny/digits-edm/{CELLS[0]}/score.json"
+    said = finished.snakemake("--dry-run", target, "--configfile", str(tmp_path / "tiny.json"))
+    assert "Nothing to be done" in said
+
+
 def test_snakemakes_report_names_every_category(finished):
     text = (finished.results / "report.html").read_text()
     for category in ("Tables", "Curves", "Distillation", "Samples"):

@@ -143,7 +143,8 @@ function homePart(cell) {
       make("button", { type: "button", class: "link", onclick: saveConfig }, `Save ${DATA.title}.json`),
       ", then this; on the same machine and software the images are the same to the bit.",
     ),
-    commandLine(`snakemake --configfile ${DATA.title}.json ${results}/${cell.name}/score.json`),
+    // --configfile takes all that follows it.
+    commandLine(`snakemake ${results}/${cell.name}/score.json --configfile ${DATA.title}.json`),
   ];
 }
 

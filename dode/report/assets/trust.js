@@ -34,11 +34,11 @@ function drawTrust() {
   );
   points.push(
     point(
-      own.seeds > 1 ? "good" : "mind",
+      own.seeds > 2 ? "good" : "mind",
       own.seeds > 1 ? "The error is a spread that was measured" : "One seed",
       `± ${errorMeaning(kinds)}. `,
       own.seeds > 1
-        ? `With ${own.seeds} seeds it is known to about ${Math.round(100 / Math.sqrt(2 * (own.seeds - 1)))} %. `
+        ? `With ${own.seeds} seeds it is known to about ${Math.round(100 / Math.sqrt(2 * (own.seeds - 1)))} %${own.seeds === 2 ? ", so that little can be told apart: take three or more" : ""}. `
         : "",
       own.seeds > 1
         ? "All solvers have the same noise and the same real images, so they are compared seed by seed: one is called better where Student's paired test is 95 % sure, and tied otherwise. Intervals that overlap may therefore still differ."
