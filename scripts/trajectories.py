@@ -12,7 +12,8 @@ def main(snakemake):
         for cell, path in zip(params.cells, snakemake.input.cells, strict=True)
     ]
     fine = trajectories.read(snakemake.input.reference)
-    trajectory_figure.draw(fine, others, snakemake.output, params.title)
+    title = ", ".join([params.title, *(f"NFE {nfe}" for nfe in sorted({cell["nfe"] for cell in params.cells}))])
+    trajectory_figure.draw(fine, others, snakemake.output, title)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What will a configuration cost: cells, jobs, network evaluations, GPU hours, disk?
 
-GPU hours go by evaluations_per_second and features_per_second of the configuration's execution.
+Jobs are those of the cells; fetching, tables and figures come to them. GPU hours go by evaluations_per_second and
+features_per_second of the configuration's execution, which were measured on the GPU that its comments name.
 """
 
 import math
@@ -37,7 +38,8 @@ def run(options):
     else:
         days = hours["all"] / options.gpus / 24
         print(
-            f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {options.gpus} GPUs that wait for nothing."
+            f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {options.gpus} GPUs that wait for nothing "
+            "at the configuration's speeds."
         )
     kept = benchmark.config["execution"]["keep_samples"]
     passing = "" if kept else f", and the samples of the cells at work, of {_size(whole['samples'])} (keep_samples)"

@@ -49,7 +49,7 @@ def draw(fine, solvers, paths, title):
         for _, style, own, x in others:
             axis.plot(own, standardised(own, x[0])[:, pixel], **style)
         channel, row, column = np.unravel_index(pixel, shape)
-        name = f"pixel ({row}, {column})" + (f", channel {channel}" if shape[0] > 1 else "")
+        name = f"image 0, pixel ({row}, {column})" + (f", channel {channel}" if shape[0] > 1 else "")
         axis.set(title=name, ylabel="x / √(1 + σ²)")
         axis.set_ylim(_around(axis.lines[0].get_ydata(), axis.get_ylim()))
         _noise_axis(axis, sigmas)
@@ -80,7 +80,7 @@ def _draw_plane(axis, sigmas, image, others):
     fine = axis.lines[0]
     axis.set_xlim(_around(fine.get_xdata(), axis.get_xlim()))
     axis.set_ylim(_around(fine.get_ydata(), axis.get_ylim()))
-    axis.set(title="principal plane of the fine steps", xlabel="1st component (from noise to image)")
+    axis.set(title="image 0, principal plane of the fine steps", xlabel="1st component (from noise to image)")
     axis.set_ylabel("2nd component")
 
 
