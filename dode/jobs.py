@@ -135,20 +135,31 @@ def run_of(run, *others):
     return (ReleasedRun if grids.grids.get(run["grid"]["name"]).recipe else Run)(run, *others)
 
 
-def write_states(path, states):
-    """Write ``(level, state)`` pairs as float32 safetensors, the levels in the header."""
+def write_states(path, states, made):
+    """Write ``(level, state)`` pairs as float32 safetensors, the levels and the dict ``made`` in the header."""
     levels, tensors = [], {}
     for level, state in states:
         tensors[str(len(levels))] = state.float().cpu().contiguous()
         levels.append(level)
     with storage.atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"sigmas": json.dumps(levels)})
+        # One entry: safetensors writes several in an order that changes from one process to the next.
+        save_file(tensors, temporary, metadata={"states": json.dumps({"sigmas": levels, "made": made})})
+
+
+def _header(file):
+    return json.loads(file.metadata()["states"])
+
+
+def read_made(path):
+    """The dict ``made`` that :func:`write_states` wrote."""
+    with safe_open(path, framework="pt") as file:
+        return _header(file)["made"]
 
 
 def read_states(path, device="cpu"):
     """Generate the pairs that :func:`write_states` wrote; one state is in memory at a time."""
     with safe_open(path, framework="pt", device=str(device)) as file:
-        for index, level in enumerate(json.loads(file.metadata()["sigmas"])):
+        for index, level in enumerate(_header(file)["sigmas"]):
             yield level, file.get_tensor(str(index))
 
 

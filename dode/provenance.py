@@ -1,4 +1,10 @@
-"""What the cells of a benchmark were made of, as a record beside its results. Imports no torch."""
+"""What the cells of a benchmark were made of, as a record beside its results. Imports no torch.
+
+Software and machine are recorded of the jobs of cells: teacher, fit, samples, score. Those of a grid search stand in
+its ``prepared/*.json`` alone, those of the real images' statistics beside their halves in
+``real/<data>/<features>.json``. Of published statistics and of those of the fine-step samples (arrays in ``.npz``
+files) they are not recorded.
+"""
 
 from pathlib import Path
 

@@ -99,12 +99,16 @@ class _Seldom:
 class Status:
     """A query of jobs' states that never fails: the accounting's, or else the controller's, or else no news.
 
-    Called as the plugin's ``query_job_status``, which it wraps.
+    Called as the plugin's ``query_job_status``, which it wraps. A job that it once calls failed for want of a better
+    answer (``given_up``) is failed for good: Snakemake has submitted another in its place by the next query, and the
+    plugin heeds that one's id alone. Should SLURM have the old one again after all (an administrator requeues it, the
+    controller finds it once more), it is cancelled, lest two jobs write the same files.
     """
 
     def __init__(self, query, squeue):
         self.query, self.squeue = query, squeue
-        self.silence, self.states, self.missing, self.stopped = _Seldom(), {}, {}, {}
+        self.silence, self.returning = _Seldom(), _Seldom()
+        self.states, self.missing, self.stopped, self.given_up = {}, {}, {}, set()
 
     async def __call__(self, command, logger):
         """``(states by job id, seconds)``."""
@@ -113,8 +117,6 @@ class Status:
         if states is None and not by_controller:
             states, seconds = await self.query(self._to_the_controller(command), logger)
             by_controller = True
-        if states is not None and by_controller:
-            states = self._with_lost(states, logger)
         if states is None:
             self.silence.say(
                 logger.warning,
@@ -126,6 +128,9 @@ class Status:
         # sacct says by whom a job was cancelled: "CANCELLED by 1000".
         self.states |= {job: state.split()[0].rstrip("+") for job, state in states.items() if state}
         found = {job: self.states[job] for job in states if job in self.states}
+        self._cancel_returning(found, logger)
+        if by_controller:
+            self._give_up_lost(found, logger)
         stopped = self._stopped(found)
         if stopped and not by_controller:
             # The accounting may be behind: a job that is in the queue again must not be submitted a second time.
@@ -133,30 +138,42 @@ class Status:
             stopped = [] if said is None else [job for job in stopped if said.get(job, found[job]) in TO_START_AGAIN]
         for job in stopped:
             logger.warning(f"SLURM does not start job {job} again ({found[job]}); Snakemake does.")
-            found[job] = "FAILED"
-        return found, seconds
+            self.given_up.add(job)
+        return found | dict.fromkeys(self.given_up, "FAILED"), seconds
 
     def _to_the_controller(self, command):
         """The same question for ``squeue``."""
         words = shlex.split(command)
         return shlex.join(shlex.split(self.squeue(words[words.index("--name") + 1])))
 
-    def _with_lost(self, states, logger):
+    def _give_up_lost(self, states, logger):
         """The controller forgets ended jobs (MinJobAge): one that ended unseen failed, as far as one can know."""
         now = time.monotonic()
-        for job in [job for job, state in self.states.items() if state not in ENDED and job not in states]:
+        unended = {job for job, state in self.states.items() if state not in ENDED} - self.given_up
+        for job in sorted(unended - set(states)):
             if now - self.missing.setdefault(job, now) > LOST_AFTER:
                 logger.warning(f"SLURM no longer knows job {job}; it is run again.")
-                states[job] = "FAILED"
+                self.given_up.add(job)
         for job in states:
             self.missing.pop(job, None)
-        return states
 
     def _stopped(self, states):
         """Jobs that lost their node or their place a while ago, and are not said to be in the queue again."""
         now = time.monotonic()
-        self.stopped = {job: self.stopped.get(job, now) for job, state in states.items() if state in TO_START_AGAIN}
+        waiting = {job for job, state in states.items() if state in TO_START_AGAIN} - self.given_up
+        self.stopped = {job: self.stopped.get(job, now) for job in sorted(waiting)}
         return [job for job, since in self.stopped.items() if now - since > STOPPED_AFTER]
+
+    def _cancel_returning(self, states, logger):
+        """At every query that finds them in the queue or at work: SLURM may not have answered, or start them again."""
+        gone = ENDED | TO_START_AGAIN | {"COMPLETING"}
+        jobs = [job for job in sorted(self.given_up) if states.get(job, "FAILED") not in gone]
+        if not jobs:
+            return self.returning.over()
+        sentence = f"SLURM has jobs again that Snakemake has submitted anew; they are cancelled: {', '.join(jobs)}"
+        self.returning.say(logger.warning, sentence)
+        with contextlib.suppress(OSError):
+            cancel(jobs)
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Fit a cell's coefficients to its teacher's states."""
 
 from dode import distillation, scripting, software
-from dode.jobs import read_states, run_of, write_fit
+from dode.jobs import read_made, read_states, run_of, write_fit
 
 
 def main(snakemake):
@@ -12,7 +12,8 @@ def main(snakemake):
     fit = distillation.fit(
         run.solver, run.fit_denoise(), run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
     )
-    write_fit(snakemake.output[0], fit, {"run": params.run, **software.environment(run.device)})
+    made = {**software.environment(run.device), **({"teacher": read_made(trajectory)} if trajectory else {})}
+    write_fit(snakemake.output[0], fit, {"run": params.run, **made})
 
 
 if __name__ == "__main__":

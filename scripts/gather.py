@@ -1,6 +1,9 @@
 """Put a cell's shards together."""
 
-from dode import integrity, scripting, storage
+import contextlib
+from pathlib import Path
+
+from dode import scripting, storage
 
 
 def main(snakemake):
@@ -8,8 +11,20 @@ def main(snakemake):
         storage.gather_arrays(snakemake.input[kind], snakemake.output[kind])
     found = [storage.read_json(path) for path in snakemake.input.environments]
     storage.write_json(snakemake.output.environments, [each for i, each in enumerate(found) if each not in found[:i]])
-    for path in snakemake.input:  # Snakemake removes the shards, and does not know of these
-        integrity.forget(path)
+    remove_others(snakemake.input)
+
+
+def remove_others(shards):
+    """Remove what else lies beside the shards, which Snakemake removes as temporary files of the present number.
+
+    It knows neither their records (:mod:`dode.integrity`) nor shards of another number, which a run that died has left.
+    Nobody is writing there: all jobs that do have ended by now, and a directory has one run at a time.
+    """
+    shards = {Path(path) for path in shards}
+    for folder in {path.parent for path in shards}:
+        for path in set(folder.iterdir()) - shards:
+            with contextlib.suppress(OSError):  # an NFS keeps what another machine had open for a while
+                path.unlink()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dode import data, scripting, storage
+from dode import data, scripting, software, storage
 from dode.metrics import distances, features, statistics_files
 
 
@@ -11,7 +11,8 @@ def main(snakemake):
     images, _ = data.load(params.images["source"], params.images["image_shape"])
     if len(images) < 4:
         raise ValueError(f"{params.images['source']} has {len(images)} images; statistics of halves need at least 4")
-    extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
+    device = scripting.device(execution["device"])
+    extract = features.create(params.card, snakemake.input.features, device=device)
     stream = features.stream(extract, images, execution["batch_size"], "real images")
     whole = distances.Statistics(total=len(images))
     in_first = [_random_half(len(images), seed) for seed in range(params.halvings)]
@@ -32,7 +33,8 @@ def main(snakemake):
     for seed, (first, second) in enumerate(halves):
         found["fid"].append(distances.fid(first.moments, second.moments))
         found["kid"].append(distances.kid(first.features, second.features, **params.kid, seed=seed))
-    storage.write_json(snakemake.output.halves, {"halves": found, "images": len(images) // 2})
+    known = {"halves": found, "images": len(images) // 2}
+    storage.write_json(snakemake.output.halves, {**known, **software.environment(device)})
 
 
 def _random_half(count, seed):

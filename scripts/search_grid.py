@@ -1,6 +1,6 @@
 """Search a cell's grid among the levels of another one, on images of the fitting noise that no fit sees."""
 
-from dode import grids, scripting, search, storage
+from dode import grids, scripting, search, software, storage
 from dode.jobs import Run
 
 
@@ -19,7 +19,8 @@ def main(snakemake):
         coefficient=options["coefficient"],
         batch_size=execution["batch_size"],
     )
-    storage.write_json(snakemake.output[0], {"sigmas": found.tolist(), "run": run.run})
+    made = {"run": run.run, **software.environment(run.device)}
+    storage.write_json(snakemake.output[0], {"sigmas": found.tolist(), **made})
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def scores(cells, paths):
 
 
 def environments(paths):
-    """``{cell: {"samples": [environment], "score": [environment], "fit": [environment]}}``, fit where there is one.
+    """``{cell: {kind: [environment]}}``: kinds ``samples`` and ``score``, and where there is one ``fit``, ``teacher``.
 
     What a job ran on is an environment, ``software`` and ``machine`` (:func:`dode.software.environment`).
     """
@@ -37,7 +37,7 @@ def environments(paths):
     scored = _collected("scores", paths)
     found = {name: {"samples": made["samples"], "score": [own(made)]} for name, made in scored.items()}
     for name, made in _collected("fits", paths).items():
-        found[name]["fit"] = [own(made)]
+        found[name] |= {"fit": [own(made)]} | ({"teacher": [made["teacher"]]} if "teacher" in made else {})
     return found
 
 

@@ -51,6 +51,7 @@ def fit(cell):
         "rms_before": rms.tolist(),
         "rms_after": (rms / 2).tolist(),
         **ENVIRONMENT,
+        "teacher": ENVIRONMENT,
     }
 
 

@@ -153,6 +153,63 @@ def test_a_job_that_slurm_does_not_start_again_failed_once_the_controller_says_s
     assert ask() == {"7": "FAILED", "8": "NODE_FAIL"}  # 7 is not known any more
 
 
+@pytest.mark.parametrize("known", [{}, {"7": "PREEMPTED"}], ids=["forgotten", "known"])
+def test_a_job_that_is_given_up_is_said_to_be_once_and_asked_about_no_more(clock, caplog, known):
+    ask = status_of(sacct=[{"7": "PREEMPTED"}] * 4, squeue=[known])
+    for second in (0, slurm.STOPPED_AFTER + 1, slurm.STOPPED_AFTER + 2, slurm.LOST_AFTER + 99):
+        clock.now = second
+        assert ask() == ({"7": "FAILED"} if second else {"7": "PREEMPTED"})
+    assert len(caplog.records) == 1
+
+
+def test_a_job_that_is_given_up_is_not_lost_besides(clock, caplog):
+    """First the accounting knows it, then only a controller that has forgotten it."""
+    ask = status_of(sacct=[{"7": "PREEMPTED"}] * 2 + [None] * 2, squeue=[{}] * 3)
+    for second in (0, slurm.STOPPED_AFTER + 1, 100, 101 + slurm.LOST_AFTER):
+        clock.now = second
+        assert ask() == ({"7": "FAILED"} if second else {"7": "PREEMPTED"})
+    assert len(caplog.records) == 1
+
+
+@pytest.fixture
+def cancelled(monkeypatch):
+    """What is cancelled; the first time SLURM does not answer."""
+    found = []
+
+    def answer(*command):
+        found.append(command)
+        if len(found) == 1:
+            raise TimeoutError
+
+    monkeypatch.setattr(slurm, "_answer", answer)
+    return found
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "REQUEUED"])
+def test_a_job_that_slurm_starts_after_it_is_given_up_is_cancelled_and_stays_failed(clock, caplog, cancelled, state):
+    """Snakemake has submitted it anew."""
+    sacct = [{"7": "NODE_FAIL"}] * 2 + [{"7": state, "9": "RUNNING"}] * 2 + [{"7": "COMPLETING", "9": "RUNNING"}]
+    ask = status_of(sacct=sacct, squeue=[{}])
+    assert ask() == {"7": "NODE_FAIL"}
+    clock.now = slurm.STOPPED_AFTER + 1
+    assert ask() == {"7": "FAILED"}
+    for _ in range(3):
+        assert ask() == {"7": "FAILED", "9": "RUNNING"}
+    assert cancelled == [("scancel", "7")] * 2
+    assert [record.message for record in caplog.records][1:] == [
+        "SLURM has jobs again that Snakemake has submitted anew; they are cancelled: 7"
+    ]
+
+
+def test_a_lost_job_that_is_found_again_too_late_is_cancelled(clock, cancelled):
+    ask = status_of(sacct=[None] * 4, squeue=[{"7": "RUNNING"}, {}, {}, {"7": "RUNNING"}])
+    for second, state in ((0, {"7": "RUNNING"}), (1, {}), (slurm.LOST_AFTER + 2, {"7": "FAILED"})):
+        clock.now = second
+        assert ask() == state
+    assert ask() == {"7": "FAILED"}
+    assert cancelled == [("scancel", "7")]
+
+
 def test_a_stopped_job_that_the_accounting_knows_to_wait_again_is_not_asked_for(clock):
     ask = status_of(sacct=[{"7": "PREEMPTED"}, {"7": "PENDING"}, {"7": "PREEMPTED"}], squeue=[])
     for second in (0, slurm.STOPPED_AFTER + 1, slurm.STOPPED_AFTER + 2):

@@ -156,7 +156,9 @@ def test_a_searched_grid_is_prepared_for_its_cell_alone(workspace):
         path: content for path, content in workspace.contents("results/**/nfe*/*").items() if path in before
     } == before
     assert len(re.findall("^Job .*: ", text, flags=re.M)) == 6
-    sigmas = json.loads((workspace.cell(SEARCH) / "prepared/searched.json").read_text())["sigmas"]
+    found = json.loads((workspace.cell(SEARCH) / "prepared/searched.json").read_text())
+    assert {"software", "machine"} <= set(found)
+    sigmas = found["sigmas"]
     assert (len(sigmas), sigmas[0], sigmas[-1]) == (4, 80.0, 0.0)
     assert json.loads((workspace.cell(SEARCH) / "lambdas.json").read_text())["sigmas"][-3:] == sigmas[-3:]
     assert {name for name in workspace.plan() if SEARCH in name} == set()
@@ -227,3 +229,19 @@ def test_samples_do_not_depend_on_shards(workspace, batch_size, levels, error):
     assert worst[0] <= levels
     assert worst[1] <= error
     assert not list(workspace.cell(FITTED).glob("shards/*"))
+
+
+def test_shards_of_another_number_that_a_dead_run_left_are_removed(workspace):
+    """Two of three have been made, and one more was begun, as the number is set back to one."""
+    cell, files = workspace.cell(PLAIN), []
+    for name in ("samples.npy", "ends.npy", "states.npy"):
+        (cell / name).unlink()
+        files.append(str((cell / name).relative_to(workspace.folder)))
+    workspace.config({"execution.shards": 3})
+    shards = [f"{files[0].removesuffix('samples.npy')}shards/{shard}-of-3.npy" for shard in (0, 1)]
+    workspace.snakemake("--notemp", *shards)
+    (cell / "shards/.2-of-3.npy.abcdefgh.npy").write_bytes(b"cut off")
+    assert len(list(cell.glob("shards/*"))) == 17
+    workspace.config({"execution.shards": 1})
+    workspace.snakemake(*files)
+    assert not list(cell.glob("shards/*"))

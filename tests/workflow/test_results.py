@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dode import integrity, pixels
+from dode import integrity, pixels, software
 
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]
 
@@ -39,6 +39,21 @@ def test_each_cell_has_its_files_and_no_others(finished):
         expected = own | {"lambdas.json", "teacher.safetensors"} if cell.startswith("d-") else own
         names = {path.name for path in finished.cell(cell).iterdir() if path.is_file()}
         assert names == expected | {integrity.record_of(name).name for name in expected}
+
+
+def test_what_each_job_of_a_cell_ran_on_is_recorded(finished):
+    fit = json.loads((finished.cell("d-ddim/nfe2") / "lambdas.json").read_text())
+    score = json.loads((finished.cell("d-ddim/nfe2") / "score.json").read_text())
+    halves = json.loads((finished.results / "real/digits/digits-classifier.json").read_text())
+    here = software.environment()
+    expected = here | {"machine": here["machine"] | {"threads": 1}}
+    for made in (fit, fit["teacher"], score, *score["samples"], halves):
+        assert {key: made[key] for key in expected} == expected
+    record = json.loads((finished.results / "provenance.json").read_text())
+    assert record["environments"] == [expected]
+    kinds = {name: set(cell["environments"]) for name, cell in record["cells"].items()}
+    fitted = {"digits-edm/d-ddim/nfe2": {"samples", "score", "fit", "teacher"}}
+    assert kinds == {f"digits-edm/{cell}": {"samples", "score"} for cell in CELLS} | fitted
 
 
 def test_shards_and_half_written_files_are_gone(finished):

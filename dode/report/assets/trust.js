@@ -129,7 +129,7 @@ function drawTrust() {
           "Nothing published to compare with",
           own.incomparable
             ? `Published for this checkpoint: ${many(own.incomparable, "FID")}, at other or unstated conventions.`
-            : "No FID is published for this checkpoint.",
+            : "config/published_fids.csv has no FID of this checkpoint.",
         ),
   );
   const failed = solvers.filter((cell) => Object.values(cell.scores).some((score) => score[0] === null));
