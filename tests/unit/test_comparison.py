@@ -83,6 +83,27 @@ def test_seeds_are_compared_one_by_one(finished):
     assert comparison.compare(first, finished("third", one(11.9, 22.0, 32.1))).rows[0].beyond
 
 
+def test_scores_of_other_numbers_of_images_or_fine_steps_are_not_judged(finished):
+    names = ("fid", "kid", "self_fid", "trajectory_rmse")
+    runs = []
+    for name, shift, images, steps in (("first", 0.0, 100, 79), ("second", 1.0, 50, 39)):
+        metrics = {"d/s/nfe5": {metric: entry(1.0 + shift, 1.1 + shift) for metric in names}}
+        record = provenance([*metrics, "d/reference/nfe1"])
+        record["datasets"]["d"] = {"reference": "d/reference/nfe1"}
+        record["cells"]["d/reference/nfe1"]["run"]["nfe"] = steps
+        found = finished(name, metrics, record)
+        path = found.folder / "d/s/nfe5/score.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "images": images}))
+        runs.append(found)
+    found = {row.metric: (row.beyond, row.why) for row in comparison.compare(*runs).rows}
+    assert found == {
+        "fid": (None, "other number of images"),
+        "kid": (True, ""),
+        "self_fid": (None, "other number of images"),
+        "trajectory_rmse": (None, "other fine-step solver"),
+    }
+
+
 def test_what_an_earlier_configuration_left_is_no_part_of_it(finished):
     cells = {f"d/{solver}/nfe5": {"fid": entry(1.0, 1.1)} for solver in ("s", "old")}
     first = finished("first", cells, provenance(["d/s/nfe5"]))

@@ -46,7 +46,7 @@ def job(tmp_path_factory):
         for name, width in (("ends", 0.1), ("reference_ends", 0.0)):
             ends = draw.normal(0, width, (total, 1, 8, 8)) + np.zeros(1)
             storage.write_array(folder / f"{name}.npy", ends.astype(np.float32))
-        blocks = [statistics.moments, (statistics.mean + 1, statistics.covariance)]
+        blocks = [(statistics.mean + shift, statistics.covariance) for shift in (0, 1, 3)]
         statistics_files.write_blocks(folder / "fine.npz", blocks[:seeds], CARD)
         files = {"images": "samples.npy", "ends": "ends.npy", "reference_ends": "reference_ends.npy"}
         storage.write_json(folder / "environments.json", [{"software": {}, "machine": {"device": "a GPU"}}])
@@ -118,6 +118,16 @@ def test_one_seed_has_errors_of_its_images(job):
         assert entry["blocks"] == [entry["value"]]
         assert 0 < entry["error"] < abs(entry["value"]) + 0.01, name
         assert entry["error_kind"] == ("subsets" if name == "kid" else "images")
+
+
+@pytest.mark.parametrize(("seeds", "pairs"), [(2, 1), (3, 3)])
+def test_two_sets_of_fine_step_samples_are_one_pair_with_an_error_of_its_images(job, seeds, pairs):
+    given = job(seeds, 200)
+    given["input"]["ends"] = given["input"]["reference_ends"]
+    found = scored(given)["metrics"]["self_fid"]
+    assert len(found["blocks"]) == pairs
+    assert found["error_kind"] == ("images" if pairs == 1 else "seeds")
+    assert found["error"] > 0
 
 
 def test_no_more_images_than_features_are_called_biased_and_extrapolated(job):
