@@ -150,6 +150,7 @@ def test_job_that_is_preempted_is_run_again(kind, mode, state, request, unfinish
         run.release()
         assert run.end() == 0, run.said[-5000:]
     assert len(attempts(run, cluster, "JobId")) == (2 if mode == "CANCEL" else 1)
+    assert run.said.count(f"does not start job {job} again") == (mode == "CANCEL")
     run.check(local)
     cost(run)
 
