@@ -71,9 +71,9 @@ def check_options(kind, name, function, options):
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in options:
             raise ValueError(f"{kind} '{name}' needs the option '{key}'")
-        # Of a number the default may be whole by chance; other types of default may stand for several.
+        # A whole default may stand for any number, other types of default for several types, and None for no number.
         number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
-        if number and key in options and not _is_number(options[key]):
+        if number and options.get(key) is not None and not _is_number(options[key]):
             raise ValueError(f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}")
 
 
