@@ -221,7 +221,8 @@ def test_run_that_waits_for_a_controller_can_be_ended(when, cluster, unfinished,
                 run.held()
                 cluster.stop("slurmctld")
                 run.release()
-            time.sleep(25)
+            logs = workspace.folder / ".snakemake" / "log"
+            run.until(lambda: any("not answered for" in path.read_text() for path in logs.glob("*.log")), 180)
             run.process.send_signal(end)
             assert run.end(60) != 0
     finally:
