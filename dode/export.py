@@ -78,8 +78,8 @@ def best(finished, dataset, metric, nfe):
     other = row["distilled"] if row["take"] == "plain" else row["plain"]
     taken = row[row["take"]]
     ties = [*taken["ties"], *([other["best"], *other["ties"]] if row["better"] == "tied" else [])]
-    _, solver, folder = taken["best"].split("/")
-    return solver, int(folder.removeprefix("nfe")), ties
+    cell = next(cell for cell in cells if cell["name"] == taken["best"])
+    return cell["solver"], cell["nfe"], ties
 
 
 def _software(environments):

@@ -69,19 +69,19 @@ class Finished:
         Raises:
             ValueError: for an unknown dataset, or where there is no record of what the cells were made of.
         """
-        names = [name.split("/") for name in self.cells]
-        known = list(dict.fromkeys(own for own, *_ in names))
+        parts = {name: name.split("/") for name in self.cells}
+        known = list(dict.fromkeys(own for own, *_ in parts.values()))
         if dataset not in known:
             raise ValueError(f"{self.folder}: {unknown('dataset', dataset, known)}")
         return [
             {
-                "name": "/".join((dataset, solver, nfe)),
+                "name": name,
                 "solver": solver,
                 "nfe": _nfe(nfe),
-                "distilled": "fit" in self.made("/".join((dataset, solver, nfe))),
-                "scores": self.scores("/".join((dataset, solver, nfe))),
+                "distilled": "fit" in self.made(name),
+                "scores": self.scores(name),
             }
-            for own, solver, nfe in names
+            for name, (own, solver, nfe) in parts.items()
             if own == dataset and solver != REFERENCE
         ]
 

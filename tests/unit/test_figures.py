@@ -1,5 +1,7 @@
-"""Figures of trajectories, costs and ablations, and which cells they are of."""
+"""Figures of trajectories, costs and ablations, which cells they are of; the colours and ticks of all figures."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from dode import pictures, scripting
 from dode.cells import Benchmark
 from dode.config import ConfigError
-from dode.report import ablation_figure, cost_figure, curves, trajectory_figure
+from dode.report import ablation_figure, cost_figure, curves, scales, style, trajectory_figure
 from dode.report import frame as frames
 from dode.workloads import Workloads
 
@@ -231,3 +233,32 @@ def test_of_a_crowd_the_front_and_its_plain_solvers_are_in_colour(monkeypatch):
     labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
     # D-s4 is worse than D-s3, which makes fewer evaluations.
     assert labels == ["s3", "D-s3", "s5", "D-s5", "other solvers"]
+
+
+def variant(method, label, *, distilled, options="{}"):
+    return {"method": method, "label": label, "distilled": distilled, "options": options}
+
+
+def test_styles_pair_by_colour_and_differ():
+    variants = [variant(m, v + m, distilled=v != "") for m in ("ddim", "heun", "dpm") for v in ("", "D-", "m3 ")]
+    found = style.styles(variants)
+    assert len(found) == 9
+    assert found["heun", "heun"]["color"] == found["heun", "D-heun"]["color"] != found["ddim", "ddim"]["color"]
+    assert found["heun", "heun"]["linestyle"] == "--"
+    assert found["heun", "heun"]["markerfacecolor"] == "white"
+    assert found["heun", "D-heun"]["linestyle"] == "-"
+    assert len({(s["color"], s["linestyle"]) for s in found.values()}) == 9
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 60), (3.1, 3.4), (0.002, 5), (1e-6, 1e5), (0.9, 1.1)])
+def test_ticks_are_few_and_within(low, high):
+    ticks = scales.log_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert low <= min(ticks) <= max(ticks) <= high
+
+
+def test_report_does_not_import_torch():
+    modules = ("tables", "figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
+    imported = ", ".join(["sys", "dode.pictures", "dode.trajectories", *(f"dode.report.{name}" for name in modules)])
+    code = f"import {imported}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

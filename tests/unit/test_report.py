@@ -1,15 +1,13 @@
 """Tables and figures of the report."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dode.report import curves, figures, scales, style, tables
+from dode.report import curves, figures, style, tables
 from dode.report import frame as frames
 
 NFES = (5, 7)
@@ -240,21 +238,6 @@ def test_nothing_to_report(tmp_path):
     pd.testing.assert_frame_equal(frames.read_csv(tmp_path / "t.csv"), frame)
 
 
-def variant(method, label, *, distilled, options="{}"):
-    return {"method": method, "label": label, "distilled": distilled, "options": options}
-
-
-def test_styles_pair_by_colour_and_differ():
-    variants = [variant(m, v + m, distilled=v != "") for m in ("ddim", "heun", "dpm") for v in ("", "D-", "m3 ")]
-    found = style.styles(variants)
-    assert len(found) == 9
-    assert found["heun", "heun"]["color"] == found["heun", "D-heun"]["color"] != found["ddim", "ddim"]["color"]
-    assert found["heun", "heun"]["linestyle"] == "--"
-    assert found["heun", "heun"]["markerfacecolor"] == "white"
-    assert found["heun", "D-heun"]["linestyle"] == "-"
-    assert len({(s["color"], s["linestyle"]) for s in found.values()}) == 9
-
-
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that are saved, kept instead of written."""
@@ -343,13 +326,6 @@ def test_the_text_of_a_wide_grid_of_samples_is_legible_on_a_page(drawn):
         assert min(text.get_fontsize() for text in texts) * style.PAGE / figure.get_size_inches()[0] > 7
 
 
-@pytest.mark.parametrize(("low", "high"), [(1, 60), (3.1, 3.4), (0.002, 5), (1e-6, 1e5), (0.9, 1.1)])
-def test_ticks_are_few_and_within(low, high):
-    ticks = scales.log_ticks(low, high)
-    assert 2 <= len(ticks) <= 8
-    assert low <= min(ticks) <= max(ticks) <= high
-
-
 def test_coefficients_one_panel_per_direction(fits, drawn):
     figures.coefficients(fits, [])
     (figure,) = drawn
@@ -414,10 +390,3 @@ def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
     assert all(len(content) > 1000 for content in first.values())
     assert first == second
     assert all(b"CreationDate" not in content and b"Software" not in content for content in first.values())
-
-
-def test_report_does_not_import_torch():
-    modules = ("tables", "figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
-    imported = ", ".join(["sys", "dode.pictures", "dode.trajectories", *(f"dode.report.{name}" for name in modules)])
-    code = f"import {imported}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
