@@ -111,9 +111,10 @@ import sys, time
 import yaml
 config = yaml.safe_load(open(sys.argv[1]))
 begun = time.perf_counter()
-from dode import runs, scripting, storage
-from dode.cells import Benchmark
-from dode.workloads import Workloads
+from dode.benchmark import runs, scripting
+from dode import storage
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.workloads import Workloads
 Workloads(Benchmark(config, sys.argv[2]))
 print(time.perf_counter() - begun, "torch" in sys.modules)
 """

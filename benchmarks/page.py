@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "published"))
 
 import chromium  # noqa: E402
 import synthetic_pages  # noqa: E402
-from dode.cells import Benchmark  # noqa: E402
+from dode.benchmark.cells import Benchmark  # noqa: E402
 
 MEASURED = {
     "first paint": "performance.getEntriesByName('first-contentful-paint')[0]?.startTime",

@@ -23,9 +23,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dode import config, sampling, scripting, storage
-from dode.cells import Benchmark
-from dode.jobs import Run
+from dode import sampling, storage
+from dode.benchmark import config, scripting
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.jobs import Run
 from dode.metrics import features
 from dode.models.batches import out_of_memory
 from dode.models.networks import networks
@@ -97,7 +98,7 @@ class Sampled:
             self.files["classifier"] = write_network(judge, folder / "classifier.safetensors")
 
     def run(self, device, precision, **how):
-        """Its :class:`dode.jobs.Run`."""
+        """Its :class:`dode.benchmark.jobs.Run`."""
         params = config.copied(self.params)
         for card in (params["model"], params.get("guidance", {}).get("classifier")):
             if card is not None and precision is not None:

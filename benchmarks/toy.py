@@ -1,9 +1,10 @@
 """Every solver on the exact toy: docs/solvers.md and its picture.
 
 ``python benchmarks/toy.py`` measures the root-mean-square error of the end state on the Gaussian mixture of
-``dode.mixture``: plain, distilled with one and with three directions, and on a searched grid; then, for each number of
-evaluations, the best that this library can do (solver, grid, directions, refinement) against the best plain solver.
-``--quick`` only shows that everything runs. ``--picture`` draws the picture alone, from the tables that are there.
+``dode.models.mixture``: plain, distilled with one and with three directions, and on a searched grid; then, for each
+number of evaluations, the best that this library can do (solver, grid, directions, refinement) against the best plain
+solver. ``--quick`` only shows that everything runs. ``--picture`` draws the picture alone, from the tables that are
+there.
 """
 
 import argparse
@@ -20,8 +21,10 @@ import torch
 from tqdm import tqdm
 
 import dode
-from dode import grids, mixture, search, solvers
-from dode.report import toy_figure
+from dode import grids, solvers
+from dode.distillation import search
+from dode.models import mixture
+from dode.report.figures import toy_figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
 NFES = (3, 4, 5, 6, 8, 10, 15, 20)

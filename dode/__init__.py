@@ -15,8 +15,11 @@ Names are imported when first used: the workflow reads its configuration without
 import importlib
 import importlib.metadata
 
-_FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation", "load": "dode.portable"}
-_MODULES = ("directions", "grids", "models", "released", "search", "solvers", "teacher")
+_FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation.fitting", "load": "dode.portable"}
+_MODULES = {
+    **{name: f"dode.{name}" for name in ("grids", "models", "solvers")},
+    **{name: f"dode.distillation.{name}" for name in ("directions", "released", "search", "teacher")},
+}
 
 __all__ = ["__version__", *_FUNCTIONS, *_MODULES]
 
@@ -27,5 +30,5 @@ def __getattr__(name):
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     if name in _MODULES:
-        return importlib.import_module(f"dode.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'dode' has no attribute '{name}'")

@@ -11,10 +11,10 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from dode import torchvision_operators
+from dode.grids.schedules import Schedule, schedules
+from dode.models import torchvision_operators
 from dode.portable import load
 from dode.registry import Registry, unknown
-from dode.schedules import Schedule, schedules
 
 torchvision_operators.declare()
 try:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
-from dode import fit_checks, grids, released, sampling, schedules, solvers, storage
-from dode.directions import Directions
-from dode.grid_tensor import checked
-from dode.models.baselines import preconditionings
+from dode import grids, sampling, solvers, storage
+from dode.distillation import fit_checks, released
+from dode.distillation.directions import Directions
+from dode.grids import schedules
+from dode.grids.tensor import checked
 from dode.models.denoiser import prediction_of
+from dode.models.preconditioning import preconditionings
 from dode.validation import ConfigError, validate
 
 FORMAT, VERSION = "dode sampler", 1
@@ -22,7 +24,7 @@ class Facts:
 
     Attributes:
         prediction: ``"data"`` or ``"noise"``.
-        schedule: a :class:`dode.schedules.Schedule`, or None.
+        schedule: a :class:`dode.grids.schedules.Schedule`, or None.
         shift: what is added to the schedule's index as the network is called.
     """
 

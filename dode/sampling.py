@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dode.directions import Directions, History
-from dode.grid_tensor import checked
+from dode.distillation.directions import Directions, History
+from dode.grids.tensor import checked
 from dode.models.denoiser import prediction_of, prior_std
 from dode.solvers.base import Proposal
 
@@ -165,7 +165,7 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None, w
         sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
         lambdas: coefficients of a distilled solver, (K,) or (K, m) for K evaluations (:func:`dode.distill`); x becomes
             ``proposal_k + sum_j lambdas[k, j] r_kj`` after each (Kim, Tang & Yu 2024, arXiv 2309.16421). Or the
-            :class:`~dode.distillation.Fit` itself, which knows its directions.
+            :class:`~dode.distillation.fitting.Fit` itself, which knows its directions.
         directions: which directions r bare lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
             default those that ``dode.distill(directions=m)`` fits.
         watch: called as ``watch(sigma, x)`` with the first noise level and state, and with those after every step of

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from dode import runs, scripting, storage
-from dode.cells import Benchmark, computed
-from dode.config import ConfigError
-from dode.workloads import Workloads
+from dode.benchmark import runs, scripting
+from dode import storage
+from dode.benchmark.cells import Benchmark, computed
+from dode.benchmark.config import ConfigError
+from dode.benchmark.workloads import Workloads
 
 scripting.prepare_environment(workflow.basedir)
 try:

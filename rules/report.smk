@@ -1,5 +1,4 @@
-from dode import digests, pictures, provenance
-from dode.report import facts
+from dode.benchmark import digests, facts, figure_cells, provenance
 
 CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "execution"}
 
@@ -160,7 +159,7 @@ rule families:
     params:
         metric="fid",
         cells=lambda wildcards: [BENCH.facts(each) for each in BENCH.cells_of(wildcards.dataset)],
-        solvers=pictures.solvers(BENCH),
+        solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: BENCH.code("families.py"),
     message:
         "Drawing the FID on {wildcards.dataset}, a panel for each method"
@@ -170,7 +169,7 @@ rule families:
 
 rule trajectories:
     input:
-        cells=lambda wildcards: BENCH.files("states.npy", pictures.followed(BENCH, wildcards.dataset)),
+        cells=lambda wildcards: BENCH.files("states.npy", figure_cells.followed(BENCH, wildcards.dataset)),
         reference=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
     output:
         figure("trajectories-{dataset}", "Trajectories", "trajectories", dataset="{dataset}"),
@@ -180,8 +179,8 @@ rule trajectories:
     conda:
         ENV
     params:
-        cells=lambda wildcards: [BENCH.facts(each) for each in pictures.followed(BENCH, wildcards.dataset)],
-        solvers=pictures.solvers(BENCH),
+        cells=lambda wildcards: [BENCH.facts(each) for each in figure_cells.followed(BENCH, wildcards.dataset)],
+        solvers=figure_cells.solvers(BENCH),
         title="{dataset}",
         code=lambda wildcards: BENCH.code("trajectories.py"),
     message:
@@ -190,7 +189,7 @@ rule trajectories:
         "../scripts/trajectories.py"
 
 
-SWEEPS = pictures.sweeps(BENCH)
+SWEEPS = figure_cells.sweeps(BENCH)
 
 
 rule ablations:
@@ -207,7 +206,7 @@ rule ablations:
         sweeps=SWEEPS,
         metric="fid",
         cells=[BENCH.facts(each) for each in BENCH.distilled()],
-        solvers=pictures.solvers(BENCH),
+        solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: BENCH.code("ablations.py"),
     message:
         "Drawing what the fit depends on"
@@ -226,9 +225,9 @@ rule costs:
     conda:
         ENV
     params:
-        cells=lambda wildcards: pictures.fits(BENCH, WORK, LOGS),
-        published=pictures.published_costs(BENCH.root),
-        solvers=pictures.solvers(BENCH),
+        cells=lambda wildcards: figure_cells.fits(BENCH, WORK, LOGS),
+        published=figure_cells.published_costs(BENCH.root),
+        solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: BENCH.code("costs.py"),
     message:
         "Drawing what the fits took"
@@ -242,7 +241,7 @@ rule figures:
         rules.coefficients.output if BENCH.distilled() else [],
         rules.costs.output if BENCH.distilled() else [],
         rules.ablations.output if SWEEPS else [],
-        expand(rules.families.output, dataset=pictures.crowded(BENCH)),
+        expand(rules.families.output, dataset=figure_cells.crowded(BENCH)),
         expand(rules.trajectories.output, dataset=BENCH.datasets),
         expand(rules.sample_grid.output, dataset=BENCH.datasets),
         expand(rules.real_images.output, data=BENCH.sources),
@@ -314,7 +313,7 @@ rule page:
         datasets=lambda wildcards: facts.datasets(BENCH),
         halves_of=rules.tables.params.halves_of,
         config=CONFIGURATION,
-        assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "assets"),
+        assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "page" / "assets"),
         code=lambda wildcards: BENCH.code("page.py"),
     message:
         "Writing the page {output}"

@@ -1,7 +1,8 @@
 """Scores against what the fit was given."""
 
-from dode import scripting
-from dode.report import ablation_figure, collection, style
+from dode.benchmark import scripting
+from dode.report import collection
+from dode.report.figures import ablation_figure, style
 
 
 def main(snakemake):

@@ -1,7 +1,8 @@
 """Fitted coefficients and residuals against the evaluation."""
 
-from dode import scripting
-from dode.report import collection, figures
+from dode.benchmark import scripting
+from dode.report import collection
+from dode.report.figures import figures
 
 
 def main(snakemake):

@@ -1,6 +1,7 @@
 """The scores and fits of many cells in one file."""
 
-from dode import scripting, storage
+from dode import storage
+from dode.benchmark import scripting
 
 
 def main(snakemake):

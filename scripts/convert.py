@@ -1,6 +1,7 @@
 """Read a published checkpoint, executing nothing in it, and write it as safetensors."""
 
-from dode import checkpoints, scripting
+from dode import checkpoints
+from dode.benchmark import scripting
 
 
 def main(snakemake):

@@ -1,7 +1,7 @@
 """What the fits took, beside sampling and beside published trainings of student networks."""
 
-from dode import scripting
-from dode.report import cost_figure, style
+from dode.benchmark import scripting
+from dode.report.figures import cost_figure, style
 
 
 def main(snakemake):

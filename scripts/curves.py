@@ -1,7 +1,8 @@
 """Scores against NFE, a figure a metric."""
 
-from dode import scripting
-from dode.report import collection, curves
+from dode.benchmark import scripting
+from dode.report import collection
+from dode.report.figures import curves
 
 
 def main(snakemake):

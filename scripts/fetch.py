@@ -2,7 +2,8 @@
 
 import sys
 
-from dode import acquire, config, scripting
+from dode.benchmark import config, scripting
+from dode.fetching import acquire
 
 
 def announce(text):

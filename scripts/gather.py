@@ -3,7 +3,8 @@
 import contextlib
 from pathlib import Path
 
-from dode import scripting, storage
+from dode import storage
+from dode.benchmark import scripting
 
 
 def main(snakemake):
@@ -17,8 +18,8 @@ def main(snakemake):
 def remove_others(shards):
     """Remove what else lies beside the shards, which Snakemake removes as temporary files of the present number.
 
-    It knows neither their records (:mod:`dode.integrity`) nor shards of another number, which a run that died has left.
-    Nobody is writing there: all jobs that do have ended by now, and a directory has one run at a time.
+    It knows neither their records (:mod:`dode.benchmark.integrity`) nor shards of another number, which a run that died
+    has left. Nobody is writing there: all jobs that do have ended by now, and a directory has one run at a time.
     """
     shards = {Path(path) for path in shards}
     for folder in {path.parent for path in shards}:

@@ -9,7 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from dode import config, locking, runs, storage
+from dode import storage
+from dode.benchmark import config, runs
+from dode.fetching import renewal
 
 
 def main(arguments=None):
@@ -21,7 +23,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         held = runs.begin()  # noqa: F841 - a run that reads the files must not be under way
-        good = locking.lock(Path(), options.cards, options.cache, print)
+        good = renewal.lock(Path(), options.cards, options.cache, print)
     except (storage.Busy, config.ConfigError, ValueError) as error:
         sys.exit(str(error))
     if not good:

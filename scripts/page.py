@@ -1,7 +1,8 @@
 """The page, one self-contained file."""
 
-from dode import scripting, storage
-from dode.report import page
+from dode import storage
+from dode.benchmark import scripting
+from dode.report.page import page
 
 
 def main(snakemake):

@@ -2,7 +2,8 @@
 
 import functools
 
-from dode import scripting, storage
+from dode import storage
+from dode.benchmark import scripting
 from dode.metrics import features, statistics_files
 
 

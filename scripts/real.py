@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from dode import data, scripting, software, storage
+from dode import storage
+from dode.benchmark import scripting, software
+from dode.images import data
 from dode.metrics import distances, features, statistics_files
 
 

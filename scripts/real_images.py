@@ -1,7 +1,8 @@
 """The real images, so that a reader sees what the benchmark is about."""
 
-from dode import data, scripting
-from dode.report import figures
+from dode.benchmark import scripting
+from dode.images import data
+from dode.report.figures import figures
 
 
 def main(snakemake):

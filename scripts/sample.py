@@ -3,8 +3,10 @@
 import numpy as np
 from tqdm import tqdm
 
-from dode import pixels, sampling, scripting, shards, software, storage, trajectories
-from dode.jobs import read_lambdas, run_of
+from dode import sampling, storage
+from dode.benchmark import scripting, software
+from dode.benchmark.jobs import read_lambdas, run_of
+from dode.images import pixels, shards, trajectories
 
 
 def main(snakemake):

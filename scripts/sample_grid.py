@@ -1,7 +1,9 @@
 """Samples of every solver side by side on the same noise."""
 
-from dode import pixels, scripting, storage
-from dode.report import figures
+from dode import storage
+from dode.benchmark import scripting
+from dode.images import pixels
+from dode.report.figures import figures
 
 
 def main(snakemake):

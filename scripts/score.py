@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from dode import scripting, storage
+from dode import storage
+from dode.benchmark import scripting
+from dode.benchmark.software import environment
 from dode.metrics import distances, features, scores, statistics_files
-from dode.software import environment
 
 
 def main(snakemake):

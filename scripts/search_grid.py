@@ -1,7 +1,9 @@
 """Search a cell's grid among the levels of another one, on images of the fitting noise that no fit sees."""
 
-from dode import grids, scripting, search, software, storage
-from dode.jobs import Run
+from dode import grids, storage
+from dode.benchmark import scripting, software
+from dode.benchmark.jobs import Run
+from dode.distillation import search
 
 
 def main(snakemake):

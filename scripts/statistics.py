@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dode import scripting, storage
+from dode import storage
+from dode.benchmark import scripting
 from dode.metrics import distances, features, statistics_files
 
 

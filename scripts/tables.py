@@ -1,6 +1,7 @@
 """The comparison tables: CSV (one row a cell and metric), Markdown, LaTeX; and what the cells were made of."""
 
-from dode import provenance, scripting, storage
+from dode import storage
+from dode.benchmark import provenance, scripting
 from dode.report import collection, tables
 from dode.report import frame as frames
 

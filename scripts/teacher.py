@@ -1,7 +1,8 @@
 """Teacher trajectory of a cell's fitting set: its states at the noise levels that the student is held against."""
 
-from dode import scripting, software, teacher
-from dode.jobs import run_of, write_states
+from dode.benchmark import scripting, software
+from dode.benchmark.jobs import run_of, write_states
+from dode.distillation import teacher
 
 
 def main(snakemake):

@@ -1,8 +1,10 @@
 """Small pictures of many cells for the page: their first samples, and the way there."""
 
-from dode import scripting, storage, trajectories
-from dode.report import thumbnails
+from dode import storage
+from dode.benchmark import scripting
+from dode.images import trajectories
 from dode.report.fine_solution import Fine
+from dode.report.page import thumbnails
 
 
 def main(snakemake):

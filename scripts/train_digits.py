@@ -7,7 +7,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from dode.models import training
+from dode.models.embedded import training
 
 
 def main():

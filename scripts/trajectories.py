@@ -1,7 +1,8 @@
 """Solvers on their way from noise to image, from the same noise."""
 
-from dode import scripting, trajectories
-from dode.report import style, trajectory_figure
+from dode.benchmark import scripting
+from dode.images import trajectories
+from dode.report.figures import style, trajectory_figure
 
 
 def main(snakemake):

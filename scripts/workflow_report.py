@@ -6,7 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dode import scripting, storage
+from dode import storage
+from dode.benchmark import scripting
 
 
 def main(snakemake):

@@ -22,7 +22,8 @@ def run(options):
     if None not in (options.nfe, options.evaluations) and options.nfe != options.evaluations:
         raise ValueError(f"--nfe {options.nfe}, but the cell's nfe is {options.evaluations}; leave one of them out")
     finished = Finished(options.results)
-    from dode import export, portable
+    from dode import portable
+    from dode.benchmark import export
 
     solver, ties = options.solver, []
     if options.best:

@@ -21,8 +21,8 @@ def add_arguments(parser):
 
 def run(options):
     """Print the plan as a Markdown table."""
-    from dode.cells import Benchmark
-    from dode.planning import plan
+    from dode.benchmark.cells import Benchmark
+    from dode.benchmark.planning import plan
     from dode.validation import read_yaml
 
     config = read_yaml(options.config)

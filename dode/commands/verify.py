@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dode import integrity
+from dode.benchmark import integrity
 
 
 def add_arguments(parser):

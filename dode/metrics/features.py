@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from dode import pixels
+from dode.images import pixels
 from dode.metrics import resizing
 from dode.models import precision
 from dode.models.batches import Batches

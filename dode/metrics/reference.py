@@ -1,6 +1,6 @@
 """clean-fid's port of pytorch-fid's network, importable also where torch is a CPU-only build."""
 
-from dode import torchvision_operators
+from dode.models import torchvision_operators
 
 torchvision_operators.declare()
 

@@ -76,10 +76,10 @@ def load(card, checkpoint, *, batch_size=None, guidance=None, classifier=None, *
 def of_card(card, network, **options):
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
-        from dode import schedules
+        from dode.grids import schedules
 
         return NoisePrediction(network, schedule=schedules.schedules.create(**card["schedule"]), **options)
-    from dode.models.baselines import preconditionings
+    from dode.models.preconditioning import preconditionings
 
     own = dict(card["preconditioning"])
     preconditioned = preconditionings.get(own.pop("name"))

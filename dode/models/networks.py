@@ -3,14 +3,14 @@
 import torch
 from torch import nn
 
-from dode import schedules
-from dode.models import edm_unet
-from dode.models.adm_classifier import ADMClassifier
-from dode.models.adm_unet import ADMUNet
-from dode.models.ddpm_unet import DDPMUNet
-from dode.models.digit_classifier import DigitClassifier
-from dode.models.hub_unet import hub_unet
-from dode.models.residual_mlp import ResidualMLP
+from dode.grids import schedules
+from dode.models.adm.adm_classifier import ADMClassifier
+from dode.models.adm.adm_unet import ADMUNet
+from dode.models.ddpm.ddpm_unet import DDPMUNet
+from dode.models.edm import edm_unet
+from dode.models.embedded.digit_classifier import DigitClassifier
+from dode.models.embedded.residual_mlp import ResidualMLP
+from dode.models.hub.diffusers_unet2d import hub_unet
 from dode.registry import Registry
 
 networks = Registry("network")
@@ -23,7 +23,7 @@ networks.register("adm-classifier")(ADMClassifier)
 
 @networks.register("residual-mlp")
 def residual_mlp(*, image_shape, width=256, blocks=5, embedding=64, max_frequency=64.0):
-    """:class:`dode.models.residual_mlp.ResidualMLP`."""
+    """:class:`dode.models.embedded.residual_mlp.ResidualMLP`."""
     return ResidualMLP(
         image_shape=image_shape, width=width, blocks=blocks, embedding=embedding, max_frequency=max_frequency
     )
@@ -40,7 +40,7 @@ def residual_mlp_velocity(*, image_shape, schedule, width=256, blocks=5, embeddi
 
 @networks.register("digit-classifier")
 def digit_classifier():
-    """:class:`dode.models.digit_classifier.DigitClassifier`."""
+    """:class:`dode.models.embedded.digit_classifier.DigitClassifier`."""
     return DigitClassifier()
 
 

@@ -18,7 +18,7 @@ def fits(cells, paths):
 
 
 def name_of(facts):
-    """A cell's name in these files (``str`` of a :class:`dode.cells.Cell`)."""
+    """A cell's name in these files (``str`` of a :class:`dode.benchmark.cells.Cell`)."""
     return f"{facts['dataset']}/{facts['solver']}/nfe{facts['nfe']}"
 
 
@@ -31,7 +31,7 @@ def scores(cells, paths):
 def environments(paths):
     """``{cell: {kind: [environment]}}``: kinds ``samples`` and ``score``, and where there is one ``fit``, ``teacher``.
 
-    What a job ran on is an environment, ``software`` and ``machine`` (:func:`dode.software.environment`).
+    What a job ran on is an environment, ``software`` and ``machine`` (:func:`dode.benchmark.software.environment`).
     """
     own = lambda made: {key: made[key] for key in ("software", "machine")}  # noqa: E731 - one name less
     scored = _collected("scores", paths)

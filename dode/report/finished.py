@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from dode import storage
-from dode.config import REFERENCE
+from dode.benchmark.config import REFERENCE
 from dode.registry import unknown
 
 PROVENANCE = "provenance.json"
@@ -26,7 +26,7 @@ class Finished:
         cells: path of the folder of each cell that has a score, by ``<dataset>/<solver>/nfe<n>``, sorted. Where there
             is a record, the cells in it.
         stale: names of the others, which an earlier configuration has left there.
-        provenance: the record of :mod:`dode.provenance`, or None where the folder has none.
+        provenance: the record of :mod:`dode.benchmark.provenance`, or None where the folder has none.
 
     Raises:
         ValueError: where it is not the folder of a benchmark, or its record is damaged.

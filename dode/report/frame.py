@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dode import storage
-from dode.config import HALVES
+from dode.benchmark.config import HALVES
 from dode.registry import unknown
 
 
@@ -85,8 +85,8 @@ def tidy(scores, halves):
     """One row per cell and metric, then how random halves of each dataset's real images compare, as a frame.
 
     Args:
-        scores: one dict per cell: what tables say of it (:meth:`dode.cells.Benchmark.facts`), ``metrics`` as in its
-            ``score.json`` (docs/scores.md), and, where known, ``against`` (the ``reference`` of that file),
+        scores: one dict per cell: what tables say of it (:meth:`dode.benchmark.cells.Benchmark.facts`), ``metrics`` as
+            in its ``score.json`` (docs/scores.md), and, where known, ``against`` (the ``reference`` of that file),
             ``real`` (what that is, in words), ``extractor``, ``biased``, and ``published``, a list of published FIDs,
             ``{"fid": text, "source": text}``.
         halves: one dict per dataset, ``{"dataset": ..., "images": of a half, "halves": {metric: [value per pair]}}``.

@@ -1,4 +1,4 @@
-# The grid `searched`: levels chosen for the cell's model and number of steps (dode/search.py).
+# The grid `searched`: levels chosen for the cell's model and number of steps (dode/distillation/search.py).
 rule search_grid:
     input:
         unpack(of_cell(BENCH.classifier)),

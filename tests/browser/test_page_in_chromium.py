@@ -10,7 +10,7 @@ import yaml
 
 import chromium
 import synthetic_pages
-from dode.cells import Benchmark
+from dode.benchmark.cells import Benchmark
 
 pytestmark = [
     pytest.mark.browser,

@@ -7,7 +7,8 @@ import torch
 
 import dode
 import variants
-from dode import grids, mixture, sampling, solvers
+from dode import grids, sampling, solvers
+from dode.models import mixture
 
 NAMES = solvers.names()
 every_solver = pytest.mark.parametrize("name", NAMES)

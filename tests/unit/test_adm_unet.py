@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import adm_reference
-from dode.models import adm_layers, precision
+from dode.models import precision
+from dode.models.adm import layers
 from dode.models.networks import networks
 from published_weights import random_weights
 
@@ -277,7 +278,7 @@ def test_weights_of_another_layout_are_refused():
 
 def test_normalisation_is_rounded_once_at_its_end():
     """Weights that half precision cannot hold count in full, and so do moments of large activations."""
-    norm = adm_layers.GroupNorm32(32)
+    norm = layers.GroupNorm32(32)
     torch.nn.init.constant_(norm.weight, 1 + 2**-12)
     torch.nn.init.constant_(norm.bias, 2**-12)
     x = (200 * torch.randn(2, 32, 8, 8, generator=torch.Generator().manual_seed(0)) + 3000).half()

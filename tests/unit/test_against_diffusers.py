@@ -12,7 +12,8 @@ import torch
 from diffusers import schedulers
 
 import dode
-from dode import mixture, solvers
+from dode import solvers
+from dode.models import mixture
 
 STEPS = [1, 2, 3, 5, 10]
 CLOSE = {"rtol": 0, "atol": 1e-5}

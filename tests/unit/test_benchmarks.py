@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import variants
-from dode.models.residual_mlp import ResidualMLP
+from dode.models.embedded.residual_mlp import ResidualMLP
 
 ROOT = Path(__file__).parents[2]
 

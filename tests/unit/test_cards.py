@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
-from dode import config, grids
-from dode.cells import Benchmark, file_name
+from dode import grids
+from dode.benchmark import config
+from dode.benchmark.cells import Benchmark, file_name
 from dode.models.networks import networks
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dode import data
+from dode.images import data
 
 SHAPE = [3, 6, 8]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ddpm_reference import OLD_NAMES, diffusers_config, diffusers_weights, published_shapes
-from dode import torchvision_operators
+from dode.models import torchvision_operators
 from dode.models.networks import networks
 from published_weights import random_weights
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dode import schedules
+from dode.grids import schedules
 from dode.models.denoiser import DataPrediction, Denoiser, NoisePrediction, prediction_of, prior_std
 
 LINEAR = schedules.schedules.create("linear")

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import dode
-from dode import grids, models, portable, released, schedules, solvers
+from dode import grids, models, portable, solvers
 from dode.diffusers_scheduler import DodeScheduler
+from dode.distillation import released
+from dode.grids import schedules
 
 SHAPE = (1, 8, 8)
 CLOSE = {"rtol": 0, "atol": 1e-6}

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DIGEST = """
-from dode import digests
+from dode.benchmark import digests
 import sys
 print(digests.code_digest(*sys.argv[1:]))
 """
@@ -55,10 +55,10 @@ def test_comments_docstrings_and_layout_do_not_count(copy):
     copy.append("scripts/sample.py", "\n\n# a remark\n")
     copy.replace("scripts/sample.py", '"""Sample one shard', '"""Another summary. Sample one shard')
     copy.replace(
-        "dode/shards.py", "total = self.images * self.seeds", "total = (self.images *\n            self.seeds)"
+        "dode/images/shards.py", "total = self.images * self.seeds", "total = (self.images *\n            self.seeds)"
     )
-    copy.replace("dode/shards.py", '"""How many of a batch', '"""Count how many of a batch')
-    copy.replace("dode/noise.py", '"""Unit-normal noise', '"""Noise')
+    copy.replace("dode/images/shards.py", '"""How many of a batch', '"""Count how many of a batch')
+    copy.replace("dode/images/noise.py", '"""Unit-normal noise', '"""Noise')
     assert copy.digest() == before
 
 
@@ -66,9 +66,9 @@ def test_comments_docstrings_and_layout_do_not_count(copy):
     ("file", "old", "new"),
     [
         ("scripts/sample.py", "mininterval=5", "mininterval=6"),
-        ("dode/shards.py", "shard * total // shards", "shard * total // shards + 0"),
-        ("dode/noise.py", '"fit": 1', '"fit": 2'),
-        ("dode/noise.py", "STREAMS", "THE_STREAMS"),
+        ("dode/images/shards.py", "shard * total // shards", "shard * total // shards + 0"),
+        ("dode/images/noise.py", '"fit": 1', '"fit": 2'),
+        ("dode/images/noise.py", "STREAMS", "THE_STREAMS"),
     ],
 )
 def test_code_counts(copy, file, old, new):
@@ -104,8 +104,8 @@ def test_a_new_solver_file_leaves_the_others_alone(copy):
 
 def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     before = copy.digest()
-    copy.append("dode/report/figures.py", "\n\nX = 1\n")
-    copy.append("dode/models/training.py", "\n\nX = 1\n")
+    copy.append("dode/report/figures/figures.py", "\n\nX = 1\n")
+    copy.append("dode/models/embedded/training.py", "\n\nX = 1\n")
     copy.append("scripts/score.py", "\n\nX = 1\n")
     assert copy.digest() == before
 

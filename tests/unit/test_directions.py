@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import dode
-from dode import grids, mixture, solvers
-from dode.directions import Directions
+from dode import grids, solvers
+from dode.distillation.directions import Directions
+from dode.models import mixture
 
 DDIM = solvers.create("ddim")
 KARRAS5 = grids.karras(steps=5)

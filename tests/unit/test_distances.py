@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dode import torchvision_operators
 from dode.metrics import distances, scores
 from dode.metrics.distances import Statistics
+from dode.models import torchvision_operators
 
 torchvision_operators.declare()  # so that clean-fid can be imported beside a CPU-only torch
 from cleanfid import fid as cleanfid  # noqa: E402

@@ -9,8 +9,10 @@ import torch
 
 import dode
 import variants
-from dode import distillation, grids, mixture, sampling, solvers
-from dode import teacher as teachers
+from dode import grids, sampling, solvers
+from dode.distillation import fitting
+from dode.distillation import teacher as teachers
+from dode.models import mixture
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")
 KARRAS5 = grids.karras(steps=5)
@@ -232,7 +234,7 @@ def test_a_vanishing_direction_is_an_error_that_names_the_evaluation():
         """Outputs change between the first two evaluations only."""
         return torch.full_like(x, 1.0 if sigma > 50 else 2.0)
 
-    with pytest.raises(distillation.FitError, match=r"evaluation 2: direction 0 is zero on every image"):
+    with pytest.raises(fitting.FitError, match=r"evaluation 2: direction 0 is zero on every image"):
         dode.distill(DDIM, still_from_one, EIGHT, KARRAS5)
 
 
@@ -246,7 +248,7 @@ def test_a_non_finite_direction_is_an_error_that_names_the_evaluation():
     def broken(x, sigma):
         return mixture.denoise(x, sigma) * (float("nan") if sigma == KARRAS5[2] else 1.0)
 
-    with pytest.raises(distillation.FitError, match=r"evaluation 2: .* NaN or infinity"):
+    with pytest.raises(fitting.FitError, match=r"evaluation 2: .* NaN or infinity"):
         dode.distill(DDIM, broken, EIGHT, KARRAS5, teacher="ddim")
 
 

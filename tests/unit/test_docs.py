@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 import dode
-from dode import digests, grids, mixture, solvers
+from dode import grids, solvers
+from dode.benchmark import digests
+from dode.models import mixture
 from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import dode
-from dode import mixture, models, portable, sampling, schedules, solvers
-from dode.directions import Directions
+from dode import models, portable, sampling, solvers
+from dode.distillation.directions import Directions
+from dode.grids import schedules
+from dode.models import mixture
 from variants import ALL, label
 
 

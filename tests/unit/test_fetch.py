@@ -14,8 +14,8 @@ import time
 import pytest
 
 import faulty_server
-from dode import downloads
-from dode.fetch import Expected, fetch
+from dode.fetching import downloads
+from dode.fetching.fetch import Expected, fetch
 from faulty_server import CUT, GOOD, PAGE, SHA256, WRONG
 
 WRONG_SHA256 = hashlib.sha256(WRONG).hexdigest()

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dode import pictures, scripting
-from dode.cells import Benchmark
-from dode.config import ConfigError
-from dode.report import ablation_figure, cost_figure, curves, scales, style, trajectory_figure
+from dode.benchmark import figure_cells, scripting
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.config import ConfigError
+from dode.benchmark.workloads import Workloads
 from dode.report import frame as frames
-from dode.workloads import Workloads
+from dode.report.figures import ablation_figure, cost_figure, curves, scales, style, trajectory_figure
 
 ROOT = Path(__file__).parents[2]
 LINE = {"color": "C0", "marker": "o", "linestyle": "-"}
@@ -73,13 +73,13 @@ def test_followed_are_pairs_at_the_lowest_distilled_nfe():
     """By default the first distilled solver of each of three methods, with its plain one, wherever both stand."""
     benchmark, names = configured("config.yaml"), ["ddim", "d-ddim", "ipndm", "d-ipndm", "heun", "d-heun"]
     for dataset, count in (("digits-ddpm", 4), ("digits-edm", 6)):
-        found = [str(cell) for cell in pictures.followed(benchmark, dataset)]
+        found = [str(cell) for cell in figure_cells.followed(benchmark, dataset)]
         assert found == [f"{dataset}/{name}/nfe5" for name in names[:count]]
 
 
 def test_followed_are_those_that_are_chosen():
     chosen = configured("config.yaml", figures={"trajectories": {"solvers": ["dpmpp-2m", "heun"], "nfe": 10}})
-    assert [str(cell) for cell in pictures.followed(chosen, "digits-edm")] == ["digits-edm/dpmpp-2m/nfe10"]
+    assert [str(cell) for cell in figure_cells.followed(chosen, "digits-edm")] == ["digits-edm/dpmpp-2m/nfe10"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_sweeps_are_found_from_the_entries():
     benchmark = configured("ablation.yaml")
     found = {
         (sweep["dataset"], sweep["key"]): [value for value, _ in sweep["points"]]
-        for sweep in pictures.sweeps(benchmark)
+        for sweep in figure_cells.sweeps(benchmark)
     }
     for dataset in ("digits-ddpm", "digits-edm"):
         assert sorted(found[dataset, "substeps"]) == [1, 2, 4, 10, 20]
@@ -127,7 +127,7 @@ def test_sweeps_are_found_from_the_entries():
 
 @pytest.mark.parametrize("name", ["config.yaml", "solvers.yaml", "paper.yaml"])
 def test_no_sweep_is_seen_where_there_is_none(name):
-    assert pictures.sweeps(configured(name)) == []
+    assert figure_cells.sweeps(configured(name)) == []
 
 
 def test_ablations_have_a_panel_for_each_key_and_one_of_coefficients(monkeypatch):
@@ -173,7 +173,9 @@ def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_pa
 def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_them(tmp_path):
     """A local fit has its teacher with it: a file of a teacher is of an alignment that the cell had before."""
     benchmark = configured("ablation.yaml")
-    found = {cell["solver"]: cell["times"]["fit"] for cell in pictures.fits(benchmark, Workloads(benchmark), "logs")}
+    found = {
+        cell["solver"]: cell["times"]["fit"] for cell in figure_cells.fits(benchmark, Workloads(benchmark), "logs")
+    }
     for name, rules in (("released", ["teacher", "distill"]), ("local", ["distill"])):
         assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.tsv" for rule in rules]
     teacher, distill = tmp_path / "teacher.tsv", tmp_path / "distill.tsv"
@@ -195,7 +197,7 @@ def test_costs_are_compared_on_images_of_one_shape_and_nothing_is_cut(monkeypatc
         | {"shape": list(shape), "evaluations": evaluations}
         for (method, label), fit, evaluations in zip(style, (0.01, 40.0), (5_000, 800_000), strict=True)
     ]
-    cost_figure.draw(cells, pictures.published_costs(ROOT), style, [])
+    cost_figure.draw(cells, figure_cells.published_costs(ROOT), style, [])
     left, right = kept[0].axes
     assert "not counted: 1.5 s (median) to start a job" in left.get_xlabel()
     assert [text.get_text().split()[0] for text in right.get_yticklabels()] == ["fits,", *published]
@@ -211,7 +213,7 @@ def test_costs_are_compared_on_images_of_one_shape_and_nothing_is_cut(monkeypatc
 
 
 def test_published_costs_name_their_source():
-    rows = pictures.published_costs(ROOT)
+    rows = figure_cells.published_costs(ROOT)
     assert {row["method"] for row in rows} == {"Progressive Distillation", "Consistency Distillation"}
     assert all("arXiv" in row["source"] and " at " in row["source"] for row in rows)
     assert [row["shape"] for row in rows] == [(3, 32, 32), (3, 64, 64), (3, 64, 64), (3, 256, 256)]
@@ -258,7 +260,8 @@ def test_ticks_are_few_and_within(low, high):
 
 
 def test_report_does_not_import_torch():
-    modules = ("tables", "figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
-    imported = ", ".join(["sys", "dode.pictures", "dode.trajectories", *(f"dode.report.{name}" for name in modules)])
+    figures = ("figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
+    modules = ["sys", "dode.benchmark.figure_cells", "dode.images.trajectories", "dode.report.tables"]
+    imported = ", ".join([*modules, *(f"dode.report.figures.{name}" for name in figures)])
     code = f"import {imported}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

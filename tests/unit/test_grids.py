@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dode import grids, schedules, storage, variables
-from dode.grid_tensor import Grid, checked
-from dode.teacher import variable_of
+from dode import grids, storage
+from dode.distillation.teacher import variable_of
+from dode.grids import schedules, variables
+from dode.grids.tensor import Grid, checked
 
 LINEAR = schedules.schedules.create("linear")
 COSINE = schedules.schedules.create("cosine")

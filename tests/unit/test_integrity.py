@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dode import integrity
 from dode.__main__ import main
+from dode.benchmark import integrity
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import torch
 from safetensors import safe_open
 
-from dode import jobs, software
+from dode.benchmark import jobs, software
 
 
 def test_a_teachers_states_are_read_as_written_with_what_they_were_made_on(tmp_path):

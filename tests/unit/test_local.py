@@ -8,7 +8,9 @@ import torch
 
 import dode
 import variants
-from dode import distillation, grids, mixture, solvers
+from dode import grids, solvers
+from dode.distillation import fitting
+from dode.models import mixture
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")
 BOTH = {"differences": 1, "outputs": "both"}
@@ -65,8 +67,8 @@ def least_squares(proposal, columns, target):
 @pytest.fixture
 def exact(monkeypatch):
     """Projections without the ridge, nothing left out: what lstsq does."""
-    monkeypatch.setattr(distillation, "RIDGE", 1e-13)
-    monkeypatch.setattr(distillation, "ROUNDING", 0.0)
+    monkeypatch.setattr(fitting, "RIDGE", 1e-13)
+    monkeypatch.setattr(fitting, "ROUNDING", 0.0)
 
 
 @pytest.mark.parametrize("steps", [3, 6])

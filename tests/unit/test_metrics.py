@@ -10,7 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from dode import data, models
+from dode import models
+from dode.images import data
 from dode.metrics import features, resizing
 
 # Before clean-fid, which it makes importable beside a CPU-only torch.
@@ -43,7 +44,7 @@ def test_digit_features_do_not_depend_on_the_batch_size():
 def test_the_committed_classifiers_accuracy_on_its_held_out_digits_is_the_cards():
     from sklearn.model_selection import train_test_split
 
-    from dode.models.training import RECIPES
+    from dode.models.embedded.training import RECIPES
 
     images, labels = data.sources.create("digits")
     held_out = train_test_split(

@@ -10,9 +10,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dode import data, grids, models, noise, pixels, sampling, schedules, solvers
+from dode import grids, models, sampling, solvers
+from dode.grids import schedules
+from dode.images import data, noise, pixels
+from dode.models.embedded.residual_mlp import ResidualMLP
 from dode.models.networks import networks
-from dode.models.residual_mlp import ResidualMLP
 
 FOLDER = Path(__file__).parents[2] / "config" / "models"
 ALL_CARDS = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}

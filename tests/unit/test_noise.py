@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dode.noise import STREAMS, latents
-from dode.shards import Plan
+from dode.images.noise import STREAMS, latents
+from dode.images.shards import Plan
 
 SHAPE = (1, 4, 4)
 

@@ -15,11 +15,13 @@ from PIL import Image
 from scipy import stats
 
 import synthetic_pages
-from dode import pictures
-from dode.cells import Benchmark
-from dode.digests import folder_digest
-from dode.report import facts, style, thumbnails, verdicts
+from dode.benchmark import facts, figure_cells
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.digests import folder_digest
+from dode.report import verdicts
+from dode.report.figures import style
 from dode.report.fine_solution import Fine
+from dode.report.page import thumbnails
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -208,7 +210,7 @@ def oklab(color):
 @pytest.mark.parametrize(("name", "apart"), [("config", 0.075), ("solvers", 0.025), ("paper", 0.05)])
 def test_lines_in_the_dark_have_contrast_and_stay_apart(name, apart):
     assert style.contrast("#000000", "#ffffff") == pytest.approx(21)
-    solvers = pictures.solvers(Benchmark(yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()), ROOT))
+    solvers = figure_cells.solvers(Benchmark(yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()), ROOT))
     colors = {tuple(line["color"]) for line in style.styles(solvers, dark=True).values()}
     assert min(style.contrast(color, style.DARK_SURFACE) for color in colors) >= 4.5
     assert len(colors) == len({tuple(line["color"]) for line in style.styles(solvers).values()})

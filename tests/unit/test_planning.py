@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dode.__main__ import main
-from dode.cells import Benchmark
-from dode.planning import plan
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.planning import plan
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import dode
-from dode import export, grids, mixture, models, portable, solvers
-from dode.provenance import PACKAGES
+from dode import grids, models, portable, solvers
+from dode.benchmark import export
+from dode.benchmark.provenance import PACKAGES
+from dode.benchmark.software import versions
+from dode.models import mixture
 from dode.report.finished import Finished
-from dode.software import versions
 
 SCHEDULE = {"name": "linear"}
 NOISE = {

@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dode import models, noise, schedules
+from dode import models
+from dode.grids import schedules
+from dode.images import noise
 from dode.models import batches, precision
 from dode.models.guidance import Classifier
 from dode.models.networks import networks

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from dode import grids, solvers
-from dode.cells import Benchmark
-from dode.config import ConfigError
-from dode.report import published
+from dode.benchmark import published
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config/published_fids.csv"
@@ -272,7 +272,7 @@ def test_a_bad_file_ends_in_one_sentence_before_any_job(benchmark_of, tmp_path):
 
 
 def test_reading_imports_no_torch():
-    code = "import sys, dode.report.published; sys.exit('torch' in sys.modules)"
+    code = "import sys, dode.benchmark.published; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

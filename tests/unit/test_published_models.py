@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 
 import edm_layout
 import faulty_server
-from dode import acquire, cells, checkpoints, checksums, config, downloads, models
+from dode import checkpoints, models
+from dode.benchmark import cells, config
 from dode.checkpoints import CheckpointError
+from dode.fetching import acquire, checksums, downloads
 from dode.models.networks import networks
 from families import CARDS, FAMILIES, NCSNPP, SIZE, denoised
 

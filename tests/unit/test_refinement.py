@@ -6,9 +6,11 @@ import torch
 
 import dode
 import variants
-from dode import fit_checks, grids, mixture, refinement, solvers
-from dode import teacher as teachers
-from dode.refinement import refine_jointly
+from dode import grids, solvers
+from dode.distillation import fit_checks, refinement
+from dode.distillation import teacher as teachers
+from dode.distillation.refinement import refine_jointly
+from dode.models import mixture
 from dode.sampling import NonFiniteError
 
 DDIM, KARRAS5 = solvers.create("ddim"), grids.karras(steps=5)

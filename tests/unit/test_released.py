@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dode import distillation, released, released_deis, sampling, schedules, solvers, teacher
+from dode import sampling, solvers
+from dode.distillation import fitting, released, released_deis, teacher
+from dode.grids import schedules
 from released_reference import (
     ABAR,
     FIT,
@@ -106,7 +108,7 @@ def test_at_the_second_step_the_coefficient_absorbs_the_order():
     for order in (1, 2, 3, 4):
         student = solvers.create("ipndm", order=order)
         states = teacher.trajectory(pairing, denoise, images(FIT))
-        fit = distillation.fit(student, denoise, images(FIT), sigmas, pairing, states)
+        fit = fitting.fit(student, denoise, images(FIT), sigmas, pairing, states)
         lambdas.append(float(fit.lambdas[1, 0]))
         ends.append(
             sampling.sample(student, denoise, images(NEW), sigmas, lambdas=fit.lambdas, directions=fit.directions)

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dode import config as configs
-from dode import distillation, jobs, released, sampling
-from dode import teacher as teachers
-from dode.cells import Benchmark
+from dode import sampling
+from dode.benchmark import config as configs
+from dode.benchmark import jobs
+from dode.benchmark.cells import Benchmark
+from dode.distillation import fitting, released
+from dode.distillation import teacher as teachers
 
 ROOT = Path(__file__).parents[2]
 EXECUTION = {"device": "cpu", "batch_size": 5}
@@ -55,7 +57,7 @@ def test_a_cell_has_the_samples_of_the_recipe(model, solver, options, order, ste
     expected = released.run(run.denoise.prediction, solver, order, steps, 3, published, fit_latents, latents)
     # The workflow computes the network in its own precision, the recipe's run in double.
     states = teachers.trajectory(run.pairing(), run.denoise, fit_latents)
-    fit = distillation.fit(run.solver, run.denoise, fit_latents, run.sigmas, run.pairing(), states)
+    fit = fitting.fit(run.solver, run.denoise, fit_latents, run.sigmas, run.pairing(), states)
     images = run.images(sampling.sample(run.solver, run.denoise, latents, run.sigmas, lambdas=fit))
     torch.testing.assert_close(images, expected.distilled_new.to(images.dtype), rtol=0, atol=2e-3)
     plain = cell_and_run(model, solver=solver, options=options)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dode.report import curves, figures, style, tables
 from dode.report import frame as frames
+from dode.report import tables
+from dode.report.figures import curves, figures, style
 
 NFES = (5, 7)
 

@@ -6,7 +6,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 
-from dode import schedules
+from dode.grids import schedules
 
 LINEAR = schedules.schedules.create("linear")
 COSINE = schedules.schedules.create("cosine")

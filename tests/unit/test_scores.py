@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dode import data, storage
+from dode import storage
+from dode.images import data
 from dode.metrics import distances, extrapolation, features, neighbours, scores, statistics_files
 from dode.metrics.distances import Gaussian, Statistics
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from dode import integrity, scripting
+from dode.benchmark import integrity, scripting
 
 TAKES_A_GPU = """
 import sys, tempfile
 from types import SimpleNamespace
-from dode import scripting
+from dode.benchmark import scripting
 tempfile.tempdir = sys.argv[1]
 cuda = SimpleNamespace(device_count=lambda: 2, get_device_properties=lambda i: SimpleNamespace(uuid=f"uuid-{i}"))
 print(scripting._free_gpu(cuda), flush=True)

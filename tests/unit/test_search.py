@@ -9,7 +9,10 @@ import torch
 import yaml
 
 import dode
-from dode import grids, mixture, models, noise, sampling, search, solvers
+from dode import grids, models, sampling, solvers
+from dode.distillation import search
+from dode.images import noise
+from dode.models import mixture
 
 EULER, HEUN = solvers.create("ddim"), solvers.create("heun")
 MODELS = Path(__file__).parents[2] / "config" / "models"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dode import config as configs
-from dode.cells import Benchmark
-from dode.config import ConfigError
+from dode.benchmark import config as configs
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from dode import slurm
+from dode.benchmark import slurm
 
 SACCT = "sacct -X --parsable2 --noheader --format=JobIdRaw,State --name dode_1"
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from dode import software
+from dode.benchmark import software
 
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 

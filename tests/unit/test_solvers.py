@@ -9,7 +9,8 @@ import torch
 
 import dode
 import variants
-from dode import grids, mixture, sampling, solvers
+from dode import grids, sampling, solvers
+from dode.models import mixture
 from dode.solvers import base
 
 NAMES = solvers.names()
@@ -272,7 +273,7 @@ def test_latents_are_scaled_to_the_first_noise_level(model, scale):
 
 def test_the_registry_and_the_grids_are_read_without_torch():
     code = (
-        "import sys, dode, dode.solvers, dode.grids, dode.schedules\n"
+        "import sys, dode, dode.solvers, dode.grids, dode.grids.schedules\n"
         "assert dode.solvers.create('heun').nfe(5) == 9\n"
         "assert 'karras' in dode.grids.names()\n"
         "print('torch' in sys.modules)"

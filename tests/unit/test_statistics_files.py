@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dode import config as configs
-from dode.cells import Benchmark
+from dode.benchmark import config as configs
+from dode.benchmark.cells import Benchmark
 from dode.metrics import distances, statistics_files
 
 ROOT = Path(__file__).parents[2]

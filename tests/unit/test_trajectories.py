@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import dode
-from dode import shards, storage, trajectories
+from dode import storage
+from dode.images import shards, trajectories
 
 LATENTS = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 1, 2, 2)))
 GRID = dode.grids.karras(steps=6)

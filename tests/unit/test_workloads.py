@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from dode.cells import Benchmark
-from dode.config import ConfigError
-from dode.workloads import FIT, SCORE, Workloads
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.config import ConfigError
+from dode.benchmark.workloads import FIT, SCORE, Workloads
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())

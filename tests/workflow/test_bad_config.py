@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dode.cells import Benchmark
-from dode.config import ConfigError
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.config import ConfigError
 from workspace import REPOSITORY, TINY, change
 
 CASES = yaml.safe_load((Path(__file__).parent / "configs" / "bad.yaml").read_text())

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 import dode
-from dode import models, noise
+from dode import models
 from dode.__main__ import main
+from dode.images import noise
 from workspace import REPOSITORY
 
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]

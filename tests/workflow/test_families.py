@@ -13,7 +13,8 @@ import torch
 import yaml
 
 import faulty_server
-from dode import checksums, noise
+from dode.fetching import checksums
+from dode.images import noise
 from families import CLASSES, FAMILIES, SENTINEL, SIZE, denoised
 from workspace import Workspace
 

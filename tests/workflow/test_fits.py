@@ -50,5 +50,7 @@ def test_a_cell_of_another_fit_runs_to_its_score(workspace, name):
         assert record["rmse_held_out"][1] <= record["rmse_held_out"][0]
     assert json.loads(score.read_text())
 
-    workspace.append("dode/solvers/heun.py" if name == "local" else "dode/refinement.py", "\nCHANGED = True\n")
+    workspace.append(
+        "dode/solvers/heun.py" if name == "local" else "dode/distillation/refinement.py", "\nCHANGED = True\n"
+    )
     assert own - jobs_of(cell, "teacher") <= workspace.plan()

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dode import integrity
+from dode.benchmark import integrity
 from workspace import RESULTS
 
 SCORE = f"{RESULTS}/digits-edm/ddim/nfe2/score.json"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dode import trajectories
+from dode.images import trajectories
 
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
@@ -60,7 +60,12 @@ def test_comment_and_layout_rerun_nothing(workspace, path):
 
 
 def test_docstrings_rerun_nothing(workspace):
-    for path in ("dode/solvers/heun.py", "dode/report/figures.py", "dode/metrics/distances.py", "scripts/score.py"):
+    for path in (
+        "dode/solvers/heun.py",
+        "dode/report/figures/figures.py",
+        "dode/metrics/distances.py",
+        "scripts/score.py",
+    ):
         source = (workspace.folder / path).read_text()
         assert '"""' in source
         (workspace.folder / path).write_text(re.sub('"""', '"""Changed. ', source, count=1))
@@ -86,12 +91,12 @@ def test_new_solver_file_reruns_nothing(workspace):
 
 
 def test_code_of_the_figures_reruns_figures_and_pages_alone(workspace):
-    workspace.append("dode/report/style.py", "\nCHANGED = True\n")
+    workspace.append("dode/report/figures/style.py", "\nCHANGED = True\n")
     drawn = {"curves", "coefficients", "costs", "trajectories", "sample_grid", "real_images"}
     assert workspace.plan() == drawn | PAGES
 
 
-@pytest.mark.parametrize("path", ["dode/report/page.py", "dode/report/assets/chart.js"])
+@pytest.mark.parametrize("path", ["dode/report/page/page.py", "dode/report/page/assets/chart.js"])
 def test_code_of_the_page_reruns_the_page_alone(workspace, path):
     workspace.append(path, "\nlet_it_be = 1\n")
     assert workspace.plan() == {"page"}
@@ -162,7 +167,7 @@ def test_a_searched_grid_is_prepared_for_its_cell_alone(workspace):
     assert (len(sigmas), sigmas[0], sigmas[-1]) == (4, 80.0, 0.0)
     assert json.loads((workspace.cell(SEARCH) / "lambdas.json").read_text())["sigmas"][-3:] == sigmas[-3:]
     assert {name for name in workspace.plan() if SEARCH in name} == set()
-    workspace.append("dode/search.py", "\nCHANGED = True\n")
+    workspace.append("dode/distillation/search.py", "\nCHANGED = True\n")
     assert {name for name in workspace.plan() if "nfe" in name} == FITTED_SEARCH
     workspace.config({"solvers[3].grid.options.images": 9})
     assert {name for name in workspace.plan() if "nfe" in name} == FITTED_SEARCH

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dode import integrity, pixels, software
+from dode.benchmark import integrity, software
+from dode.images import pixels
 
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]
 

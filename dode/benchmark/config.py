@@ -1,0 +1,350 @@
+"""The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
+
+import math
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+
+from dode import grids, solvers
+from dode.benchmark.execution import settings
+from dode.distillation import fit_checks
+from dode.distillation.directions import Directions
+from dode.grids import schedules
+from dode.images import data
+from dode.registry import unknown
+from dode.validation import ConfigError, copied, read_yaml, validate
+
+REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
+HALVES = "real-halves"  # what stands in tables in a solver's place, where halves of the real images are compared
+CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
+FIT_IMAGES = 100
+SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
+# Folders of results that are no dataset's and no solver's.
+RESERVED = (REFERENCE, HALVES, "real", "logs", "figures", "collected")
+
+
+def cards_folder(root):
+    """Where the cards are."""
+    return Path(root) / "config" / "models"
+
+
+def load_card(root, name, key):
+    """The model card ``config/models/<name>.yaml`` under ``root``, checked."""
+    folder = cards_folder(root)
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{key}: {unknown('card', name, [card.stem for card in folder.glob('*.yaml')])}")
+    card = read_yaml(path)
+    place = str(path.relative_to(root))
+    validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
+    _check_card(card, place)
+    return card
+
+
+def _check_card(card, place):
+    """Refuse what does not fit together: format and key, statistics and a network, the network and its images."""
+    if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
+        raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
+    for url in map(urlparse, card.get("urls", [])):
+        if url.username or url.password or re.search(SECRETS, url.query):
+            raise ConfigError(
+                f"{place}: urls: the one of {url.hostname} holds a credential, which would end up in logs; "
+                "they belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
+            )
+    if "schedule" in card:
+        _refuse(f"{place}: schedule", lambda: schedules.schedules.create(**card["schedule"]))
+    options = card.get("network", {}).get("options", {})
+    own = {
+        "classes": options.get("classes", options.get("label_dim") or None),
+        "image_shape": options.get("image_shape"),
+    }
+    if "image_size" in options:
+        own["image_shape"] = [options.get("in_channels", 3), options["image_size"], options["image_size"]]
+    for key, value in own.items():
+        if card["role"] == "diffusion" and value is not None and value != card.get(key):
+            raise ConfigError(f"{place}: {key}: {card.get(key)}, but the network's options say {value}")
+    if "key" in card and card["format"] not in CONVERTED:
+        raise ConfigError(f"{place}: key: a file of the format {card['format']} has none; leave it out")
+    if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):
+        raise ConfigError(
+            f"{place}: format: 'torchscript' is a program and runs: it is for features only, and with its whole sha256"
+        )
+
+
+def load(config, root):
+    """A checked copy of ``config`` with defaults, and the cards it names.
+
+    Args:
+        config: the configuration as a dictionary (as read from YAML).
+        root: the folder that holds ``config/``.
+
+    Returns:
+        ``(config, cards)``, cards by name.
+
+    Raises:
+        ConfigError: with one sentence that names the key, the value and what is allowed.
+    """
+    try:
+        config = copied(config)
+    except TypeError as error:
+        raise ConfigError(f"configuration: {error}; a date or the like must be quoted") from None
+    validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
+    _check_unique(config["datasets"], "datasets")
+    _check_unique(config["solvers"], "solvers")
+    known = [dataset["id"] for dataset in config["datasets"]]
+    for name in config["execution"]["datasets"]:
+        if name not in known:
+            raise ConfigError(f"execution.datasets: {unknown('dataset', name, known)}")
+    cards = {}
+    for index, dataset in enumerate(config["datasets"]):
+        _check_dataset(dataset, f"datasets[{index}]", cards, config, root)
+    for index, entry in enumerate(config["solvers"]):
+        entry.setdefault("label", entry["id"])
+        entry.setdefault("datasets", known)
+        for name in entry["datasets"]:
+            if name not in known:
+                raise ConfigError(f"solvers[{index}].datasets: {unknown('dataset', name, known)}")
+        chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
+        _check_solver(entry, f"solvers[{index}]", chosen, cards)
+    _check_labels(config["solvers"])
+    _check_figures(config)
+    return copied(config), cards
+
+
+def _check_unique(entries, key):
+    seen = {}
+    for index, entry in enumerate(entries):
+        if entry["id"] in seen:
+            raise ConfigError(
+                f"{key}[{index}].id: '{entry['id']}' is the id of {key}[{seen[entry['id']]}] too; ids are unique"
+            )
+        if entry["id"] in RESERVED:
+            raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is taken; not allowed: {', '.join(RESERVED)}")
+        seen[entry["id"]] = index
+
+
+def _check_figures(config):
+    chosen, entries = config["figures"]["trajectories"], config["solvers"]
+    for name in chosen.get("solvers", []):
+        if name not in {entry["id"] for entry in entries}:
+            known = [entry["id"] for entry in entries]
+            raise ConfigError(f"figures.trajectories.solvers: {unknown('solver', name, known)}")
+    nfes = sorted({nfe for e in entries if e["id"] in chosen.get("solvers", [e["id"]]) for nfe in e["nfe"]})
+    if chosen.get("nfe", nfes[0]) not in nfes:
+        allowed = ", ".join(map(str, nfes))
+        raise ConfigError(f"figures.trajectories.nfe: {chosen['nfe']} is not allowed; allowed: {allowed}")
+
+
+def _check_labels(entries):
+    """Figures and tables know a solver by its label."""
+    seen = {}
+    for index, entry in enumerate(entries):
+        for dataset in entry["datasets"]:
+            other = seen.setdefault((dataset, entry["label"]), index)
+            if other != index:
+                raise ConfigError(
+                    f"solvers[{index}].label: '{entry['label']}' is the label of solvers[{other}] on {dataset} too"
+                )
+
+
+def _refuse(key, function, *arguments, **options):
+    """Call a check of the library; its ValueError becomes a ConfigError that names the key."""
+    try:
+        return function(*arguments, **options)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _check_dataset(dataset, key, cards, config, root):
+    _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
+    _fill_in(dataset, key, cards[dataset["model"]])
+    _check_real(dataset, key, cards, root)
+    _check_conditions(dataset, key, cards, root)
+    _check_execution(dataset, key, config["execution"])
+    kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
+    if kept > dataset["images"]:
+        raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
+    steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
+    place = f"{key}.reference.grid" if "grid" in dataset["reference"] else f"{key}.grid"
+    grid = dataset["reference"].get("grid", dataset["grid"])
+    _check_grid(grid, place, cards[dataset["model"]], steps)
+    if grids.grids.get(grid["name"]).prepare:
+        raise ConfigError(
+            f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
+        )
+    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
+    if grids.grids.get(grid["name"]).recipe:
+        fine = {"solver": dataset["reference"]["solver"], "options": {}}
+        _check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
+
+
+def _check_execution(dataset, key, execution):
+    own, total = settings(execution, dataset["id"]), dataset["images"] * dataset["seeds"]
+    place = "execution"
+    if "shards" in execution["datasets"].get(dataset["id"], {}):
+        place = f"execution.datasets.{dataset['id']}"
+    if own["shards"] == "auto":
+        if "evaluations_per_second" not in own:
+            raise ConfigError(
+                f"{place}.shards: 'auto' needs evaluations_per_second, in execution or "
+                f"execution.datasets.{dataset['id']}"
+            )
+    elif own["shards"] > total:
+        raise ConfigError(f"{place}.shards: {own['shards']} shards for {total} images of {key}; at most {total}")
+
+
+def _fill_in(dataset, key, card):
+    """What the dataset does not say is as its model's card has it."""
+    for option, value in card.get("sampling", {}).items():
+        dataset.setdefault(option, copied(value))
+    if "data" not in dataset and "statistics" in card:
+        dataset.setdefault("statistics", card["statistics"])
+    if "guidance" in dataset and dataset["guidance"] is None:
+        del dataset["guidance"]
+    dataset.setdefault("fit_images", FIT_IMAGES)
+    if "grid" not in dataset:
+        raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
+
+
+def _check_real(dataset, key, cards, root):
+    """Real images, or statistics of such, and features that are the statistics' own."""
+    if "data" in dataset:
+        _refuse(f"{key}.data", data.check, dataset["data"])
+        if "statistics" in dataset:
+            raise ConfigError(f"{key}.statistics: FIDs are against data or against statistics; leave one of them out")
+    elif "statistics" not in dataset:
+        raise ConfigError(
+            f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
+        )
+    if "statistics" in dataset:
+        name = dataset["statistics"]
+        card = _take_card(name, "statistics", f"{key}.statistics", cards, root)
+        if dataset.setdefault("features", card["features"]) != card["features"]:
+            raise ConfigError(
+                f"{key}.features: '{dataset['features']}', but the statistics '{name}' are of '{card['features']}'; "
+                "features of two extractors cannot be compared"
+            )
+    if "features" not in dataset:
+        raise ConfigError(f"{key}.features: the key is missing")
+    _take_card(dataset["features"], "features", f"{key}.features", cards, root)
+
+
+def _take_card(name, role, key, cards, root):
+    """Put the card ``name`` into ``cards``; refuse one of another role."""
+    card = cards[name] = cards.get(name) or load_card(root, name, key)
+    if card["role"] != role:
+        raise ConfigError(f"{key}: card '{name}' has the role '{card['role']}', not '{role}'")
+    return card
+
+
+def _check_conditions(dataset, key, cards, root):
+    """How classes are drawn and guide: of models that have classes alone."""
+    name, card = dataset["model"], cards[dataset["model"]]
+    if "classes" not in card:
+        for option in ("labels", "guidance"):
+            if option in dataset:
+                raise ConfigError(
+                    f"{key}.{option}: model '{name}' has no classes (card key 'classes'); leave the key out"
+                )
+        return
+    dataset.setdefault("labels", "uniform")
+    guidance = dataset.get("guidance", {})
+    if not math.isfinite(guidance.get("scale", 0)):
+        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
+    if guidance.get("name") == "classifier":
+        if "classifier" not in guidance:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the key is missing; it names a card with the role classifier"
+            )
+        if card["prediction"] != "noise" or "schedule" not in card:
+            raise ConfigError(f"{key}.guidance.name: 'classifier' needs a noise-prediction model with a schedule")
+        judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
+        known = judge["network"]["options"].get("classes", card["classes"])
+        if known != card["classes"]:
+            raise ConfigError(f"{key}.guidance.classifier: it knows {known} classes, the model {card['classes']}")
+    elif "classifier" in guidance:
+        raise ConfigError(f"{key}.guidance.classifier: '{guidance['name']}' has no classifier; leave the key out")
+
+
+def _check_nfe(key, name, options, nfes):
+    """The grid intervals of each NFE; refuses unknown solvers and options, and NFEs the solver cannot make."""
+    _refuse(f"{key}.solver", solvers.create, name)
+    solver = _refuse(f"{key}.options", solvers.create, name, **options)
+    return [_refuse(f"{key}.nfe", solver.steps, nfe) for nfe in nfes]
+
+
+def _check_grid(grid, key, card, steps):
+    _refuse(f"{key}.name", grids.grids.get, grid["name"])
+    _refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
+    _refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
+    for count in steps:
+        _refuse(f"{key}.options", grids.check, grid["name"], count, card, **grid["options"])
+
+
+def _check_solver(entry, key, chosen, cards):
+    if len(set(entry["nfe"])) < len(entry["nfe"]):
+        raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
+    steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
+    if "prepared" in entry["options"]:
+        raise ConfigError(f"{key}.options: 'prepared' follows from a preparation; leave it out")
+    for place, dataset in chosen.items():
+        card = cards[dataset["model"]]
+        grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
+        _check_grid(grid, f"{place}.grid", card, steps)
+        alignment = entry.get("distill", {}).get("alignment")
+        if grids.grids.get(grid["name"]).recipe:
+            _check_recipe(entry, key, alignment, card, steps)
+        elif alignment == "released":
+            _check_released_grid(entry, key, grid, card)
+        if "distill" in entry:
+            _check_distill(entry, f"{key}.distill", card, dataset)
+
+
+def _check_recipe(entry, key, alignment, card, steps):
+    """Refuse what the authors' code has no recipe for."""
+    if alignment not in (None, "released"):
+        raise ConfigError(
+            f"{key}.distill.alignment: '{alignment}' on the grid 'released', which has a teacher of its own; "
+            "allowed: released"
+        )
+    if entry.get("grid", {}).get("options"):
+        raise ConfigError(f"{key}.grid.options: the grid 'released' has none; leave the key out")
+    if not entry.get("distill", {}).get("stages", True):
+        raise ConfigError(f"{key}.distill.stages: the authors' recipes correct inner stages too; leave the key out")
+    _refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
+    _refuse(f"{key}.options", fit_checks.recipe_order, card["prediction"], entry["solver"], entry["options"])
+    if "schedule" in card:
+        schedule = schedules.schedules.create(**card["schedule"])
+        for count in steps:
+            _refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
+    elif card["prediction"] == "noise":
+        raise ConfigError(f"{key}.grid.name: 'released' needs the schedule of a noise-prediction model")
+
+
+def _check_released_grid(entry, key, grid, card):
+    _refuse(f"{key}.distill.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
+    if not grids.grids.get(grid["name"]).family:
+        raise ConfigError(
+            f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
+            f"'{grid['name']}' cannot make; allowed: {', '.join(grids.families())}"
+        )
+    if card["prediction"] == "data":
+        for nfe in entry["nfe"]:
+            fine = entry["distill"]["substeps"] * nfe
+            _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, card, **grid["options"])
+
+
+def _check_distill(entry, key, card, dataset):
+    distill = entry["distill"]
+    if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
+        raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
+    if distill["alignment"] == "released":
+        if "teacher" in distill:
+            raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
+        if distill["directions"] != 1:
+            raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
+    _refuse(f"{key}.refine", fit_checks.check_refine, distill["refine"], distill["alignment"])
+    directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
+    images = distill.get("images", dataset["fit_images"])
+    for nfe in entry["nfe"]:
+        _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, distill["refine"])

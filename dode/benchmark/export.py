@@ -1,0 +1,135 @@
+"""From a cell of a finished benchmark to a file that :func:`dode.load` reads."""
+
+import inspect
+import re
+
+import torch
+
+from dode import grids, models, portable, solvers, storage
+from dode.distillation import released
+from dode.distillation.directions import Directions
+from dode.distillation.fit_checks import recipe_order
+from dode.registry import unknown
+from dode.report import verdicts
+from dode.report.finished import PROVENANCE
+from dode.report.frame import METRICS
+
+D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
+OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")
+
+
+def record(finished, dataset, solver, nfe):
+    """The record of a cell (``dode/portable.schema.yaml``).
+
+    Args:
+        finished: the :class:`dode.report.finished.Finished` benchmark.
+        dataset, solver: their ids; nfe: the cell's number of evaluations.
+
+    Raises:
+        ValueError: where there is no such cell, or what it left behind does not fit together.
+    """
+    name = finished.cell(dataset, solver, nfe)
+    cell, provenance = finished.made(name), finished.provenance
+    shared = provenance["datasets"][dataset]
+    software = _software(provenance["environments"][index] for index in cell["environments"]["samples"])
+    run, fit = cell["run"], _fit(finished.cells[name], cell, shared["model"])
+    if solvers.create(run["solver"]).method.prepare:
+        raise ValueError(f"{name}: the solver '{run['solver']}' is made from a file of its own; it cannot be exported")
+    conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
+    return {
+        "format": portable.FORMAT,
+        "version": portable.VERSION,
+        "solver": {"name": run["solver"], "options": run["options"]},
+        "grid": run["grid"],
+        "sigmas": _sigmas(finished.cells[name], run, shared["model"]).tolist(),
+        "nfe": run["nfe"],
+        **fit,
+        "model": {
+            "card": shared["card"],
+            "sha256": provenance["checkpoints"][shared["card"]]["sha256"],
+            **{key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]},
+        },
+        **({"conditions": conditions} if conditions else {}),
+        "cell": f"{provenance['benchmark']}/{name}",
+        "scores": {
+            **{
+                metric: {"value": entry["value"], "error": verdicts.standard_error(entry)}
+                for metric, entry in finished.scores(name).items()
+            },
+            **{key: cell["samples"][key] for key in ("images", "seeds")},
+        },
+        "software": software,
+        "citation": _citation(run, fit["lambdas"] is not None, software["dode"]),
+    }
+
+
+def best(finished, dataset, metric, nfe):
+    """What the page says to take on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
+
+    Of the best plain and the best distilled solver the distilled one where it is better, else the plain one, which
+    needs no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told from it.
+    """
+    if metric not in METRICS:
+        raise ValueError(unknown("metric", metric, METRICS))
+    lower, cells = METRICS[metric].lower_is_better, finished.measured(dataset)
+    rows = [row for row in verdicts.choices(cells, metric, lower=lower) if row["nfe"] <= nfe]
+    if not rows:
+        raise ValueError(f"{finished.folder}: no cell of '{dataset}' with at most {nfe} evaluations has a {metric}")
+    row = rows[-1]
+    other = row["distilled"] if row["take"] == "plain" else row["plain"]
+    taken = row[row["take"]]
+    ties = [*taken["ties"], *([other["best"], *other["ties"]] if row["better"] == "tied" else [])]
+    cell = next(cell for cell in cells if cell["name"] == taken["best"])
+    return cell["solver"], cell["nfe"], ties
+
+
+def _software(environments):
+    """Versions that the samples were made with; several where jobs had several."""
+    found = {}
+    for environment in environments:
+        for name, version in environment["software"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
+
+
+def _fit(folder, cell, model):
+    """Coefficients and what they belong to; all None for a plain cell."""
+    if "fit" not in cell:
+        return {"lambdas": None, "directions": None}
+    path = folder / "lambdas.json"
+    values = storage.read_json(path)
+    fitted = dict(values["run"])
+    settings = {**fitted.pop("distill"), **fitted.pop("fit")}
+    if fitted != {**cell["run"], "model": model} or settings != cell["fit"]:
+        raise ValueError(f"{path} is of another configuration than {PROVENANCE}: run snakemake again")
+    directions = vars(Directions(**values["directions"]))
+    return {"lambdas": values["lambdas"], "directions": directions, "fit": cell["fit"]}
+
+
+def _sigmas(folder, run, card):
+    """The levels that the cell's samples were made on."""
+    # What grids ask of a model, its card alone decides.
+    model = models.of_card(card, torch.nn.Linear(1, 1))
+    steps, grid = solvers.create(run["solver"], **run["options"]).steps(run["nfe"]), run["grid"]
+    made = grids.grids.get(grid["name"])
+    if made.recipe:
+        order = recipe_order(model.prediction, run["solver"], run["options"])
+        return released.recipe(run["solver"], order, model, steps, 1).sigmas
+    prepared = {"prepared": folder / "prepared" / made.prepare} if made.prepare else {}
+    return grids.for_model(model, grid["name"], steps, **grid["options"], **prepared)
+
+
+def _citation(run, distilled, version):
+    """The software, the method where the cell is distilled, and the papers that solver and grid name."""
+    method = solvers.create(run["solver"]).method
+    parts = {
+        f"solver {run['solver']}": method.function,
+        f"grid {run['grid']['name']}": grids.grids.get(run["grid"]["name"]),
+    }
+    lines = [f"dode {version}", *([D_ODE] if distilled else [])]
+    for part, function in parts.items():
+        # Docstrings name their sources by arXiv number; nowhere else is there a list.
+        numbers = dict.fromkeys(re.findall(r"\b\d{4}\.\d{5}\b", inspect.getdoc(function) or ""))
+        if numbers:
+            lines.append(f"{part}: {', '.join(f'arXiv:{number}' for number in numbers)}")
+    return lines

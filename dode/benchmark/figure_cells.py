@@ -1,0 +1,125 @@
+"""Which cells a figure is of. Imports no torch."""
+
+import csv
+import json
+from pathlib import Path
+
+from dode.benchmark.config import REFERENCE
+from dode.report import CROWD
+
+#: The keys of ``distill`` whose effect the figure of ablations shows, in its order.
+SWEPT = ("substeps", "images", "alignment", "directions", "seed")
+FEWEST = 3  # values that make a sweep
+PUBLISHED_COSTS = Path("config") / "published_costs.csv"
+FOLLOWED = 3  # methods in a figure of trajectories
+
+
+def solvers(benchmark):
+    """What the style of a solver follows from, of all solvers in the order of the report."""
+    keys = ("method", "options", "label", "distilled")
+    found = {}
+    for cell in benchmark.cells.values():
+        facts = benchmark.facts(cell)
+        if not facts["reference"]:
+            found.setdefault((facts["method"], facts["label"]), {key: facts[key] for key in keys})
+    return list(found.values())
+
+
+def crowded(benchmark):
+    """Ids of the datasets with more solvers than one panel shows in colour, of several methods."""
+    found = []
+    for name in benchmark.datasets:
+        entries = {cell.entry["id"]: cell.entry["solver"] for cell in benchmark.cells_of(name)}
+        del entries[REFERENCE]
+        if len(entries) > CROWD and len(set(entries.values())) > 1:
+            found.append(name)
+    return found
+
+
+def _base(cell):
+    return json.dumps([cell.entry["solver"], cell.entry["options"], cell.entry["grid"]], sort_keys=True)
+
+
+def followed(benchmark, dataset):
+    """The cells in a dataset's figure of trajectories, without the reference; see ``figures.trajectories``."""
+    cells = [cell for cell in benchmark.cells_of(dataset) if cell.entry["id"] != REFERENCE]
+    chosen = benchmark.config["figures"]["trajectories"]
+    if "solvers" in chosen:
+        cells = [cell for cell in cells if cell.entry["id"] in chosen["solvers"]]
+    nfe = chosen.get("nfe", min((cell.nfe for cell in cells if cell.distilled), default=None))
+    nfe = min((cell.nfe for cell in cells), default=None) if nfe is None else nfe
+    cells = [cell for cell in cells if cell.nfe == nfe]
+    if "solvers" in chosen:
+        return cells
+    first = {}
+    for cell in cells:
+        if cell.distilled:
+            first.setdefault(cell.entry["solver"], cell)
+    fitted = list(first.values())[:FOLLOWED]
+    bases = [_base(cell) for cell in fitted]
+    pairs = [cell for cell in cells if cell in fitted or (not cell.distilled and _base(cell) in bases)]
+    pairs.sort(key=lambda cell: (bases.index(_base(cell)), cell.distilled))
+    return pairs or cells[:FOLLOWED]
+
+
+def sweeps(benchmark):
+    """The ablations that a configuration has: cells that differ in one key of ``distill`` alone.
+
+    Returns:
+        One dict a sweep: ``key`` (of :data:`SWEPT`), ``dataset``, ``method``, ``nfe``, and ``points``, a list of
+        ``[value, name of the cell]`` in the order of the configuration. Of an absent ``seed`` the value is the
+        benchmark's.
+    """
+    found = []
+    for key in SWEPT:
+        groups = {}
+        for cell in benchmark.distilled():
+            distill = {"seed": benchmark.config["seed"], **cell.entry["distill"]}
+            value = distill.pop(key)
+            rest = json.dumps([cell.dataset["id"], _base(cell), cell.nfe, distill], sort_keys=True)
+            groups.setdefault(rest, {}).setdefault(json.dumps(value), (value, cell))
+        for group in groups.values():
+            (_, cell), *others = group.values()
+            if len(others) + 1 >= FEWEST:
+                facts = {"dataset": cell.dataset["id"], "method": cell.entry["solver"], "nfe": cell.nfe}
+                found.append({"key": key, **facts, "points": [[value, str(own)] for value, own in group.values()]})
+    return found
+
+
+def _fitting_rules(benchmark, cell):
+    return ["teacher", "distill"] if benchmark.trajectory(cell) else ["distill"]
+
+
+def fits(benchmark, work, logs):
+    """The distilled cells as the figure of costs has them, with the evaluations of the fit and where times are.
+
+    Times are not inputs: another number of shards would call for files that only sampling again could make.
+    """
+    return [
+        {
+            **benchmark.facts(cell),
+            "shape": list(benchmark.image_shape(cell.dataset["id"])),
+            "evaluations": work.evaluations("teacher", cell) + work.evaluations("distill", cell),
+            "times": {
+                "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(benchmark, cell)],
+                "sample": f"{logs}/sample/{cell}",
+            },
+        }
+        for cell in benchmark.distilled()
+    ]
+
+
+def published_costs(root):
+    """``config/published_costs.csv``: method, dataset, shape (C, H, W) of its images, ``images`` that training took
+    (updates times batch size) and source of each row.
+    """
+    with (Path(root) / PUBLISHED_COSTS).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {
+            **row,
+            "shape": tuple(map(int, row["image_shape"].split("x"))),
+            "images": int(row["updates"]) * int(row["batch_size"]),
+        }
+        for row in rows
+    ]

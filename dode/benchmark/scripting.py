@@ -1,0 +1,124 @@
+"""What every script of the workflow shares: its log, its threads, and an error that names the cell."""
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from dode import storage
+from dode.benchmark import integrity
+from dode.benchmark.execution import settings
+
+JOBS_LOCK = ".snakemake/dode.benchmark.jobs.lock"  # held by every job for as long as it lasts
+_held = []  # locks of GPUs
+LASTED = "done in {:.3f} seconds, its start not counted"  # the last line of the log of a job that succeeded
+DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
+
+
+def prepare_environment(root):
+    """Set, for all jobs of a run, what has to be set before they start.
+
+    Idle OpenMP threads spin by default, and two jobs on two cores then take ten times as long. The library that jobs
+    import is that of the checkout ``root``, whatever the environment holds.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(root))]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
+
+
+def run(main, snakemake):
+    """Call ``main(snakemake)`` with logging (and progress bars) into the rule's log.
+
+    An exception is written to the log in full and to the terminal in one line that names the rule and its cell.
+    """
+    held = storage.share_lock(JOBS_LOCK)  # noqa: F841 - the lock is given back when this process ends
+    log = Path(snakemake.log[0])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    terminal = sys.stderr
+    with log.open("w", buffering=1) as stream:
+        sys.stderr = stream
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=stream)
+        _set_threads(snakemake.threads)
+        try:
+            begun = time.monotonic()
+            integrity.check(snakemake.input)
+            for path in snakemake.output:
+                integrity.forget(path)
+            main(snakemake)
+            for path in snakemake.output:
+                integrity.record(path)
+            print(LASTED.format(time.monotonic() - begun), file=stream)
+        except Exception as error:
+            with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
+                traceback.print_exc(file=stream)
+            name = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
+            print(f"{name}: {type(error).__name__}: {error} (see {log})", file=terminal)
+            if _is_full(error):
+                _wait_for_space(log.parent)
+            raise SystemExit(1) from None
+        finally:
+            sys.stderr = terminal
+
+
+def seconds(log):
+    """Seconds that the job with this log took, without the start of Python and its imports; None where unknown."""
+    log, pattern = Path(log), re.escape(LASTED).replace(re.escape("{:.3f}"), r"(\d+\.\d{3})")
+    found = re.findall(pattern, log.read_text(errors="replace")) if log.is_file() else []
+    return float(found[-1]) if found else None
+
+
+def _is_full(error):
+    """Whether a disk or a quota is full; safetensors says so in its words alone."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
+
+
+def _wait_for_space(folder):
+    """So that the next attempt, which follows at once, finds some."""
+    until = time.monotonic() + DISK_WAIT
+    while time.monotonic() < until and shutil.disk_usage(folder).free < DISK_FREE:
+        time.sleep(5)
+
+
+def _set_threads(threads):
+    """Tell torch how many threads the rule was given; a job that does not use torch does not import it."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def execution(snakemake):
+    """The settings ``execution`` of the configuration, as they are for the dataset of the job."""
+    return settings(snakemake.config["execution"], snakemake.wildcards.get("dataset"))
+
+
+@functools.cache
+def device(name):
+    """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
+
+    Of several the first that no other job of this user on this machine has; one that all have is shared.
+    """
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _free_gpu(cuda):
+    """Index of a GPU, held for as long as this process lives."""
+    count = cuda.device_count()
+    for index in range(count):
+        name = f"dode-{os.getuid()}-gpu-{cuda.get_device_properties(index).uuid}.lock"
+        lock = storage.try_lock(Path(tempfile.gettempdir(), name))
+        if lock is not None:
+            _held.append(lock)
+            return index
+    return os.getpid() % count

@@ -1,0 +1,253 @@
+"""SLURM as the workflow needs it: jobs that a killed run left behind, and mended gaps of Snakemake's executor plugin.
+
+The plugin (snakemake-executor-plugin-slurm 2.8.0) loses all jobs, and waits for ever, once every attempt of one query
+of their status has failed; an account that cannot be looked up, or a controller that is down for a moment, fails a job;
+a node that failed once is avoided for the rest of the run; an interrupt leaves jobs in the queue that were being asked
+about or submitted just then. Here a query that fails is one without news, said aloud.
+"""
+
+import contextlib
+import functools
+import getpass
+import importlib
+import importlib.metadata
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+PLUGIN = "snakemake_executor_plugin_slurm"
+VERSION = "2.8.0"
+PREFIX = "dode"  # of the names of our jobs (slurm-jobname-prefix in profiles/slurm)
+SAY_EVERY = 60  # seconds between two warnings of one kind
+ASK_EVERY = 5  # seconds between two attempts to reach the controller
+LOST_AFTER = 600  # seconds after which a job that SLURM no longer knows is taken for failed
+STOPPED_AFTER = 60  # seconds after which one that is to start again, and by the controller has ended, is too
+TO_START_AGAIN = {"NODE_FAIL", "PREEMPTED"}  # the plugin waits for SLURM to do so, as slurm-requeue asks for
+ENDED = {"COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+
+
+def _answer(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} does not answer") from None
+
+
+def leftovers(folder):
+    """Ids of this user's jobs, pending or at work, that a run in ``folder`` submitted.
+
+    Raises:
+        OSError: where SLURM does not answer.
+    """
+    found = _answer("squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%j|%Z")
+    if found.returncode:
+        raise OSError(f"squeue: {found.stderr.strip()}")
+    jobs = [line.strip().split("|", 2) for line in found.stdout.splitlines() if line.count("|") >= 2]
+    here = Path(folder).resolve()
+    return [job for job, name, where in jobs if name.startswith(f"{PREFIX}_") and Path(where).resolve() == here]
+
+
+def cancel_leftovers(folder, say):
+    """Cancel what :func:`leftovers` finds, and wait until it is gone: the new run submits those jobs again."""
+    jobs = leftovers(folder)
+    if not jobs:
+        return
+    say(f"Cancelling {len(jobs)} jobs that a killed run has left behind: {', '.join(jobs)}")
+    silence, pause = _Seldom(), 1
+    while jobs:
+        silence.say(say, f"Waiting for {', '.join(jobs[:10])} to be gone, for {{minutes}}")
+        with contextlib.suppress(OSError):  # busy for a moment; what is still there is asked for again
+            cancel(jobs)
+            time.sleep(pause)
+            jobs, pause = leftovers(folder), min(2 * pause, 30)
+
+
+def cancel(jobs):
+    """Ask SLURM to end these jobs."""
+    for start in range(0, len(jobs), 500):
+        _answer("scancel", *jobs[start : start + 500])
+
+
+def is_here():
+    """Whether this machine has SLURM's commands."""
+    return shutil.which("squeue") is not None
+
+
+class _Seldom:
+    """Say a thing at most once in ``SAY_EVERY`` seconds, with the time since it began."""
+
+    def __init__(self):
+        self.since = self.said = None
+
+    def over(self):
+        """It is no longer so."""
+        self.since = self.said = None
+
+    def say(self, warn, sentence):
+        """``sentence`` takes the minutes that it has lasted."""
+        now = time.monotonic()
+        self.since = now if self.since is None else self.since
+        if self.said is None or now - self.said >= SAY_EVERY:
+            self.said = now
+            warn(sentence.format(minutes=f"{(now - self.since) / 60:.0f} min"))
+
+
+class Status:
+    """A query of jobs' states that never fails: the accounting's, or else the controller's, or else no news.
+
+    Called as the plugin's ``query_job_status``, which it wraps. A job that it once calls failed for want of a better
+    answer (``given_up``) is failed for good: Snakemake has submitted another in its place by the next query, and the
+    plugin heeds that one's id alone. Should SLURM have the old one again after all (an administrator requeues it, the
+    controller finds it once more), it is cancelled, lest two jobs write the same files.
+    """
+
+    def __init__(self, query, squeue):
+        self.query, self.squeue = query, squeue
+        self.silence, self.returning = _Seldom(), _Seldom()
+        self.states, self.missing, self.stopped, self.given_up = {}, {}, {}, set()
+
+    async def __call__(self, command, logger):
+        """``(states by job id, seconds)``."""
+        states, seconds = await self.query(command, logger)
+        by_controller = command.split()[0] == "squeue"
+        if states is None and not by_controller:
+            states, seconds = await self.query(self._to_the_controller(command), logger)
+            by_controller = True
+        if states is None:
+            self.silence.say(
+                logger.warning,
+                "SLURM has not said for {minutes} what its jobs do (neither sacct nor squeue answers). They go on, and "
+                "it will be asked again.",
+            )
+            return {}, 0.0
+        self.silence.over()
+        # sacct says by whom a job was cancelled: "CANCELLED by 1000".
+        self.states |= {job: state.split()[0].rstrip("+") for job, state in states.items() if state}
+        found = {job: self.states[job] for job in states if job in self.states}
+        self._cancel_returning(found, logger)
+        if by_controller:
+            self._give_up_lost(found, logger)
+        stopped = self._stopped(found)
+        if stopped and not by_controller:
+            # The accounting may be behind: a job that is in the queue again must not be submitted a second time.
+            said, _ = await self.query(self._to_the_controller(command), logger)
+            stopped = [] if said is None else [job for job in stopped if said.get(job, found[job]) in TO_START_AGAIN]
+        for job in stopped:
+            logger.warning(f"SLURM does not start job {job} again ({found[job]}); Snakemake does.")
+            self.given_up.add(job)
+        return found | dict.fromkeys(self.given_up, "FAILED"), seconds
+
+    def _to_the_controller(self, command):
+        """The same question for ``squeue``."""
+        words = shlex.split(command)
+        return shlex.join(shlex.split(self.squeue(words[words.index("--name") + 1])))
+
+    def _give_up_lost(self, states, logger):
+        """The controller forgets ended jobs (MinJobAge): one that ended unseen failed, as far as one can know."""
+        now = time.monotonic()
+        unended = {job for job, state in self.states.items() if state not in ENDED} - self.given_up
+        for job in sorted(unended - set(states)):
+            if now - self.missing.setdefault(job, now) > LOST_AFTER:
+                logger.warning(f"SLURM no longer knows job {job}; it is run again.")
+                self.given_up.add(job)
+        for job in states:
+            self.missing.pop(job, None)
+
+    def _stopped(self, states):
+        """Jobs that lost their node or their place a while ago, and are not said to be in the queue again."""
+        now = time.monotonic()
+        waiting = {job for job, state in states.items() if state in TO_START_AGAIN} - self.given_up
+        self.stopped = {job: self.stopped.get(job, now) for job in sorted(waiting)}
+        return [job for job, since in self.stopped.items() if now - since > STOPPED_AFTER]
+
+    def _cancel_returning(self, states, logger):
+        """At every query that finds them in the queue or at work: SLURM may not have answered, or start them again."""
+        gone = ENDED | TO_START_AGAIN | {"COMPLETING"}
+        jobs = [job for job in sorted(self.given_up) if states.get(job, "FAILED") not in gone]
+        if not jobs:
+            return self.returning.over()
+        sentence = f"SLURM has jobs again that Snakemake has submitted anew; they are cancelled: {', '.join(jobs)}"
+        self.returning.say(logger.warning, sentence)
+        with contextlib.suppress(OSError):
+            cancel(jobs)
+
+
+@functools.cache
+def has_accounting():
+    """Whether ``sacct`` answers; without, the plugin would ask it in vain ten times for every job that failed."""
+    try:
+        return _answer("sacct", "--noheader", "--starttime=now", "--format=JobID").returncode == 0
+    except OSError:
+        return False
+
+
+def wait_for_controller(warn, given_up=None):
+    """Return once the controller answers, and say that one waits; SystemExit once the event ``given_up`` is set."""
+    silence, given_up = _Seldom(), given_up or threading.Event()
+    while True:
+        if given_up.is_set():
+            raise SystemExit("the run has been ended")
+        try:
+            if " UP" in _answer("scontrol", "ping").stdout:
+                return
+        except TimeoutError:
+            pass
+        silence.say(warn, "SLURM's controller has not answered for {minutes}; jobs are submitted once it does.")
+        given_up.wait(ASK_EVERY)
+
+
+@contextlib.contextmanager
+def ended_by_sigterm():
+    """SIGTERM is Ctrl-C: Snakemake's own handler waits for jobs, and the caller has none yet."""
+    kept = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+
+
+def mend(logger):
+    """Mend the plugin in this process."""
+    plugin = importlib.import_module(PLUGIN)
+    if isinstance(plugin.query_job_status, Status):
+        return
+    found = importlib.metadata.version(PLUGIN.replace("_", "-"))
+    if found != VERSION:
+        logger.warning(
+            f"{PLUGIN} {found} is not the version that dode/benchmark/slurm.py mends and the tests try: {VERSION}"
+        )
+    plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)
+    submit, request, given_up = plugin.get_submit_command, plugin.set_gres_string, threading.Event()
+
+    @functools.wraps(submit)
+    def submit_once_up(job, params, settings=None, failed_nodes=None, **options):
+        wait_for_controller(logger.warning, given_up)
+        # SLURM itself keeps jobs off nodes that are down, and puts them on again once they are up.
+        return submit(job, params, settings=settings, failed_nodes=None, **options)
+
+    @functools.wraps(request)
+    def request_gpus(job):
+        option, count = job.resources.get("gpu_option"), job.resources.get("gpu")
+        if not option:
+            return request(job)
+        return f" {shlex.quote(option.format(gpu=count))}" if count else ""
+
+    def cancel_jobs(executor, active_jobs):
+        given_up.set()
+        executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+        try:
+            cancel(leftovers(Path.cwd()))
+        except OSError as error:
+            logger.warning(f"Jobs go on, SLURM cannot be asked to cancel them ({error}). The next run does.")
+
+    plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
+    plugin.Executor.cancel_jobs = cancel_jobs
+    plugin.Executor.get_status_command = lambda executor: "sacct" if has_accounting() else "squeue"
+    # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job,
+    # and none is guessed from earlier jobs.
+    plugin.validate_account = lambda account, logger: account
+    plugin.get_account = lambda logger: None

@@ -1,0 +1,242 @@
+"""Fitting the coefficients of a distilled solver (D-ODE) in closed form."""
+
+import dataclasses
+
+import torch
+
+from dode import sampling
+from dode.distillation import fit_checks
+from dode.distillation import teacher as teachers
+from dode.distillation.directions import Directions, History
+from dode.distillation.refinement import Refinement, refine_jointly
+from dode.models.denoiser import for_images, prediction_of
+
+# For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
+# network knows its output no better, and a coefficient on so short a direction blows up fresh images.
+ROUNDING = 1e-4
+# For m >= 2: the Tikhonov term relative to directions of unit length. It keeps nearly parallel directions from sharing
+# their effect between huge coefficients of opposite sign.
+RIDGE = 1e-6
+
+
+class FitError(ValueError):
+    """A coefficient cannot be determined; the message names the evaluation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fitted correction and what is known of it.
+
+    Attributes:
+        lambdas: coefficients, (K, m) float64; 0 where an evaluation was not fitted or had no such direction yet.
+        directions: what the m columns are.
+        sigmas: noise level of each proposal, (K,).
+        rms_before, rms_after: root-mean-square distance per element of proposal and of corrected state to the target at
+            each evaluation of the greedy fit, (K,); NaN where there is no target.
+        refinement: the :class:`dode.distillation.refinement.Refinement` that changed the lambdas afterwards, or None.
+    """
+
+    lambdas: torch.Tensor
+    directions: Directions
+    sigmas: torch.Tensor
+    rms_before: torch.Tensor
+    rms_after: torch.Tensor
+    refinement: Refinement | None = None
+
+
+def align(solver, denoise, sigmas, *, substeps=10, alignment="aligned", teacher=None):
+    """The pairing of a solver with its teacher by name: ``"aligned"``, ``"local"`` or ``"released"``.
+
+    Returns:
+        A :class:`dode.teacher.Alignment`, for ``"local"`` a :class:`dode.teacher.Local`.
+    """
+    if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
+        raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
+    if alignment == "aligned":
+        return teachers.aligned(solver, sigmas, substeps, teacher)
+    if alignment == "local":
+        return teachers.local(solver, sigmas, substeps, teacher)
+    if alignment == "released":
+        if teacher is not None:
+            raise ValueError("alignment 'released' has its own teacher; leave 'teacher' out")
+        return teachers.released(solver, sigmas, substeps, prediction_of(denoise))
+    raise ValueError(f"alignment must be 'aligned', 'local' or 'released', not '{alignment}'")
+
+
+def distill(
+    solver,
+    denoise,
+    latents,
+    sigmas,
+    *,
+    substeps=10,
+    alignment="aligned",
+    directions=1,
+    teacher=None,
+    stages=True,
+    refine=0,
+):
+    """Fit the distilled solver: after evaluation k, ``x = proposal_k + R_k lambda_k``.
+
+    ``lambda_k = argmin ||y_k - proposal_k - R_k lambda||^2`` over all images of the fitting set, in float64, with
+    ``y_k`` the teacher's state for the same noise; with one direction ``r_k = O_k - O_{k-1}`` that is
+    ``<r_k, y_k - proposal_k> / <r_k, r_k>`` (Kim, Tang & Yu 2024, arXiv 2309.16421, Eq. 7). The fit is greedy in the
+    order of the evaluations: the corrected state is the input of the next. Teacher and student advance together, so
+    that of the teacher's trajectory one state is held.
+
+    Args:
+        solver, denoise, latents, sigmas: as in :func:`dode.sample`; ``latents`` is the whole fitting set (100 images
+            are plenty), which should not be scored afterwards.
+        substeps: teacher steps per student interval (S of the paper).
+        alignment: ``"aligned"``: targets on the teacher's trajectory, at the student's own noise levels; ``"local"``:
+            the teacher begins each step at the student's state (IIA: Zhang, Niwa & Kleijn 2023, arXiv 2304.11328);
+            ``"released"``: the pairing of the authors' code, at other levels.
+        directions: number m of directions per evaluation (m = 1: the paper's; m >= 2: m - 1 differences of successive
+            outputs and the drift), or a :class:`dode.directions.Directions`, or a dictionary of its attributes.
+        teacher: name of the teacher's solver; None for the solver's own choice.
+        stages: whether inner stages (Heun's predictor) are corrected too.
+        refine: iterations of the joint refinement of all coefficients on the end state
+            (:mod:`dode.distillation.refinement`); a quarter of the images is then held out of the fit.
+
+    Returns:
+        A :class:`Fit`; give it to :func:`dode.sample` as ``lambdas``.
+
+    Raises:
+        FitError: where a direction vanishes or is not finite, naming the evaluation.
+        ValueError: for a bad option, or fewer images than the coefficients need
+            (:func:`dode.distillation.fit_checks.check_images`).
+
+    >>> import torch, dode
+    >>> denoise = lambda x, sigma: x / (1 + sigma**2)
+    >>> noise = torch.randn(64, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> ddim, sigmas = dode.solvers.create("ddim"), dode.grids.karras(steps=5)
+    >>> fit = dode.distill(ddim, denoise, noise, sigmas, substeps=10)
+    >>> fit.lambdas.shape
+    torch.Size([5, 1])
+    >>> plain = dode.sample(ddim, denoise, noise, sigmas)
+    >>> distilled = dode.sample(ddim, denoise, noise, sigmas, lambdas=fit)
+    >>> exact = noise * 80 / (1 + 80**2) ** 0.5
+    >>> bool((distilled - exact).square().mean() < (plain - exact).square().mean() / 10)
+    True
+    """
+    fit_checks.check_refine(refine, alignment)
+    pairing = align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
+    states = teachers.trajectory(pairing, denoise, latents) if isinstance(pairing, teachers.Alignment) else ()
+    return fit(solver, denoise, latents, sigmas, pairing, states, directions=directions, stages=stages, refine=refine)
+
+
+def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True, refine=0):
+    """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
+    directions = Directions.of(directions, prediction_of(denoise))
+    if pairing.from_noise:
+        directions = dataclasses.replace(directions, from_noise=True)
+    evaluations = solver.nfe(len(sigmas) - 1)
+    held_out = fit_checks.held_out(len(latents)) if refine else 0
+    fit_checks.check_images(len(latents), directions.count, evaluations, refine)
+    fitted = latents[: len(latents) - held_out]
+    on_fitted = for_images(denoise, 0, len(fitted))
+    targets = pairing.targets(on_fitted, states, latents.dtype)
+    fitter = _Fitter(directions, prediction_of(denoise), targets, stages, len(fitted))
+    sampling.run(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
+    greedy = Fit(
+        lambdas=torch.stack(fitter.lambdas),
+        directions=directions,
+        sigmas=torch.tensor(fitter.sigmas, dtype=torch.float64),
+        rms_before=torch.tensor(fitter.rms_before, dtype=torch.float64),
+        rms_after=torch.tensor(fitter.rms_after, dtype=torch.float64),
+    )
+    if not refine:
+        return greedy
+
+    def student(lambdas, noise, start):
+        corrected = {"lambdas": lambdas, "directions": directions}
+        own = for_images(denoise, start, start + len(noise))
+        return sampling.sample(solver, own, noise, sigmas, **corrected).to(torch.float64)
+
+    lambdas, record = refine_jointly(
+        student, greedy.lambdas, torch.stack(fitter.lengths), latents, targets.end, held_out, iterations=refine
+    )
+    return dataclasses.replace(greedy, lambdas=lambdas, refinement=record)
+
+
+class _Fitter:
+    """``advance`` function that solves for the coefficients of each evaluation as the student gets there."""
+
+    def __init__(self, directions, prediction, targets, stages, images):
+        self.directions, self.prediction, self.targets = directions, prediction, targets
+        self.stages, self.images = stages, images
+        self.history = History(directions)
+        self.lambdas, self.lengths, self.sigmas, self.rms_before, self.rms_after = [], [], [], [], []
+
+    def __call__(self, step):
+        target = self.targets(step)
+        found = self.history.at(step)
+        if step.proposal.stage and not self.stages:
+            found = {}
+        elif self.directions.count > 1:
+            found = {
+                column: r for column, r in found.items() if torch.linalg.vector_norm(r) > self.shortest(step, column)
+            }
+        lambdas = torch.zeros(self.directions.count, dtype=torch.float64)
+        lengths = torch.zeros_like(lambdas)
+        x, before, after = step.proposal.x, float("nan"), float("nan")
+        if target is not None:
+            residual = (target[: self.images] - x).flatten()
+            before = after = _rms(residual)
+            if found:
+                columns = [direction.flatten() for direction in found.values()]
+                solved = solve(columns, residual, step.index)
+                lambdas[list(found)] = solved
+                # A change of the coefficient by this moves the state by its own size at this noise level.
+                scale = (1 + float(step.sigma) ** 2) ** 0.5
+                lengths[list(found)] = torch.tensor([scale / _rms(column) for column in columns]).double()
+                for direction, coefficient in zip(found.values(), solved.tolist(), strict=True):
+                    x = torch.add(x, direction, alpha=coefficient)
+                after = _rms(target[: self.images] - x)
+        self.lambdas.append(lambdas)
+        self.lengths.append(lengths)
+        self.sigmas.append(float(step.proposal.sigma))
+        self.rms_before.append(before)
+        self.rms_after.append(after)
+        return x
+
+    def shortest(self, step, column):
+        """The length below which a direction is left out.
+
+        Of what the network predicts, a share; of the other kind of output, as ``D = x - sigma eps`` magnifies it too.
+        """
+        kind, sigma = self.directions.kind_of(column), float(step.sigma)
+        length = float(torch.linalg.vector_norm(step.output(kind)))
+        if kind != self.prediction:
+            predicted = float(torch.linalg.vector_norm(step.output(self.prediction)))
+            length = max(length, predicted / sigma if kind == "noise" else predicted * sigma)
+        return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
+
+
+def solve(columns, residual, index):
+    """Least-squares coefficients of ``residual`` on ``columns`` (flat tensors) by the normal equations, (m,) float64.
+
+    One column: the exact ratio. More: columns of unit length with a relative ridge, so that nothing depends on units.
+
+    Raises:
+        FitError: for a vanishing or non-finite column, naming evaluation ``index``.
+    """
+    size = len(columns)
+    gram = torch.stack([torch.dot(a, b) for a in columns for b in columns]).view(size, size).cpu()
+    moments = torch.stack([torch.dot(column, residual) for column in columns]).cpu()
+    if not bool(gram.isfinite().all() and moments.isfinite().all()):
+        raise FitError(f"evaluation {index}: a direction or the residual holds NaN or infinity")
+    lengths = gram.diagonal().sqrt()
+    if bool((lengths == 0).any()):
+        column = int((lengths == 0).nonzero()[0])
+        raise FitError(
+            f"evaluation {index}: direction {column} is zero on every image, so its coefficient is undetermined"
+        )
+    if size == 1:
+        return moments / gram[0]
+    unit = gram / torch.outer(lengths, lengths)
+    return torch.linalg.solve(unit + RIDGE * torch.eye(size, dtype=unit.dtype), moments / lengths) / lengths
+
+
+def _rms(x):
+    return float(torch.linalg.vector_norm(x) / x.numel() ** 0.5)

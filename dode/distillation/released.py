@@ -1,0 +1,242 @@
+"""The recipes of the authors' released code, to the digit (repository kim-sanghwan/D-ODE-Solvers, commit 6dc5a1c).
+
+They are the project's own solvers and its one fit with other grids, schedules and pairings. Kept so that a published
+number can be run again; for new work use the default alignment.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+
+from dode import grids, sampling, solvers
+from dode.distillation import fit_checks, fitting, released_deis
+from dode.distillation import teacher as teachers
+from dode.grids import schedules
+from dode.models.denoiser import prediction_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Released:
+    """What a recipe gives, all float64.
+
+    Attributes:
+        lambdas: (K,), of the released code's convention: in VP coordinates for noise prediction, and for ``dpm-solver``
+            the factor on coefficient times difference; 0 where it has none.
+        baseline_new: plain samples of ``new_latents``.
+        distilled_fit, distilled_new: distilled samples of ``fit_latents`` and of ``new_latents``.
+
+    The samples of noise prediction are in VP coordinates: clean for ``ddim``, at index 0 for the others.
+    """
+
+    lambdas: torch.Tensor
+    baseline_new: torch.Tensor
+    distilled_fit: torch.Tensor
+    distilled_new: torch.Tensor
+
+
+class _Noise:
+    """``model(x_vp, index) -> eps`` behind the denoiser contract, on the exact schedule.
+
+    ``shift`` is added to the index of the noise level: the network may be called at another index than the state's.
+    """
+
+    prediction = "noise"
+
+    def __init__(self, model, schedule, shift=0):
+        self.model, self.schedule, self.shift = model, schedule, shift
+
+    def prior_std(self, sigma):
+        return (1 + sigma**2) ** 0.5
+
+    def at(self, schedule, shift):
+        """On another schedule, and called at another index."""
+        return _Noise(self.model, schedule, shift)
+
+    def __call__(self, x, sigma):
+        index = torch.tensor(float(self.schedule.index(float(sigma))) + self.shift, dtype=torch.float64)
+        return x - sigma * self.model(x / math.sqrt(1 + float(sigma) ** 2), index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A recipe ready to be run.
+
+    Attributes:
+        student: the solver.
+        denoise: the denoiser as the recipe calls it: on its schedule, at its index.
+        sigmas: the grid.
+        pairing: with the teacher.
+        factors: (K,), what the fitted coefficients are multiplied by in the convention of the released code.
+    """
+
+    student: solvers.Solver
+    denoise: object
+    sigmas: torch.Tensor
+    pairing: teachers.Alignment
+    factors: torch.Tensor
+
+    @property
+    def to_images(self):
+        """Factor on an end state: the released code takes what noise prediction ends in as it is in VP coordinates."""
+        return (1 + float(self.sigmas[-1]) ** 2) ** -0.5 if prediction_of(self.denoise) == "noise" else 1.0
+
+
+def recipe(solver, order, denoise, steps, scale):
+    """The recipe for a denoiser.
+
+    Args:
+        denoise: as of :mod:`dode.models`; one of noise prediction has a ``schedule`` and a method
+            ``at(schedule, shift)``, itself on another schedule and called at an index shifted by so much.
+        solver, order, steps, scale: as of :func:`run`.
+
+    Returns:
+        A :class:`Recipe`.
+
+    Raises:
+        ValueError: as :func:`run` does.
+    """
+    prediction = prediction_of(denoise)
+    _check(prediction, solver, order, steps, scale)
+    if prediction == "data":
+        known = {key: getattr(denoise, key) for key in ("sigma_min", "sigma_max") if hasattr(denoise, key)}
+        return _as_in_the_workflow(solver, denoise, grids.karras(steps=steps, **known), scale)
+    fit_checks.check_recipe_schedule(solver, steps, getattr(denoise, "schedule", None))
+    if solver == "ddim":
+        sigmas = grids.uniform_index(steps=steps, schedule=denoise.schedule, spacing="leading")
+        return _as_in_the_workflow(solver, denoise, sigmas, scale)
+    if solver == "dpm-solver":
+        return _dpm_solver(order, denoise, steps, scale)
+    return _multistep(order, denoise, steps, scale)
+
+
+def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents, *, schedule=None):
+    """Run a released recipe.
+
+    Args:
+        prediction: ``"noise"``: ``model(x, index) -> eps`` in VP coordinates, index a 0-d float64 tensor (fractional
+            but for ``ddim``; down to -1 for ``ipndm`` and ``deis``); ``"data"``: ``model(x, sigma) -> D``, sigma a 0-d
+            float64 tensor.
+        solver: ``"ddim"``; for data prediction ``"heun"``; for noise prediction ``"ipndm"``, ``"deis"``,
+            ``"dpm-solver"``.
+        order: 1, 2 or 3 for ``deis`` (degree of its polynomial); 2 or 3 for ``dpm-solver``; None for the others.
+        steps: N, the student's steps (network evaluations, but for ``heun``, which makes 2 N - 1).
+        scale: S, teacher steps per evaluation of the student. For noise prediction the teacher has no more steps than
+            the schedule.
+        fit_latents, new_latents: unit normal (B, C, H, W); the first are fitted on.
+        schedule: a :class:`dode.grids.schedules.Schedule` for noise prediction; linear betas over 1,000 steps by
+            default.
+
+    Returns:
+        A :class:`Released`.
+
+    Raises:
+        ValueError: for a recipe that the released code does not have, an order that the solver has not, or a schedule
+            that the released code would cut (``dpm-solver``).
+        dode.distillation.fitting.FitError: where a lambda is undetermined.
+    """
+    _check(prediction, solver, order, steps, scale)
+    if schedule is None:
+        schedule = schedules.schedules.create("linear")
+    denoise = model if prediction == "data" else _Noise(model, schedule)
+    chosen = recipe(solver, order, denoise, steps, scale)
+    fit_latents, new_latents = fit_latents.double(), new_latents.double()
+    student, denoise, sigmas = chosen.student, chosen.denoise, chosen.sigmas
+    states = teachers.trajectory(chosen.pairing, denoise, fit_latents)
+    fit = fitting.fit(student, denoise, fit_latents, sigmas, chosen.pairing, states)
+
+    def sampled(latents, **distilled):
+        return sampling.sample(student, denoise, latents, sigmas, **distilled) * chosen.to_images
+
+    distilled = {"lambdas": fit.lambdas, "directions": fit.directions}
+    return Released(
+        lambdas=fit.lambdas[:, 0] * chosen.factors,
+        baseline_new=sampled(new_latents),
+        distilled_fit=sampled(fit_latents, **distilled),
+        distilled_new=sampled(new_latents, **distilled),
+    )
+
+
+def _check(prediction, solver, order, steps, scale):
+    """Refuse what the released code has no recipe for."""
+    fit_checks.check_recipe_of(prediction, solver)
+    fit_checks.check_recipe_order(prediction, solver, order)
+    for name, value in (("steps", steps), ("scale", scale)):
+        if not _whole(value) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _whole(value):
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _as_in_the_workflow(solver, denoise, sigmas, scale):
+    """The recipes that are also an alignment of :func:`dode.distill`."""
+    student, prediction = solvers.create(solver), prediction_of(denoise)
+    pairing = teachers.released(student, sigmas, scale, prediction)
+    factors = torch.ones(len(pairing.levels), dtype=torch.float64)
+    if prediction == "noise":
+        factors = _to_vp(sigmas)
+    return Recipe(student, denoise, sigmas, pairing, factors)
+
+
+def _to_vp(sigmas):
+    """Factor on a lambda fitted in x / sqrt(abar) at the end of each step, for a correction of x itself."""
+    return (1 + torch.as_tensor(sigmas, dtype=torch.float64)[1:].square()).rsqrt()
+
+
+def _uniform(schedule, steps):
+    """Levels uniform in the fractional index, from the last index to index 0: (steps + 1,).
+
+    The product before the quotient keeps whole indices whole: a slope is taken on the right-hand side of them.
+    """
+    return torch.from_numpy(schedule.sigma((len(schedule) - 1) * np.arange(steps, -1, -1) / steps))
+
+
+def _multistep(order, denoise, steps, scale):
+    """``ipndm`` (order None) or ``deis``: the teacher is the same solver; the network is called one index lower."""
+    schedule = denoise.schedule
+    continuous = released_deis.LinearAbar(schedule)
+    student = solvers.create("ipndm") if order is None else released_deis.deis(order, continuous)
+    sigmas, count = _uniform(continuous, steps), min(len(schedule), scale * steps)
+    own, entries = sigmas[1:].tolist(), teachers.strided(steps, count)
+    pairing = teachers.paired_in_vp(student, _uniform(continuous, count), own, entries)
+    return Recipe(student, denoise.at(continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
+
+
+def _dpm_solver(order, denoise, steps, scale):
+    """``dpm-solver``: one proposal per evaluation, all on the uniform grid; the teacher is DDIM to the clean image.
+
+    In the code's continuous time t = (index + 1) / T, in which log alpha is piecewise linear just as here, the grid is
+    uniform from 1 to 1 / T.
+    """
+    schedule, student = denoise.schedule, solvers.create("dpm-solver", order=order, stages="grid")
+    sigmas = _uniform(schedule, steps)
+    fine = grids.uniform_index(steps=min(len(schedule), scale * steps), schedule=schedule, spacing="leading")
+    entries = _dpm_solver_entries(order, steps, len(fine) - 1)
+    pairing = teachers.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), entries)
+    return Recipe(student, denoise, sigmas, pairing, 1 / _gains(student, sigmas))
+
+
+def _dpm_solver_entries(order, steps, end):
+    """Entry of the teacher's trajectory per evaluation: multiples of a stride from the start.
+
+    The evaluations of the last solver steps, those of an order below ``order``, count back from the end state instead.
+    """
+    stride = end // steps
+    entries = [n * stride for n in range(1, steps + 1)]
+    back = {2: (0, 1), 3: (3, 1, 2)}[order][steps % order]
+    return entries[: steps - back] + [end - n * stride for n in reversed(range(back))]
+
+
+def _gains(solver, sigmas):
+    """The factor on the newest noise estimate in each proposal, (K,); the released code multiplies differences by it.
+
+    Read off a run on K pixels from 0, of which pixel k has a noise estimate of 1 at evaluation k and 0 at the others.
+    """
+    count = solver.nfe(len(sigmas) - 1)
+    pulses = iter(torch.eye(count, dtype=torch.float64))
+    zero = torch.zeros(count, 1, 1, 1, dtype=torch.float64)
+    stepper = sampling.steps(solver, lambda x, sigma: x - sigma * next(pulses).view(-1, 1, 1, 1), zero, sigmas)
+    return torch.stack([step.proposal.x[step.index].squeeze() for step in stepper])

@@ -1,0 +1,92 @@
+"""The lock file ``config/checkpoints.lock``: what a file was when it was first fetched, where nobody publishes that.
+
+An entry, ``<card>/<file>``, holds the URL that had the file, its size, its sha256 and the date. It is enforced from
+then on, and committed. ``make lock-checkpoints`` changes it on purpose.
+"""
+
+import datetime
+import os
+from pathlib import Path
+
+import yaml
+
+from dode import storage
+from dode.fetching import cache
+
+NAME = "config/checkpoints.lock"
+HEADER = """\
+# What a checkpoint was when it was first fetched, where its card has no whole sha256 because none is published.
+# Enforced from then on; commit it. Change it by `make lock-checkpoints` only (docs/adding-a-model.md).
+"""
+KEYS = {"url": str, "size": int, "sha256": str, "date": str}
+
+
+def read(root):
+    """All entries under the folder ``root``, by key.
+
+    Raises:
+        ValueError: where the file is not as it was written.
+    """
+    path = Path(root) / NAME
+    try:
+        entries = yaml.safe_load(path.read_text()) if path.exists() else {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML (a merge left undone?): {' '.join(str(error).split())}") from None
+    entries = {} if entries is None else entries
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path}: expected are entries by <card>/<file>")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != KEYS:
+            raise ValueError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
+    return entries
+
+
+def require_writable(root, key):
+    """Raise OSError with what to do, where an entry could not be added."""
+    try:
+        with cache.exclusive(Path(root) / NAME):
+            if not os.access((Path(root) / NAME).parent, os.W_OK):  # a file that is written is written aside first
+                raise PermissionError("its folder is read-only")
+    except OSError as error:
+        raise OSError(
+            f"no checksum of {key} is published, so that of the first download must be recorded, but {NAME} cannot be "
+            f"written ({error}): run `make lock-checkpoints` in a checkout of yours and bring its {NAME} here"
+        ) from None
+
+
+def record(root, key, found, *, replace=False):
+    """Add the entry of a :class:`dode.fetching.fetch.Found`; jobs that do so at once wait for one another.
+
+    Returns the entry that it replaces, or None.
+
+    Raises:
+        ValueError: where there is another entry by now, unless it is to be replaced.
+        OSError: where the file cannot be written.
+    """
+    with cache.exclusive(Path(root) / NAME):
+        entries = read(root)
+        before = entries.get(key)
+        if before and before["sha256"] == found.sha256:
+            return before
+        if before and not replace:
+            raise ValueError(f"{found.url}: sha256 is {found.sha256}, {NAME} says {before['sha256']}; nothing was kept")
+        date = datetime.datetime.now(datetime.UTC).date().isoformat()
+        entries[key] = {"url": found.url, "size": found.size, "sha256": found.sha256, "date": date}
+        _write(root, entries)
+    return before
+
+
+def remove(root, keys):
+    """Drop entries that no card needs any more."""
+    with cache.exclusive(Path(root) / NAME):
+        entries = read(root)
+        for key in keys:
+            entries.pop(key, None)
+        _write(root, entries)
+
+
+def _write(root, entries):
+    with storage.atomic(Path(root) / NAME) as temporary:
+        # Quoted, or YAML reads a date as a date and a sha256 of digits alone as a number.
+        text = yaml.safe_dump(entries, sort_keys=True, width=1000) if entries else ""
+        temporary.write_text(HEADER + text)

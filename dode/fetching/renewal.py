@@ -1,0 +1,54 @@
+"""The entries of ``config/checkpoints.lock``, made and renewed on purpose (``make lock-checkpoints``)."""
+
+from pathlib import Path
+
+from dode.benchmark import config
+from dode.benchmark.cells import file_name
+from dode.fetching import acquire, checksums
+
+
+def unlocked(root):
+    """``(name, card)`` of the cards without a whole sha256, by the key of the entry that they need."""
+    names = sorted(path.stem for path in config.cards_folder(root).glob("*.yaml"))
+    cards = {name: config.load_card(root, name, "card") for name in names}
+    whole = {name for name, card in cards.items() if len(card.get("sha256", "")) == 64}
+    return {f"{name}/{file_name(card)}": (name, card) for name, card in cards.items() if name not in whole}
+
+
+def chosen(wanted, entries, names):
+    """The keys to fetch: of the cards ``names``, or those without an entry. ValueError for a name that needs none."""
+    known = [name for name, _ in wanted.values()]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name}: no card that needs an entry; those that do: {', '.join(known) or 'none'}")
+    return [key for key, (name, _) in wanted.items() if (name in names if names else key not in entries)]
+
+
+def lock(root, names, shared, say):
+    """Fetch what :func:`chosen` names and record it; without names drop the entries that no card needs.
+
+    ``shared`` is a cache folder or None, ``say`` is called with a line for each entry. Returns whether all went well.
+    """
+    wanted, entries, good = unlocked(root), checksums.read(root), True
+    for key in chosen(wanted, entries, names):
+        name, card = wanted[key]
+        target = Path("resources/checkpoints", key)
+        try:
+            before = acquire.obtain(name, card, target, root=root, shared=shared, renew=key in entries, announce=say)
+        except (OSError, ValueError) as error:
+            say(f"failed     {key}: {error}")
+            good = False
+            continue
+        say(_line(key, checksums.read(root)[key], before, known=key in entries))
+    stale = sorted(entries.keys() - wanted.keys())
+    if stale and not names:
+        checksums.remove(root, stale)
+        say("\n".join(f"removed    {key}: no card needs it" for key in stale))
+    return good
+
+
+def _line(key, now, before, *, known):
+    """What has become of an entry."""
+    what = "added     " if not known else "unchanged " if before == now else "CHANGED   "
+    was = f" (was {before['sha256']}, {before['size']} bytes, of {before['date']})" if before not in (None, now) else ""
+    return f"{what} {key}: sha256 {now['sha256']}, {now['size']} bytes{was}"

@@ -1,0 +1,36 @@
+"""The states of a few images on their way from noise to image, kept beside a cell's samples. Imports no torch.
+
+``states.npy`` has one row an image, the first :data:`dode.images.shards.RECORDED` of seed block 0, with two fields:
+``sigmas``, (L,) float64, the noise levels, the same in every row; ``states``, (L, C, H, W) float32, the state x at each
+of them, which is an image in [-1, 1] plus sigma times unit noise. L is one more than the steps of the solver; inner
+stages are left out.
+"""
+
+import numpy as np
+
+from dode import storage
+
+
+class Recorder:
+    """Takes what :func:`dode.sample` shows as it goes (``watch``); keeps the states of the first ``images``."""
+
+    def __init__(self, images):
+        self.images, self.sigmas, self.states = images, [], []
+
+    def __call__(self, sigma, x):
+        self.sigmas.append(float(sigma))
+        self.states.append(x[: self.images].float().cpu().numpy())
+
+    def rows(self):
+        """What was kept, as the rows of ``states.npy``."""
+        states = np.stack(self.states, axis=1)
+        kinds = [("sigmas", np.float64, (len(self.sigmas),)), ("states", np.float32, states.shape[1:])]
+        found = np.empty(len(states), dtype=kinds)
+        found["sigmas"], found["states"] = self.sigmas, states
+        return found
+
+
+def read(path):
+    """``(sigmas, states)`` of a ``states.npy``: (L,), and (images, L, C, H, W), mapped and not yet read."""
+    rows = storage.read_array(path)
+    return rows["sigmas"][0], rows["states"]

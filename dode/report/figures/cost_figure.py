@@ -1,0 +1,129 @@
+"""The figure of costs: what a fit takes beside sampling, and beside published trainings of student networks."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dode.benchmark import scripting
+from dode.report.figures import scales
+from dode.report.figures.style import PAGE, PANEL, legend_below, paired, save, styled
+
+_ROOM = 1.6  # the axes end so many times above and below the outermost values, so that no marker is cut
+_EQUAL = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
+_PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
+
+
+def seconds(jobs):
+    """Seconds that the jobs with these benchmark files of Snakemake took, and those of each one's start.
+
+    A job's own seconds are in the log beside its benchmark file (:func:`dode.benchmark.scripting.seconds`).
+
+    Returns:
+        ``(seconds, [seconds of the start, ...])``; None where one of the jobs says nothing or has no such file.
+    """
+    jobs = [Path(job) for job in jobs]
+    own = [scripting.seconds(job.with_suffix(".log")) for job in jobs]
+    if not jobs or None in own or not all(job.is_file() for job in jobs):
+        return None
+    whole = [list(csv.DictReader(job.read_text().splitlines(), delimiter="\t")) for job in jobs]
+    return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
+
+
+def sampling_jobs(folder):
+    """Benchmark files of all shards of the latest whole set in ``folder`` (``<shard>-of-<shards>.tsv``)."""
+    sets = {}
+    for path in Path(folder).glob("*-of-*.tsv"):
+        sets.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
+    whole = [paths for count, paths in sets.items() if len(paths) == count]
+    return max(whole, key=lambda paths: max(path.stat().st_mtime for path in paths), default=[])
+
+
+@styled
+def draw(cells, rows, style, paths):
+    """Left: seconds to fit against seconds to sample; right: evaluations of the network in a fit; a point a cell.
+
+    Published trainings stand on the right where the benchmark has images of their shape, and nowhere else: an
+    evaluation of another network on other images is another cost.
+
+    Args:
+        cells: one dict per distilled cell, with method, label, ``fit`` and ``sample`` (seconds), ``starts`` (seconds of
+            the starts of its jobs, not in these), ``evaluations`` (of the network, in the fit), ``shape`` (C, H, W).
+        rows: from :func:`dode.benchmark.figure_cells.published_costs`.
+        style: from :func:`dode.report.figures.style.styles`.
+        paths: files to write, the format by suffix.
+    """
+    shapes = sorted({tuple(cell["shape"]) for cell in cells}, key=math.prod)
+    rows = [row for row in rows if row["shape"] in shapes]
+    height = max(PANEL[1], 0.8 + 0.38 * (len(shapes) + len(rows)))
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    keys = paired({(cell["method"], cell["label"]) for cell in cells}, style)
+    _times(left, cells, style)
+    _evaluations(right, cells, shapes, rows, keys, style)
+    handles = [Line2D([], [], label=key[1], **_marker(style[key])) for key in keys]
+    legend_below(figure, [*handles, Line2D([], [], label="fitting takes as long as sampling", **_EQUAL)])
+    save(figure, paths)
+
+
+def _marker(line):
+    return {**line, "linestyle": ""}
+
+
+def _limits(values):
+    return min(values, default=1.0) / _ROOM, max(values, default=1.0) * _ROOM
+
+
+def _times(axis, cells, style):
+    for cell in cells:
+        axis.plot(cell["sample"], cell["fit"], **_marker(style[cell["method"], cell["label"]]))
+    low, high = limits = _limits([cell[key] for cell in cells for key in ("fit", "sample")])
+    axis.plot(limits, limits, **_EQUAL)
+    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, title="wall-clock time")
+    starts = [start for cell in cells for start in cell["starts"]]
+    besides = f"\nnot counted: {np.median(starts):.1f} s (median) to start a job" if starts else ""
+    axis.set_xlabel(f"seconds to sample {_images(cells)} images{besides}")
+    axis.set_ylabel("seconds to fit (teacher and λ)")
+    for each in (axis.xaxis, axis.yaxis):
+        scales.plain_ticks(each, scales.log_ticks(low, high, most=6))
+
+
+def _images(cells):
+    counts = sorted({cell["images"] * cell["seeds"] for cell in cells}) or [0]
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+
+
+def _evaluations(axis, cells, shapes, rows, keys, style):
+    """A row for each shape of images, a solver a little above the next, and one for each published training."""
+    names, place = [], 0
+    for shape in shapes:
+        names.append(f"fits,\n{_size(shape)}")
+        for cell in (cell for cell in cells if tuple(cell["shape"]) == shape):
+            shift = (keys.index((cell["method"], cell["label"])) + 0.5) / len(keys) - 0.5
+            axis.plot(cell["evaluations"], place + 0.7 * shift, **_marker(style[cell["method"], cell["label"]]))
+        for row in (row for row in rows if row["shape"] == shape):
+            place += 1
+            names.append(f"{row['method']},\n{row['dataset']}")
+            axis.plot(row["images"], place, **_PUBLISHED)
+        place += 1
+    limits = _limits([cell["evaluations"] for cell in cells] + [row["images"] for row in rows])
+    axis.set(xscale="log", xlim=limits, ylim=(place - 0.5, -0.5), title="network evaluations")
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.grid(visible=False, axis="y")
+    scales.plain_ticks(axis.xaxis, scales.log_ticks(*limits, most=5))
+    axis.xaxis.set_major_formatter(_power)
+    alone = f"in a fit\nno published training on {' or '.join(map(_size, shapes))} images"
+    axis.set_xlabel("in a fit; grey: training images" if rows else alone)
+
+
+def _size(shape):
+    return "×".join(map(str, shape))
+
+
+def _power(value, _):
+    digits, exponent = f"{value:.0e}".split("e")
+    factor = "" if digits == "1" else rf"{digits} \cdot "
+    return f"${factor}10^{{{int(exponent)}}}$"

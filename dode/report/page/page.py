@@ -1,0 +1,209 @@
+"""The page: one HTML file that holds its data, code and pictures, and loads nothing."""
+
+import json
+import math
+import statistics
+from pathlib import Path
+
+import jinja2
+import matplotlib.colors
+from markupsafe import Markup
+
+from dode import storage
+from dode.report import collection, numbers, ranking, verdicts
+from dode.report.figures import style
+from dode.report.frame import METRICS
+
+ASSETS = Path(__file__).parent / "assets"
+_FITTED = ("lambdas", "rms_before", "rms_after")
+
+
+def data(cells, datasets, collected, halves, provenance):
+    """Everything the page says, as one value for JSON.
+
+    Args:
+        cells: from :func:`dode.benchmark.facts.cells`.
+        datasets: from :func:`dode.benchmark.facts.datasets`.
+        collected: paths of the files that the rule ``collect`` makes.
+        halves: ``{dataset id: path}`` of the datasets that have real images.
+        provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
+
+    Returns:
+        ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
+        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and ``choices`` and ``gains``
+        by metric). Values are unscaled.
+    """
+    cells = _measured(cells, collected, provenance["cells"])
+    metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
+    halves_of = {dataset: storage.read_json(path) for dataset, path in halves.items()}
+    found = {
+        "title": provenance["benchmark"],
+        "software": provenance["software"],
+        "revision": provenance["revision"],
+        "environments": provenance["environments"],
+        "metrics": {key: _metric(METRICS[key]) for key in metrics},
+        "solvers": _solvers(cells),
+        "datasets": [
+            {
+                **dataset,
+                **_checksums(dataset, provenance["checkpoints"]),
+                **_judged([cell for cell in cells if cell["dataset"] == dataset["id"]], metrics),
+                "halves": _halves(halves_of.get(dataset["id"])),
+            }
+            for dataset in datasets
+        ],
+        "cells": [_written(cell) for cell in cells],
+    }
+    return _short(found)
+
+
+def _measured(cells, paths, made):
+    """The cells with ``scores``, what was fitted, and what they were made of and with."""
+    fits = collection.fits([cell for cell in cells if cell["distilled"]], paths)
+    fits = {fit["name"]: {key: fit[key] for key in _FITTED if key in fit} for fit in fits}
+    return [
+        {
+            **cell,
+            "scores": {key: entry for key, entry in cell["metrics"].items() if entry["blocks"]},
+            "fit": fits.get(cell["name"]),
+            "scored": {key: cell[key] for key in ("against", "extractor")},
+            "made": {key: value for key, value in made[cell["name"]].items() if key != "label"},
+        }
+        for cell in collection.scores(cells, paths)
+    ]
+
+
+def _checksums(dataset, checkpoints):
+    """The cards of a dataset with the checksums of their files: the whole one, or else the published one."""
+    own = {part: checkpoints[dataset[part]["card"]] for part in ("model", "extractor")}
+    return {part: {**dataset[part], "checksum": own[part]["sha256"] or own[part]["published"]} for part in own}
+
+
+def _metric(kind):
+    return {"name": kind.name, "unit": kind.unit, "scale": kind.scale, "lower": kind.lower_is_better}
+
+
+def _halves(halves):
+    """``images`` of each half, and ``scores``, metric -> ``[mean, sd, pairs of halves]``; None where there are none."""
+    if halves is None:
+        return None
+    scores = {key: [statistics.fmean(x), statistics.stdev(x), len(x)] for key, x in halves["halves"].items()}
+    return {"images": halves["images"], "scores": scores}
+
+
+def _judged(cells, metrics):
+    """What is said of the cells of a dataset by metric: choices, gains, decimals, and which are marked in the table."""
+    own = [cell for cell in cells if not cell["reference"]]
+    found = {"choices": {}, "gains": {}, "decimals": {}, "marks": {}}
+    for key in metrics:
+        entries = [cell["scores"][key] for cell in own if verdicts.known(cell["scores"].get(key))]
+        if entries:
+            kind = METRICS[key]
+            found["choices"][key] = verdicts.choices(own, key, lower=kind.lower_is_better)
+            found["marks"][key] = _marks(own, key, kind.lower_is_better)
+            found["gains"][key] = verdicts.gains(own, key, lower=kind.lower_is_better)
+            sizes = ([entry[part] and entry[part] * kind.scale for entry in entries] for part in ("value", "error"))
+            found["decimals"][key] = numbers.decimals(*sizes)
+    return found
+
+
+def _marks(cells, key, lower):
+    """Names of the cells that are ``best`` and ``second`` among those of as many evaluations."""
+    columns, found = {}, {"best": [], "second": []}
+    for cell in cells:
+        if key in cell["scores"]:
+            columns.setdefault(cell["nfe"], []).append(cell)
+    for column in columns.values():
+        places = ranking.places([cell["scores"][key] for cell in column], lower_is_better=lower)
+        for place, names in ((ranking.BEST, found["best"]), (ranking.SECOND, found["second"])):
+            names += [cell["name"] for cell, own in zip(column, places, strict=True) if own == place]
+    return found
+
+
+def _solvers(cells):
+    """Id -> label, method, and how it is drawn; a solver's variants are told apart as in the figures."""
+    own = [cell for cell in cells if not cell["reference"]]
+    light, dark = style.styles(own), style.styles(own, dark=True)
+    found = {}
+    for cell in cells:
+        found[cell["solver"]] = {key: cell[key] for key in ("label", "method", "distilled", "reference")}
+        key = cell["method"], cell["label"]
+        if key in light:
+            color, on_dark = (matplotlib.colors.to_hex(lines[key]["color"]) for lines in (light, dark))
+            found[cell["solver"]] |= {"color": color, "dark": on_dark, "marker": light[key]["marker"]}
+    return found
+
+
+def _written(cell):
+    """A cell as the page holds it; what is None or empty is left out."""
+    scores = {
+        key: [entry["value"], entry["error"], entry["error_kind"], *_settings(entry)]
+        for key, entry in cell["scores"].items()
+    }
+    keys = (
+        "name",
+        "dataset",
+        "solver",
+        "nfe",
+        "plain",
+        "published",
+        "biased",
+        "fit",
+        "scored",
+        "made",
+        "images",
+        "seeds",
+    )
+    written = {**{key: cell[key] for key in keys}, "scores": scores}
+    return {key: value for key, value in written.items() if value not in (None, [], {})}
+
+
+def _settings(entry):
+    settings = {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak", "sizes") if key in entry}
+    return [settings] if settings else []
+
+
+def write(path, found, thumbnails, config):
+    """Write the page.
+
+    Args:
+        path: of the HTML file.
+        found: from :func:`data`.
+        thumbnails: ``{cell's name: what :mod:`dode.report.page.thumbnails` made}``; a cell may be without.
+        config: the checked configuration without ``execution``, which the page offers as a file.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["inline"] = inline
+    text = environment.get_template("page.html.j2").render(
+        title=found["title"],
+        data=found,
+        config=config,
+        pictures=thumbnails,
+        style=Markup((ASSETS / "page.css").read_text()),
+        scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text() for name in SCRIPTS)),
+    )
+    with storage.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+#: In the order in which they stand in the page.
+SCRIPTS = ("basics", "chart", "answer", "table", "gains", "trust", "made", "fit", "cell", "main")
+
+
+def inline(value):
+    """JSON that may stand in a ``<script>``: there is no ``<`` in it that could end that."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029"))
+
+
+def _short(value):
+    """The same with eight significant digits; null for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value

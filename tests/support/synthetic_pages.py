@@ -1,0 +1,115 @@
+"""The page of any configuration with made-up scores, fits and samples: nothing is run."""
+
+import math
+import zlib
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from dode import storage
+from dode.benchmark import facts, provenance
+from dode.report import collection
+from dode.report.fine_solution import Fine
+from dode.report.page import page, thumbnails
+
+ENVIRONMENT = {"software": {"dode": "0"}, "machine": {"cpu": "a processor", "threads": 2, "device": "cpu"}}
+
+
+def rng_of(name):
+    """A generator that belongs to a name."""
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+def score(cell, seeds):
+    """What the ``score.json`` of a cell may hold: FID falls with NFE, and with distillation."""
+    rng, (_, solver, nfe) = rng_of(str(cell)), cell.key
+    level = 2 + (40 if not cell.distilled else 12) * (1 + rng_of(solver).random()) / nfe
+    metrics = {"fid": (level, 0.02), "trajectory_rmse": (0.5 / math.sqrt(nfe), 0.002), "precision": (0.6, 0.01)}
+    entries = {}
+    for key, (value, spread) in metrics.items():
+        blocks = (value * (1 + spread * rng.standard_normal(seeds))).tolist()
+        error = float(np.std(blocks, ddof=1)) if seeds > 1 else spread * value
+        entries[key] = {"value": float(np.mean(blocks)), "error": error, "blocks": blocks}
+        entries[key]["error_kind"] = "seeds" if seeds > 1 else "images"
+    made = {"reference": {"file": "real.npz", "sha256": "0" * 64, "images": 10}, "extractor": "{}"}
+    return {
+        "metrics": entries,
+        "biased": [],
+        "images": 10,
+        "seeds": seeds,
+        **made,
+        **ENVIRONMENT,
+        "samples": [ENVIRONMENT],
+    }
+
+
+def fit(cell):
+    """What the ``lambdas.json`` of a cell may hold."""
+    rng, count = rng_of(str(cell)), cell.entry["distill"]["directions"]
+    rms = np.exp(-np.arange(cell.nfe) / 5)
+    return {
+        "lambdas": rng.normal(size=(cell.nfe, count)).tolist(),
+        "rms_before": rms.tolist(),
+        "rms_after": (rms / 2).tolist(),
+        **ENVIRONMENT,
+        "teacher": ENVIRONMENT,
+    }
+
+
+def crops(shape, count, rng):
+    """Natural images in [-1, 1], (count, C, H, W), cut from two photographs."""
+    channels, height, width = shape
+    photographs, found = load_sample_images().images, []
+    for _ in range(count):
+        photograph = photographs[rng.integers(2)]
+        side = int(rng.integers(160, 420))
+        top, left = (int(rng.integers(0, most - side + 1)) for most in photograph.shape[:2])
+        cut = Image.fromarray(photograph[top : top + side, left : left + side]).resize((width, height))
+        found.append(np.asarray(cut.convert("RGB" if channels == 3 else "L")).reshape(height, width, channels))
+    return np.stack(found).transpose(0, 3, 1, 2) / 127.5 - 1
+
+
+def trajectory(cell, fine):
+    """A way a little beside the fine one."""
+    sigmas = np.geomspace(80, 0.01, cell.nfe + 1)
+    states = np.stack(list(fine.at(sigmas))) + 0.1 * rng_of(str(cell)).standard_normal((1, cell.nfe + 1, 1, 1, 1))
+    return thumbnails.trajectory(sigmas, states, fine)
+
+
+def straight(shape):
+    """A fine solution: noise that fades from an image."""
+    sigmas, rng = np.append(np.geomspace(80, 0.01, 39), 0.0), np.random.default_rng(0)
+    image, noise = rng.uniform(-1, 1, shape), rng.standard_normal(shape)
+    return Fine(sigmas, (image + sigmas[:, None, None, None] * noise)[None])
+
+
+def write(bench, folder, edit=lambda found: None, scored=score):
+    """Write ``index.html`` into ``folder`` for a :class:`dode.benchmark.cells.Benchmark`; ``edit`` may change its data
+    before.
+
+    ``scored`` makes a cell's scores.
+
+    Returns:
+        (path of the page, its data, its thumbnails).
+    """
+    collected, small, most = [], {}, facts.share(len(bench.cells))
+    for (dataset, part), cells in bench.parts.items():
+        scores = {str(cell): scored(cell, bench.datasets[dataset]["seeds"]) for cell in cells}
+        fits = {str(cell): fit(cell) for cell in cells if cell.distilled}
+        collected.append(folder / f"{dataset}-{part}.json")
+        storage.write_json(collected[-1], {"scores": scores, "fits": fits})
+        shape = bench.image_shape(dataset)
+        fine, images = straight(shape), crops(shape, thumbnails.SHOWN, rng_of(dataset))
+        for cell in cells:
+            samples = thumbnails.sprite(np.roll(images, cell.nfe, axis=0), most)
+            small[str(cell)] = {"samples": samples, "trajectory": trajectory(cell, fine)}
+    halves = folder / "halves.json"
+    storage.write_json(halves, {"halves": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
+    halves = {dataset["id"]: halves for dataset in bench.with_data()}
+    record = provenance.completed(provenance.of(bench), bench.root, collection.environments(collected))
+    found = page.data(facts.cells(bench), facts.datasets(bench), collected, halves, record)
+    edit(found)
+    config = {key: value for key, value in bench.config.items() if key != "execution"}
+    page.write(folder / "index.html", found, small, config)
+    return folder / "index.html", found, small

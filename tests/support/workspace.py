@@ -1,0 +1,126 @@
+"""The real Snakemake in a temporary copy of the repository, on the smallest benchmark that has every part."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from dode.benchmark import integrity
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "slurm", "report", "envs"]
+TINY = REPOSITORY / "tests" / "workflow" / "configs" / "tiny.yaml"
+RESULTS = "results/tiny"
+
+
+class Workspace:
+    """A copy of the repository in ``folder`` whose jobs import the copy's package, run in ``environment``."""
+
+    def __init__(self, folder, environment=os.environ):
+        self.folder = Path(folder)
+        self.results = self.folder / RESULTS
+        self.environment = environment
+
+    @classmethod
+    def fresh(cls, folder, config=TINY, environment=os.environ):
+        """Nothing has run yet; ``config`` is the copy's config/config.yaml (None: the repository's own)."""
+        Path(folder).mkdir(parents=True)
+        for part in PARTS:
+            there = REPOSITORY / part
+            copy = shutil.copytree if there.is_dir() and not there.is_symlink() else shutil.copy2
+            copy(there, Path(folder) / part, **({} if copy is shutil.copytree else {"follow_symlinks": False}))
+        if config is not None:
+            shutil.copy2(config, Path(folder) / "config" / "config.yaml")
+        return cls(folder, environment)
+
+    def copy(self, folder):
+        """A copy as it stands, with modification times and Snakemake's records."""
+        return Workspace(shutil.copytree(self.folder, folder, symlinks=True), self.environment)
+
+    def start(self, *arguments, **options):
+        """A running ``snakemake`` in a process group of its own."""
+        environment = {key: value for key, value in self.environment.items() if not key.startswith("SNAKEMAKE")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.folder,
+            env={**environment, "PYTHONPATH": str(self.folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A shell starts what is to run in its background with SIGINT ignored, and all below inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **options,
+        )
+
+    def attempt(self, *arguments):
+        """``snakemake`` to its end: (exit status, standard output, standard error)."""
+        with self.start(*arguments) as process:
+            try:
+                output, errors = process.communicate(timeout=900)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # or leaving this block waits for it
+                raise
+        return process.returncode, output, errors
+
+    def snakemake(self, *arguments):
+        """``snakemake`` to its end, which must be good: standard output and error."""
+        status, output, errors = self.attempt(*arguments)
+        assert status == 0, errors[-5000:]
+        return output + errors
+
+    def plan(self, *arguments):
+        """What a run would make, nothing is run: ``{"tables", "score ddim/nfe2", ...}``."""
+        status, output, errors = self.attempt("--summary", *arguments)
+        assert status == 0, errors[-5000:]
+        header, *lines = [line.split("\t") for line in output.splitlines() if "\t" in line]
+        assert header[0] == "output_file", output
+        rows = [dict(zip(header, line, strict=True)) for line in lines]
+        return {_named(row["rule"], row["output_file"]) for row in rows if row["plan"] == "update pending"}
+
+    def config(self, changes):
+        """Change config/config.yaml: ``{"solvers[0].nfe": [2, 4]}``; None takes the key or entry away."""
+        path = self.folder / "config" / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        for key, value in changes.items():
+            change(config, key, value)
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def append(self, path, text):
+        """Add ``text`` to the end of a file."""
+        with (self.folder / path).open("a") as file:
+            file.write(text)
+
+    def cell(self, name):
+        """Folder of a cell, ``ddim/nfe2``."""
+        return self.results / "digits-edm" / name
+
+    def contents(self, pattern="results/**/*"):
+        """Bytes of the files by path, without the records of what was written (dode/benchmark/integrity.py)."""
+        files = [path for path in sorted(self.folder.glob(pattern)) if not path.match(f".*{integrity.SUFFIX}")]
+        files = [path for path in files if path.is_file()]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+
+
+def _named(rule, path):
+    """``gather ddim/nfe2`` from a rule and one of its files; the name of the rule where it has no cell."""
+    match = re.search(r"digits-edm/([^/]+/nfe\d+)/", path)
+    return f"{rule} {match[1]}" if match else rule
+
+
+def change(config, key, value):
+    """Set ``config["solvers"][0]["nfe"]`` for the key ``solvers[0].nfe``; an index behind the last adds an entry."""
+    *way, last = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+    for part in way:
+        config = config[part]
+    if value is None:
+        del config[last]
+    elif isinstance(config, list) and last == len(config):
+        config.append(value)
+    else:
+        config[last] = value
