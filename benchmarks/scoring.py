@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from dode.metrics import distances, features
+from dode.metrics.extractors import inception
 from dode.metrics.reference import inception_pytorch
 from dode.metrics.resizing import SIZE
 
@@ -53,7 +54,7 @@ class Convolutions(nn.Module):
             num_classes=1008, aux_logits=False, pretrained=False, init_weights=False
         )
         weights = {name: self._scaled(weight) for name, weight in network.state_dict().items()}
-        self.network = features.pytorch_inception(weights)
+        self.network = inception.pytorch_inception(weights)
 
     @staticmethod
     def _scaled(weight):

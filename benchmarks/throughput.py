@@ -28,6 +28,7 @@ from dode.benchmark import config, scripting
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.jobs import Run
 from dode.metrics import features
+from dode.metrics.extractors import inception
 from dode.models.batches import out_of_memory
 from dode.models.networks import networks
 
@@ -66,7 +67,7 @@ def write_inception(card, folder):
         save_file(weights, folder / "model.safetensors")
         return folder / "model.safetensors"
     path = folder / "inception-2015-12-05.pt"
-    layers = nn.Sequential(*features.pytorch_inception(weights).blocks).eval()
+    layers = nn.Sequential(*inception.pytorch_inception(weights).blocks).eval()
     traced = torch.jit.trace(layers, torch.zeros(1, 3, 299, 299), check_trace=False)
     torch.jit.script(ResizingInception(traced)).save(str(path))
     return path

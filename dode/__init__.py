@@ -12,23 +12,22 @@ torch.Size([8, 3, 4, 4])
 Names are imported when first used: the workflow reads its configuration without torch.
 """
 
-import importlib
 import importlib.metadata
 
-_FUNCTIONS = {"sample": "dode.sampling", "distill": "dode.distillation.fitting", "load": "dode.portable"}
-_MODULES = {
-    **{name: f"dode.{name}" for name in ("grids", "models", "solvers")},
-    **{name: f"dode.distillation.{name}" for name in ("directions", "released", "search", "teacher")},
-}
+from dode import lazy
 
-__all__ = ["__version__", *_FUNCTIONS, *_MODULES]
+_WHERE = {
+    "sample": "dode.sampling",
+    "distill": "dode.distillation.fitting",
+    "load": "dode.portable",
+    **{name: f"=dode.{name}" for name in ("grids", "models", "solvers")},
+    **{name: f"=dode.distillation.{name}" for name in ("directions", "released", "search", "teacher")},
+}
+__all__ = ["__version__", *_WHERE]
+
+_getattr = lazy.attributes(__name__, _WHERE)
 
 
 def __getattr__(name):
-    if name == "__version__":  # not a constant here: this file is part of every code digest
-        return importlib.metadata.version("dode")
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
-    raise AttributeError(f"module 'dode' has no attribute '{name}'")
+    # The version is not a constant here: this file is part of every digest of code.
+    return importlib.metadata.version("dode") if name == "__version__" else _getattr(name)

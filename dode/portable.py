@@ -9,34 +9,13 @@ import torch
 from dode import grids, sampling, solvers, storage
 from dode.distillation import fit_checks, released
 from dode.distillation.directions import Directions
-from dode.grids import schedules
+from dode.grids.facts import ModelFacts
 from dode.grids.tensor import checked
-from dode.models.denoiser import prediction_of
 from dode.models.preconditioning import preconditionings
 from dode.validation import ConfigError, validate
 
 FORMAT, VERSION = "dode sampler", 1
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
-
-
-class Facts:
-    """What a model says of itself (:mod:`dode.models.denoiser`), without a network.
-
-    Attributes:
-        prediction: ``"data"`` or ``"noise"``.
-        schedule: a :class:`dode.grids.schedules.Schedule`, or None.
-        shift: what is added to the schedule's index as the network is called.
-    """
-
-    def __init__(self, prediction, *, schedule=None, shift=0, **levels):
-        self.prediction, self.schedule, self.shift = prediction, schedule, shift
-        if schedule is not None:
-            levels = {"sigma_min": schedule.sigma_min, "sigma_max": schedule.sigma_max}
-        vars(self).update(levels)
-
-    def at(self, schedule, shift):
-        """On another schedule, and called at another index."""
-        return Facts(self.prediction, schedule=schedule, shift=shift)
 
 
 class Sampler:
@@ -47,38 +26,36 @@ class Sampler:
         solver: the :class:`dode.solvers.Solver`.
         sigmas: noise levels, descending, float64.
         lambdas, directions: the fitted coefficients (K, m) and what they belong to; None for a plain solver.
-        facts: the :class:`Facts` of the model that the result is of; where it is one of the authors' recipes, on the
-            schedule and at the index that this calls the network with.
+        facts: the :class:`dode.models.ModelFacts` of the model that the result is of; where it is one of the authors'
+            recipes, on the schedule and at the index that this calls the network with.
+        recipe: the :class:`dode.distillation.released.Recipe` of a result of the authors' code, else None.
         to_images: factor on the end states (1 but for recipes of the authors that end above sigma = 0).
     """
 
     def __init__(self, record):
         self.record, model = record, record["model"]
-        own = {key: model[key] for key in ("sigma_min", "sigma_max") if key in model}
-        if "schedule" in model:
-            own["schedule"] = schedules.schedules.create(**model["schedule"])
         if "preconditioning" in model:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
-        self.facts, self.to_images = Facts(model["prediction"], **own), 1.0
-        self.recipe = grids.grids.get(record["grid"]["name"]).recipe
+        self.facts, self.to_images = ModelFacts.of_card(model), 1.0
         name, options = record["solver"]["name"], record["solver"]["options"]
         self.solver, self.sigmas = solvers.create(name, **options), checked(record["sigmas"])
         steps = len(self.sigmas) - 1
         if self.solver.nfe(steps) != self.nfe:
             raise ValueError(f"{len(self.sigmas)} sigmas are not those of {self.nfe} evaluations of '{name}'")
-        if self.recipe:
+        self.recipe = None
+        if grids.grids.get(record["grid"]["name"]).recipe:
             order = fit_checks.recipe_order(self.facts.prediction, name, options)
-            made = released.recipe(name, order, self.facts, steps, 1)
+            made = self.recipe = released.recipe(name, order, self.facts, steps, 1)
             if not torch.allclose(checked(made.sigmas), self.sigmas, rtol=1e-9, atol=0):
                 raise ValueError("the sigmas are not those of the authors' recipe for this solver and model")
-            self.solver, self.facts, self.to_images = made.student, made.denoise, made.to_images
+            self.solver, self.facts, self.to_images = made.student, made.facts, made.to_images
         self.lambdas = self.directions = None
         if (record["lambdas"] is None) != (record["directions"] is None):
             raise ValueError("lambdas and directions: only one of them is null; they belong together")
         if record["lambdas"] is not None:
             self.lambdas, self.directions = _matrix(record["lambdas"]), Directions(**record["directions"])
-            sampling.Correction(self.lambdas, self.directions, self.facts, evaluations=self.nfe)
+            sampling.Correction(self.lambdas, self.directions, self.facts.prediction, evaluations=self.nfe)
 
     @property
     def nfe(self):
@@ -108,15 +85,9 @@ class Sampler:
             The end states, (B, C, H, W) in the dtype of ``latents``: to the bit what the benchmark's own cell makes of
             the same noise with the same network and batch.
         """
-        self.check_prediction(prediction_of(denoise))
-        if self.facts.shift:
-            if not hasattr(denoise, "at"):
-                raise ValueError(
-                    "this recipe of the authors calls the network at another index than the state's: give a denoiser "
-                    "with a method at(schedule, shift), such as dode.models.NoisePrediction"
-                )
-            denoise = denoise.at(self.facts.schedule, self.facts.shift)
+        self.check_prediction(ModelFacts.of(denoise).prediction)
         fitted = {"lambdas": self.lambdas, "directions": self.directions}
+        denoise = self.recipe.bound(denoise) if self.recipe else denoise
         return sampling.sample(self.solver, denoise, latents, self.sigmas, **fitted) * self.to_images
 
     def check_prediction(self, prediction):

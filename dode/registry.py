@@ -1,20 +1,26 @@
-"""Named parts with checked options: solvers, grids, schedules, networks, feature extractors.
+"""Named parts with checked options: solvers, grids, schedules, networks, feature extractors, guidances.
 
 Nothing here imports torch: the configuration is checked each time that Snakemake parses the Snakefile, in every job.
 """
 
 import difflib
+import functools
+import importlib
 import inspect
 import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 
-def nearest(word, known):
+def nearest(word: object, known: Iterable[object]) -> str:
     """The known name most like ``word``, as ``" (did you mean 'x'?)"``, or an empty string."""
     matches = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
-def unknown(kind, name, known):
+def unknown(kind: str, name: object, known: Iterable[object]) -> str:
     """The sentence that every unknown name is refused with."""
     listing = ", ".join(sorted(str(k) for k in known)) or "none"
     return f"unknown {kind} '{name}'{nearest(name, known)}; known: {listing}"
@@ -23,11 +29,11 @@ def unknown(kind, name, known):
 class Registry:
     """Functions by name, called with keyword options that are checked against their signature."""
 
-    def __init__(self, kind):
+    def __init__(self, kind: str):
         self.kind = kind
-        self._functions = {}
+        self._functions: dict[str, Callable] = {}
 
-    def register(self, name):
+    def register(self, name: str) -> Callable:
         """Decorator: make a function available under ``name``. Its keyword-only arguments are its options."""
 
         def add(function):
@@ -38,27 +44,70 @@ class Registry:
 
         return add
 
-    def names(self):
+    def names(self) -> list[str]:
         """The registered names, sorted."""
         return sorted(self._functions)
 
-    def get(self, name):
+    def get(self, name: str) -> Callable:
         """The function called ``name``; ValueError that lists the known names."""
         if name not in self._functions:
             raise ValueError(unknown(self.kind, name, self._functions))
         return self._functions[name]
 
-    def check_options(self, name, options):
+    def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse an option that ``name`` does not have, or a missing one without a default."""
         check_options(self.kind, name, self.get(name), options)
 
-    def create(self, name, **options):
+    def create(self, name: str, **options: Any) -> Any:
         """Call the function ``name`` with ``options``; an unknown option is a ValueError that lists the known."""
         self.check_options(name, options)
         return self.get(name)(**options)
 
 
-def check_options(kind, name, function, options):
+class FileRegistry(Registry):
+    """A registry with a file for each part, found by the part's name and imported when the part is first asked for.
+
+    The part ``adm-unet`` is registered in a file ``adm_unet.py`` somewhere below the registry's folder. So a new part
+    is a new file and no edit elsewhere, and what a result depends on is the file of its own part alone.
+
+    Args:
+        kind: what the parts are, for messages.
+        package: the package that is searched, with all below it: ``dode.models``.
+        folder: of that package.
+    """
+
+    def __init__(self, kind: str, package: str, folder: str | Path):
+        super().__init__(kind)
+        self.package, self.folder = package, Path(folder)
+
+    @functools.cached_property
+    def modules(self) -> dict[str, str]:
+        """The dotted name of the module of each part; nothing is imported."""
+        found = {}
+        for path in sorted(self.folder.rglob("*.py")):
+            name = path.stem.replace("_", "-")
+            if re.search(rf'^@[\w.]+\("{re.escape(name)}"', path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+                found[name] = ".".join([self.package, *path.relative_to(self.folder).with_suffix("").parts])
+        return found
+
+    def names(self) -> list[str]:
+        """The names of all parts, sorted."""
+        return sorted({*self.modules, *self._functions})
+
+    def module_of(self, name: str) -> str:
+        """The dotted name of the module of a part, which is not imported; ValueError that lists the known names."""
+        if name not in self.modules:
+            raise ValueError(unknown(self.kind, name, self.names()))
+        return self.modules[name]
+
+    def get(self, name: str) -> Callable:
+        """The part called ``name``; ValueError that lists the known names."""
+        if name not in self._functions:
+            importlib.import_module(self.module_of(name))
+        return super().get(name)
+
+
+def check_options(kind: str, name: str, function: Callable, options: Mapping[str, Any]) -> None:
     """Refuse options that are not keyword-only arguments of ``function``, or required ones that are missing."""
     parameters = {
         key: parameter
@@ -77,5 +126,5 @@ def check_options(kind, name, function, options):
             raise ValueError(f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}")
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from dode.distillation.directions import Directions, History
+from dode.grids.facts import ModelFacts, ve_prior
 from dode.grids.tensor import checked
-from dode.models.denoiser import prediction_of, prior_std
 from dode.solvers.base import Proposal
 
 
@@ -68,7 +68,7 @@ def steps(solver, denoise, latents, sigmas, *, start=None):
     levels = checked(sigmas)
     latents_exact = latents.to(torch.float64)
     recorder = _Recorder(denoise, latents.dtype)
-    x = latents_exact * prior_std(denoise, levels[0]) if start is None else start
+    x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
     index, begun, reply = 0, levels[0], None
     while True:
@@ -104,9 +104,9 @@ def run(stepper, advance=None):
 
 
 class Correction:
-    """``advance`` function of a distilled run: ``proposal + R_k lambda_k``."""
+    """``advance`` function of a distilled run: ``proposal + R_k lambda_k``; ``prediction`` is the model's."""
 
-    def __init__(self, lambdas, directions, denoise, *, evaluations):
+    def __init__(self, lambdas, directions, prediction, *, evaluations):
         self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
         if self.lambdas.ndim == 1:
             self.lambdas = self.lambdas[:, None]
@@ -118,10 +118,10 @@ class Correction:
         if not bool(self.lambdas.isfinite().all()):
             raise ValueError("lambdas hold NaN or infinity")
         if directions is None:
-            directions = Directions.of(self.lambdas.shape[1], prediction_of(denoise))
+            directions = Directions.of(self.lambdas.shape[1], prediction)
             # A first evaluation that has a coefficient on a difference was fitted with pure noise as its predecessor.
             directions = dataclasses.replace(directions, from_noise=bool(self.lambdas[0, 0] != 0))
-        self.directions = Directions.of(directions, prediction_of(denoise))
+        self.directions = Directions.of(directions, prediction)
         if self.directions.count != self.lambdas.shape[1]:
             raise ValueError(f"lambdas have {self.lambdas.shape[1]} columns, the directions {self.directions.count}")
         self.history = History(self.directions)
@@ -185,18 +185,18 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None, w
     >>> round(x.mean().item(), 1)                                         # exact: sigma / sqrt(1 + sigma^2) = 1.00
     1.0
     """
-    correction = _correction(solver, denoise, sigmas, lambdas, directions)
+    correction = _correction(solver, ModelFacts.of(denoise).prediction, sigmas, lambdas, directions)
     advance = correction if watch is None else _Watched(correction, watch)
     return run(steps(solver, denoise, latents, sigmas), advance).to(latents.dtype)
 
 
-def _correction(solver, denoise, sigmas, lambdas, directions):
+def _correction(solver, prediction, sigmas, lambdas, directions):
     """The ``advance`` function for what :func:`sample` is given as lambdas; None for a plain run."""
     if lambdas is None:
         return None
     directions = getattr(lambdas, "directions", None) if directions is None else directions
     lambdas = getattr(lambdas, "lambdas", lambdas)
-    return Correction(lambdas, directions, denoise, evaluations=solver.nfe(len(sigmas) - 1))
+    return Correction(lambdas, directions, prediction, evaluations=solver.nfe(len(sigmas) - 1))
 
 
 class Evaluation(NamedTuple):
@@ -210,9 +210,6 @@ class _Answer:
     """Stands in a denoiser's place and gives out what was found for the one point that is due."""
 
     due = denoised = None
-
-    def __init__(self, prediction, prior_std):
-        self.prediction, self.prior_std = prediction, prior_std
 
     def __call__(self, x, sigma):
         if float(sigma) != float(self.due.sigma) or not torch.equal(x, self.due.x):
@@ -233,8 +230,8 @@ def evaluations(solver, latents, sigmas, *, prediction="data", prior_std=None, l
 
     Args:
         solver, latents, sigmas, lambdas, directions: as of :func:`sample`.
-        prediction, prior_std: what the model would say of itself (:mod:`dode.models.denoiser`); ``prior_std`` is sigma
-            itself by default.
+        prediction, prior_std: what the model would say of itself (:class:`dode.models.ModelFacts`); ``prior_std`` is
+            sigma itself by default.
 
     Returns:
         A generator whose return value is what :func:`sample` returns, to the bit.
@@ -247,9 +244,9 @@ def evaluations(solver, latents, sigmas, *, prediction="data", prior_std=None, l
     1.0
     """
     levels = checked(sigmas)
-    answer = _Answer(prediction, prior_std or (lambda sigma: sigma))
-    correction = _correction(solver, answer, levels, lambdas, directions)
-    x, sigma, reply = latents.to(torch.float64) * answer.prior_std(levels[0]), levels[0], None
+    answer, std = _Answer(), (prior_std or ve_prior)(levels[0])
+    correction = _correction(solver, prediction, levels, lambdas, directions)
+    x, sigma, reply = latents.to(torch.float64) * std, levels[0], None
     stepper = steps(solver, answer, latents, levels, start=x)
     for _ in evaluated_levels(solver, levels):
         answer.due = Evaluation(x.to(latents.dtype), sigma)

@@ -5,7 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from dode.benchmark import runs, scripting
-from dode import storage
+from dode import names, storage
 from dode.benchmark.cells import Benchmark, computed
 from dode.benchmark.config import ConfigError
 from dode.benchmark.workloads import Workloads
@@ -18,7 +18,7 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = BENCH.results
-CELL = f"{RESULTS}/{{dataset}}/{{solver}}/nfe{{nfe}}"
+CELL = f"{RESULTS}/{names.WILDCARDS}"
 LOGS = f"{RESULTS}/logs"
 FIGURES = f"{RESULTS}/figures"
 ENV = "../envs/dode.yaml"

@@ -6,9 +6,9 @@ rule distill:
     output:
         f"{CELL}/lambdas.json",
     log:
-        f"{LOGS}/distill/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+        f"{LOGS}/distill/{names.WILDCARDS}.log",
     benchmark:
-        f"{LOGS}/distill/{{dataset}}/{{solver}}/nfe{{nfe}}.tsv"
+        f"{LOGS}/distill/{names.WILDCARDS}.tsv"
     group:
         group("distill")
     conda:

@@ -9,9 +9,9 @@ rule sample:
         states=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.states.npy"),
         environment=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.json"),
     log:
-        f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.log",
+        f"{LOGS}/sample/{names.WILDCARDS}/{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{LOGS}/sample/{{dataset}}/{{solver}}/nfe{{nfe}}/{{shard}}-of-{{shards}}.tsv"
+        f"{LOGS}/sample/{names.WILDCARDS}/{{shard}}-of-{{shards}}.tsv"
     group:
         group("sample")
     conda:
@@ -48,7 +48,7 @@ rule gather:
         states=f"{CELL}/states.npy",
         environments=f"{CELL}/environments.json",
     log:
-        f"{LOGS}/gather/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+        f"{LOGS}/gather/{names.WILDCARDS}.log",
     group:
         group("gather")
     conda:

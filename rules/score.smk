@@ -92,7 +92,7 @@ rule score:
     output:
         f"{CELL}/score.json",
     log:
-        f"{LOGS}/score/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+        f"{LOGS}/score/{names.WILDCARDS}.log",
     group:
         group("score")
     conda:

@@ -5,9 +5,9 @@ rule teacher:
     output:
         f"{CELL}/teacher.safetensors",
     log:
-        f"{LOGS}/teacher/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+        f"{LOGS}/teacher/{names.WILDCARDS}.log",
     benchmark:
-        f"{LOGS}/teacher/{{dataset}}/{{solver}}/nfe{{nfe}}.tsv"
+        f"{LOGS}/teacher/{names.WILDCARDS}.tsv"
     group:
         group("teacher")
     conda:

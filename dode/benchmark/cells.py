@@ -12,8 +12,9 @@ from urllib.parse import urlparse
 from dode import grids, solvers
 from dode.benchmark import config as configs
 from dode.benchmark import digests, published
-from dode.benchmark.config import REFERENCE
+from dode.grids.facts import ModelFacts
 from dode.images import data
+from dode.names import REFERENCE, CellName
 
 SCRIPTS = Path("scripts")
 # Keys of a card that do not decide what its network computes; the file itself is an input of the jobs.
@@ -35,12 +36,12 @@ class Cell:
 
     @functools.cached_property
     def key(self):
-        """(dataset id, solver id, NFE)."""
-        return self.dataset["id"], self.entry["id"], self.nfe
+        """The :class:`dode.names.CellName`: (dataset id, solver id, NFE)."""
+        return CellName(self.dataset["id"], self.entry["id"], self.nfe)
 
     @functools.cached_property
     def _name(self):
-        return "{}/{}/nfe{}".format(*self.key)
+        return str(self.key)
 
     @property
     def distilled(self):
@@ -345,7 +346,7 @@ class Benchmark:
     def published_fids(self, cell):
         """The FIDs published for exactly this cell, ``{"fid": ..., "source": ...}`` each; mostly none."""
         grid, card = cell.entry["grid"], self.cards[cell.dataset["model"]]
-        options = grids.complete(grid["name"], card, **grid["options"])
+        options = grids.complete(grid["name"], ModelFacts.of_card(card), **grid["options"])
         rows = published.matching(
             self.published_rows,
             solver=cell.entry["solver"],

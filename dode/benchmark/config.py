@@ -10,12 +10,12 @@ from dode.benchmark.execution import settings
 from dode.distillation import fit_checks
 from dode.distillation.directions import Directions
 from dode.grids import schedules
+from dode.grids.facts import ModelFacts
 from dode.images import data
+from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
 from dode.validation import ConfigError, copied, read_yaml, validate
 
-REFERENCE = "reference"  # id of the fine-step solver of each dataset among the cells
-HALVES = "real-halves"  # what stands in tables in a solver's place, where halves of the real images are compared
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 FIT_IMAGES = 100
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
@@ -278,7 +278,7 @@ def _check_grid(grid, key, card, steps):
     _refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
     _refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
     for count in steps:
-        _refuse(f"{key}.options", grids.check, grid["name"], count, card, **grid["options"])
+        _refuse(f"{key}.options", grids.check, grid["name"], count, ModelFacts.of_card(card), **grid["options"])
 
 
 def _check_solver(entry, key, chosen, cards):
@@ -331,7 +331,8 @@ def _check_released_grid(entry, key, grid, card):
     if card["prediction"] == "data":
         for nfe in entry["nfe"]:
             fine = entry["distill"]["substeps"] * nfe
-            _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, card, **grid["options"])
+            facts = ModelFacts.of_card(card)
+            _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, facts, **grid["options"])
 
 
 def _check_distill(entry, key, card, dataset):

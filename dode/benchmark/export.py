@@ -3,12 +3,11 @@
 import inspect
 import re
 
-import torch
-
-from dode import grids, models, portable, solvers, storage
+from dode import grids, portable, solvers, storage
 from dode.distillation import released
 from dode.distillation.directions import Directions
 from dode.distillation.fit_checks import recipe_order
+from dode.grids.facts import ModelFacts
 from dode.registry import unknown
 from dode.report import verdicts
 from dode.report.finished import PROVENANCE
@@ -108,15 +107,14 @@ def _fit(folder, cell, model):
 
 def _sigmas(folder, run, card):
     """The levels that the cell's samples were made on."""
-    # What grids ask of a model, its card alone decides.
-    model = models.of_card(card, torch.nn.Linear(1, 1))
+    facts = ModelFacts.of_card(card)
     steps, grid = solvers.create(run["solver"], **run["options"]).steps(run["nfe"]), run["grid"]
     made = grids.grids.get(grid["name"])
     if made.recipe:
-        order = recipe_order(model.prediction, run["solver"], run["options"])
-        return released.recipe(run["solver"], order, model, steps, 1).sigmas
+        order = recipe_order(facts.prediction, run["solver"], run["options"])
+        return released.recipe(run["solver"], order, facts, steps, 1).sigmas
     prepared = {"prepared": folder / "prepared" / made.prepare} if made.prepare else {}
-    return grids.for_model(model, grid["name"], steps, **grid["options"], **prepared)
+    return grids.for_facts(facts, grid["name"], steps, **grid["options"], **prepared)
 
 
 def _citation(run, distilled, version):

@@ -4,7 +4,7 @@ import itertools
 import json
 
 from dode import solvers
-from dode.benchmark.config import REFERENCE
+from dode.names import REFERENCE
 
 #: Most bytes of the samples of a cell, and of those of all cells of a page, as they are written (base64).
 MOST, WHOLE = 150_000, 40_000_000

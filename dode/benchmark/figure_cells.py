@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from dode.benchmark.config import REFERENCE
+from dode.names import REFERENCE
 from dode.report import CROWD
 
 #: The keys of ``distill`` whose effect the figure of ablations shows, in its order.

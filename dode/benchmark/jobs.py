@@ -7,12 +7,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dode import grids, models, solvers, storage
+from dode import grids, solvers, storage
 from dode.benchmark import scripting
 from dode.distillation import fit_checks, fitting, released
 from dode.distillation.directions import Directions
 from dode.images import noise
-from dode.models import precision
+from dode.models import loading, precision
 
 
 class Run:
@@ -28,7 +28,7 @@ class Run:
         self.device = scripting.device(execution["device"])
         precision.allow_tf32(run["model"].get("precision", {}).get("tf32", False))
         self.shape = tuple(run["model"]["image_shape"])
-        self.denoise = models.load(
+        self.denoise = loading.load(
             run["model"],
             checkpoint,
             device=self.device,
@@ -110,10 +110,11 @@ class ReleasedRun(Run):
 
     def __init__(self, run, *others):
         super().__init__(run, *others)
-        order = fit_checks.recipe_order(self.denoise.prediction, run["solver"], run["options"])
+        facts = self.denoise.facts
+        order = fit_checks.recipe_order(facts.prediction, run["solver"], run["options"])
         scale = run.get("distill", {}).get("substeps", 1)
-        self.recipe = released.recipe(run["solver"], order, self.denoise, self.steps, scale)
-        self.denoise = self.recipe.denoise
+        self.recipe = released.recipe(run["solver"], order, facts, self.steps, scale)
+        self.denoise = self.recipe.bound(self.denoise)
 
     @property
     def solver(self):

@@ -7,8 +7,8 @@ no torch.
 import math
 
 from dode import solvers
-from dode.benchmark.config import REFERENCE
 from dode.benchmark.execution import settings
+from dode.names import REFERENCE
 
 START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times

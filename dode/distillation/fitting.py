@@ -9,7 +9,8 @@ from dode.distillation import fit_checks
 from dode.distillation import teacher as teachers
 from dode.distillation.directions import Directions, History
 from dode.distillation.refinement import Refinement, refine_jointly
-from dode.models.denoiser import for_images, prediction_of
+from dode.grids.facts import ModelFacts
+from dode.models.denoiser import for_images
 
 # For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
 # network knows its output no better, and a coefficient on so short a direction blows up fresh images.
@@ -59,7 +60,7 @@ def align(solver, denoise, sigmas, *, substeps=10, alignment="aligned", teacher=
     if alignment == "released":
         if teacher is not None:
             raise ValueError("alignment 'released' has its own teacher; leave 'teacher' out")
-        return teachers.released(solver, sigmas, substeps, prediction_of(denoise))
+        return teachers.released(solver, sigmas, substeps, ModelFacts.of(denoise).prediction)
     raise ValueError(f"alignment must be 'aligned', 'local' or 'released', not '{alignment}'")
 
 
@@ -127,7 +128,8 @@ def distill(
 
 def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True, refine=0):
     """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
-    directions = Directions.of(directions, prediction_of(denoise))
+    prediction = ModelFacts.of(denoise).prediction
+    directions = Directions.of(directions, prediction)
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
     evaluations = solver.nfe(len(sigmas) - 1)
@@ -136,7 +138,7 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
     fitted = latents[: len(latents) - held_out]
     on_fitted = for_images(denoise, 0, len(fitted))
     targets = pairing.targets(on_fitted, states, latents.dtype)
-    fitter = _Fitter(directions, prediction_of(denoise), targets, stages, len(fitted))
+    fitter = _Fitter(directions, prediction, targets, stages, len(fitted))
     sampling.run(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
     greedy = Fit(
         lambdas=torch.stack(fitter.lambdas),

@@ -14,7 +14,9 @@ from dode import grids, sampling, solvers
 from dode.distillation import fit_checks, fitting, released_deis
 from dode.distillation import teacher as teachers
 from dode.grids import schedules
-from dode.models.denoiser import prediction_of
+from dode.grids.facts import ModelFacts, vp_prior
+from dode.grids.spacings.karras import karras
+from dode.grids.spacings.uniform_index import uniform_index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +39,17 @@ class Released:
 
 
 class _Noise:
-    """``model(x_vp, index) -> eps`` behind the denoiser contract, on the exact schedule.
+    """``model(x_vp, index) -> eps`` behind the denoiser contract, on the exact schedule."""
 
-    ``shift`` is added to the index of the noise level: the network may be called at another index than the state's.
-    """
-
-    prediction = "noise"
-
-    def __init__(self, model, schedule, shift=0):
-        self.model, self.schedule, self.shift = model, schedule, shift
-
-    def prior_std(self, sigma):
-        return (1 + sigma**2) ** 0.5
+    def __init__(self, model, facts):
+        self.model, self.facts = model, facts
 
     def at(self, schedule, shift):
         """On another schedule, and called at another index."""
-        return _Noise(self.model, schedule, shift)
+        return _Noise(self.model, self.facts.at(schedule, shift))
 
     def __call__(self, x, sigma):
-        index = torch.tensor(float(self.schedule.index(float(sigma))) + self.shift, dtype=torch.float64)
+        index = torch.tensor(float(self.facts.schedule.index(float(sigma))) + self.facts.shift, dtype=torch.float64)
         return x - sigma * self.model(x / math.sqrt(1 + float(sigma) ** 2), index)
 
 
@@ -65,14 +59,14 @@ class Recipe:
 
     Attributes:
         student: the solver.
-        denoise: the denoiser as the recipe calls it: on its schedule, at its index.
+        facts: of the model as the recipe calls it: on its schedule, at its index.
         sigmas: the grid.
         pairing: with the teacher.
         factors: (K,), what the fitted coefficients are multiplied by in the convention of the released code.
     """
 
     student: solvers.Solver
-    denoise: object
+    facts: ModelFacts
     sigmas: torch.Tensor
     pairing: teachers.Alignment
     factors: torch.Tensor
@@ -80,15 +74,29 @@ class Recipe:
     @property
     def to_images(self):
         """Factor on an end state: the released code takes what noise prediction ends in as it is in VP coordinates."""
-        return (1 + float(self.sigmas[-1]) ** 2) ** -0.5 if prediction_of(self.denoise) == "noise" else 1.0
+        return (1 + float(self.sigmas[-1]) ** 2) ** -0.5 if self.facts.prediction == "noise" else 1.0
+
+    def bound(self, denoise):
+        """A denoiser as the recipe calls it.
+
+        Raises:
+            ValueError: for one without a method ``at(schedule, shift)`` where it is called at another index.
+        """
+        if not self.facts.shift:
+            return denoise
+        if not hasattr(denoise, "at"):
+            raise ValueError(
+                "this recipe of the authors calls the network at another index than the state's: give a denoiser "
+                "with a method at(schedule, shift), such as dode.models.NoisePrediction"
+            )
+        return denoise.at(self.facts.schedule, self.facts.shift)
 
 
-def recipe(solver, order, denoise, steps, scale):
-    """The recipe for a denoiser.
+def recipe(solver, order, model, steps, scale):
+    """The recipe for a model.
 
     Args:
-        denoise: as of :mod:`dode.models`; one of noise prediction has a ``schedule`` and a method
-            ``at(schedule, shift)``, itself on another schedule and called at an index shifted by so much.
+        model: a denoiser, or its :class:`dode.grids.facts.ModelFacts`; one of noise prediction has a ``schedule``.
         solver, order, steps, scale: as of :func:`run`.
 
     Returns:
@@ -97,18 +105,18 @@ def recipe(solver, order, denoise, steps, scale):
     Raises:
         ValueError: as :func:`run` does.
     """
-    prediction = prediction_of(denoise)
-    _check(prediction, solver, order, steps, scale)
-    if prediction == "data":
-        known = {key: getattr(denoise, key) for key in ("sigma_min", "sigma_max") if hasattr(denoise, key)}
-        return _as_in_the_workflow(solver, denoise, grids.karras(steps=steps, **known), scale)
-    fit_checks.check_recipe_schedule(solver, steps, getattr(denoise, "schedule", None))
+    facts = ModelFacts.of(model)
+    _check(facts.prediction, solver, order, steps, scale)
+    if facts.prediction == "data":
+        sigmas = karras(steps=steps, **grids.base.filled("karras", {}, facts))
+        return _as_in_the_workflow(solver, facts, sigmas, scale)
+    fit_checks.check_recipe_schedule(solver, steps, facts.schedule)
     if solver == "ddim":
-        sigmas = grids.uniform_index(steps=steps, schedule=denoise.schedule, spacing="leading")
-        return _as_in_the_workflow(solver, denoise, sigmas, scale)
+        sigmas = uniform_index(steps=steps, schedule=facts.schedule, spacing="leading")
+        return _as_in_the_workflow(solver, facts, sigmas, scale)
     if solver == "dpm-solver":
-        return _dpm_solver(order, denoise, steps, scale)
-    return _multistep(order, denoise, steps, scale)
+        return _dpm_solver(order, facts, steps, scale)
+    return _multistep(order, facts, steps, scale)
 
 
 def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents, *, schedule=None):
@@ -139,10 +147,11 @@ def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents
     _check(prediction, solver, order, steps, scale)
     if schedule is None:
         schedule = schedules.schedules.create("linear")
-    denoise = model if prediction == "data" else _Noise(model, schedule)
+    noise = ModelFacts("noise", schedule=schedule, prior_std=vp_prior)
+    denoise = model if prediction == "data" else _Noise(model, noise)
     chosen = recipe(solver, order, denoise, steps, scale)
     fit_latents, new_latents = fit_latents.double(), new_latents.double()
-    student, denoise, sigmas = chosen.student, chosen.denoise, chosen.sigmas
+    student, denoise, sigmas = chosen.student, chosen.bound(denoise), chosen.sigmas
     states = teachers.trajectory(chosen.pairing, denoise, fit_latents)
     fit = fitting.fit(student, denoise, fit_latents, sigmas, chosen.pairing, states)
 
@@ -171,14 +180,14 @@ def _whole(value):
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _as_in_the_workflow(solver, denoise, sigmas, scale):
+def _as_in_the_workflow(solver, facts, sigmas, scale):
     """The recipes that are also an alignment of :func:`dode.distill`."""
-    student, prediction = solvers.create(solver), prediction_of(denoise)
-    pairing = teachers.released(student, sigmas, scale, prediction)
+    student = solvers.create(solver)
+    pairing = teachers.released(student, sigmas, scale, facts.prediction)
     factors = torch.ones(len(pairing.levels), dtype=torch.float64)
-    if prediction == "noise":
+    if facts.prediction == "noise":
         factors = _to_vp(sigmas)
-    return Recipe(student, denoise, sigmas, pairing, factors)
+    return Recipe(student, facts, sigmas, pairing, factors)
 
 
 def _to_vp(sigmas):
@@ -194,29 +203,29 @@ def _uniform(schedule, steps):
     return torch.from_numpy(schedule.sigma((len(schedule) - 1) * np.arange(steps, -1, -1) / steps))
 
 
-def _multistep(order, denoise, steps, scale):
+def _multistep(order, facts, steps, scale):
     """``ipndm`` (order None) or ``deis``: the teacher is the same solver; the network is called one index lower."""
-    schedule = denoise.schedule
+    schedule = facts.schedule
     continuous = released_deis.LinearAbar(schedule)
     student = solvers.create("ipndm") if order is None else released_deis.deis(order, continuous)
     sigmas, count = _uniform(continuous, steps), min(len(schedule), scale * steps)
     own, entries = sigmas[1:].tolist(), teachers.strided(steps, count)
     pairing = teachers.paired_in_vp(student, _uniform(continuous, count), own, entries)
-    return Recipe(student, denoise.at(continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
+    return Recipe(student, facts.at(continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
 
 
-def _dpm_solver(order, denoise, steps, scale):
+def _dpm_solver(order, facts, steps, scale):
     """``dpm-solver``: one proposal per evaluation, all on the uniform grid; the teacher is DDIM to the clean image.
 
     In the code's continuous time t = (index + 1) / T, in which log alpha is piecewise linear just as here, the grid is
     uniform from 1 to 1 / T.
     """
-    schedule, student = denoise.schedule, solvers.create("dpm-solver", order=order, stages="grid")
+    schedule, student = facts.schedule, solvers.create("dpm-solver", order=order, stages="grid")
     sigmas = _uniform(schedule, steps)
-    fine = grids.uniform_index(steps=min(len(schedule), scale * steps), schedule=schedule, spacing="leading")
+    fine = uniform_index(steps=min(len(schedule), scale * steps), schedule=schedule, spacing="leading")
     entries = _dpm_solver_entries(order, steps, len(fine) - 1)
     pairing = teachers.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), entries)
-    return Recipe(student, denoise, sigmas, pairing, 1 / _gains(student, sigmas))
+    return Recipe(student, facts, sigmas, pairing, 1 / _gains(student, sigmas))
 
 
 def _dpm_solver_entries(order, steps, end):

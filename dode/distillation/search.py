@@ -9,8 +9,9 @@ import torch
 
 from dode import solvers
 from dode.distillation.teacher import Alignment, trajectory, variable_of
+from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Grid, checked
-from dode.models.denoiser import for_images, prior_std
+from dode.models.denoiser import for_images
 
 
 def search(denoise, latents, candidates, steps, *, teacher="heun", coefficient=1.0, batch_size=None):
@@ -59,7 +60,7 @@ def costs(denoise, latents, levels, *, teacher="heun", batch_size=None):
     batch_size = batch_size or len(latents)
     for start, part in zip(range(0, len(latents), batch_size), latents.split(batch_size), strict=True):
         own = for_images(denoise, start, start + len(part))
-        first = part.double() * prior_std(denoise, alignment.sigmas[0])
+        first = part.double() * ModelFacts.of(denoise).prior_std(alignment.sigmas[0])
         states = [first, *(state for _, state in trajectory(alignment, own, part))]
         for i, sigma in enumerate(levels[:-1]):
             denoised = own(states[i].to(part.dtype), alignment.sigmas[i]).double()

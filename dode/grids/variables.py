@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dode.solvers.formulas import BETA_D, BETA_MIN, vp_time
+
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
@@ -54,20 +56,14 @@ def log_space(sigma_min=0.002):
     return Variable(lambda sigma: np.log(np.maximum(sigma, sigma_min)), np.exp, sigma_min)
 
 
-def time_space(beta_min=0.1, beta_max=20.0, sigma_min=0.002):
-    """``u = t``, the time of the linear VP SDE (Song et al. 2021, arXiv 2011.13456, App. B).
-
-    ``sigma(t)^2 = exp(B t^2 / 2 + beta_min t) - 1`` with ``B = beta_max - beta_min``, hence
-    ``t(sigma) = (sqrt(beta_min^2 + 2 B log(1 + sigma^2)) - beta_min) / B``.
-    """
+def time_space(beta_min=BETA_MIN, beta_max=BETA_MIN + BETA_D, sigma_min=0.002):
+    """``u = t``, the time of the linear VP SDE: :func:`dode.solvers.formulas.vp_time`, beta_d = beta_max - beta_min."""
     slope = beta_max - beta_min
-
-    def forward(sigma):
-        # The root's difference from beta_min, without cancellation where sigma is small.
-        log = np.log1p(np.square(sigma))
-        return 2 * log / (np.sqrt(beta_min**2 + 2 * slope * log) + beta_min)
-
-    return Variable(forward, lambda t: np.sqrt(np.expm1(slope * np.square(t) / 2 + beta_min * t)), sigma_min)
+    return Variable(
+        lambda sigma: vp_time(sigma, beta_min=beta_min, beta_d=slope),
+        lambda t: np.sqrt(np.expm1(slope * np.square(t) / 2 + beta_min * t)),
+        sigma_min,
+    )
 
 
 def index_space(schedule, sigma_min=None, max_steps=None):

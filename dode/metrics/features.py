@@ -1,125 +1,12 @@
 """Feature extractors: images as bytes in, one vector an image out. A dataset names the card of its own."""
 
-import contextlib
-from pathlib import Path
-
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from tqdm import tqdm
 
-from dode.images import pixels
-from dode.metrics import resizing
+from dode.metrics.extractors import extractors
 from dode.models import precision
 from dode.models.batches import Batches
-from dode.registry import Registry, unknown
-
-extractors = Registry("feature extractor")
-
-
-@extractors.register("digit-classifier")
-def digit_classifier(*, card, checkpoint, device):
-    """64 penultimate activations of the embedded digit classifier."""
-    from dode.models import load_network
-
-    network = load_network(card, checkpoint, device=device)
-
-    def extract(images):
-        return network.features(torch.from_numpy(pixels.from_bytes(images)).to(device))
-
-    return extract
-
-
-@extractors.register("inception")
-def inception(*, card, checkpoint, device):
-    """The 2,048 features of TensorFlow's Inception of 2015 in clean-fid's three modes, from a fetched checkpoint.
-
-    The card's option ``mode``: ``clean``, antialiased bicubic resizing to 299 pixels before the network; or
-    ``legacy_tensorflow``, the resizing within the TorchScript network, as EDM's fid.py has it too; or
-    ``legacy_pytorch``, pytorch-fid's port of the weights, bilinear resizing before it. Grey images are repeated over
-    three channels.
-    """
-    mode = card["network"]["options"].get("mode", "clean")
-    if mode not in MODES:
-        raise ValueError(f"inception features: {unknown('mode', mode, MODES)}")
-    return MODES[mode](checkpoint, device)
-
-
-# On a CPU the activations of a large batch leave the caches, and an image takes longer (benchmarks/README.md).
-CPU_BATCH = 8
-
-
-class Extraction:
-    """Features by ``network``, of images (B, 1 or 3, H, W) uint8, which ``resize`` gets as (B, 3, H, W) float32."""
-
-    def __init__(self, network, device, resize=lambda images: images):
-        self.network = network.to(device).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.device, self.resize = torch.device(device), resize
-
-    def __call__(self, images):
-        """(B, F)."""
-        images = torch.from_numpy(images)
-        parts = images.split(CPU_BATCH if self.device.type == "cpu" else len(images))
-        return torch.cat([self._features(part.to(self.device)) for part in parts])
-
-    def _features(self, images):
-        colour = images.expand(-1, 3, -1, -1).float()
-        return self.network(self.resize(colour).contiguous(memory_format=torch.channels_last))
-
-
-def _script(checkpoint, *, resize_inside):
-    """clean-fid's TorchScript network from the file at ``checkpoint``."""
-    from cleanfid.inception_torchscript import InceptionV3W
-
-    # clean-fid takes the folder of a file with this very name.
-    if Path(checkpoint).name != "inception-2015-12-05.pt":
-        raise ValueError(f"clean-fid reads a file named inception-2015-12-05.pt, not {Path(checkpoint).name}")
-    return InceptionV3W(str(Path(checkpoint).parent), download=False, resize_inside=resize_inside)
-
-
-def _clean(checkpoint, device):
-    return Extraction(_script(checkpoint, resize_inside=False), device, resizing.clean)
-
-
-def _legacy_tensorflow(checkpoint, device):
-    return Extraction(_script(checkpoint, resize_inside=True), device)
-
-
-class _Pooled(torch.nn.Module):
-    """pytorch-fid's network with bytes in and vectors out."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images):
-        return self.network(images / 255)[0].flatten(1)
-
-
-def _legacy_pytorch(checkpoint, device):
-    return Extraction(_Pooled(pytorch_inception(load_file(checkpoint))), device, resizing.legacy_pytorch)
-
-
-MODES = {"clean": _clean, "legacy_tensorflow": _legacy_tensorflow, "legacy_pytorch": _legacy_pytorch}
-
-
-def pytorch_inception(weights):
-    """pytorch-fid's network, which clean-fid contains, with these weights (a state dict) instead of downloaded ones."""
-    from dode.metrics.reference import inception_pytorch
-
-    with _replaced(inception_pytorch, "load_state_dict_from_url", lambda *_, **__: weights):
-        return inception_pytorch.InceptionV3(output_blocks=[3], resize_input=False)
-
-
-@contextlib.contextmanager
-def _replaced(module, name, value):
-    """A module's attribute replaced for a while: the only way to give this network its weights from a file."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
 
 
 def create(card, checkpoint, *, device="cpu"):

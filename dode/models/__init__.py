@@ -1,86 +1,17 @@
-"""Models behind one contract, ``denoise(x, sigma) -> denoised``, and how a card becomes one."""
+"""Models behind one contract, ``denoise(x, sigma) -> denoised`` (:mod:`dode.models.denoiser`); a folder a family of
+networks.
 
-from dode.models.denoiser import DataPrediction, Denoiser, NoisePrediction, for_images, prediction_of, prior_std
+Names are imported when first used, for most bring torch.
+"""
 
-__all__ = [
-    "DataPrediction",
-    "Denoiser",
-    "NoisePrediction",
-    "for_images",
-    "load",
-    "load_network",
-    "of_card",
-    "prediction_of",
-    "prior_std",
-]
+from dode import lazy
 
+_WHERE = {
+    **dict.fromkeys(("DataPrediction", "Denoiser", "NoisePrediction"), "dode.models.denoiser"),
+    **dict.fromkeys(("facts_of", "for_images", "prediction_of", "prior_std"), "dode.models.denoiser"),
+    **dict.fromkeys(("load", "load_network", "of_card", "with_weights"), "dode.models.loading"),
+    "ModelFacts": "dode.grids.facts",
+}
+__all__ = list(_WHERE)
 
-def load_network(card, checkpoint, *, device="cpu", channels_last=False, compile=False):
-    """The network of a card (a dictionary) with the weights of a safetensors file, ready for inference.
-
-    It computes in the precision of the card, ``precision: {dtype: ...}``, float32 by default. ``channels_last`` lays
-    images out as GPUs' half-precision convolutions like them, ``compile`` has torch compile the network as it first
-    runs (a minute or so); neither changes more than float rounding.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    from dode.models.networks import networks
-    from dode.models.precision import lowered
-
-    network = networks.create(card["network"]["name"], **card["network"]["options"])
-    weights = load_file(checkpoint)
-    try:
-        network.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-        )
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise ValueError(
-            f"{checkpoint} does not fit the network '{card['network']['name']}' with its options: "
-            f"{' '.join(lines[1:4])[:600]}"
-        ) from None
-    network = lowered(network, card.get("precision", {}).get("dtype", "float32"))
-    network = network.to(torch.device(device)).eval().requires_grad_(False)
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return torch.compile(network) if compile else network
-
-
-def load(card, checkpoint, *, batch_size=None, guidance=None, classifier=None, **how):
-    """The denoiser of a diffusion model's card.
-
-    That of a class-conditional one (``classes`` in the card) is bound to labels before it is called:
-    ``denoise.conditioned(labels)``.
-
-    Args:
-        card: dictionary as in ``config/models/*.yaml``.
-        checkpoint: its safetensors file.
-        batch_size: images per call of the network; None for all at once.
-        guidance: ``{name, scale}`` of :mod:`dode.models.guidance`, for ``classifier`` with its card as ``classifier``.
-        classifier: the safetensors file of that card.
-        how: the device and the options of :func:`load_network`.
-    """
-    network = load_network(card, checkpoint, **how)
-    denoise = of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
-    if guidance is None:
-        return denoise
-    from dode.models.guidance import guidances
-
-    options = dict(guidance)
-    if classifier is not None:
-        options["classifier"] = load_network(guidance["classifier"], classifier, **how)
-    return guidances.get(options.pop("name"))(denoise, **options)
-
-
-def of_card(card, network, **options):
-    """The network behind its card's preconditioning, or on its schedule where it has none."""
-    if "preconditioning" not in card:
-        from dode.grids import schedules
-
-        return NoisePrediction(network, schedule=schedules.schedules.create(**card["schedule"]), **options)
-    from dode.models.preconditioning import preconditionings
-
-    own = dict(card["preconditioning"])
-    preconditioned = preconditionings.get(own.pop("name"))
-    return preconditioned(network, sigma_min=card["sigma_min"], sigma_max=card["sigma_max"], **own, **options)
+__getattr__ = lazy.attributes(__name__, _WHERE)

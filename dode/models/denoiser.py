@@ -2,13 +2,10 @@
 
 ``x`` is ``x_0 + sigma * n`` (variance-exploding coordinates, images in [-1, 1]), shape (B, C, H, W); ``sigma`` is a 0-d
 tensor in the units of the images; the result, of x's shape and dtype, estimates the clean image. Any callable of this
-form serves. What the solvers and the distillation may want to know beyond that, they read from these attributes, with
-the defaults of a data-prediction model for a plain function:
-
-- ``prediction``: ``"data"`` or ``"noise"``, the quantity the network was trained to output (:func:`prediction_of`);
-- ``prior_std(sigma)``: the standard deviation of the state at the first noise level (:func:`prior_std`);
-- ``schedule``, or ``sigma_min`` and ``sigma_max``: what grids for this model are made of;
-- ``for_images(start, stop)``: itself for a part of the images it is bound to (:func:`for_images`).
+form serves. What solvers, grids and fits want to know beyond that is its attribute ``facts``, a
+:class:`dode.grids.facts.ModelFacts`, or attributes of the same names (``prediction``, ``schedule``, ``sigma_min``,
+...); a plain function is taken for a data-prediction model. A denoiser that is bound to images has a method
+``for_images(start, stop)``, itself for a part of them (:func:`for_images`).
 
 A class-conditional model is bound to the classes of the images, in their order, before it is called:
 ``denoise.conditioned(labels)(x, sigma)``. So solvers, fits and teachers know nothing of labels.
@@ -19,18 +16,23 @@ import math
 
 import torch
 
+from dode.grids.facts import Described, ModelFacts, vp_prior
 from dode.models.batches import Batches
+
+
+def facts_of(denoise):
+    """The :class:`dode.grids.facts.ModelFacts` of any denoiser; the defaults for a plain function."""
+    return ModelFacts.of(denoise)
 
 
 def prediction_of(denoise):
     """``"data"`` or ``"noise"``: which output the model was trained for; ``"data"`` for a plain function."""
-    return getattr(denoise, "prediction", "data")
+    return ModelFacts.of(denoise).prediction
 
 
 def prior_std(denoise, sigma):
     """Standard deviation of the starting state: ``sigma``, or what the model says (``sqrt(1 + sigma^2)`` for VP)."""
-    own = getattr(denoise, "prior_std", None)
-    return own(sigma) if own is not None else sigma
+    return ModelFacts.of(denoise).prior_std(sigma)
 
 
 def for_images(denoise, start, stop):
@@ -39,22 +41,20 @@ def for_images(denoise, start, stop):
     return denoise if own is None else own(start, stop)
 
 
-class Denoiser:
+class Denoiser(Described):
     """A network behind the contract: casts to the network's precision and splits large sets into batches.
 
     Args:
         network: a module, called as the subclass says; with ``labels=`` (B,) besides where labels are bound.
+        facts: what the model says of itself. With ``classes`` the network must be bound to labels.
         batch_size: images per call of the network; None for all at once. Fewer from where memory runs out on.
-        classes: number of classes of a class-conditional network, which must be bound to labels; None for others.
     """
 
-    prediction = "data"
-    schedule = None
     labels = None
 
-    def __init__(self, network, *, batch_size=None, classes=None):
-        self.network = network.eval().requires_grad_(False)
-        self.batches, self.classes = Batches(batch_size), classes
+    def __init__(self, network, facts, *, batch_size=None):
+        self.network, self.facts = network.eval().requires_grad_(False), facts
+        self.batches = Batches(batch_size)
         parameter = next(network.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
 
@@ -71,12 +71,12 @@ class Denoiser:
             labels: (B,) integers, 0 to ``classes - 1``, or -1: no class (where the network knows such).
         """
         labels = torch.as_tensor(labels, dtype=torch.int64, device=self.device)
-        if self.classes is None:
+        if self.facts.classes is None:
             raise ValueError(
                 "the model has no classes (the key 'classes' of its card), so it cannot be bound to labels"
             )
-        if labels.ndim != 1 or bool(((labels < -1) | (labels >= self.classes)).any()):
-            raise ValueError(f"labels must be (B,) integers from 0 to {self.classes - 1}, or -1 for no class")
+        if labels.ndim != 1 or bool(((labels < -1) | (labels >= self.facts.classes)).any()):
+            raise ValueError(f"labels must be (B,) integers from 0 to {self.facts.classes - 1}, or -1 for no class")
         bound = copy.copy(self)
         bound.labels = labels
         return bound
@@ -86,9 +86,9 @@ class Denoiser:
         return self if self.labels is None else self.conditioned(self.labels[start:stop])
 
     def _check_labels(self, images):
-        if self.classes is not None and self.labels is None:
+        if self.facts.classes is not None and self.labels is None:
             raise ValueError(
-                f"the model has {self.classes} classes: bind it to labels first, denoise.conditioned(labels)"
+                f"the model has {self.facts.classes} classes: bind it to labels first, denoise.conditioned(labels)"
             )
         if self.labels is not None and len(self.labels) != images:
             raise ValueError(f"the model is bound to the labels of {len(self.labels)} images and called with {images}")
@@ -108,11 +108,10 @@ class DataPrediction(Denoiser):
     ``c_skip = sigma_data^2 / v``, ``c_out = sigma sigma_data / sqrt(v)``, ``c_in = 1 / sqrt(v)``.
     """
 
-    prediction = "data"
-
     def __init__(self, network, *, sigma_data, sigma_min=0.002, sigma_max=80.0, batch_size=None, classes=None):
-        super().__init__(network, batch_size=batch_size, classes=classes)
-        self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
+        facts = ModelFacts("data", sigma_min=sigma_min, sigma_max=sigma_max, classes=classes)
+        super().__init__(network, facts, batch_size=batch_size)
+        self.sigma_data = sigma_data
 
     def denoise(self, x, sigma, labels=None):
         """One batch."""
@@ -130,30 +129,18 @@ class NoisePrediction(Denoiser):
     of that noise level. A noise level below that of index 0 is given to the network as index 0.
     """
 
-    prediction = "noise"
-    shift = 0
-
     def __init__(self, network, *, schedule, batch_size=None, classes=None):
-        super().__init__(network, batch_size=batch_size, classes=classes)
-        self.schedule = schedule
-        self.sigma_min, self.sigma_max = schedule.sigma_min, schedule.sigma_max
-
-    def prior_std(self, sigma):
-        """``sqrt(1 + sigma^2)``: the VP sampler starts from a unit normal, which is this in VE coordinates."""
-        return (1 + sigma**2) ** 0.5
-
-    def index(self, sigma):
-        """The (fractional) index at which the network is called for a noise level."""
-        return max(float(self.schedule.index(sigma)), 0.0) + self.shift
+        facts = ModelFacts("noise", schedule=schedule, prior_std=vp_prior, classes=classes)
+        super().__init__(network, facts, batch_size=batch_size)
 
     def at(self, schedule, shift):
         """This denoiser on another schedule, its network called at the index of that plus ``shift``."""
         other = copy.copy(self)
-        other.schedule, other.shift = schedule, shift
+        other.facts = self.facts.at(schedule, shift)
         return other
 
     def denoise(self, x, sigma, labels=None):
         """One batch."""
-        scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.index(sigma))
+        scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
         noise = self.network(scaled, index, **self._given(labels))
         return torch.add(x, noise.to(x.dtype), alpha=-sigma)

@@ -9,23 +9,27 @@ import math
 
 import torch
 
+from dode.grids.facts import Described
 from dode.registry import Registry
 
 guidances = Registry("guidance")
 
-OF_THE_MODEL = ("prediction", "schedule", "sigma_min", "sigma_max", "prior_std", "round_sigma", "classes", "labels")
 
-
-class Guided:
+class Guided(Described):
     """A denoiser around another, which answers for it what grids, solvers and fits ask of a model."""
 
     def __init__(self, denoise, *, scale):
         self.model, self.scale = denoise, scale
 
-    def __getattr__(self, name):
-        if name in OF_THE_MODEL:
-            return getattr(self.model, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+    @property
+    def facts(self):
+        """The model's (:class:`dode.grids.facts.ModelFacts`)."""
+        return self.model.facts
+
+    @property
+    def labels(self):
+        """The classes that the model is bound to, or None."""
+        return self.model.labels
 
     def conditioned(self, labels):
         """Bound to the classes of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
@@ -96,6 +100,6 @@ class Classifier(Guided):
         """``grad_(x_vp) ln p(y | x_vp, index)``, of x's shape."""
         with torch.enable_grad():
             x_vp = (x.detach() / math.sqrt(1 + sigma**2)).to(self.dtype).requires_grad_(True)
-            index = torch.tensor(self.model.index(sigma), dtype=self.dtype, device=x.device)
+            index = torch.tensor(self.model.facts.index(sigma), dtype=self.dtype, device=x.device)
             log_p = torch.log_softmax(self.classifier(x_vp, index).float(), dim=1)
             return torch.autograd.grad(log_p.gather(1, labels[:, None]).sum(), x_vp)[0]

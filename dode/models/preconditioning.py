@@ -4,13 +4,15 @@ All predict noise and have ``D(x; sigma) = x + c_out F(c_in x; c_noise)``, ``c_s
 variance-exploding state, which begins as ``sigma_max`` times a unit normal.
 """
 
+import functools
 import math
 
-import numpy as np
 import torch
 
+from dode.grids.facts import ModelFacts, iddpm_levels, nearest_entry, nearest_level
 from dode.models.denoiser import DataPrediction, Denoiser
 from dode.registry import Registry
+from dode.solvers.formulas import vp_time
 
 preconditionings = Registry("preconditioning")
 preconditionings.register("edm")(DataPrediction)
@@ -21,15 +23,13 @@ class Baseline(Denoiser):
 
     Args:
         network: called as ``network(c_in x, condition=c_noise)``; output channels beyond the image's are ignored.
-        sigma_min, sigma_max: the noise levels it was trained on.
+        sigma_min, sigma_max, round_sigma: as of :class:`dode.grids.facts.ModelFacts`.
         batch_size, classes: as of :class:`dode.models.Denoiser`.
     """
 
-    prediction = "noise"
-
-    def __init__(self, network, *, sigma_min, sigma_max, batch_size=None, classes=None):
-        super().__init__(network, batch_size=batch_size, classes=classes)
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+    def __init__(self, network, *, sigma_min, sigma_max, round_sigma=None, batch_size=None, classes=None):
+        facts = ModelFacts("noise", sigma_min=sigma_min, sigma_max=sigma_max, round_sigma=round_sigma, classes=classes)
+        super().__init__(network, facts, batch_size=batch_size)
 
     def denoise(self, x, sigma, labels=None):
         """One batch."""
@@ -43,7 +43,7 @@ class VP(Baseline):
     """DDPM++ of Song et al. 2021 (arXiv 2011.13456), continuous in time.
 
     ``c_in = 1 / sqrt(1 + sigma^2)``, ``c_out = -sigma``, ``c_noise = (M - 1) t(sigma)`` with
-    ``t = (sqrt(beta_min^2 + 2 beta_d ln(1 + sigma^2)) - beta_min) / beta_d``.
+    ``t`` of :func:`dode.solvers.formulas.vp_time`.
     """
 
     def __init__(self, network, *, beta_d=19.9, beta_min=0.1, steps=1000, **options):
@@ -52,8 +52,8 @@ class VP(Baseline):
 
     def coefficients(self, sigma):
         """``(c_in, c_out, c_noise)``."""
-        root = math.sqrt(self.beta_min**2 + 2 * self.beta_d * math.log1p(sigma**2))
-        return 1 / math.sqrt(1 + sigma**2), -sigma, (self.steps - 1) * (root - self.beta_min) / self.beta_d
+        time = float(vp_time(sigma, beta_min=self.beta_min, beta_d=self.beta_d))
+        return 1 / math.sqrt(1 + sigma**2), -sigma, (self.steps - 1) * time
 
 
 @preconditionings.register("ve")
@@ -72,32 +72,14 @@ class VE(Baseline):
 class IDDPM(Baseline):
     """Improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672) and ADM, discrete in time.
 
-    ``c_in = 1 / sqrt(1 + sigma^2)``, ``c_out = -sigma``, ``c_noise = M - 1 - argmin_j |u_j - sigma|``; ``u_M = 0``,
-    ``u_(j-1) = sqrt((u_j^2 + 1) / max(abar_(j-1) / abar_j, C_1) - 1)``, ``abar_j = sin^2(pi j / (2 M (1 + C_2)))``.
+    ``c_in = 1 / sqrt(1 + sigma^2)``, ``c_out = -sigma``, ``c_noise = M - 1 - argmin_j |u_j - sigma|`` with the levels u
+    of :func:`dode.grids.facts.iddpm_levels`.
     """
 
     def __init__(self, network, *, floor=0.001, offset=0.008, steps=1000, **options):
-        super().__init__(network, **options)
-        self.steps = steps
-        self.levels = iddpm_levels(floor=floor, offset=offset, steps=steps)
+        self.levels, self.steps = iddpm_levels(floor=floor, offset=offset, steps=steps), steps
+        super().__init__(network, round_sigma=functools.partial(nearest_level, self.levels), **options)
 
     def coefficients(self, sigma):
         """``(c_in, c_out, c_noise)``."""
-        return 1 / math.sqrt(1 + sigma**2), -sigma, float(self.steps - 1 - nearest(self.levels, sigma))
-
-    def round_sigma(self, sigmas):
-        """The noise level of the network's table nearest to each of ``sigmas`` (array of any shape), float64."""
-        return self.levels[nearest(self.levels, sigmas)]
-
-
-def iddpm_levels(*, floor=0.001, offset=0.008, steps=1000):
-    """``u_0 .. u_M`` of :class:`IDDPM`, (M + 1,) float64, descending to 0. ``floor`` is C_1, ``offset`` C_2."""
-    abar = np.sin(0.5 * np.pi * np.arange(steps + 1) / steps / (1 + offset)) ** 2
-    ratios = np.maximum(abar[:-1] / abar[1:], floor)
-    # 1 + u_j^2 is the product of 1 / ratio from j to M - 1.
-    return np.append(np.sqrt(np.expm1(-np.cumsum(np.log(ratios[::-1]))[::-1])), 0.0)
-
-
-def nearest(levels, sigmas):
-    """Index of the entry of ``levels`` nearest to each of ``sigmas``."""
-    return np.abs(np.asarray(sigmas, dtype=np.float64)[..., None] - levels).argmin(axis=-1)
+        return 1 / math.sqrt(1 + sigma**2), -sigma, float(self.steps - 1 - nearest_entry(self.levels, sigma))

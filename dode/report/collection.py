@@ -1,6 +1,7 @@
 """Reading what the cells left behind, for tables and figures."""
 
 from dode import storage
+from dode.names import CellName
 from dode.report import frame as frames
 
 
@@ -18,8 +19,8 @@ def fits(cells, paths):
 
 
 def name_of(facts):
-    """A cell's name in these files (``str`` of a :class:`dode.benchmark.cells.Cell`)."""
-    return f"{facts['dataset']}/{facts['solver']}/nfe{facts['nfe']}"
+    """A cell's name in these files."""
+    return str(CellName.of(facts))
 
 
 def scores(cells, paths):

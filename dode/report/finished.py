@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from dode import storage
-from dode.benchmark.config import REFERENCE
+from dode.names import REFERENCE, CellName, cells_with
 from dode.registry import unknown
 
 PROVENANCE = "provenance.json"
@@ -34,8 +34,7 @@ class Finished:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        files = self.folder.glob("*/*/nfe*/score.json")
-        found = {str(path.parent.relative_to(self.folder)): path.parent for path in files}
+        found = {str(name): path for name, path in cells_with(self.folder, "score.json").items()}
         if not found:
             raise ValueError(
                 f"{self.folder}: no folder of results; expected is <dataset>/<solver>/nfe<n>/score.json in it"
@@ -44,9 +43,9 @@ class Finished:
         self.provenance = read(path) if path.is_file() else None
         if self.provenance is not None and not set(self.provenance) >= KEYS:
             raise ValueError(f"{path}: not the record that the workflow writes")
-        names, known = sorted(found, key=_natural), found if self.provenance is None else self.provenance["cells"]
-        self.cells = {name: found[name] for name in names if name in known}
-        self.stale = [name for name in names if name not in known]
+        known = found if self.provenance is None else self.provenance["cells"]
+        self.cells = {name: path for name, path in found.items() if name in known}
+        self.stale = [name for name in found if name not in known]
 
     def scores(self, cell):
         """``{metric: entry}`` of a cell of :attr:`cells`: the ``metrics`` of its ``score.json``."""
@@ -60,7 +59,7 @@ class Finished:
         """The parameters of the fine-step solver that a cell is compared with; None where they are not recorded."""
         if self.provenance is None:
             return None
-        dataset = self.provenance["datasets"].get(cell.split("/")[0], {})
+        dataset = self.provenance["datasets"].get(CellName.read(cell).dataset, {})
         return self.provenance["cells"].get(dataset.get("reference"), {}).get("run")
 
     def measured(self, dataset):
@@ -69,20 +68,20 @@ class Finished:
         Raises:
             ValueError: for an unknown dataset, or where there is no record of what the cells were made of.
         """
-        parts = {name: name.split("/") for name in self.cells}
-        known = list(dict.fromkeys(own for own, *_ in parts.values()))
+        parts = {name: CellName.read(name) for name in self.cells}
+        known = list(dict.fromkeys(own.dataset for own in parts.values()))
         if dataset not in known:
             raise ValueError(f"{self.folder}: {unknown('dataset', dataset, known)}")
         return [
             {
                 "name": name,
-                "solver": solver,
-                "nfe": _nfe(nfe),
+                "solver": cell.solver,
+                "nfe": cell.nfe,
                 "distilled": "fit" in self.made(name),
                 "scores": self.scores(name),
             }
-            for name, (own, solver, nfe) in parts.items()
-            if own == dataset and solver != REFERENCE
+            for name, cell in parts.items()
+            if cell.dataset == dataset and cell.solver != REFERENCE
         ]
 
     def made(self, cell):
@@ -94,23 +93,10 @@ class Finished:
 
     def cell(self, dataset, solver, nfe):
         """The name of a cell; ValueError that lists what is known where there is none."""
-        parts = [name.split("/") for name in self.cells]
-        wanted = [("dataset", dataset), ("solver", solver), ("NFE", f"nfe{nfe}")]
-        for place, (kind, value) in enumerate(wanted):
-            known = list(dict.fromkeys(part[place] for part in parts))
+        cells, wanted = [CellName.read(name) for name in self.cells], CellName(dataset, solver, nfe)
+        for place, (kind, value) in enumerate(zip(("dataset", "solver", "NFE"), wanted, strict=True)):
+            known = list(dict.fromkeys(cell[place] for cell in cells))
             if value not in known:
-                strip = (lambda text: text.removeprefix("nfe")) if kind == "NFE" else str
-                raise ValueError(f"{self.folder}: {unknown(kind, strip(value), [strip(each) for each in known])}")
-            parts = [part for part in parts if part[place] == value]
-        return f"{dataset}/{solver}/nfe{nfe}"
-
-
-def _natural(name):
-    """``nfe5`` before ``nfe10``."""
-    head, nfe = name.rsplit("/", 1)
-    return head, _nfe(nfe)
-
-
-def _nfe(folder):
-    number = folder.removeprefix("nfe")
-    return int(number) if number.isdigit() else 0
+                raise ValueError(f"{self.folder}: {unknown(kind, value, known)}")
+            cells = [cell for cell in cells if cell[place] == value]
+        return str(wanted)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dode import storage
-from dode.benchmark.config import HALVES
+from dode.names import HALVES
 from dode.registry import unknown
 
 

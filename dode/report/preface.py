@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from dode.benchmark.config import HALVES
+from dode.names import HALVES
 from dode.report import ranking
 from dode.report.frame import METRICS
 

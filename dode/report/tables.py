@@ -6,7 +6,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from dode import storage
-from dode.benchmark.config import HALVES
+from dode.names import HALVES
 from dode.report import frame as frames
 from dode.report import latex, numbers, preface, ranking
 from dode.report.frame import METRICS, SEPARATOR

@@ -3,16 +3,7 @@
 import numpy as np
 
 from dode.solvers.base import solver
-from dode.solvers.formulas import lagrange_weights, multistep
-
-# The linear VP SDE (Song et al. 2021, arXiv 2011.13456): sigma^2 = exp(BETA_D t^2 / 2 + BETA_MIN t) - 1.
-BETA_D, BETA_MIN = 19.9, 0.1
-
-
-def vp_time(sigma):
-    """Time t of the linear VP SDE at noise level sigma; t = 0 at sigma = 0, 1 at sigma = 152."""
-    return (np.sqrt(BETA_MIN**2 + 2 * BETA_D * np.log1p(np.square(sigma))) - BETA_MIN) / BETA_D
-
+from dode.solvers.formulas import lagrange_weights, multistep, vp_time
 
 VARIABLES = {"time": vp_time, "log-sigma": np.log}
 

@@ -16,6 +16,20 @@ from dode.solvers.base import Proposal
 BLOCK = 131072  # elements; eight blocks of float64 stay in the last-level cache, and few calls have small costs
 NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a test compares with 512)
 
+#: Of the linear VP SDE of Song et al. 2021 (arXiv 2011.13456, App. C).
+BETA_MIN, BETA_D = 0.1, 19.9
+
+
+def vp_time(sigma, *, beta_min=BETA_MIN, beta_d=BETA_D):
+    """The time t of the linear VP SDE (Song et al. 2021, arXiv 2011.13456, App. B) at noise level sigma, float64.
+
+    ``sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1``, hence ``t = (sqrt(beta_min^2 + 2 beta_d log(1 + sigma^2)) -
+    beta_min) / beta_d``: t = 0 at sigma = 0, 1 at sigma = 152 with the defaults.
+    """
+    # The root's difference from beta_min, without cancellation where sigma is small.
+    log = np.log1p(np.square(sigma))
+    return 2 * log / (np.sqrt(beta_min**2 + 2 * beta_d * log) + beta_min)
+
 
 def combine(tensors, *rows, into=()):
     """``sum_i row[i] tensors[i]`` for each row of weights, in one pass over memory.

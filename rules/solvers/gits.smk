@@ -6,7 +6,7 @@ rule search_grid:
     output:
         f"{CELL}/prepared/searched.json",
     log:
-        f"{LOGS}/search_grid/{{dataset}}/{{solver}}/nfe{{nfe}}.log",
+        f"{LOGS}/search_grid/{names.WILDCARDS}.log",
     group:
         group("search_grid")
     conda:

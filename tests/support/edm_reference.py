@@ -1,6 +1,6 @@
 """The networks of EDM as plain functions of a state dictionary, from the papers' equations, in float64.
 
-Deliberately nothing like ``dode.models.edm.edm_unet``: resampling is a matrix, attention and normalisation are written
+Deliberately nothing like ``dode.models.edm.unet``: resampling is a matrix, attention and normalisation are written
 out, and where a block attends is read from nowhere but ``attends``.
 """
 

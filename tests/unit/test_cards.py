@@ -10,6 +10,7 @@ import yaml
 from dode import grids
 from dode.benchmark import config
 from dode.benchmark.cells import Benchmark, file_name
+from dode.grids.facts import ModelFacts
 from dode.models.networks import networks
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def test_a_card_says_all_that_its_datasets_need(name):
     assert card["image_shape"][1] == options.get("image_size", card["image_shape"][1])
     grid = card["sampling"]["grid"]
     for steps in (2, 10, 50):
-        grids.check(grid["name"], steps, card, **grid["options"])
+        grids.check(grid["name"], steps, ModelFacts.of_card(card), **grid["options"])
     assert CARDS[card["statistics"]]["role"] == "statistics"
     assert file_name(card).endswith({"torch": (".ckpt", ".pt", ".pth", ".bin"), "edm-pickle": ".pkl"}[card["format"]])
     guidance = card["sampling"].get("guidance", {})

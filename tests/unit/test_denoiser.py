@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dode.grids import schedules
-from dode.models.denoiser import DataPrediction, Denoiser, NoisePrediction, prediction_of, prior_std
+from dode.grids.facts import ModelFacts
+from dode.models.denoiser import DataPrediction, NoisePrediction, prediction_of, prior_std
 
 LINEAR = schedules.schedules.create("linear")
 IMAGES = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 2, 3, 3)))
@@ -138,4 +139,5 @@ def test_what_a_model_says_of_itself_and_a_plain_function_leaves_out():
     assert prior_std(data, 3.0) == prior_std(lambda x, sigma: x, 3.0) == 3.0
     assert noise.schedule is LINEAR
     assert data.schedule is None
-    assert Denoiser.schedule is None
+    own = ModelFacts.of(lambda x, sigma: x)
+    assert (own.prediction, own.schedule, own.sigma_max, own.classes) == ("data", None, None, None)

@@ -161,7 +161,7 @@ def test_a_recipe_of_the_authors_in_its_own_coordinates(unet, solver, options):
     made = record(solver, options, 5, grid="released") | {"sigmas": recipe.sigmas.tolist()}
     sampler = dode.load(made)
     fitted = {"lambdas": sampler.lambdas, "directions": sampler.directions}
-    expected = dode.sample(recipe.student, recipe.denoise, noise(2), recipe.sigmas, **fitted) * recipe.to_images
+    expected = dode.sample(recipe.student, recipe.bound(own), noise(2), recipe.sigmas, **fitted) * recipe.to_images
     assert torch.equal(sampler.sample(own, noise(2)), expected)
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
     found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(2))

@@ -5,8 +5,8 @@ import torch
 
 from dode import models
 from dode.models.denoiser import DataPrediction
-from dode.models.edm.edm_unet import inner_state
 from dode.models.edm.layers import Conv
+from dode.models.edm.unet import inner_state
 from dode.models.networks import networks
 from edm_reference import Reference, halving
 

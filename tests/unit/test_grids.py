@@ -10,6 +10,7 @@ import torch
 from dode import grids, storage
 from dode.distillation.teacher import variable_of
 from dode.grids import schedules, variables
+from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Grid, checked
 
 LINEAR = schedules.schedules.create("linear")
@@ -369,17 +370,18 @@ def test_explicit_levels_are_taken_as_they_are_with_or_without_the_zero():
     ],
 )
 def test_bad_options_are_refused_by_the_check_of_the_configuration(name, options, message):
-    card = {"sigma_min": 0.002, "sigma_max": 80.0}
     with pytest.raises(ValueError, match=message):
-        grids.check(name, 3, card, **options)
+        grids.check(name, 3, ModelFacts(sigma_min=0.002, sigma_max=80.0), **options)
 
 
 @pytest.mark.parametrize("kind", ["data", "linear", "cosine"])
 @pytest.mark.parametrize("name", grids.names())
 def test_the_check_accepts_what_can_be_made(name, kind):
-    card = {"sigma_min": 0.002, "sigma_max": 80.0} if kind == "data" else {"schedule": {"name": kind}}
+    facts = ModelFacts(sigma_min=0.002, sigma_max=80.0)
+    if kind != "data":
+        facts = ModelFacts.of_card({"prediction": "noise", "schedule": {"name": kind}})
     options = {"sigmas": [80, 1, 0.1]} if name == "explicit" else {}
-    grids.check(name, 3, card, **options)
+    grids.check(name, 3, facts, **options)
 
 
 def test_the_searched_grid_takes_its_levels_from_the_file_and_its_variable_from_the_candidates(tmp_path):
@@ -397,3 +399,18 @@ def test_the_searched_grid_takes_its_levels_from_the_file_and_its_variable_from_
         grids.for_model(Edm(), "searched", 4, prepared=str(path))
     with pytest.raises(ValueError, match=r"call dode\.search\.search"):
         grids.for_model(Edm(), "searched", 3)
+
+
+def test_the_check_rounds_as_the_job_does():
+    """Improved DDPM knows 1,000 noise levels: a grid finer than these passes neither the check nor the job."""
+    card = {"prediction": "noise", "preconditioning": {"name": "iddpm"}, "sigma_min": 0.0064, "sigma_max": 80.0}
+    facts = ModelFacts.of_card(card)
+    with pytest.raises(ValueError, match="nearest to both .* take fewer than 79 steps, or a larger sigma_min"):
+        grids.check("karras", 79, facts)
+    for steps in range(1, 79):
+        try:
+            grids.check("karras", steps, facts)
+        except ValueError:
+            assert not (np.diff(grids.for_facts(facts, "karras", steps)) < 0).all()
+        else:
+            assert (np.diff(grids.for_facts(facts, "karras", steps)) < 0).all()

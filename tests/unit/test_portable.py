@@ -116,7 +116,7 @@ def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
     sampler, denoise = dode.load(record), models.of_card(NOISE, Network())
     latents = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     recipe = dode.released.recipe(solver, options.get("order"), denoise, 5, 1)
-    expected = dode.sample(recipe.student, recipe.denoise, latents, recipe.sigmas) * recipe.to_images
+    expected = dode.sample(recipe.student, recipe.bound(denoise), latents, recipe.sigmas) * recipe.to_images
     assert torch.equal(sampler.sample(denoise, latents), expected)
     with pytest.raises(ValueError, match="of noise prediction, the model of data"):
         sampler.sample(mixture.denoise, latents)

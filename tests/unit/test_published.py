@@ -16,6 +16,7 @@ from dode import grids, solvers
 from dode.benchmark import published
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
+from dode.grids.facts import ModelFacts
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config/published_fids.csv"
@@ -155,7 +156,7 @@ def test_more_images_than_the_convention_are_the_same_fewer_must_be_equal(rows_o
 
 def test_defaults_are_filled_in_on_both_sides(rows_of):
     """iPNDM's order is 4 and karras's rho 7 by default: said or not is the same; DDIM's cell is not."""
-    grid = {"name": "karras", "options": grids.complete("karras", {"sigma_min": 0.002, "sigma_max": 80.0})}
+    grid = {"name": "karras", "options": grids.complete("karras", ModelFacts(sigma_min=0.002, sigma_max=80.0))}
     cell = {**CELL, "solver": "ipndm", "nfe": 10}
     for said in ("{}", '{"order": 4}'):
         for written in ('{"name": "karras", "options": {}}', json.dumps(KARRAS)):

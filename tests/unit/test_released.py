@@ -7,6 +7,7 @@ import torch
 from dode import sampling, solvers
 from dode.distillation import fitting, released, released_deis, teacher
 from dode.grids import schedules
+from dode.grids.facts import ModelFacts, vp_prior
 from released_reference import (
     ABAR,
     FIT,
@@ -100,7 +101,7 @@ def test_where_the_network_is_called(solver, order, indices):
 def test_at_the_second_step_the_coefficient_absorbs_the_order():
     """There r is a multiple of eps_1 - eps_0 for every multistep order, and so is what the order changes."""
     schedule = schedules.schedules.create("linear")
-    denoise = released._Noise(noise_model, schedule)
+    denoise = released._Noise(noise_model, ModelFacts("noise", schedule=schedule, prior_std=vp_prior))
     sigmas = torch.from_numpy(schedule.sigma(np.array([999.0, 500.0, 0.0])))
     fine = torch.from_numpy(schedule.sigma(np.linspace(999, 0, 41)))
     pairing = teacher.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), teacher.strided(2, 40))

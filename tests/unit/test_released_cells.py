@@ -46,7 +46,7 @@ RECIPES = [
 def test_a_cell_has_the_samples_of_the_recipe(model, solver, options, order, steps):
     distill = {"alignment": "released", "images": 8, "substeps": 3}
     run = cell_and_run(model, solver=solver, options=options, distill=distill)
-    network = run.recipe.denoise.network
+    network = run.denoise.network
 
     def published(x, where):
         if model == "digits-edm":
@@ -69,7 +69,7 @@ def test_the_network_of_a_recipe_is_called_at_its_own_index():
     """iPNDM's network is called one index lower than the state is at."""
     run = cell_and_run("digits-ddpm", solver="ipndm")
     levels = run.sigmas[:-1].tolist()
-    assert [round(run.denoise.index(sigma), 3) for sigma in levels] == [998.0, 798.2, 598.4, 398.6, 198.8]
+    assert [round(run.denoise.facts.index(sigma), 3) for sigma in levels] == [998.0, 798.2, 598.4, 398.6, 198.8]
     assert float(run.sigmas[-1]) > 0
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from dode.models.adm.adm_unet import Encoder, EncoderOptions
 from dode.models.adm.layers import GroupNorm32, split_heads
+from dode.models.networks import networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class AttentionPool(nn.Module):
         return self.c_proj(h.transpose(-1, -2).flatten(1, 2)).squeeze(-1)
 
 
+@networks.register("adm-classifier")
 class ADMClassifier(Encoder):
     """``logits = network(x_vp, index)``; options :class:`ClassifierOptions`."""
 

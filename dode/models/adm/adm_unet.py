@@ -14,6 +14,7 @@ from torch import nn
 
 from dode.models import unet_parts
 from dode.models.adm.layers import AttentionBlock, Downsample, GroupNorm32, Layers, ResBlock, Upsample, double, halve
+from dode.models.networks import networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,7 @@ class Encoder(nn.Module):
         return [*outputs[1:], self.middle_block(outputs[-1], emb)]
 
 
+@networks.register("adm-unet")
 class ADMUNet(Encoder):
     """``eps = network(x_vp, index, labels)``; options :class:`UNetOptions`."""
 

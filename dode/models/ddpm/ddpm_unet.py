@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from dode.models import unet_parts
+from dode.models.networks import networks
 
 
 def _norm(channels):
@@ -71,6 +72,7 @@ class Upsample(nn.Module):
         return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+@networks.register("ddpm-unet")
 class DDPMUNet(nn.Module):
     """``eps = network(x_vp, index)``.
 

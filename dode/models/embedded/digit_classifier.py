@@ -2,7 +2,10 @@
 
 from torch import nn
 
+from dode.models.networks import networks
 
+
+@networks.register("digit-classifier")
 class DigitClassifier(nn.Module):
     """Three convolutions and a 64-dimensional feature layer before the ten logits.
 

@@ -5,7 +5,10 @@ import math
 import torch
 from torch import nn
 
+from dode.models.networks import networks
 
+
+@networks.register("residual-mlp")
 class ResidualMLP(nn.Module):
     """Map an image and a scalar condition to an output of the image's shape.
 

@@ -3,6 +3,7 @@
 import inspect
 
 from dode.models import torchvision_operators
+from dode.models.networks import networks
 from dode.registry import unknown
 
 # The names of attention in files from before diffusers 0.15, and now.
@@ -34,6 +35,7 @@ def _unet_class():
     return HubUNet
 
 
+@networks.register("diffusers-unet2d")
 def hub_unet(*, config):
     """The network of a ``config.json`` of the hub (a mapping), ready for that repository's weights.
 

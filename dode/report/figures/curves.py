@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dode.benchmark.config import HALVES
+from dode.names import HALVES
 from dode.report import CROWD
 from dode.report.figures import scales
 from dode.report.figures.style import PAGE, legend_below, paired, panels_of, save, styled, styles

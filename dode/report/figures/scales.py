@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib import ticker
 
-from dode.benchmark.config import HALVES
+from dode.names import HALVES
 
 
 def fit_metric(axis, cells, levels):

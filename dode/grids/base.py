@@ -1,0 +1,113 @@
+"""What a grid is: the decorator that makes one of a function of noise levels, its registry, and checks of options.
+
+numpy alone is imported here; torch comes with the first grid made.
+"""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dode.grids import schedules
+from dode.grids.facts import ModelFacts
+from dode.registry import FileRegistry
+
+grids = FileRegistry("grid", "dode.grids", Path(__file__).parent)
+
+FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
+
+
+def grid(name, *, family=True, prepare=None, plan=None, recipe=False):
+    """Decorator: a function of keyword options that returns (levels, variable) becomes one that returns a Grid.
+
+    Args:
+        family: whether the grid can be made with another number of steps (its ``remake``).
+        prepare: file name of the artefact that the grid is made from, where there is one; its path is the function's
+            option ``prepared``.
+        plan: what :func:`check` calls instead of the function as long as the artefact is not there: all options but
+            ``prepared``, and levels of any number.
+        recipe: whether it is a part of the authors' recipe for a solver, which brings more than the grid.
+    """
+
+    def wrap(function):
+        def levels(*, steps, **options):
+            if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+                raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
+            return function(steps=steps, **options)
+
+        @functools.wraps(function)
+        def make(*, steps, **options):
+            from dode.grids.tensor import Grid
+
+            remake = functools.partial(make, **options) if family else None
+            return Grid.of(*levels(steps=steps, **options), remake)
+
+        make.levels, make.plan, make.family, make.prepare = levels, plan or levels, family, prepare
+        make.recipe = recipe
+        return grids.register(name)(make)
+
+    return wrap
+
+
+def check_numbers(name, above=0.0, **values):
+    """Refuse what is not a finite number above a bound."""
+    for option, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
+            raise ValueError(f"grid '{name}': {option} must be a finite number above {above:g}, not {value!r}")
+
+
+def check_range(name, sigma_min, sigma_max):
+    """Refuse what is no range of noise levels."""
+    check_numbers(name, sigma_min=sigma_min, sigma_max=sigma_max)
+    if not sigma_min < sigma_max:
+        raise ValueError(f"grid '{name}': needs sigma_min < sigma_max, not {sigma_min} and {sigma_max}")
+
+
+def indices_of(name, schedule, sigma_min, sigma_max):
+    """(schedule, lowest index, highest index) of a noise range; by default linear betas and their whole range."""
+    schedule = schedules.schedules.create("linear") if schedule is None else schedule
+    sigma_min = schedule.sigma_min if sigma_min is None else sigma_min
+    sigma_max = schedule.sigma_max if sigma_max is None else sigma_max
+    check_range(name, sigma_min, sigma_max)
+    if sigma_max > schedule.sigma_max * (1 + 1e-9):
+        raise ValueError(
+            f"grid '{name}': sigma_max must be at most {schedule.sigma_max:.6g}, the schedule's largest noise level, "
+            f"not {sigma_max}"
+        )
+    return schedule, max(float(schedule.index(sigma_min)), 0.0), float(schedule.index(sigma_max))
+
+
+def names():
+    """Names of all grids, sorted."""
+    return grids.names()
+
+
+def families():
+    """Names of the grids that can be made of any number of steps, without a preparation."""
+    return [name for name in names() if grids.get(name).family]
+
+
+def defaults(name):
+    """The options of a grid that a user may choose and need not, with their defaults."""
+    own = inspect.signature(grids.get(name)).parameters
+    return {
+        key: own[key].default for key in own if key not in FILLED and own[key].default is not inspect.Parameter.empty
+    }
+
+
+def refuse_filled(options):
+    """Refuse options that are not the user's to choose."""
+    for option in options:
+        if option in FILLED:
+            raise ValueError(f"'{option}' follows from {FILLED[option]}; leave it out")
+
+
+def filled(name: str, options: Mapping[str, Any], facts: ModelFacts) -> dict[str, Any]:
+    """``options`` with what the model fixes: its schedule, or else its smallest and largest noise level."""
+    own = inspect.signature(grids.get(name)).parameters
+    keys = ("schedule",) if "schedule" in own and facts.schedule is not None else ("sigma_min", "sigma_max")
+    known = {key: value for key in keys if key in own and (value := getattr(facts, key)) is not None}
+    return {**({"model": facts} if "model" in own else {}), **known, **options}

@@ -1,0 +1,123 @@
+"""What a model says of itself. Imports no torch: grids are checked, and results written, without the network."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from dode.grids.schedules import Schedule, schedules
+
+PREDICTIONS = ("data", "noise")
+
+
+def ve_prior(sigma: Any) -> Any:
+    """Standard deviation of the first state of a variance-exploding model, ``sigma``."""
+    return sigma
+
+
+def vp_prior(sigma: Any) -> Any:
+    """``sqrt(1 + sigma^2)``: a VP sampler starts from a unit normal, and this is that in VE coordinates."""
+    return (1 + sigma**2) ** 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFacts:
+    """What solvers, grids and fits want to know of a model besides ``denoise(x, sigma)``.
+
+    Attributes:
+        prediction: which quantity the network was trained to output, ``"data"`` or ``"noise"``.
+        schedule: the VP schedule of a discrete-time model, None for others.
+        sigma_min, sigma_max: the noise levels that the network was trained on, in units of the images; those of the
+            schedule by default, None where they are not known.
+        shift: what is added to the schedule's index as the network is called.
+        prior_std: function of the first noise level: the standard deviation of the state there.
+        round_sigma: function of noise levels (any shape) that gives the nearest that the network knows, float64; None
+            for a network that takes any.
+        classes: number of classes; None for a model without.
+
+    Raises:
+        ValueError: for another ``prediction``.
+    """
+
+    prediction: Literal["data", "noise"] = "data"
+    schedule: Schedule | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    shift: float = 0
+    prior_std: Callable[[Any], Any] = ve_prior
+    round_sigma: Callable[[Any], np.ndarray] | None = None
+    classes: int | None = None
+
+    def __post_init__(self):
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction must be 'noise' or 'data', not '{self.prediction}'")
+        for key in ("sigma_min", "sigma_max"):
+            if self.schedule is not None and getattr(self, key) is None:
+                object.__setattr__(self, key, getattr(self.schedule, key))
+
+    @classmethod
+    def of_card(cls, card: Mapping[str, Any]) -> "ModelFacts":
+        """The facts of a model card (a dictionary), or of the part of one that a result holds."""
+        classes = card.get("classes")
+        if "schedule" in card:
+            own = schedules.create(**card["schedule"])
+            return cls(card["prediction"], schedule=own, prior_std=vp_prior, classes=classes)
+        known = {key: card[key] for key in ("sigma_min", "sigma_max") if key in card}
+        options = dict(card.get("preconditioning", {}))
+        if options.pop("name", None) == "iddpm":
+            known["round_sigma"] = functools.partial(nearest_level, iddpm_levels(**options))
+        return cls(card["prediction"], classes=classes, **known)
+
+    @classmethod
+    def of(cls, denoise: Any) -> "ModelFacts":
+        """The facts of a denoiser: its ``facts``, or what attributes of these names say; the defaults otherwise."""
+        own = denoise if isinstance(denoise, cls) else getattr(denoise, "facts", None)
+        if isinstance(own, cls):
+            return own
+        return cls(**{name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None})
+
+    def at(self, schedule: Schedule, shift: float) -> "ModelFacts":
+        """On another schedule, and called at the index of that plus ``shift``."""
+        return dataclasses.replace(self, schedule=schedule, shift=shift)
+
+    def index(self, sigma: float) -> float:
+        """The (fractional) index of the schedule at which the network is called for a noise level."""
+        return max(float(self.schedule.index(sigma)), 0.0) + self.shift
+
+
+FIELDS = frozenset(field.name for field in dataclasses.fields(ModelFacts))
+
+
+class Described:
+    """A denoiser with ``facts``, which are attributes of its own too: ``denoise.sigma_max``."""
+
+    facts: ModelFacts
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FIELDS:
+            return getattr(self.facts, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+
+
+def iddpm_levels(*, floor: float = 0.001, offset: float = 0.008, steps: int = 1000) -> np.ndarray:
+    """The noise levels of improved DDPM in EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1).
+
+    ``u_0 .. u_M``, (M + 1,) float64, descending to ``u_M = 0``: ``u_(j-1) = sqrt((u_j^2 + 1) / max(abar_(j-1) / abar_j,
+    C_1) - 1)``, ``abar_j = sin^2(pi j / (2 M (1 + C_2)))``. ``floor`` is C_1, ``offset`` C_2.
+    """
+    abar = np.sin(0.5 * np.pi * np.arange(steps + 1) / steps / (1 + offset)) ** 2
+    ratios = np.maximum(abar[:-1] / abar[1:], floor)
+    # 1 + u_j^2 is the product of 1 / ratio from j to M - 1.
+    return np.append(np.sqrt(np.expm1(-np.cumsum(np.log(ratios[::-1]))[::-1])), 0.0)
+
+
+def nearest_entry(levels: np.ndarray, sigmas: Any) -> np.ndarray:
+    """Index of the entry of ``levels`` nearest to each of ``sigmas``."""
+    return np.abs(np.asarray(sigmas, dtype=np.float64)[..., None] - levels).argmin(axis=-1)
+
+
+def nearest_level(levels: np.ndarray, sigmas: Any) -> np.ndarray:
+    """The entry of ``levels`` nearest to each of ``sigmas`` (array of any shape), float64."""
+    return levels[nearest_entry(levels, sigmas)]

@@ -1,0 +1,59 @@
+"""Grids of a model: on its schedule or its range of noise levels."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dode.grids.base import defaults, filled, grids
+from dode.grids.facts import ModelFacts
+
+if TYPE_CHECKING:
+    from dode.grids.tensor import Grid
+
+
+def complete(name: str, facts: ModelFacts, **options: Any) -> dict[str, Any]:
+    """``options`` of a grid with its defaults and with what the model fixes, without torch."""
+    return {**defaults(name), **filled(name, options, facts)}
+
+
+def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
+    """Refuse, without torch, a grid that cannot be made with these options for the model.
+
+    Raises:
+        ValueError: naming the option, or the two levels that do not descend: where the model knows some levels alone,
+            two may be the same after rounding.
+    """
+    grids.check_options(name, {"steps": steps, **options})
+    levels, _ = grids.get(name).plan(steps=steps, **complete(name, facts, **options))
+    if not np.isfinite(levels).all() or not (np.diff(levels) < 0).all():
+        raise ValueError(f"grid '{name}' with {options} has levels that are not finite and descending")
+    if facts.round_sigma is not None:
+        rounded = facts.round_sigma(levels)
+        if not (np.diff(rounded) < 0).all():
+            place = int(np.argmin(np.diff(rounded) < 0))
+            raise ValueError(
+                f"grid '{name}': of the noise levels that the model knows {rounded[place]:.6g} is the nearest to both "
+                f"{levels[place]:.6g} and {levels[place + 1]:.6g}; take fewer than {steps} steps, or a larger sigma_min"
+            )
+
+
+def for_model(denoise: Any, name: str, steps: int, **options: Any) -> "Grid":
+    """The grid ``name`` for a model (:class:`dode.models.denoiser.Denoiser`), on its schedule or noise range.
+
+    A model that knows some noise levels alone (``round_sigma``) gets the nearest of them.
+    """
+    return for_facts(ModelFacts.of(denoise), name, steps, **options)
+
+
+def for_facts(facts: ModelFacts, name: str, steps: int, **options: Any) -> "Grid":
+    """:func:`for_model` of what the model says of itself, without the model."""
+    grid = grids.create(name, steps=steps, **filled(name, options, facts))
+    return grid if facts.round_sigma is None else _rounded(grid, facts.round_sigma)
+
+
+def _rounded(grid, rounded):
+    """The grid, and those it is remade as, with its levels at the nearest that a discrete model has."""
+    from dode.grids.tensor import Grid
+
+    remake = None if grid.remake is None else lambda **options: _rounded(grid.remake(**options), rounded)
+    return Grid.of(rounded(np.asarray(grid)), grid.variable, remake)

@@ -1,0 +1,33 @@
+"""Noise levels as they are given."""
+
+import numpy as np
+
+from dode.grids.base import check_numbers, grid
+from dode.grids.variables import rho_space
+
+
+@grid("explicit", family=False)
+def explicit(*, steps, sigmas, sigma_min=None, sigma_max=None):
+    """The noise levels ``sigmas`` as they are, one per step, then 0 (which may stand at their end).
+
+    They must be finite, descending and, where these are given, between ``sigma_min`` and ``sigma_max``. A refinement is
+    uniform in rho-space with rho = 7.
+
+    >>> explicit(steps=2, sigmas=[80, 1.5]).tolist()
+    [80.0, 1.5, 0.0]
+    """
+    if not isinstance(sigmas, list | tuple):
+        raise ValueError(f"grid 'explicit': sigmas must be a list of noise levels, not {sigmas!r}")
+    levels = list(sigmas[:-1]) if len(sigmas) and sigmas[-1] == 0 and sigmas[-1] is not False else list(sigmas)
+    if len(levels) != steps:
+        raise ValueError(f"grid 'explicit': {len(levels)} noise levels above 0 make {len(levels)} steps, not {steps}")
+    for place, level in enumerate(levels):
+        check_numbers("explicit", **{f"sigmas[{place}]": level})
+        if place and not level < levels[place - 1]:
+            raise ValueError(
+                f"grid 'explicit': sigmas must descend, but sigmas[{place}] = {level} follows {levels[place - 1]}"
+            )
+    for level, bound, sign, word in ((levels[0], sigma_max, 1, "above"), (levels[-1], sigma_min, -1, "below")):
+        if bound is not None and sign * (level - bound) > 1e-6 * bound:
+            raise ValueError(f"grid 'explicit': sigma = {level} is {word} the model's range, which ends at {bound}")
+    return np.array([*levels, 0.0], dtype=np.float64), rho_space(sigma_min=min(sigma_min or np.inf, levels[-1]))

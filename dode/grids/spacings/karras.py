@@ -1,0 +1,21 @@
+"""The grid of EDM."""
+
+import numpy as np
+
+from dode.grids.base import check_numbers, check_range, grid
+from dode.grids.variables import rho_space
+
+
+@grid("karras")
+def karras(*, steps, sigma_min=0.002, sigma_max=80.0, rho=7.0):
+    """The EDM grid (Karras et al. 2022, arXiv 2206.00364, Eq. 5), then 0.
+
+    ``sigma_i = (sigma_max^(1/rho) + i/(steps-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``, i = 0..steps-1.
+
+    >>> karras(steps=3, sigma_min=0.002, sigma_max=80.0, rho=7.0).tolist()
+    [80.0, 2.5152..., 0.002, 0.0]
+    """
+    check_range("karras", sigma_min, sigma_max)
+    check_numbers("karras", rho=rho)
+    variable = rho_space(rho, sigma_min)
+    return np.append(variable.between(sigma_max, sigma_min, steps), 0.0), variable

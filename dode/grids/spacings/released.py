@@ -1,0 +1,24 @@
+"""The grid of the authors' recipes."""
+
+import numpy as np
+
+from dode.grids.base import grid, grids
+from dode.grids.variables import index_space
+
+
+def _released_plan(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
+    if schedule is None:
+        return grids.get("karras").levels(steps=steps, sigma_min=sigma_min, sigma_max=sigma_max)
+    if steps > len(schedule):
+        raise ValueError(f"grid 'released': at most {len(schedule)} steps on this schedule, not {steps}")
+    indices = (len(schedule) - 1) * np.arange(steps, -1, -1) / steps
+    return schedule.sigma(indices), index_space(schedule, schedule.sigma_min, len(schedule))
+
+
+@grid("released", family=False, plan=_released_plan, recipe=True)
+def released(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
+    """The grid of the authors' recipe for a solver, which belongs to it with its schedule: :mod:`dode.released`.
+
+    The workflow makes the whole recipe of a cell with this grid, plain or distilled with ``alignment: released``.
+    """
+    raise ValueError("grid 'released' is a part of the authors' recipe for a solver: dode.released.recipe makes it")

@@ -1,0 +1,71 @@
+"""The grid that a search has chosen."""
+
+import numpy as np
+
+from dode import solvers, storage
+from dode.grids.base import check_numbers, filled, grid, grids, refuse_filled
+from dode.grids.facts import ModelFacts
+
+
+def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher):
+    """Refuse bad options of ``searched``; the candidates as (levels, variable)."""
+    if (
+        not isinstance(over, dict)
+        or not isinstance(over.get("name"), str)
+        or set(over) - {"name", "options"}
+        or not isinstance(over.get("options", {}), dict)
+    ):
+        raise ValueError(f"grid 'searched': over must be a grid, {{name: ..., options: {{...}}}}, not {over!r}")
+    if grids.get(over["name"]).prepare:
+        raise ValueError(f"grid 'searched': over cannot be '{over['name']}', which must be prepared itself")
+    for option, value in (("candidates", candidates), ("images", images)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"grid 'searched': {option} must be an integer of at least 1, not {value!r}")
+    if steps > candidates - 1:
+        raise ValueError(
+            f"grid 'searched': {steps} steps need at least {steps + 1} candidates, not {candidates}; "
+            f"{candidates} candidate levels make at most {candidates - 1} steps"
+        )
+    check_numbers("searched", coefficient=coefficient)
+    if solvers.create_teacher(teacher).method.prepare:
+        raise ValueError(f"grid 'searched': teacher cannot be '{teacher}', which must be prepared itself")
+    options = over.get("options", {})
+    refuse_filled(options)
+    grids.check_options(over["name"], {"steps": candidates - 1, **options})
+    return grids.get(over["name"]).levels(steps=candidates - 1, **filled(over["name"], options, model or ModelFacts()))
+
+
+@grid("searched", family=False, prepare="searched.json", plan=_search_plan)
+def searched(
+    *,
+    steps,
+    prepared=None,
+    model=None,
+    over={"name": "karras"},  # noqa: B006 - read only, and shown as the default
+    candidates=61,
+    images=100,
+    coefficient=1.0,
+    teacher="heun",
+):
+    """The levels that :func:`dode.search.search` chose among those of another grid (Chen et al. 2024, 2405.11326).
+
+    ``over`` is the grid of the candidates, ``{name, options}``, of ``candidates`` levels, 0 among them. ``images`` is
+    the number of the teacher's trajectories, ``coefficient`` and ``teacher`` are the search's. ``prepared`` is the path
+    of the artefact with the result (rules/solvers/gits.smk), ``model`` is the model's
+    :class:`dode.grids.facts.ModelFacts`. Refined in the variable of ``over``.
+    """
+    if prepared is None:
+        raise ValueError("grid 'searched' is made from a file with its levels; in a program call dode.search.search")
+    _, variable = _search_plan(
+        steps=steps,
+        model=model,
+        over=over,
+        candidates=candidates,
+        images=images,
+        coefficient=coefficient,
+        teacher=teacher,
+    )
+    levels = storage.read_json(prepared)["sigmas"]
+    if len(levels) != steps + 1:
+        raise ValueError(f"grid 'searched': {prepared} holds a grid of {len(levels) - 1} steps, not {steps}")
+    return np.array(levels), variable

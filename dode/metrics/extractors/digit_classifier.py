@@ -1,0 +1,19 @@
+"""The features of the embedded benchmark."""
+
+import torch
+
+from dode.images import pixels
+from dode.metrics.extractors import extractors
+from dode.models import with_weights
+from dode.models.embedded.digit_classifier import DigitClassifier
+
+
+@extractors.register("digit-classifier")
+def digit_classifier(*, card, checkpoint, device):
+    """64 penultimate activations of the embedded digit classifier."""
+    network = with_weights(DigitClassifier(), card, checkpoint, device=device)
+
+    def extract(images):
+        return network.features(torch.from_numpy(pixels.from_bytes(images)).to(device))
+
+    return extract

@@ -1,0 +1,127 @@
+"""What the networks of EDM (Karras et al. 2022, arXiv 2206.00364) have in common.
+
+Written from the papers and the names of the published parameters. A checkpoint holds the network under ``model.`` of
+its preconditioning; :func:`inner_state` takes it out, and it then loads strictly.
+"""
+
+import torch
+from torch import nn
+
+from dode.models.edm.layers import Conv
+
+# What a preconditioning keeps beside its network: the noise levels of the iDDPM one, a function of its constants.
+OF_THE_PRECONDITIONING = {"u"}
+
+
+def inner_state(state):
+    """The network's part of a published state dictionary: ``model.`` taken off the names.
+
+    Raises:
+        ValueError: for a name that is neither under ``model.`` nor a preconditioning's own.
+
+    >>> inner_state({"model.enc.a": 1, "u": 2})
+    {'enc.a': 1}
+    """
+    foreign = sorted(name for name in state if not name.startswith("model.") and name not in OF_THE_PRECONDITIONING)
+    if foreign:
+        raise ValueError(f"not the state of a preconditioned EDM network: {', '.join(foreign[:5])}")
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+class UNet(nn.Module):
+    """What both families share: levels of residual blocks down and up again, each output kept as a skip.
+
+    The level of resolution r has the modules ``enc.{r}x{r}_*`` and ``dec.{r}x{r}_*``. Subclasses say how the condition
+    is embedded (:meth:`embed`), what the encoder merges after each halving (:meth:`merged`) and how the image is read
+    from the decoder (:meth:`read`).
+    """
+
+    def _map(self, width, embedding, augment_dim):
+        """The embedding's layers, made first: :class:`dode.models.Denoiser` takes its precision from them."""
+        self.map_layer0, self.map_layer1 = nn.Linear(width, embedding), nn.Linear(embedding, embedding)
+        if augment_dim:
+            self.map_augment = nn.Linear(augment_dim, width, bias=False)
+
+    def _build(self, image_shape, stem, widths, depth, attention, *, last_only, block):
+        """The levels. ``attention``: resolutions; the decoder attends in their last block (``last_only``) or in all."""
+        channels, size, other = image_shape
+        if size != other or size % 2 ** (len(widths) - 1):
+            raise ValueError(f"images of {size}x{other} cannot be halved {len(widths) - 1} times")
+        self.channels, self.depth = channels, depth
+        self.tags = [f"{size >> level}x{size >> level}" for level in range(len(widths))]
+        self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
+        attends = [size >> level in attention for level in range(len(widths))]
+        skips = self._build_encoder(stem, widths, attends, block)
+        self._build_decoder(widths, skips, attends, last_only, block)
+
+    def _build_encoder(self, stem, widths, attends, block):
+        self.enc[f"{self.tags[0]}_conv"] = Conv(self.channels, stem, 3)
+        skips, width = [stem], stem
+        for level, (tag, target) in enumerate(zip(self.tags, widths, strict=True)):
+            if level:
+                self.enc[f"{tag}_down"] = block(width, width, resample="down")
+                skips.append(width)
+            for index in range(self.depth):
+                self.enc[f"{tag}_block{index}"] = block(width, target, attention=attends[level])
+                width = target
+                skips.append(width)
+        return skips
+
+    def _build_decoder(self, widths, skips, attends, last_only, block):
+        width = widths[-1]
+        for level, tag in reversed(list(enumerate(self.tags))):
+            if level == len(widths) - 1:
+                self.dec[f"{tag}_in0"] = block(width, width, attention=True)
+                self.dec[f"{tag}_in1"] = block(width, width)
+            else:
+                self.dec[f"{tag}_up"] = block(width, width, resample="up")
+            for index in range(self.depth + 1):
+                attention = attends[level] and (index == self.depth or not last_only)
+                self.dec[f"{tag}_block{index}"] = block(width + skips.pop(), widths[level], attention=attention)
+                width = widths[level]
+
+    def load_state_dict(self, state_dict, **options):
+        """As torch's; of a published checkpoint, which has this network behind a preconditioning, its part."""
+        published = any(name.startswith("model.") for name in state_dict)
+        return super().load_state_dict(inner_state(state_dict) if published else state_dict, **options)
+
+    def lower(self, dtype):
+        """Run convolutions and normalisations in ``dtype``; the embedding stays in single precision. Returns self.
+
+        So ran the published half-precision networks (``use_fp16``).
+        """
+        for module in self.modules():
+            if isinstance(module, Conv | nn.GroupNorm):
+                module.to(dtype)
+        return self
+
+    def forward(self, x, condition, labels=None):
+        """The raw output F.
+
+        Args:
+            x: (B, C, H, W), scaled by the preconditioning.
+            condition: c_noise, 0-d (embedded once for all images) or (B,).
+            labels: classes, (B,) integers, -1 for none; None: no image has one.
+        """
+        embedding = self.embed(condition, labels)
+        h = self.enc[f"{self.tags[0]}_conv"](x.to(self.enc[f"{self.tags[0]}_conv"].weight.dtype))
+        skips, side = [h], x.to(h.dtype)
+        for level, tag in enumerate(self.tags):
+            if level:
+                h, side = self.merged(tag, self.enc[f"{tag}_down"](h, embedding), side)
+                skips.append(h)
+            for index in range(self.depth):
+                h = self.enc[f"{tag}_block{index}"](h, embedding)
+                skips.append(h)
+        image = None
+        for level, tag in reversed(list(enumerate(self.tags))):
+            for name in ("in0", "in1") if level == len(self.tags) - 1 else ("up",):
+                h = self.dec[f"{tag}_{name}"](h, embedding)
+            for index in range(self.depth + 1):
+                h = self.dec[f"{tag}_block{index}"](torch.cat([h, skips.pop()], dim=1), embedding)
+            image = self.read(level, tag, h, image)
+        return image.to(x.dtype)
+
+    def merged(self, tag, h, side):
+        """``(h, side)`` after the halving to the level ``tag``; ``side`` is the input image, or what became of it."""
+        return h, side
