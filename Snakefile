@@ -1,3 +1,5 @@
+from snakemake.dag import DAG
+from snakemake.jobs import Job
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -27,6 +29,10 @@ for path in sorted(Path(workflow.basedir).glob("rules/solvers/*.smk")):
 report: "report/workflow.rst"
 
 
+if workflow.is_main_process:
+    reruns.decide_by_records(DAG, Job)
+
+
 onstart:
     remote = not workflow.local_exec
     if remote:  # or else the cluster's jobs would have no more cores than this machine
@@ -43,4 +49,6 @@ rule all:
         rules.page.output,
         rules.workflow_report.output,
         rules.figures.input,
+        # What a cell leaves behind is asked for by itself: what was deleted is made again.
+        FILES.kept(),
     localrule: True

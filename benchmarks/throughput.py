@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dode import sampling, storage
-from dode.benchmark import config, scripting
+from dode.benchmark import config, devices
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.jobs import Run
 from dode.metrics import features
@@ -325,7 +325,7 @@ def arguments(cards):
 def main():
     cards = known_cards()
     options = arguments(cards)
-    device = scripting.device(options.device)
+    device = devices.device(options.device)
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads} threads"
     facts = {"device": where, "torch": torch.__version__, "python": platform.python_version()}

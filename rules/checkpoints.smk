@@ -1,7 +1,7 @@
 # In resources/checkpoints a file is as it was published; jobs read safetensors, and nothing else that could hold code.
 rule convert_checkpoint:
     input:
-        lambda wildcards: BENCH.fetched(wildcards.card),
+        lambda wildcards: FILES.fetched(wildcards.card),
     output:
         "resources/models/{card}.safetensors",
     log:
@@ -12,8 +12,8 @@ rule convert_checkpoint:
         mem_mb=WORK.memory,
         runtime=WORK.walltime,
     params:
-        reading=lambda wildcards: BENCH.reading(wildcards.card),
-        code=lambda wildcards: BENCH.code("convert.py"),
+        reading=lambda wildcards: DEPENDS.reading(wildcards.card),
+        code=lambda wildcards: DEPENDS.code("convert.py"),
     message:
         "Reading checkpoint {wildcards.card}"
     script:
@@ -32,7 +32,7 @@ rule fetch_checkpoint:
         mem_mb=WORK.memory,
         runtime=WORK.walltime,
     params:
-        sha256=lambda wildcards: BENCH.published(wildcards.card),
+        sha256=lambda wildcards: DEPENDS.published(wildcards.card),
         root=os.path.relpath(workflow.basedir),
     message:
         "Fetching and verifying checkpoint {wildcards.card}"

@@ -4,16 +4,19 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from dode.benchmark import runs, scripting
 from dode import names, storage
-from dode.benchmark.cells import Benchmark, computed
+from dode.benchmark import reruns, runs, scripting
+from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
+from dode.benchmark.facts import Facts
+from dode.benchmark.files import Files
+from dode.benchmark.parameters import Dependencies, computed
 from dode.benchmark.workloads import Workloads
 
 scripting.prepare_environment(workflow.basedir)
 try:
     BENCH = Benchmark(config, workflow.basedir)
-    WORK = Workloads(BENCH)
+    FILES, DEPENDS, FACTS, WORK = Files(BENCH), Dependencies(BENCH), Facts(BENCH), Workloads(BENCH)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -41,6 +44,10 @@ def of_cell(function):
     return lambda wildcards: function(cell(wildcards))
 
 
+def params_of(function):
+    return lambda wildcards: function(cell(wildcards)).params()
+
+
 def group(rule):
     return lambda wildcards: WORK.group(rule, cell(wildcards))
 
@@ -53,6 +60,10 @@ def real_of(wildcards):
     dataset = BENCH.datasets[wildcards.dataset]
     made = rules.published_statistics.output[0] if "statistics" in dataset else rules.real_statistics.output.statistics
     return made.format(**BENCH.real(dataset))
+
+
+def features_of(wildcards):
+    return BENCH.datasets[wildcards.dataset]["features"]
 
 
 def fine_statistics(wildcards):

@@ -1,8 +1,8 @@
 rule distill:
     input:
-        unpack(of_cell(BENCH.prepared)),
-        unpack(of_cell(BENCH.trajectory)),
-        model=of_cell(BENCH.model_file),
+        unpack(of_cell(FILES.prepared)),
+        unpack(of_cell(FILES.teacher)),
+        model=of_cell(FILES.model),
     output:
         f"{CELL}/lambdas.json",
     log:
@@ -20,8 +20,10 @@ rule distill:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        run=of_cell(BENCH.fit),
-        code=lambda wildcards: BENCH.code("distill.py", *BENCH.fit_solvers(cell(wildcards))),
+        cell=params_of(DEPENDS.trajectory),
+        teacher=params_of(DEPENDS.teacher),
+        fit=params_of(DEPENDS.fit),
+        code=of_cell(DEPENDS.fit_code),
     message:
         "Fitting lambdas for {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

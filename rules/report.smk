@@ -6,8 +6,8 @@ CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "ex
 # What tables and figures say of the cells of one dataset, or a part of them.
 rule collect:
     input:
-        scores=lambda wildcards: BENCH.files("score.json", BENCH.part(wildcards)[0]),
-        fits=lambda wildcards: BENCH.files("lambdas.json", BENCH.part(wildcards)[1]),
+        scores=lambda wildcards: FILES.of_cells("score.json", FILES.part(wildcards)[0]),
+        fits=lambda wildcards: FILES.of_cells("lambdas.json", FILES.part(wildcards)[1]),
     output:
         f"{RESULTS}/{{dataset}}/collected/{{part}}.json",
     log:
@@ -16,9 +16,9 @@ rule collect:
     conda:
         ENV
     params:
-        cells=lambda wildcards: [str(each) for each in BENCH.part(wildcards)[0]],
-        distilled=lambda wildcards: [str(each) for each in BENCH.part(wildcards)[1]],
-        code=lambda wildcards: BENCH.code("collect.py"),
+        cells=lambda wildcards: [str(each) for each in FILES.part(wildcards)[0]],
+        distilled=lambda wildcards: [str(each) for each in FILES.part(wildcards)[1]],
+        code=lambda wildcards: DEPENDS.code("collect.py"),
     message:
         "Collecting the scores of {wildcards.dataset}, part {wildcards.part}"
     script:
@@ -31,7 +31,7 @@ METRICS = ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
 
 rule tables:
     input:
-        cells=BENCH.collected,
+        cells=FILES.collected(),
         halves=halves,
     output:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
@@ -44,15 +44,15 @@ rule tables:
     conda:
         ENV
     params:
-        cells=[BENCH.facts(each) for each in BENCH.cells.values()],
-        real=[BENCH.real_text(each.dataset["id"]) for each in BENCH.cells.values()],
-        published=lambda wildcards: [BENCH.published_fids(each) for each in BENCH.cells.values()],
-        incomparable=lambda wildcards: BENCH.incomparable(),
+        cells=[FACTS.of_cell(each) for each in BENCH.cells.values()],
+        real=[FACTS.real_text(each.dataset["id"]) for each in BENCH.cells.values()],
+        published=lambda wildcards: [FACTS.published_fids(each) for each in BENCH.cells.values()],
+        incomparable=lambda wildcards: FACTS.incomparable(),
         halves_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
-        provenance=lambda wildcards: provenance.of(BENCH),
+        provenance=lambda wildcards: provenance.names(BENCH),
         root=os.path.relpath(workflow.basedir),
-        code=lambda wildcards: BENCH.code("tables.py"),
+        code=lambda wildcards: DEPENDS.code("tables.py"),
     message:
         "Writing the tables"
     script:
@@ -61,7 +61,7 @@ rule tables:
 
 rule curves:
     input:
-        cells=BENCH.collected,
+        cells=FILES.collected(),
         halves=halves,
     output:
         [figure(metric, "Curves", metric, metric=metric) for metric in METRICS],
@@ -74,7 +74,7 @@ rule curves:
         metrics=METRICS,
         cells=rules.tables.params.cells,
         halves_of=[dataset["id"] for dataset in BENCH.with_data()],
-        code=lambda wildcards: BENCH.code("curves.py"),
+        code=lambda wildcards: DEPENDS.code("curves.py"),
     message:
         "Drawing scores against NFE"
     script:
@@ -83,7 +83,7 @@ rule curves:
 
 rule coefficients:
     input:
-        BENCH.collected,
+        FILES.collected(),
     output:
         lambdas=figure("lambdas", "Distillation", "lambdas", figure="coefficients"),
         residuals=figure("residuals", "Distillation", "residuals", figure="residuals"),
@@ -93,8 +93,8 @@ rule coefficients:
     conda:
         ENV
     params:
-        cells=[BENCH.facts(each) for each in BENCH.distilled()],
-        code=lambda wildcards: BENCH.code("coefficients.py"),
+        cells=[FACTS.of_cell(each) for each in BENCH.distilled()],
+        code=lambda wildcards: DEPENDS.code("coefficients.py"),
     message:
         "Drawing the fitted coefficients"
     script:
@@ -103,7 +103,7 @@ rule coefficients:
 
 rule sample_grid:
     input:
-        lambda wildcards: BENCH.files("ends.npy", BENCH.shown(wildcards.dataset)),
+        lambda wildcards: FILES.of_cells("ends.npy", FACTS.shown(wildcards.dataset)),
     output:
         figure("samples-{dataset}", "Samples", "samples", dataset="{dataset}"),
     log:
@@ -113,9 +113,9 @@ rule sample_grid:
         ENV
     params:
         images=16,
-        labels=lambda wildcards: [f"{each.entry['label']}, NFE {each.nfe}" for each in BENCH.shown(wildcards.dataset)],
+        labels=lambda wildcards: [f"{each.entry['label']}, NFE {each.nfe}" for each in FACTS.shown(wildcards.dataset)],
         title="{dataset}",
-        code=lambda wildcards: BENCH.code("sample_grid.py"),
+        code=lambda wildcards: DEPENDS.code("sample_grid.py"),
     message:
         "Drawing samples of {wildcards.dataset} side by side"
     script:
@@ -138,7 +138,7 @@ rule real_images:
         images=lambda wildcards: BENCH.sources[wildcards.data].params,
         shown=100,
         title=lambda wildcards: str(BENCH.sources[wildcards.data]),
-        code=lambda wildcards: BENCH.code("real_images.py"),
+        code=lambda wildcards: DEPENDS.code("real_images.py"),
     message:
         "Drawing real images of {wildcards.data}"
     script:
@@ -148,7 +148,7 @@ rule real_images:
 # Where one panel of all solvers is crowded: a panel for each method.
 rule families:
     input:
-        lambda wildcards: BENCH.collected_of(wildcards.dataset),
+        lambda wildcards: FILES.collected(wildcards.dataset),
     output:
         figure("fid-{dataset}", "Curves", "families", metric="fid", dataset="{dataset}"),
     log:
@@ -158,9 +158,9 @@ rule families:
         ENV
     params:
         metric="fid",
-        cells=lambda wildcards: [BENCH.facts(each) for each in BENCH.cells_of(wildcards.dataset)],
+        cells=lambda wildcards: [FACTS.of_cell(each) for each in BENCH.cells_of(wildcards.dataset)],
         solvers=figure_cells.solvers(BENCH),
-        code=lambda wildcards: BENCH.code("families.py"),
+        code=lambda wildcards: DEPENDS.code("families.py"),
     message:
         "Drawing the FID on {wildcards.dataset}, a panel for each method"
     script:
@@ -169,8 +169,8 @@ rule families:
 
 rule trajectories:
     input:
-        cells=lambda wildcards: BENCH.files("states.npy", figure_cells.followed(BENCH, wildcards.dataset)),
-        reference=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
+        cells=lambda wildcards: FILES.of_cells("states.npy", figure_cells.followed(BENCH, wildcards.dataset)),
+        reference=lambda wildcards: FILES.of_cell(BENCH.reference(wildcards.dataset), "states.npy"),
     output:
         figure("trajectories-{dataset}", "Trajectories", "trajectories", dataset="{dataset}"),
     log:
@@ -179,10 +179,10 @@ rule trajectories:
     conda:
         ENV
     params:
-        cells=lambda wildcards: [BENCH.facts(each) for each in figure_cells.followed(BENCH, wildcards.dataset)],
+        cells=lambda wildcards: [FACTS.of_cell(each) for each in figure_cells.followed(BENCH, wildcards.dataset)],
         solvers=figure_cells.solvers(BENCH),
         title="{dataset}",
-        code=lambda wildcards: BENCH.code("trajectories.py"),
+        code=lambda wildcards: DEPENDS.code("trajectories.py"),
     message:
         "Drawing trajectories of {wildcards.dataset}"
     script:
@@ -194,7 +194,7 @@ SWEEPS = figure_cells.sweeps(BENCH)
 
 rule ablations:
     input:
-        BENCH.collected,
+        FILES.collected(),
     output:
         figure("ablations", "Distillation", "ablations", figure="ablations"),
     log:
@@ -205,9 +205,9 @@ rule ablations:
     params:
         sweeps=SWEEPS,
         metric="fid",
-        cells=[BENCH.facts(each) for each in BENCH.distilled()],
+        cells=[FACTS.of_cell(each) for each in BENCH.distilled()],
         solvers=figure_cells.solvers(BENCH),
-        code=lambda wildcards: BENCH.code("ablations.py"),
+        code=lambda wildcards: DEPENDS.code("ablations.py"),
     message:
         "Drawing what the fit depends on"
     script:
@@ -216,7 +216,7 @@ rule ablations:
 
 rule costs:
     input:
-        BENCH.collected,
+        FILES.collected(),
     output:
         figure("costs", "Distillation", "costs", figure="costs"),
     log:
@@ -228,7 +228,7 @@ rule costs:
         cells=lambda wildcards: figure_cells.fits(BENCH, WORK, LOGS),
         published=figure_cells.published_costs(BENCH.root),
         solvers=figure_cells.solvers(BENCH),
-        code=lambda wildcards: BENCH.code("costs.py"),
+        code=lambda wildcards: DEPENDS.code("costs.py"),
     message:
         "Drawing what the fits took"
     script:
@@ -265,7 +265,7 @@ rule workflow_report:
         snakefile=os.path.relpath(Path(workflow.basedir) / "Snakefile"),
         config=CONFIGURATION,
         captions=[path.read_text() for path in sorted((Path(workflow.basedir) / "report").glob("*.rst"))],
-        code=lambda wildcards: BENCH.code("workflow_report.py"),
+        code=lambda wildcards: DEPENDS.code("workflow_report.py"),
     message:
         "Writing Snakemake's report {output}"
     script:
@@ -275,9 +275,9 @@ rule workflow_report:
 # Thumbnails of the cells of one dataset, or a part of them, for the page.
 rule thumbnails:
     input:
-        ends=lambda wildcards: BENCH.files("ends.npy", BENCH.part(wildcards)[0]),
-        states=lambda wildcards: BENCH.files("states.npy", BENCH.part(wildcards)[0]),
-        fine=lambda wildcards: BENCH.files("states.npy", [BENCH.reference(wildcards.dataset)])[0],
+        ends=lambda wildcards: FILES.of_cells("ends.npy", FILES.part(wildcards)[0]),
+        states=lambda wildcards: FILES.of_cells("states.npy", FILES.part(wildcards)[0]),
+        fine=lambda wildcards: FILES.of_cell(BENCH.reference(wildcards.dataset), "states.npy"),
     output:
         f"{RESULTS}/{{dataset}}/collected/{{part}}.thumbnails.json",
     log:
@@ -288,7 +288,7 @@ rule thumbnails:
     params:
         cells=rules.collect.params.cells,
         most=facts.share(len(BENCH.cells)),
-        code=lambda wildcards: BENCH.code("thumbnails.py"),
+        code=lambda wildcards: DEPENDS.code("thumbnails.py"),
     message:
         "Making thumbnails of {wildcards.dataset}, part {wildcards.part}"
     script:
@@ -297,8 +297,8 @@ rule thumbnails:
 
 rule page:
     input:
-        cells=BENCH.collected,
-        thumbnails=[path.replace(".json", ".thumbnails.json") for path in BENCH.collected],
+        cells=FILES.collected(),
+        thumbnails=[path.replace(".json", ".thumbnails.json") for path in FILES.collected()],
         halves=halves,
         provenance=rules.tables.output.provenance,
     output:
@@ -309,12 +309,12 @@ rule page:
     conda:
         ENV
     params:
-        cells=lambda wildcards: facts.cells(BENCH),
-        datasets=lambda wildcards: facts.datasets(BENCH),
+        cells=lambda wildcards: FACTS.cells(),
+        datasets=lambda wildcards: FACTS.datasets(),
         halves_of=rules.tables.params.halves_of,
         config=CONFIGURATION,
         assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "page" / "assets"),
-        code=lambda wildcards: BENCH.code("page.py"),
+        code=lambda wildcards: DEPENDS.code("page.py"),
     message:
         "Writing the page {output}"
     script:

@@ -1,8 +1,8 @@
 rule sample:
     input:
-        unpack(of_cell(BENCH.prepared)),
-        unpack(of_cell(BENCH.lambdas)),
-        model=of_cell(BENCH.model_file),
+        unpack(of_cell(FILES.prepared)),
+        unpack(of_cell(FILES.lambdas)),
+        model=of_cell(FILES.model),
     output:
         images=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.npy"),
         ends=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.ends.npy"),
@@ -23,8 +23,9 @@ rule sample:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        run=of_cell(BENCH.samples),
-        code=lambda wildcards: BENCH.code("sample.py", cell(wildcards).entry["solver"]),
+        cell=params_of(DEPENDS.trajectory),
+        samples=params_of(DEPENDS.samples),
+        code=lambda wildcards: DEPENDS.cell_code("sample.py", cell(wildcards)),
     message:
         "Sampling {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}, shard {wildcards.shard} of {wildcards.shards}"
     script:
@@ -57,7 +58,8 @@ rule gather:
         mem_mb=WORK.memory,
         runtime=runtime("gather"),
     params:
-        run=rules.sample.params.run,
+        cell=rules.sample.params.cell,
+        samples=rules.sample.params.samples,
         code=rules.sample.params.code,
     message:
         "Gathering the samples of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"

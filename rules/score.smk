@@ -1,7 +1,7 @@
 rule real_statistics:
     input:
         lambda wildcards: BENCH.sources[wildcards.data].files,
-        features=lambda wildcards: BENCH.checkpoint(wildcards.features),
+        features=lambda wildcards: FILES.checkpoint(wildcards.features),
     output:
         statistics=f"{RESULTS}/real/{{data}}/{{features}}.npz",
         halves=f"{RESULTS}/real/{{data}}/{{features}}.json",
@@ -20,7 +20,7 @@ rule real_statistics:
         card=lambda wildcards: computed(BENCH.cards[wildcards.features]),
         kid=BENCH.config["kid"],
         halvings=5,
-        code=lambda wildcards: BENCH.code("real.py"),
+        code=lambda wildcards: DEPENDS.features_code("real.py", wildcards.features),
     message:
         "Statistics of the real images {wildcards.data} under {wildcards.features}"
     script:
@@ -29,8 +29,8 @@ rule real_statistics:
 
 rule published_statistics:
     input:
-        statistics=lambda wildcards: BENCH.checkpoint(BENCH.datasets[wildcards.dataset]["statistics"]),
-        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
+        statistics=lambda wildcards: FILES.checkpoint(BENCH.datasets[wildcards.dataset]["statistics"]),
+        features=lambda wildcards: FILES.features(wildcards.dataset),
     output:
         f"{RESULTS}/{{dataset}}/published-statistics.npz",
     log:
@@ -44,10 +44,10 @@ rule published_statistics:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        card=lambda wildcards: BENCH.features_card(wildcards.dataset),
-        statistics=lambda wildcards: BENCH.statistics_of(wildcards.dataset),
+        card=lambda wildcards: DEPENDS.features(wildcards.dataset),
+        statistics=lambda wildcards: DEPENDS.statistics(wildcards.dataset),
         image_shape=lambda wildcards: BENCH.image_shape(wildcards.dataset),
-        code=lambda wildcards: BENCH.code("published_statistics.py"),
+        code=lambda wildcards: DEPENDS.features_code("published_statistics.py", features_of(wildcards)),
     message:
         "Published statistics of {wildcards.dataset}"
     script:
@@ -56,8 +56,8 @@ rule published_statistics:
 
 rule reference_statistics:
     input:
-        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
-        images=lambda wildcards: BENCH.files("samples.npy", [BENCH.reference(wildcards.dataset)])[0],
+        features=lambda wildcards: FILES.features(wildcards.dataset),
+        images=lambda wildcards: FILES.of_cell(BENCH.reference(wildcards.dataset), "samples.npy"),
     output:
         f"{RESULTS}/{{dataset}}/reference-statistics.npz",
     log:
@@ -71,9 +71,9 @@ rule reference_statistics:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        card=lambda wildcards: BENCH.features_card(wildcards.dataset),
+        card=lambda wildcards: DEPENDS.features(wildcards.dataset),
         seeds=lambda wildcards: BENCH.datasets[wildcards.dataset]["seeds"],
-        code=lambda wildcards: BENCH.code("statistics.py"),
+        code=lambda wildcards: DEPENDS.features_code("statistics.py", features_of(wildcards)),
     message:
         "Statistics of the fine-step samples of {wildcards.dataset}"
     script:
@@ -83,9 +83,9 @@ rule reference_statistics:
 rule score:
     input:
         unpack(fine_statistics),
-        features=lambda wildcards: BENCH.features_file(wildcards.dataset),
+        features=lambda wildcards: FILES.features(wildcards.dataset),
         real=real_of,
-        reference_ends=lambda wildcards: BENCH.files("ends.npy", [BENCH.reference(wildcards.dataset)])[0],
+        reference_ends=lambda wildcards: FILES.of_cell(BENCH.reference(wildcards.dataset), "ends.npy"),
         images=rules.gather.output.images,
         ends=rules.gather.output.ends,
         environments=rules.gather.output.environments,
@@ -104,12 +104,12 @@ rule score:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        card=lambda wildcards: BENCH.features_card(wildcards.dataset),
+        card=lambda wildcards: DEPENDS.features(wildcards.dataset),
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
-        real=lambda wildcards: BENCH.scored_against(wildcards.dataset),
+        real=lambda wildcards: DEPENDS.real(wildcards.dataset),
         kid=BENCH.config["kid"],
         neighbours=BENCH.config["neighbours"],
-        code=lambda wildcards: BENCH.code("score.py"),
+        code=lambda wildcards: DEPENDS.features_code("score.py", features_of(wildcards)),
     message:
         "Scoring {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

@@ -1,7 +1,7 @@
 rule teacher:
     input:
-        unpack(of_cell(BENCH.prepared)),
-        model=of_cell(BENCH.model_file),
+        unpack(of_cell(FILES.prepared)),
+        model=of_cell(FILES.model),
     output:
         f"{CELL}/teacher.safetensors",
     log:
@@ -19,10 +19,9 @@ rule teacher:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        run=of_cell(BENCH.teacher),
-        code=lambda wildcards: BENCH.code(
-            "teacher.py", cell(wildcards).entry["solver"], BENCH.teacher_solver(cell(wildcards))
-        ),
+        cell=params_of(DEPENDS.trajectory),
+        teacher=params_of(DEPENDS.teacher),
+        code=of_cell(DEPENDS.teacher_code),
     message:
         "Teacher trajectory for {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

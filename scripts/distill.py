@@ -1,21 +1,21 @@
 """Fit a cell's coefficients to its teacher's states."""
 
-from dode.benchmark import scripting, software
-from dode.benchmark.jobs import read_made, read_states, run_of, write_fit
+from dode.benchmark import fit_jobs, jobs, scripting, software
 from dode.distillation import fitting
 
 
 def main(snakemake):
     params = snakemake.params
-    run = run_of(params.run, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
-    trajectory = snakemake.input.get("teacher")
-    states = read_states(trajectory, run.device) if trajectory else ()
-    fit = fitting.fit(
-        run.solver, run.fit_denoise(), run.fit_latents(), run.sigmas, run.pairing(), states, **params.run["fit"]
-    )
-    made = {**software.environment(run.device), **({"teacher": read_made(trajectory)} if trajectory else {})}
-    write_fit(snakemake.output[0], fit, {"run": params.run, **made})
+    cell = jobs.of_cell(params.cell, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
+    own, trajectory = fit_jobs.FittingSet(cell, params.teacher), snakemake.input.get("teacher")
+    states = fit_jobs.read_states(trajectory, cell.device) if trajectory else ()
+    fit = fitting.fit(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **params.fit)
+    made = {"cell": params.cell, "distill": {**params.teacher, **params.fit}, "code": {"distill": params.code}}
+    if trajectory:
+        made["teacher"] = fit_jobs.read_made(trajectory)
+        made["code"]["teacher"] = made["teacher"].pop("code")
+    fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

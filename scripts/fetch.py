@@ -2,8 +2,8 @@
 
 import sys
 
-from dode.benchmark import config, scripting
-from dode.fetching import acquire
+from dode.benchmark import scripting
+from dode.fetching import acquire, cards
 
 
 def announce(text):
@@ -15,10 +15,10 @@ def announce(text):
 def main(snakemake):
     name, root = snakemake.wildcards.card, snakemake.params.root
     # The card is read here and not from params: a further mirror must not fetch again what is there.
-    card = config.load_card(root, name, "card")
+    card = cards.load_card(root, name, "card")
     shared = snakemake.config["execution"].get("cache")
     acquire.obtain(name, card, snakemake.output[0], root=root, shared=shared, announce=announce)
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

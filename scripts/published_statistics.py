@@ -3,13 +3,13 @@
 import functools
 
 from dode import storage
-from dode.benchmark import scripting
+from dode.benchmark import devices, scripting
 from dode.metrics import features, statistics_files
 
 
 def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
-    extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
+    extract = features.create(params.card, snakemake.input.features, device=devices.device(execution["device"]))
     stream = functools.partial(features.stream, extract, batch_size=execution["batch_size"])
     found = statistics_files.published(snakemake.input.statistics, stream, params.image_shape)
     (mu, sigma), known = found.moments, {"features": found.features, "images": found.images}
@@ -18,4 +18,4 @@ def main(snakemake):
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import scripting, software
+from dode.benchmark import devices, scripting, software
 from dode.images import data
 from dode.metrics import distances, features, statistics_files
 
@@ -13,7 +13,7 @@ def main(snakemake):
     images, _ = data.load(params.images["source"], params.images["image_shape"])
     if len(images) < 4:
         raise ValueError(f"{params.images['source']} has {len(images)} images; statistics of halves need at least 4")
-    device = scripting.device(execution["device"])
+    device = devices.device(execution["device"])
     extract = features.create(params.card, snakemake.input.features, device=device)
     stream = features.stream(extract, images, execution["batch_size"], "real images")
     whole = distances.Statistics(total=len(images))
@@ -47,4 +47,4 @@ def _random_half(count, seed):
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

@@ -13,4 +13,4 @@ def main(snakemake):
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

@@ -3,14 +3,14 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import scripting
+from dode.benchmark import devices, scripting
 from dode.benchmark.software import environment
 from dode.metrics import distances, features, scores, statistics_files
 
 
 def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
-    device = scripting.device(execution["device"])
+    device = devices.device(execution["device"])
     extract = features.create(params.card, snakemake.input.features, device=device)
     real = statistics_files.read(snakemake.input.real, params.card)
 
@@ -36,6 +36,7 @@ def main(snakemake):
     if not own:
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
         metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
+    made = storage.read_json(snakemake.input.environments)
     reference = statistics_files.identity(snakemake.input.real, real)
     found = {
         "metrics": metrics,
@@ -45,10 +46,15 @@ def main(snakemake):
         "extractor": statistics_files.extractor_of(params.card),
         "biased": scores.biased(generated, reference["images"]),
         **environment(device),
-        "samples": storage.read_json(snakemake.input.environments),
+        "samples": made["environments"],
+        "made": {
+            **{key: made[key] for key in ("cell", "samples")},
+            "scoring": {key: params[key] for key in ("card", "real", "kid", "neighbours")},
+            "code": {"sample": made["code"], "score": params.code},
+        },
     }
     storage.write_json(snakemake.output[0], found)
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

@@ -3,13 +3,13 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import scripting
+from dode.benchmark import devices, scripting
 from dode.metrics import distances, features, statistics_files
 
 
 def main(snakemake):
     params, execution = snakemake.params, scripting.execution(snakemake)
-    extract = features.create(params.card, snakemake.input.features, device=scripting.device(execution["device"]))
+    extract = features.create(params.card, snakemake.input.features, device=devices.device(execution["device"]))
     blocks = [
         distances.Statistics.of(features.stream(extract, images, execution["batch_size"], "features")).moments
         for images in np.split(storage.read_array(snakemake.input.images), params.seeds)
@@ -19,4 +19,4 @@ def main(snakemake):
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

@@ -12,12 +12,12 @@ def main(snakemake):
     said = zip(params.cells, params.published, params.real, strict=True)
     cells = [{**facts, "published": published, "real": real} for facts, published, real in said]
     scores = collection.frame(cells, snakemake.input.cells, halves)
-    made = collection.environments(snakemake.input.cells)
+    made = collection.made(snakemake.input.cells)
     frames.write_csv(scores, output.csv)
     tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(scores, output.tex)
-    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root, made))
+    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root, *made))
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

@@ -18,4 +18,4 @@ def main(snakemake):
 
 
 if __name__ == "__main__":
-    scripting.run(main, snakemake)
+    scripting.execute(main, snakemake)

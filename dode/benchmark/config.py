@@ -1,74 +1,23 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
 import math
-import re
 from pathlib import Path
-from urllib.parse import urlparse
 
 from dode import grids, solvers
 from dode.benchmark.execution import settings
 from dode.distillation import fit_checks
 from dode.distillation.directions import Directions
+from dode.fetching.cards import load_card
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.images import data
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
-from dode.validation import ConfigError, copied, read_yaml, validate
+from dode.validation import ConfigError, copied, validate
 
-CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 FIT_IMAGES = 100
-SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
 # Folders of results that are no dataset's and no solver's.
 RESERVED = (REFERENCE, HALVES, "real", "logs", "figures", "collected")
-
-
-def cards_folder(root):
-    """Where the cards are."""
-    return Path(root) / "config" / "models"
-
-
-def load_card(root, name, key):
-    """The model card ``config/models/<name>.yaml`` under ``root``, checked."""
-    folder = cards_folder(root)
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{key}: {unknown('card', name, [card.stem for card in folder.glob('*.yaml')])}")
-    card = read_yaml(path)
-    place = str(path.relative_to(root))
-    validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
-    _check_card(card, place)
-    return card
-
-
-def _check_card(card, place):
-    """Refuse what does not fit together: format and key, statistics and a network, the network and its images."""
-    if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
-        raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
-    for url in map(urlparse, card.get("urls", [])):
-        if url.username or url.password or re.search(SECRETS, url.query):
-            raise ConfigError(
-                f"{place}: urls: the one of {url.hostname} holds a credential, which would end up in logs; "
-                "they belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
-            )
-    if "schedule" in card:
-        _refuse(f"{place}: schedule", lambda: schedules.schedules.create(**card["schedule"]))
-    options = card.get("network", {}).get("options", {})
-    own = {
-        "classes": options.get("classes", options.get("label_dim") or None),
-        "image_shape": options.get("image_shape"),
-    }
-    if "image_size" in options:
-        own["image_shape"] = [options.get("in_channels", 3), options["image_size"], options["image_size"]]
-    for key, value in own.items():
-        if card["role"] == "diffusion" and value is not None and value != card.get(key):
-            raise ConfigError(f"{place}: {key}: {card.get(key)}, but the network's options say {value}")
-    if "key" in card and card["format"] not in CONVERTED:
-        raise ConfigError(f"{place}: key: a file of the format {card['format']} has none; leave it out")
-    if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):
-        raise ConfigError(
-            f"{place}: format: 'torchscript' is a program and runs: it is for features only, and with its whole sha256"
-        )
 
 
 def load(config, root):

@@ -1,85 +1,194 @@
 """What code a result depends on, as a digest that goes into a rule's ``params``.
 
-The workflow engine sees only a rule's script. The digest covers the script, every module of this package that it
-imports, directly or not, and the modules named besides (a solver's file, chosen by the configuration as the job runs).
-Comments, docstrings and layout do not count, so that editing them reruns nothing. Another Python may print the same
-syntax tree otherwise, and everything is then run again.
+The workflow engine sees only a rule's script. The digest covers what can change a number:
+
+- the script, the parts that the configuration names (the files of a solver, a grid, a network, a feature extractor),
+  and every module of this package that these import, directly or not;
+- of the script its ``main`` and what that needs: how a job is run (its log, locks, threads) changes no number;
+- of a module what is done as it is imported, and the definitions whose name is mentioned by something that counts;
+- of a statement all but what :mod:`dode.benchmark.bare_code` takes away: comments, docstrings, layout, annotations, the
+  words of errors and of logs, progress bars, and checks whose error nobody catches.
+
+So an edited message, an added check, a further network or a function that no job of the rule calls reruns nothing. The
+rule errs on the safe side: names are compared and not resolved, so that a definition counts where another one of its
+name is meant. Another Python may print the same syntax tree otherwise, and everything is then run again.
 """
 
 import ast
+import builtins
 import functools
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from dode.benchmark import bare_code
 
 PACKAGE = Path(__file__).parents[1]
 
 
-def _file_of(module):
+def _file_of(module: str) -> Path | None:
     path = PACKAGE.parent.joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
-            return candidate
+            return candidate.resolve()
     return None
 
 
-def _imports(tree):
-    """Modules of this package that a syntax tree imports, anywhere in it."""
-    names = set()
+class _Statement:
+    """A statement at the top level of a module, bare.
+
+    Attributes:
+        names: what it defines; empty where it counts as soon as the module is imported.
+        mentions: the identifiers in it.
+        modules: files of this package that it imports.
+        owned: functions and classes that are defined in it, itself included.
+        bases: of a class, the names of its bases.
+        protected: ``(errors, identifiers)`` of each block in it whose errors are caught without being raised again.
+        errors: what the checks in it raise.
+    """
+
+    def __init__(self, tree: ast.stmt):
+        self.tree, self.names, self.mentions = tree, _names(tree), bare_code.mentions(tree)
+        self.modules = _modules(tree)
+        self.owned = bare_code.definitions(tree)
+        self.bases = bare_code.bases(tree)
+        self.protected = bare_code.protected(tree)
+        self.errors = bare_code.checked_errors(tree)
+
+    @functools.cache  # noqa: B019 - there is one of each statement as long as the program runs
+    def text(self, caught: frozenset[str]) -> str:
+        """The statement as text without its checks, but for those that raise what is ``caught``."""
+        return bare_code.without_checks(self.tree, caught)
+
+
+def _modules(tree: ast.AST) -> tuple[Path, ...]:
+    """Files of this package that are imported anywhere in a syntax tree, with the packages that they are in."""
+    dotted = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            dotted |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == PACKAGE.name and _file_of(name)}
+            dotted |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    own = {name for name in dotted if name.split(".")[0] == PACKAGE.name}
+    own |= {name.rsplit(".", place)[0] for name in own for place in range(name.count(".") + 1)}
+    return tuple(sorted(path for name in own if (path := _file_of(name))))
 
 
-def _without_docstrings(tree):
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            node.body = body[1:] or [ast.Pass()]
-    return tree
-
-
-@functools.cache
-def _read(path):
-    """(canonical source, imported modules) of a file."""
-    tree = ast.parse(path.read_text())
-    return ast.unparse(_without_docstrings(tree)), frozenset(_imports(tree))
+def _names(statement: ast.stmt) -> frozenset[str]:
+    """What a statement defines, where that is all it does; else nothing."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return frozenset((alias.asname or alias.name).split(".")[0] for alias in statement.names)
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        special = statement.name.startswith("__")  # a module's __getattr__ is called without being named
+        registered = any(not bare_code.is_silent(decorator) for decorator in statement.decorator_list)
+        return frozenset() if special or registered else frozenset({statement.name})
+    if isinstance(statement, ast.Assign) and bare_code.is_silent(statement.value):
+        names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+        return frozenset(names) if len(names) == len(statement.targets) else frozenset()
+    return frozenset()
 
 
 @functools.cache
-def modules_of(path):
-    """Files of this package that the file at ``path`` depends on, itself included, sorted."""
-    seen, todo = set(), [Path(path).resolve()]
-    while todo:
-        current = todo.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        todo += [_file_of(module).resolve() for module in _read(current)[1]]
-    return tuple(sorted(seen))
+def _statements(path: Path) -> tuple[_Statement, ...]:
+    tree = bare_code.bare(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(_Statement(each) for each in tree.body if not isinstance(each, ast.Pass))
+
+
+def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
+    """The statements that count, with their files, in their order. Of a script that is ``main`` and what it needs."""
+    mentioned, counted = {"main"}, set()
+    todo, loaded = list(roots), set()
+    waiting: list[tuple[Path, int, _Statement]] = []
+    while todo or waiting:
+        for path in todo:
+            if path not in loaded:
+                loaded.add(path)
+                waiting += [(path, place, each) for place, each in enumerate(_statements(path))]
+        new = [item for item in waiting if not item[2].names or item[2].names & mentioned]
+        if not new:
+            break
+        waiting = [item for item in waiting if item[2].names and not item[2].names & mentioned]
+        todo = [path for _, _, each in new for path in each.modules]
+        for path, place, each in new:
+            counted.add((path, place))
+            mentioned |= each.mentions
+    return [(path, _statements(path)[place]) for path, place in sorted(counted)]
+
+
+class _Caught:
+    """Which errors may be caught in which of the statements, so that the program goes on."""
+
+    def __init__(self, statements: Sequence[_Statement]):
+        self.bases = {name: each.bases for each in statements for name in each.names if each.bases}
+        self.owners: dict[str, set[int]] = {}
+        for place, each in enumerate(statements):
+            for name in each.owned:
+                self.owners.setdefault(name, set()).add(place)
+        self.errors: dict[int, set[str]] = {}
+        for place, each in enumerate(statements):
+            for errors, names in each.protected:
+                for reached in {place, *self._reachable(names, statements)}:
+                    self.errors.setdefault(reached, set()).update(errors)
+
+    def _reachable(self, names: Iterable[str], statements: Sequence[_Statement]) -> set[int]:
+        """The statements that a block with these identifiers may come to call; names are compared, not resolved."""
+        todo, seen, reached = set(names), set(), set()
+        while todo:
+            name = todo.pop()
+            seen.add(name)
+            for place in self.owners.get(name, set()) - reached:
+                reached.add(place)
+                todo |= statements[place].mentions - seen
+        return reached
+
+    def _kinds(self, error: str) -> set[str]:
+        """The names of the error's class and of all that it is derived from."""
+        found, todo = {"Exception", "BaseException"}, [error]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found |= {base.__name__ for base in getattr(getattr(builtins, name, None), "__mro__", ())} | {name}
+                todo += self.bases.get(name, ())
+        return found
+
+    def of(self, place: int, errors: Iterable[str]) -> frozenset[str]:
+        """Those of ``errors`` that may be caught when they are raised in a statement."""
+        caught = self.errors.get(place, set())
+        return frozenset(error for error in errors if not error or caught & self._kinds(error))
 
 
 @functools.cache
-def code_digest(script, *modules):
-    """Digest of ``script`` (a path) and ``modules`` (dotted names chosen at run time) with all that they import."""
-    files = set(modules_of(script)).union(*(modules_of(_file_of(module)) for module in modules))
+def _code(script: Path, parts: tuple[str, ...]) -> tuple[tuple[Path, str], ...]:
+    """(file, what counts of it) of a script and of modules that are chosen as it runs, sorted."""
+    roots = [Path(script).resolve()]
+    for part in parts:
+        path = _file_of(part)
+        if path is None:
+            raise ValueError(f"{part}: there is no such module")
+        roots.append(path)
+    counted = _counted(roots)
+    caught, found = _Caught([each for _, each in counted]), {}
+    for place, (path, each) in enumerate(counted):
+        found.setdefault(path, []).append(each.text(caught.of(place, each.errors)))
+    return tuple(sorted((path, "\n".join(filter(None, texts))) for path, texts in found.items() if any(texts)))
+
+
+def code_of(script: str | Path, *parts: str) -> dict[Path, str]:
+    """What counts of the code behind ``script`` and ``parts`` (dotted names of modules), by file."""
+    return dict(_code(Path(script), tuple(sorted(set(parts)))))
+
+
+def code_digest(script: str | Path, *parts: str) -> str:
+    """Digest of :func:`code_of`; where the files lie does not count."""
     digest = hashlib.sha256()
-    for file in sorted(files, key=lambda path: (path.name, str(path))):
-        digest.update(_read(file)[0].encode())
-        digest.update(b"\0")
+    for name, text in sorted((path.name, text) for path, text in code_of(script, *parts).items()):
+        digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def folder_digest(folder):
+def folder_digest(folder: str | Path) -> str:
     """Digest of the names and contents of the files in ``folder``, which no import names."""
     digest = hashlib.sha256()
-    for file in sorted(Path(folder).iterdir()):
-        digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    for file in sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

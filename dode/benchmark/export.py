@@ -97,9 +97,7 @@ def _fit(folder, cell, model):
         return {"lambdas": None, "directions": None}
     path = folder / "lambdas.json"
     values = storage.read_json(path)
-    fitted = dict(values["run"])
-    settings = {**fitted.pop("distill"), **fitted.pop("fit")}
-    if fitted != {**cell["run"], "model": model} or settings != cell["fit"]:
+    if values["cell"] != {**cell["run"], "model": model} or values["distill"] != cell["fit"]:
         raise ValueError(f"{path} is of another configuration than {PROVENANCE}: run snakemake again")
     directions = vars(Directions(**values["directions"]))
     return {"lambdas": values["lambdas"], "directions": directions, "fit": cell["fit"]}

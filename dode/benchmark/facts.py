@@ -1,16 +1,22 @@
-"""What the page says of cells and datasets besides their scores and their provenance. Imports no torch."""
+"""What reports say of cells and datasets besides their scores and their provenance. Imports no torch."""
 
+import functools
 import itertools
 import json
+from typing import Any
 
-from dode import solvers
-from dode.names import REFERENCE
+from dode import grids, solvers
+from dode.benchmark import published
+from dode.benchmark.cells import Benchmark, Cell, Dataset
+from dode.fetching.cards import file_name
+from dode.grids.facts import ModelFacts
+from dode.images import data
 
 #: Most bytes of the samples of a cell, and of those of all cells of a page, as they are written (base64).
 MOST, WHOLE = 150_000, 40_000_000
 
 
-def share(cells):
+def share(cells: int) -> int:
     """Bytes that the samples of each of so many cells may take on the page, :data:`WHOLE` together.
 
     ``MOST`` times 1, 2/3, 1/2, 1/3, 1/4, ...: in steps, so that a cell more seldom changes what the others may take.
@@ -19,68 +25,124 @@ def share(cells):
     return next(each for each in steps if each * cells <= WHOLE)
 
 
-def cells(bench):
-    """One dict a cell of a :class:`dode.benchmark.cells.Benchmark`: its facts, name, published FIDs and plain
-    counterpart.
+class Facts:
+    """What tables, figures and the page say of a benchmark.
 
-    ``plain`` is the name of the cell with the same dataset, solver, options, grid and NFE that is not distilled, None
-    where there is none or the cell is not distilled.
+    Args:
+        benchmark: the :class:`dode.benchmark.cells.Benchmark`.
     """
-    plain = {_numerics(cell): str(cell) for cell in bench.cells.values() if not cell.distilled and not _fine(cell)}
-    return [
-        {
-            **bench.facts(cell),
-            "name": str(cell),
-            "plain": plain.get(_numerics(cell)) if cell.distilled else None,
-            "published": bench.published_fids(cell),
+
+    def __init__(self, benchmark: Benchmark):
+        self.benchmark = benchmark
+
+    def of_cell(self, cell: Cell) -> dict[str, Any]:
+        """What tables and figures say of a cell."""
+        return {
+            "dataset": cell.dataset["id"],
+            "solver": cell.entry["id"],
+            "label": cell.entry["label"],
+            "method": cell.entry["solver"],
+            "options": json.dumps(cell.entry["options"], sort_keys=True),
+            "distilled": cell.distilled,
+            "reference": cell.is_reference,
+            "nfe": cell.nfe,
+            "images": cell.dataset["images"],
+            "seeds": cell.dataset["seeds"],
         }
-        for cell in bench.cells.values()
-    ]
 
+    def cells(self) -> list[dict[str, Any]]:
+        """What the page says of each cell: its facts, name, published FIDs and plain counterpart.
 
-def _fine(cell):
-    return cell.entry["id"] == REFERENCE
-
-
-def _options(cell):
-    """The solver's options with its defaults filled in."""
-    return solvers.create(cell.entry["solver"], **cell.entry["options"]).options
-
-
-def _numerics(cell):
-    dataset, _, nfe = cell.key
-    return (
-        dataset,
-        nfe,
-        cell.entry["solver"],
-        *(json.dumps(x, sort_keys=True) for x in (_options(cell), cell.entry["grid"])),
-    )
-
-
-def datasets(bench):
-    """One dict a dataset: its images, the cards of its model and features, and what it is scored against."""
-    incomparable = bench.incomparable()
-    found = []
-    for name, dataset in bench.datasets.items():
-        reference = bench.reference(name)
-        found.append(
+        ``plain`` is the name of the cell with the same dataset, solver, options, grid and NFE that is not distilled,
+        None where there is none or the cell is not distilled.
+        """
+        cells = self.benchmark.cells.values()
+        plain = {_numerics(cell): str(cell) for cell in cells if not cell.distilled and not cell.is_reference}
+        return [
             {
-                "id": name,
-                "reference": str(reference),
-                "images": dataset["images"],
-                "seeds": dataset["seeds"],
-                "shape": bench.image_shape(name),
-                "prediction": bench.model(reference)["prediction"],
-                "real": bench.real_text(name),
-                "published_statistics": "statistics" in dataset,
-                "model": _card(bench, dataset["model"]),
-                "extractor": _card(bench, dataset["features"]),
-                "incomparable": incomparable.get(name, 0),
+                **self.of_cell(cell),
+                "name": str(cell),
+                "plain": plain.get(_numerics(cell)) if cell.distilled else None,
+                "published": self.published_fids(cell),
             }
+            for cell in cells
+        ]
+
+    def datasets(self) -> list[dict[str, Any]]:
+        """What the page says of each dataset: images, cards of its model and features, what it is scored against."""
+        incomparable, cards, found = self.incomparable(), self.benchmark.cards, []
+        for name, dataset in self.benchmark.datasets.items():
+            found.append(
+                {
+                    "id": name,
+                    "reference": str(self.benchmark.reference(name)),
+                    "images": dataset["images"],
+                    "seeds": dataset["seeds"],
+                    "shape": self.benchmark.image_shape(name),
+                    "prediction": cards[dataset["model"]]["prediction"],
+                    "real": self.real_text(name),
+                    "published_statistics": "statistics" in dataset,
+                    "model": self._card(dataset["model"]),
+                    "extractor": self._card(dataset["features"]),
+                    "incomparable": incomparable.get(name, 0),
+                }
+            )
+        return found
+
+    def _card(self, name: str) -> dict[str, Any]:
+        card = self.benchmark.cards[name]
+        own = {key: card.get(key) for key in ("licence", "restrictions")}
+        return {"card": name, "source": card["urls"][0], **own}
+
+    def real_text(self, dataset: str) -> str:
+        """What a dataset id is scored against in words, as the configuration has it."""
+        own = self.benchmark.datasets[dataset]
+        return f"published statistics {own['statistics']}" if "statistics" in own else data.described(own["data"])
+
+    def shown(self, dataset: str) -> list[Cell]:
+        """The cells in a dataset's picture of samples: solvers of one NFE under one another, the reference last."""
+        return sorted(self.benchmark.cells_of(dataset), key=lambda cell: (cell.is_reference, cell.nfe))
+
+    @functools.cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return published.read(self.benchmark.root / published.FILE)
+
+    def published_fids(self, cell: Cell) -> list[dict[str, Any]]:
+        """The FIDs published for exactly this cell, ``{"fid": ..., "source": ...}`` each; mostly none."""
+        grid, card = cell.entry["grid"], self.benchmark.cards[cell.dataset["model"]]
+        options = grids.complete(grid["name"], ModelFacts.of_card(card), **grid["options"])
+        rows = published.matching(
+            self._rows,
+            solver=cell.entry["solver"],
+            options=cell.entry["options"],
+            grid={"name": grid["name"], "options": {k: v for k, v in options.items() if k not in grids.FILLED}},
+            nfe=cell.nfe,
+            distill=cell.entry.get("distill"),
+            **self._convention(cell.dataset),
         )
-    return found
+        return published.quoted(rows)
+
+    def incomparable(self) -> dict[str, int]:
+        """How many FIDs are published for the checkpoint of each dataset at other conventions than the dataset's."""
+        found = {}
+        for name, dataset in self.benchmark.datasets.items():
+            convention = self._convention(dataset)
+            rows = [row for row in self._rows if row["file"] == convention["file"]]
+            found[name] = len(rows) - len(published.comparable(rows, **convention))
+        return {name: count for name, count in found.items() if count}
+
+    def _convention(self, dataset: Dataset) -> dict[str, Any]:
+        """What is the same for all cells of a dataset (an entry of the configuration), and of a published FID."""
+        return {
+            "file": file_name(self.benchmark.cards[dataset["model"]]),
+            "statistics": dataset.get("statistics"),
+            "images": dataset["images"],
+            "classes": {key: dataset[key] for key in ("labels", "guidance") if key in dataset},
+        }
 
 
-def _card(bench, name):
-    card = bench.cards[name]
-    return {"card": name, "source": card["urls"][0], **{key: card.get(key) for key in ("licence", "restrictions")}}
+def _numerics(cell: Cell) -> tuple[Any, ...]:
+    """What a distilled cell and its plain counterpart have in common; options with the solver's defaults filled in."""
+    options = solvers.create(cell.entry["solver"], **cell.entry["options"]).options
+    texts = (json.dumps(each, sort_keys=True) for each in (options, cell.entry["grid"]))
+    return (cell.dataset["id"], cell.nfe, cell.entry["solver"], *texts)

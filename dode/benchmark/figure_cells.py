@@ -3,7 +3,11 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
+from dode.benchmark.cells import Benchmark, Cell
+from dode.benchmark.facts import Facts
+from dode.benchmark.workloads import Workloads
 from dode.names import REFERENCE
 from dode.report import CROWD
 
@@ -14,18 +18,18 @@ PUBLISHED_COSTS = Path("config") / "published_costs.csv"
 FOLLOWED = 3  # methods in a figure of trajectories
 
 
-def solvers(benchmark):
+def solvers(benchmark: Benchmark) -> list[dict[str, Any]]:
     """What the style of a solver follows from, of all solvers in the order of the report."""
     keys = ("method", "options", "label", "distilled")
-    found = {}
+    found, said = {}, Facts(benchmark)
     for cell in benchmark.cells.values():
-        facts = benchmark.facts(cell)
+        facts = said.of_cell(cell)
         if not facts["reference"]:
             found.setdefault((facts["method"], facts["label"]), {key: facts[key] for key in keys})
     return list(found.values())
 
 
-def crowded(benchmark):
+def crowded(benchmark: Benchmark) -> list[str]:
     """Ids of the datasets with more solvers than one panel shows in colour, of several methods."""
     found = []
     for name in benchmark.datasets:
@@ -36,13 +40,13 @@ def crowded(benchmark):
     return found
 
 
-def _base(cell):
+def _base(cell: Cell) -> str:
     return json.dumps([cell.entry["solver"], cell.entry["options"], cell.entry["grid"]], sort_keys=True)
 
 
-def followed(benchmark, dataset):
+def followed(benchmark: Benchmark, dataset: str) -> list[Cell]:
     """The cells in a dataset's figure of trajectories, without the reference; see ``figures.trajectories``."""
-    cells = [cell for cell in benchmark.cells_of(dataset) if cell.entry["id"] != REFERENCE]
+    cells = [cell for cell in benchmark.cells_of(dataset) if not cell.is_reference]
     chosen = benchmark.config["figures"]["trajectories"]
     if "solvers" in chosen:
         cells = [cell for cell in cells if cell.entry["id"] in chosen["solvers"]]
@@ -62,7 +66,7 @@ def followed(benchmark, dataset):
     return pairs or cells[:FOLLOWED]
 
 
-def sweeps(benchmark):
+def sweeps(benchmark: Benchmark) -> list[dict[str, Any]]:
     """The ablations that a configuration has: cells that differ in one key of ``distill`` alone.
 
     Returns:
@@ -86,22 +90,23 @@ def sweeps(benchmark):
     return found
 
 
-def _fitting_rules(benchmark, cell):
-    return ["teacher", "distill"] if benchmark.trajectory(cell) else ["distill"]
+def _fitting_rules(cell: Cell) -> list[str]:
+    return ["teacher", "distill"] if cell.with_teacher else ["distill"]
 
 
-def fits(benchmark, work, logs):
+def fits(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
     """The distilled cells as the figure of costs has them, with the evaluations of the fit and where times are.
 
     Times are not inputs: another number of shards would call for files that only sampling again could make.
     """
+    said = Facts(benchmark)
     return [
         {
-            **benchmark.facts(cell),
+            **said.of_cell(cell),
             "shape": list(benchmark.image_shape(cell.dataset["id"])),
             "evaluations": work.evaluations("teacher", cell) + work.evaluations("distill", cell),
             "times": {
-                "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(benchmark, cell)],
+                "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(cell)],
                 "sample": f"{logs}/sample/{cell}",
             },
         }
@@ -109,7 +114,7 @@ def fits(benchmark, work, logs):
     ]
 
 
-def published_costs(root):
+def published_costs(root: str | Path) -> list[dict[str, Any]]:
     """``config/published_costs.csv``: method, dataset, shape (C, H, W) of its images, ``images`` that training took
     (updates times batch size) and source of each row.
     """

@@ -42,7 +42,7 @@ def _row(work, cells):
             kind = "sampling" if rule == "sample" else "fitting" if rule in FIT else "scoring"
             seconds = work.seconds(rule, cell)
             row[kind] += math.nan if seconds is None else (seconds + START) * count / 3600
-        size = math.prod(work.benchmark.model(cell)["image_shape"])
+        size = math.prod(work.benchmark.image_shape(cell.dataset["id"]))
         images = cell.dataset["images"] * cell.dataset["seeds"]
         row["samples"] += images * size / GIGABYTE
         states = ((cell.entry["distill"]["images"] if cell.distilled else 0) + RECORDED) * (cell.nfe + 1)

@@ -1,96 +1,121 @@
 """What the cells of a benchmark were made of, as a record beside its results. Imports no torch.
 
-Software and machine are recorded of the jobs of cells: teacher, fit, samples, score. Those of a grid search stand in
-its ``prepared/*.json`` alone, those of the real images' statistics beside their halves in
-``real/<data>/<features>.json``. Of published statistics and of those of the fine-step samples (arrays in ``.npz``
-files) they are not recorded.
+What determines a result is written by the job that makes it and read from there: of teacher, fit, samples and score
+with software and machine. Those of a grid search stand in its ``prepared/*.json`` alone, those of the real images'
+statistics beside their halves in ``real/<data>/<features>.json``. Of published statistics and of those of the fine-step
+samples (arrays in ``.npz`` files) they are not recorded.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.facts import Facts
+from dode.benchmark.files import Files
+from dode.benchmark.parameters import Dependencies
 from dode.benchmark.software import revision, versions
 from dode.fetching import checksums
 
 PACKAGES = ("dode", "torch", "torchvision", "numpy", "scipy", "clean-fid", "diffusers", "snakemake")
+ENVIRONMENT = ("software", "machine")
 
 
-def of(bench):
-    """Everything that a :class:`dode.benchmark.cells.Benchmark` says of its cells in the ``params`` of their rules,
-    each once.
+def names(benchmark: Benchmark) -> dict[str, Any]:
+    """What the configuration calls its parts: labels of cells, cards and real images of datasets, published checksums.
 
-    Returns:
-        ``benchmark``; ``datasets`` by id: what a dataset's cells share; ``cells`` by path: the parameters of run,
-        samples and fit, and the digests of the code; ``checkpoints`` by card, with the checksum that is published.
+    Nothing here decides a result.
     """
+    files, depends, facts = Files(benchmark), Dependencies(benchmark), Facts(benchmark)
     return {
-        "benchmark": bench.config["benchmark"],
-        "datasets": {name: _dataset(bench, name) for name in bench.datasets},
-        "cells": {str(cell): _cell(bench, cell) for cell in bench.cells.values()},
+        "benchmark": benchmark.config["benchmark"],
+        "datasets": {
+            name: {
+                "card": dataset["model"],
+                "features": dataset["features"],
+                "real": facts.real_text(name),
+                "reference": str(benchmark.reference(name)),
+            }
+            for name, dataset in benchmark.datasets.items()
+        },
+        "labels": {str(cell): cell.entry["label"] for cell in benchmark.cells.values()},
         "checkpoints": {
-            name: {"file": Path(bench.fetched(name)).name, "published": bench.published(name)} for name in bench.cards
+            name: {"file": Path(files.fetched(name)).name, "published": depends.published(name)}
+            for name in benchmark.cards
         },
     }
 
 
-def _dataset(bench, name):
-    dataset = bench.datasets[name]
-    reference = bench.reference(name)
-    return {
-        "card": dataset["model"],
-        "model": bench.model(reference),
-        "features": {"card": dataset["features"], **bench.features_card(name)},
-        "real": bench.real_text(name),
-        "real_version": bench.scored_against(name),
-        "reference": str(reference),
-        "scoring": {key: bench.config[key] for key in ("kid", "neighbours")},
-    }
-
-
-def _cell(bench, cell):
-    solver = cell.entry["solver"]
-    own = {key: value for key, value in bench.run(cell).items() if key != "model"}
-    code = {"sample": bench.code("sample.py", solver), "score": bench.code("score.py")}
-    found = {
-        "label": cell.entry["label"],
-        "run": own,
-        "samples": {key: value for key, value in bench.samples(cell).items() if key not in (*own, "model")},
-    }
-    if cell.distilled:
-        fit = bench.fit(cell)
-        found["fit"] = {**fit["distill"], **fit["fit"]}
-        code["distill"] = bench.code("distill.py", *bench.fit_solvers(cell))
-        if bench.trajectory(cell):
-            code["teacher"] = bench.code("teacher.py", solver, bench.teacher_solver(cell))
-    return {**found, "code": code}
-
-
-def completed(record, root, made):
-    """The record with what is known when the cells are there.
+def completed(
+    names: Mapping[str, Any],
+    root: str | Path,
+    scores: Mapping[str, Mapping[str, Any]],
+    fits: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The record of a finished benchmark.
 
     Args:
-        record: from :func:`of`.
+        names: from :func:`names`.
         root: of the checkout.
-        made: what each cell was made on, from :func:`dode.report.collection.environments`.
+        scores, fits: what the files of scores and fits of the cells say, by cell.
 
     Returns:
-        ``record`` with the sha256 of every checkpoint, the ``software`` and the ``revision`` of the checkout as the
-        tables were written, and ``environments``, each once; a cell's are indices among them.
+        ``datasets`` by id: what a dataset's cells share; ``cells`` by name: the parameters of trajectory (``run``),
+        samples and fit, the digests of the code, and ``environments``, indices among those of the whole record;
+        ``checkpoints`` with the sha256 of each; ``software`` and ``revision`` of the checkout as the record was
+        written.
     """
-    environments = []
-    cells = {name: {**cell, "environments": {}} for name, cell in record["cells"].items()}
-    for name, kinds in made.items():
-        for kind, found in kinds.items():
-            environments += [each for each in found if each not in environments]
-            cells[name]["environments"][kind] = [environments.index(each) for each in found]
+    environments: list[Any] = []
+
+    def index(found: Mapping[str, Any]) -> int:
+        own = {key: found[key] for key in ENVIRONMENT}
+        if own not in environments:
+            environments.append(own)
+        return environments.index(own)
+
+    cells = {}
+    for name, label in names["labels"].items():
+        score, fit = scores[name], fits.get(name)
+        made = score["made"]
+        kinds = {"samples": [index(each) for each in score["samples"]], "score": [index(score)]}
+        cell = {"label": label, "run": _without_model(made["cell"]), "samples": made["samples"], "code": made["code"]}
+        if fit is not None:
+            cell |= {"fit": fit["distill"], "code": {**made["code"], **fit["code"]}}
+            kinds["fit"] = [index(fit)]
+            if "teacher" in fit:
+                kinds["teacher"] = [index(fit["teacher"])]
+        cells[name] = {**cell, "environments": kinds}
     locked = checksums.read(root)
-    checkpoints = {
-        card: {**entry, "sha256": _sha256(entry["published"], locked.get(f"{card}/{entry['file']}"))}
-        for card, entry in record["checkpoints"].items()
+    return {
+        "benchmark": names["benchmark"],
+        "datasets": {name: _dataset(own, scores[own["reference"]]["made"]) for name, own in names["datasets"].items()},
+        "cells": cells,
+        "checkpoints": {
+            card: {**entry, "sha256": _sha256(entry["published"], locked.get(f"{card}/{entry['file']}"))}
+            for card, entry in names["checkpoints"].items()
+        },
+        "software": versions(PACKAGES),
+        "revision": revision(root),
+        "environments": environments,
     }
-    known = {"software": versions(PACKAGES), "revision": revision(root), "environments": environments}
-    return {**record, "cells": cells, "checkpoints": checkpoints, **known}
 
 
-def _sha256(published, entry):
+def _without_model(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """All cells of a dataset have the same."""
+    return {key: value for key, value in cell.items() if key != "model"}
+
+
+def _dataset(own: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    scoring = dict(made["scoring"])
+    return {
+        **own,
+        "model": made["cell"]["model"],
+        "features": {"card": own["features"], **scoring.pop("card")},
+        "real_version": scoring.pop("real"),
+        "scoring": scoring,
+    }
+
+
+def _sha256(published: str, entry: Mapping[str, Any] | None) -> str | None:
     """The whole digest that was enforced as the file was fetched; None where there was none to enforce."""
     return published if len(published) == 64 else entry["sha256"] if entry else None

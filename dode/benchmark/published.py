@@ -24,6 +24,8 @@ CONVENTION = ("file", "method", "options", "grid", "ends_at", "statistics", "cla
 PLAIN = "none"
 #: Noise level at which samplers end here.
 END = 0.0
+#: The file, below the root of the checkout.
+FILE = Path("config") / "published_fids.csv"
 #: Images of a published FID by convention. More are as good; fewer bias it, so their number must be the same.
 MANY_IMAGES = 50_000
 

@@ -2,24 +2,19 @@
 
 import contextlib
 import errno
-import functools
 import logging
 import os
-import re
 import shutil
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
 
 from dode import storage
-from dode.benchmark import integrity
+from dode.benchmark import records, reruns
 from dode.benchmark.execution import settings
 
-JOBS_LOCK = ".snakemake/dode.benchmark.jobs.lock"  # held by every job for as long as it lasts
-_held = []  # locks of GPUs
-LASTED = "done in {:.3f} seconds, its start not counted"  # the last line of the log of a job that succeeded
+JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
 DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
 
 
@@ -34,14 +29,16 @@ def prepare_environment(root):
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
 
 
-def run(main, snakemake):
-    """Call ``main(snakemake)`` with logging (and progress bars) into the rule's log.
+def execute(main, snakemake):
+    """Call ``main(snakemake)`` with logging (and progress bars) into the rule's log, and record what its files are made
+    of.
 
     An exception is written to the log in full and to the terminal in one line that names the rule and its cell.
     """
     held = storage.share_lock(JOBS_LOCK)  # noqa: F841 - the lock is given back when this process ends
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
+    _lasted(log).unlink(missing_ok=True)
     terminal = sys.stderr
     with log.open("w", buffering=1) as stream:
         sys.stderr = stream
@@ -49,13 +46,14 @@ def run(main, snakemake):
         _set_threads(snakemake.threads)
         try:
             begun = time.monotonic()
-            integrity.check(snakemake.input)
+            records.check(snakemake.input)
             for path in snakemake.output:
-                integrity.forget(path)
+                records.forget(path)
             main(snakemake)
+            made = None if snakemake.rule in reruns.LAID_THERE else reruns.made(snakemake)
             for path in snakemake.output:
-                integrity.record(path)
-            print(LASTED.format(time.monotonic() - begun), file=stream)
+                records.write(path, made)
+            storage.write_json(_lasted(log), {"seconds": time.monotonic() - begun})
         except Exception as error:
             with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
                 traceback.print_exc(file=stream)
@@ -68,11 +66,15 @@ def run(main, snakemake):
             sys.stderr = terminal
 
 
+def _lasted(log):
+    """The file beside a job's log that says how long it took."""
+    return Path(log).with_suffix(".json")
+
+
 def seconds(log):
     """Seconds that the job with this log took, without the start of Python and its imports; None where unknown."""
-    log, pattern = Path(log), re.escape(LASTED).replace(re.escape("{:.3f}"), r"(\d+\.\d{3})")
-    found = re.findall(pattern, log.read_text(errors="replace")) if log.is_file() else []
-    return float(found[-1]) if found else None
+    path = _lasted(log)
+    return storage.read_json(path)["seconds"] if path.is_file() else None
 
 
 def _is_full(error):
@@ -97,28 +99,3 @@ def _set_threads(threads):
 def execution(snakemake):
     """The settings ``execution`` of the configuration, as they are for the dataset of the job."""
     return settings(snakemake.config["execution"], snakemake.wildcards.get("dataset"))
-
-
-@functools.cache
-def device(name):
-    """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
-
-    Of several the first that no other job of this user on this machine has; one that all have is shared.
-    """
-    import torch
-
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def _free_gpu(cuda):
-    """Index of a GPU, held for as long as this process lives."""
-    count = cuda.device_count()
-    for index in range(count):
-        name = f"dode-{os.getuid()}-gpu-{cuda.get_device_properties(index).uuid}.lock"
-        lock = storage.try_lock(Path(tempfile.gettempdir(), name))
-        if lock is not None:
-            _held.append(lock)
-            return index
-    return os.getpid() % count

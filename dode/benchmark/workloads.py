@@ -6,7 +6,7 @@ no torch.
 
 import math
 
-from dode import solvers
+from dode import grids, solvers
 from dode.benchmark.execution import settings
 from dode.names import REFERENCE
 
@@ -44,13 +44,13 @@ class Workloads:
         return cell.dataset["images"] * cell.dataset["seeds"] * cell.nfe
 
     def _teacher(self, cell):
-        if not cell.distilled or not self.benchmark.trajectory(cell):
+        if not cell.distilled or not cell.with_teacher:
             return 0
         return self._followed(cell)
 
     def _followed(self, cell):
         distill = cell.entry["distill"]
-        fine = solvers.create_teacher(self.benchmark.teacher_solver(cell)).nfe(distill["substeps"])
+        fine = solvers.create_teacher(cell.teacher).nfe(distill["substeps"])
         return distill["images"] * cell.nfe * fine
 
     def _distill(self, cell):
@@ -59,12 +59,12 @@ class Workloads:
         distill = cell.entry["distill"]
         directions = distill["directions"] if isinstance(distill["directions"], int) else 4
         runs = 1 + distill["refine"] * (cell.nfe * directions + 2)
-        return distill["images"] * cell.nfe * runs + (0 if self.benchmark.trajectory(cell) else self._followed(cell))
+        return distill["images"] * cell.nfe * runs + (0 if cell.with_teacher else self._followed(cell))
 
     def _search_grid(self, cell):
-        if "prepared_grid" not in self.benchmark.preparations(cell):
+        if not grids.grids.get(cell.entry["grid"]["name"]).prepare:
             return 0
-        options = self.benchmark.grid_options(cell)
+        options = cell.grid_options
         return options["images"] * options["candidates"] * solvers.create(options["teacher"]).nfe(1)
 
     def scored(self, cell):
@@ -92,7 +92,8 @@ class Workloads:
     def shard_files(self, cell, name):
         """Paths of a cell's shards, ``name`` behind their numbers."""
         count = self.shards(cell)
-        return [self.benchmark.files(f"shards/{shard}-of-{count}{name}", [cell])[0] for shard in range(count)]
+        folder = f"{self.benchmark.results}/{cell}/shards"
+        return [f"{folder}/{shard}-of-{count}{name}" for shard in range(count)]
 
     def runtime(self, rule, cell, attempt):
         """Walltime in minutes, more with every attempt: a job may have been stopped for want of it."""

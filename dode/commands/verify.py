@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dode.benchmark import integrity
+from dode.benchmark import records
 
 
 def add_arguments(parser):
@@ -16,11 +16,11 @@ def run(options):
     """Exit status 1 where something was damaged."""
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder}: there is no such folder")
-    found = list(integrity.damaged_files(options.folder, contents=not options.sizes))
+    found = list(records.damaged_files(options.folder, contents=not options.sizes))
     for path, how in found:
-        print(f"{path} {how}" + ("" if options.keep else f"; set aside as {integrity.set_aside(path).name}"))
+        print(f"{path} {how}" + ("" if options.keep else f"; set aside as {records.set_aside(path).name}"))
     if not found:
         print(f"{options.folder}: nothing is damaged")
     elif not options.keep:
-        print(f"Now {integrity.remaking(path for path, _ in found)}")
+        print(f"Now {records.remaking(path for path, _ in found)}")
     return bool(found)

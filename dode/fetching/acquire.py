@@ -5,8 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from dode.benchmark import config
-from dode.fetching import cache, checksums
+from dode.fetching import cache, cards, checksums
 from dode.fetching.fetch import Expected, fetched
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class _Job:
         if recorded and not expected.digests:
             checksums.require_writable(self.root, self.key)  # before the download and not after it
         beside = self.store.folder / self.target.name if self.store else self.target
-        with fetched(self.card["urls"], expected, beside=beside, folder=config.cards_folder(self.root)) as found:
+        with fetched(self.card["urls"], expected, beside=beside, folder=cards.folder_of(self.root)) as found:
             if recorded:
                 before = self._record(found, bool(expected.digests))
             if self.store:

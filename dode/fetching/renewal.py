@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from dode.benchmark import config
-from dode.benchmark.cells import file_name
-from dode.fetching import acquire, checksums
+from dode.fetching import acquire, cards, checksums
 
 
 def unlocked(root):
     """``(name, card)`` of the cards without a whole sha256, by the key of the entry that they need."""
-    names = sorted(path.stem for path in config.cards_folder(root).glob("*.yaml"))
-    cards = {name: config.load_card(root, name, "card") for name in names}
-    whole = {name for name, card in cards.items() if len(card.get("sha256", "")) == 64}
-    return {f"{name}/{file_name(card)}": (name, card) for name, card in cards.items() if name not in whole}
+    names = sorted(path.stem for path in cards.folder_of(root).glob("*.yaml"))
+    known = {name: cards.load_card(root, name, "card") for name in names}
+    whole = {name for name, card in known.items() if len(card.get("sha256", "")) == 64}
+    return {f"{name}/{cards.file_name(card)}": (name, card) for name, card in known.items() if name not in whole}
 
 
 def chosen(wanted, entries, names):

@@ -29,17 +29,9 @@ def scores(cells, paths):
     return [{**(own := found[name_of(facts)]), "against": own["reference"], **facts} for facts in cells]
 
 
-def environments(paths):
-    """``{cell: {kind: [environment]}}``: kinds ``samples`` and ``score``, and where there is one ``fit``, ``teacher``.
-
-    What a job ran on is an environment, ``software`` and ``machine`` (:func:`dode.benchmark.software.environment`).
-    """
-    own = lambda made: {key: made[key] for key in ("software", "machine")}  # noqa: E731 - one name less
-    scored = _collected("scores", paths)
-    found = {name: {"samples": made["samples"], "score": [own(made)]} for name, made in scored.items()}
-    for name, made in _collected("fits", paths).items():
-        found[name] |= {"fit": [own(made)]} | ({"teacher": [made["teacher"]]} if "teacher" in made else {})
-    return found
+def made(paths):
+    """What the scores and the fits of all cells say of themselves: two dictionaries by cell."""
+    return _collected("scores", paths), _collected("fits", paths)
 
 
 def halves(paths):

@@ -1,8 +1,8 @@
 # The grid `searched`: levels chosen for the cell's model and number of steps (dode/distillation/search.py).
 rule search_grid:
     input:
-        unpack(of_cell(BENCH.classifier)),
-        model=of_cell(BENCH.model_file),
+        unpack(of_cell(FILES.classifier)),
+        model=of_cell(FILES.model),
     output:
         f"{CELL}/prepared/searched.json",
     log:
@@ -18,11 +18,9 @@ rule search_grid:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        run=of_cell(BENCH.run),
-        search=of_cell(BENCH.grid_options),
-        code=lambda wildcards: BENCH.code(
-            "search_grid.py", cell(wildcards).entry["solver"], BENCH.grid_options(cell(wildcards))["teacher"]
-        ),
+        cell=params_of(DEPENDS.trajectory),
+        search=lambda wildcards: cell(wildcards).grid_options,
+        code=of_cell(DEPENDS.search_code),
     message:
         "Searching a grid for {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

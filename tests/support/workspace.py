@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from dode.benchmark import integrity
+from dode.benchmark import records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "slurm", "report", "envs"]
@@ -101,8 +101,8 @@ class Workspace:
         return self.results / "digits-edm" / name
 
     def contents(self, pattern="results/**/*"):
-        """Bytes of the files by path, without the records of what was written (dode/benchmark/integrity.py)."""
-        files = [path for path in sorted(self.folder.glob(pattern)) if not path.match(f".*{integrity.SUFFIX}")]
+        """Bytes of the files by path, without the records of what was written (dode/benchmark/records.py)."""
+        files = [path for path in sorted(self.folder.glob(pattern)) if path.parent.name != records.FOLDER]
         files = [path for path in files if path.is_file()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 

@@ -405,7 +405,7 @@ def test_the_check_rounds_as_the_job_does():
     """Improved DDPM knows 1,000 noise levels: a grid finer than these passes neither the check nor the job."""
     card = {"prediction": "noise", "preconditioning": {"name": "iddpm"}, "sigma_min": 0.0064, "sigma_max": 80.0}
     facts = ModelFacts.of_card(card)
-    with pytest.raises(ValueError, match="nearest to both .* take fewer than 79 steps, or a larger sigma_min"):
+    with pytest.raises(ValueError, match=r"nearest to both .* take fewer than 79 steps, or a larger sigma_min"):
         grids.check("karras", 79, facts)
     for steps in range(1, 79):
         try:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dode.benchmark import integrity, scripting
+from dode.benchmark import devices, records, scripting
 
 TAKES_A_GPU = """
 import sys, tempfile
@@ -40,8 +40,8 @@ def test_each_job_on_a_machine_takes_a_gpu_of_its_own_while_there_is_one(tmp_pat
 
 
 def test_a_device_that_is_named_is_taken():
-    assert str(scripting.device("cuda:1")) == "cuda:1"
-    assert str(scripting.device("cpu")) == "cpu"
+    assert str(devices.device("cuda:1")) == "cuda:1"
+    assert str(devices.device("cpu")) == "cpu"
 
 
 class Job(SimpleNamespace):
@@ -56,9 +56,9 @@ class Job(SimpleNamespace):
 
 def test_what_a_job_writes_is_recorded(tmp_path):
     scripting.run(lambda job: job.output[0].write_text("done"), Job(tmp_path))
-    assert integrity.damage(tmp_path / "out.txt") is None
+    assert records.damage(tmp_path / "out.txt") is None
     (tmp_path / "out.txt").write_text("fone")
-    assert integrity.damage(tmp_path / "out.txt") == "has other contents than were written"
+    assert records.damage(tmp_path / "out.txt") == "has other contents than were written"
 
 
 def test_a_log_tells_the_seconds_of_its_job_without_its_start(tmp_path):

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dode.benchmark import integrity
+from dode.benchmark import records
 from workspace import RESULTS
 
 SCORE = f"{RESULTS}/digits-edm/ddim/nfe2/score.json"
@@ -86,7 +86,7 @@ def test_a_score_refuses_fine_step_statistics_of_another_extractor(by_statistics
     with np.load(workspace.folder / file, allow_pickle=False) as arrays:
         changed = {**arrays, "extractor": '{"network": {"name": "inception"}}'}
     np.savez(workspace.folder / file, **changed)
-    integrity.record(workspace.folder / file)
+    records.record(workspace.folder / file)
     (workspace.folder / SCORE).unlink()
     status, output, errors = workspace.attempt("--force", "--allowed-rules", "score", "--", SCORE)
     text = output + errors

@@ -1,0 +1,35 @@
+"""The device that a job's network is on."""
+
+import functools
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from dode import storage
+
+_held = []  # locks of GPUs
+
+
+@functools.cache
+def device(name):
+    """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
+
+    Of several the first that no other job of this user on this machine has; one that all have is shared.
+    """
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _free_gpu(cuda):
+    """Index of a GPU, held for as long as this process lives."""
+    count = cuda.device_count()
+    for index in range(count):
+        name = f"dode-{os.getuid()}-gpu-{cuda.get_device_properties(index).uuid}.lock"
+        lock = storage.try_lock(Path(tempfile.gettempdir(), name))
+        if lock is not None:
+            _held.append(lock)
+            return index
+    return os.getpid() % count

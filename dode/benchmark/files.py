@@ -1,0 +1,112 @@
+"""Where the files of a benchmark are. Imports no torch."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dode import grids, solvers
+from dode.benchmark.cells import Benchmark, Cell
+from dode.fetching.cards import CONVERTED, file_name
+
+TOGETHER = 500  # cells whose scores one job collects: Snakemake's time for a job grows faster than its inputs
+
+
+class Files:
+    """Paths, relative to the working directory.
+
+    Args:
+        benchmark: the :class:`dode.benchmark.cells.Benchmark`.
+    """
+
+    def __init__(self, benchmark: Benchmark):
+        self.benchmark = benchmark
+        self.results = benchmark.results
+
+    def fetched(self, card: str) -> str:
+        """A card's fetched and verified file, under its published name."""
+        return str(Path("resources") / "checkpoints" / card / file_name(self.benchmark.cards[card]))
+
+    def checkpoint(self, card: str) -> str:
+        """The file of a card that jobs read: the fetched one, or what it is converted to."""
+        if self.benchmark.cards[card]["format"] in CONVERTED:
+            return str(Path("resources") / "models" / f"{card}.safetensors")
+        return self.fetched(card)
+
+    def model(self, cell: Cell) -> str:
+        """The checkpoint of a cell's model."""
+        return self.checkpoint(cell.dataset["model"])
+
+    def features(self, dataset: str) -> str:
+        """The checkpoint of a dataset id's features."""
+        return self.checkpoint(self.benchmark.datasets[dataset]["features"])
+
+    def of_cell(self, cell: Cell, name: str) -> str:
+        """The file ``name`` of a cell."""
+        return f"{self.results}/{cell}/{name}"
+
+    def of_cells(self, name: str, cells: Iterable[Cell] | None = None) -> list[str]:
+        """The file ``name`` of each of ``cells`` (default all)."""
+        cells = self.benchmark.cells.values() if cells is None else cells
+        return [self.of_cell(cell, name) for cell in cells]
+
+    def kept(self) -> list[str]:
+        """What each cell leaves behind besides its samples."""
+        found = self.of_cells("score.json") + self.of_cells("ends.npy") + self.of_cells("states.npy")
+        found += self.of_cells("environments.json") + self.of_cells("lambdas.json", self.benchmark.distilled())
+        return found
+
+    def preparations(self, cell: Cell) -> dict[str, str]:
+        """Artefacts that the cell's solver and grid are made from, name -> path, as inputs of the rules that run it.
+
+        A part that must be prepared names its file (``prepare=`` where it is registered); the rule that makes
+        ``<cell>/prepared/<file>`` is one of ``rules/solvers``. Empty for a cell that needs none.
+        """
+        parts = _prepared_files(cell.entry["solver"], cell.entry["grid"]["name"])
+        return {name: self.of_cell(cell, f"prepared/{file}") for name, file in parts.items()}
+
+    def classifier(self, cell: Cell) -> dict[str, str]:
+        """The checkpoint of the classifier that guides the cell's model, by name, as an input of its rules."""
+        card = cell.dataset.get("guidance", {}).get("classifier")
+        return {"classifier": self.checkpoint(card)} if card else {}
+
+    def prepared(self, cell: Cell) -> dict[str, str]:
+        """What a cell's rules read besides its model: :meth:`preparations` and :meth:`classifier`."""
+        return {**self.preparations(cell), **self.classifier(cell)}
+
+    def teacher(self, cell: Cell) -> dict[str, str]:
+        """The teacher's states that the cell's fit reads, by name."""
+        return {"teacher": self.of_cell(cell, "teacher.safetensors")} if cell.with_teacher else {}
+
+    def lambdas(self, cell: Cell) -> dict[str, str]:
+        """The coefficients that the cell's samples need, by name."""
+        return {"lambdas": self.of_cell(cell, "lambdas.json")} if cell.distilled else {}
+
+    @functools.cached_property
+    def parts(self) -> dict[tuple[str, str], list[Cell]]:
+        """The cells of each dataset in parts that are collected in one job each, by (dataset id, number)."""
+        found = {}
+        for name in self.benchmark.datasets:
+            cells = self.benchmark.cells_of(name)
+            for part, start in enumerate(range(0, len(cells), TOGETHER)):
+                found[name, str(part)] = cells[start : start + TOGETHER]
+        return found
+
+    def part(self, wildcards: Any) -> tuple[list[Cell], list[Cell]]:
+        """The cells of a rule's wildcards ``dataset`` and ``part``, and those of them that are distilled."""
+        cells = self.parts[wildcards.dataset, wildcards.part]
+        return cells, [cell for cell in cells if cell.distilled]
+
+    def collected(self, dataset: str | None = None) -> list[str]:
+        """The files that the parts are collected in, of one dataset id or all."""
+        return [f"{self.results}/{name}/collected/{part}.json" for name, part in self.parts if dataset in (None, name)]
+
+
+@functools.cache
+def _prepared_files(solver: str, grid: str) -> dict[str, str]:
+    """The files that a solver and a grid are made from, by name of the part."""
+    parts = {
+        "prepared_solver": solvers.create(solver).method.prepare,
+        "prepared_grid": grids.grids.get(grid).prepare,
+    }
+    return {name: file for name, file in parts.items() if file}

@@ -1,0 +1,89 @@
+"""What the scripts of teacher and fit do besides: the pairing, the fitting set, and the files of both."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from dode import storage
+from dode.benchmark.jobs import CellJob
+from dode.benchmark.parameters import Teacher
+from dode.distillation import fitting
+from dode.distillation.teacher import Alignment, Local
+
+
+class FittingSet:
+    """A cell's pairing with its teacher and the noise that it is fitted on.
+
+    Args:
+        job: of the cell.
+        teacher: whom it follows, as ``params`` have it.
+    """
+
+    def __init__(self, job: CellJob, teacher: Mapping[str, Any]):
+        self.job, self.teacher = job, Teacher(**teacher)
+        seed = job.trajectory.seed if self.teacher.seed is None else self.teacher.seed
+        self._where = {"indices": range(self.teacher.images), "stream": "fit", "seed": seed}
+
+    @property
+    def denoise(self) -> Any:
+        """The denoiser bound to the classes of the fitting set."""
+        return self.job.denoise_for(**self._where)
+
+    @property
+    def latents(self) -> torch.Tensor:
+        """The noise of the fitting set."""
+        return self.job.latents(**self._where)
+
+    def pairing(self) -> Alignment | Local:
+        """With the states of the teacher."""
+        job, own = self.job, self.teacher
+        recipe = getattr(job, "pairing", None)  # of the authors, which has a teacher of its own
+        if recipe is not None:
+            return recipe(own.substeps)
+        how = {"substeps": own.substeps, "alignment": own.alignment, "teacher": own.teacher}
+        return fitting.align(job.solver, job.denoise, job.sigmas, **how)
+
+
+def write_states(path: str, states: Iterable[tuple[float, torch.Tensor]], made: Mapping[str, Any]) -> None:
+    """Write ``(level, state)`` pairs as float32 safetensors, the levels and the dict ``made`` in the header."""
+    levels, tensors = [], {}
+    for level, state in states:
+        tensors[str(len(levels))] = state.float().cpu().contiguous()
+        levels.append(level)
+    with storage.atomic(path) as temporary:
+        # One entry: safetensors writes several in an order that changes from one process to the next.
+        save_file(tensors, temporary, metadata={"states": json.dumps({"sigmas": levels, "made": made})})
+
+
+def _header(file: Any) -> dict[str, Any]:
+    return json.loads(file.metadata()["states"])
+
+
+def read_made(path: str) -> dict[str, Any]:
+    """The dict ``made`` that :func:`write_states` wrote."""
+    with safe_open(path, framework="pt") as file:
+        return _header(file)["made"]
+
+
+def read_states(path: str, device: Any = "cpu") -> Iterator[tuple[float, torch.Tensor]]:
+    """Generate the pairs that :func:`write_states` wrote; one state is in memory at a time."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        for index, level in enumerate(_header(file)["sigmas"]):
+            yield level, file.get_tensor(str(index))
+
+
+def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
+    """A fit as JSON, with what is known of the cell."""
+    values = {
+        "lambdas": fit.lambdas.tolist(),
+        "directions": vars(fit.directions),
+        "sigmas": fit.sigmas.tolist(),
+        "rms_before": fit.rms_before.tolist(),
+        "rms_after": fit.rms_after.tolist(),
+        "refinement": None if fit.refinement is None else vars(fit.refinement),
+    }
+    storage.write_json(path, {**facts, **values})

@@ -1,0 +1,115 @@
+"""Which jobs run again: those whose files were made from something else than is asked for now.
+
+Snakemake decides by times and by records of its own, in ``.snakemake``. Both are lost or wrong once results are copied,
+renamed or touched, and a record that is lost counts as agreement. Here each file's own record decides
+(:mod:`dode.benchmark.records`), whatever ``--rerun-triggers`` says; a time is no reason. Snakemake keeps what it is
+good
+at: a file that is missing is made, and what follows from a job that runs runs too.
+"""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dode.benchmark.records import Made, as_input, differences
+
+#: Rules whose files a user may lay at their place: these are verified by their own checksum, and known by contents.
+LAID_THERE = frozenset({"fetch_checkpoint"})
+
+
+class Reason:
+    """Why a job runs again, in the place of Snakemake's changed parameters."""
+
+    def __init__(self, names: Iterable[str]):
+        self.names = sorted(set(names))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+    def __iter__(self):
+        return iter(())
+
+
+def _recorded(job: Any) -> bool:
+    """Whether a job writes records of its files: the scripts of this project do (``scripting.execute``)."""
+    return job.rule.script is not None and job.rule.name not in LAID_THERE
+
+
+class Wanted:
+    """What the files of the jobs of a graph are to be made from."""
+
+    def __init__(self, graph: Any):
+        self.graph = graph
+        self.found: dict[Any, Made] = {}
+
+    def made(self, job: Any) -> Made:
+        """What determines the files of a job; of those that lead to it first, as a graph may be deep."""
+        todo = [job]
+        while todo:
+            last = todo[-1]
+            missing = [each for each in self.graph.dependencies[last] if each not in self.found]
+            if missing:
+                todo += missing
+            else:
+                self.found[todo.pop()] = self._made(last)
+        return self.found[job]
+
+    def _made(self, job: Any) -> Made:
+        makers = {str(path): maker for maker, paths in self.graph.dependencies[job].items() for path in paths}
+        inputs = {
+            name: [self._as_input(path, makers.get(path)) for path in paths] for name, paths in files_of(job.input)
+        }
+        return Made.of(dict(job.params.items()), inputs)
+
+    def _as_input(self, path: str, maker: Any) -> tuple[str | None, str | None]:
+        _, contents = as_input(path)
+        return (self.found[maker].digest if maker is not None and _recorded(maker) else None), contents
+
+    def changes(self, job: Any) -> list[str]:
+        """What was another when the files of a job were made; empty where nothing was, or there are no files."""
+        if not _recorded(job):
+            return []
+        made = self.made(job)
+        return [name for path in job.output if Path(path).is_file() for name in differences(path, made)]
+
+
+def made(job: Any) -> Made:
+    """What determines the files that a script writes, from what it was given (``snakemake``)."""
+    inputs = {name: [as_input(path) for path in paths] for name, paths in files_of(job.input)}
+    return Made.of(dict(job.params.items()), inputs)
+
+
+def files_of(inputs: Any) -> list[tuple[str, list[str]]]:
+    """``(name, paths)`` of a job's or a script's inputs; those without a name are called ``""``."""
+    named = {name: getattr(inputs, name) for name in inputs.keys()}  # noqa: SIM118 - a list that knows names
+    found = {name: [paths] if isinstance(paths, str) else list(paths) for name, paths in named.items()}
+    rest = [str(path) for path in inputs]
+    for path in (path for paths in found.values() for path in paths):
+        rest.remove(str(path))
+    return [(name, [str(path) for path in paths]) for name, paths in found.items()] + ([("", rest)] if rest else [])
+
+
+def decide_by_records(graph_class: Any, job_class: Any) -> None:
+    """Have Snakemake's graph of jobs (its classes ``DAG`` and ``Job``) ask the records."""
+    if hasattr(graph_class.update_needrun, "by_records"):
+        return
+    update, oldest = graph_class.update_needrun, job_class.output_mintime
+
+    @functools.wraps(update)
+    async def update_needrun(graph: Any, *arguments: Any, **options: Any) -> None:
+        wanted = Wanted(graph)
+        for job in graph.jobs:
+            if not graph.finished(job) and (changes := wanted.changes(job)):
+                graph.reason(job).params_changed = Reason(changes)
+        await update(graph, *arguments, **options)
+
+    async def no_time(job: Any) -> None:
+        """A time is no reason to run a job that has records."""
+
+    update_needrun.by_records = True  # type: ignore[attr-defined]
+    graph_class.update_needrun = update_needrun
+    job_class.output_mintime = property(lambda job: no_time(job) if _recorded(job) else oldest.fget(job))
