@@ -43,8 +43,9 @@ benchmarks: .venv/dev
 	$(BIN)/python benchmarks/scoring.py
 	MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=2000000000 $(BIN)/python benchmarks/solvers.py
 
-# requirements.lock, requirements-dev.lock (the same and what the extras need) and envs/dode.yaml from pyproject.toml. Pins
-# that still fit stay; `make lock ARGS=--upgrade` renews them all, `ARGS="--upgrade-package numpy"` one.
+# requirements.lock, requirements-dev.lock (the same and what the extras need) and envs/dode.yaml from pyproject.toml.
+# Pins that still fit stay; `make lock ARGS=--upgrade` renews them all, `ARGS="--upgrade-package numpy"` one. Snakemake
+# builds the environment from a copy of envs/dode.yaml, elsewhere, so that it cannot refer to the lock and has its pins.
 COMPILE := $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" pyproject.toml
 HASHED := --generate-hashes --no-emit-package torch --no-emit-package torchvision
 lock: .venv/dev
