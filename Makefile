@@ -43,9 +43,17 @@ benchmarks: .venv/dev
 	$(BIN)/python benchmarks/scoring.py
 	MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=2000000000 $(BIN)/python benchmarks/solvers.py
 
-# requirements.lock and requirements-dev.lock from what .venv holds, after an upgrade on purpose.
+# requirements.lock, requirements-dev.lock (the same and what the extras need) and envs/dode.yaml from pyproject.toml.
+# Pins that still fit stay; `make lock ARGS=--upgrade` renews them all, `ARGS="--upgrade-package numpy"` one. Snakemake
+# builds the environment from a copy of envs/dode.yaml, elsewhere, so that it cannot refer to the lock and has its pins.
+COMPILE := $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" pyproject.toml
+HASHED := --generate-hashes --no-emit-package torch --no-emit-package torchvision
 lock: .venv/dev
-	$(BIN)/python scripts/lock.py
+	$(COMPILE) $(HASHED) --all-extras --output-file requirements-dev.lock $(ARGS)
+	$(COMPILE) $(HASHED) --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) --no-header --constraint requirements.lock --output-file .venv/pins
+	{ sed '/- pip:$$/q' envs/dode.yaml && sed 's/^/      - /' .venv/pins; } > .venv/dode.yaml
+	mv .venv/dode.yaml envs/dode.yaml
 
 # config/checkpoints.lock: fetches what has no entry yet; `make lock-checkpoints CARDS="a b"` fetches these again.
 lock-checkpoints: .venv/run
@@ -58,11 +66,13 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 
+# The lock is complete, so pip need not look for dependencies; then dode brings what the lock leaves out, torch's build.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .venv/run: requirements.lock pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(INSTALL) --require-hashes --no-deps --requirement requirements.lock
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/dev: requirements-dev.lock .venv/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	$(INSTALL) --require-hashes --no-deps --requirement requirements-dev.lock
 	touch $@

@@ -73,6 +73,14 @@ def test_text(text, expected):
     assert latex.escaped(text).isascii()
 
 
+@pytest.mark.parametrize(
+    ("text", "width"), [("reference: fine heun steps (NFE 79)", 132.8), ("*DPM-Solver++ (2S)", 81.4), ("0.234", 19.4)]
+)
+def test_widths_are_those_that_tex_measures(text, width):
+    r"""``\settowidth`` in ``\footnotesize`` of article."""
+    assert latex._width(text) == pytest.approx(width, rel=0.01)
+
+
 def test_a_label_is_no_argument_of_the_row_before(tmp_path):
     text = written(frames.tidy([cell(label, 5, fid=1.0) for label in ("[3]", "*a")], []), tmp_path)
     assert "\n{}[3] & " in text

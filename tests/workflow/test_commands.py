@@ -1,15 +1,12 @@
 """The commands of the README and of the checks."""
 
-import importlib.metadata
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-from packaging.specifiers import SpecifierSet
 
 from workspace import REPOSITORY, TINY, Workspace
 
@@ -24,16 +21,6 @@ def test_snakefmt_has_no_complaint():
         pytest.skip("snakefmt is not installed")
     files = ["Snakefile", *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("rules/**/*.smk"))]
     subprocess.run([command, "--check", *files], cwd=REPOSITORY, check=True)
-
-
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
-def test_what_is_locked_runs_on_the_oldest_python_that_is_promised(lock):
-    """The lock is made on a newer one, whose packages may need that."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    oldest = f"{project['requires-python'].removeprefix('>=')}.0"
-    names = [line.split("==")[0] for line in (REPOSITORY / lock).read_text().splitlines() if "==" in line]
-    needs = {name: importlib.metadata.metadata(name)["Requires-Python"] for name in names}
-    assert {name: need for name, need in needs.items() if need and not SpecifierSet(need).contains(oldest)} == {}
 
 
 def test_dry_run_of_the_default_configuration(folder):
