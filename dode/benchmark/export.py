@@ -8,10 +8,10 @@ from dode.distillation import released
 from dode.distillation.directions import Directions
 from dode.distillation.fit_checks import recipe_order
 from dode.grids.facts import ModelFacts
+from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
 from dode.report.finished import PROVENANCE
-from dode.report.frame import METRICS
 
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")

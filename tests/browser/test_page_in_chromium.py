@@ -259,7 +259,7 @@ def test_the_legend_names_the_levels_and_nothing_is_written_on_the_curves(browse
 def test_trajectory_error_comes_with_a_warning(browser):
     assert not browser.value("document.getElementById('meaning').classList.contains('warning')")
     pick(browser, "metric", "trajectory_rmse")
-    assert "Alone it misleads" in browser.value("document.getElementById('meaning').textContent")
+    assert "On its own it misleads" in browser.value("document.getElementById('meaning').textContent")
     assert "look at FID" in browser.value("document.querySelector('#choice .lead').textContent")
 
 

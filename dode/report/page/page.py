@@ -10,9 +10,9 @@ import matplotlib.colors
 from markupsafe import Markup
 
 from dode import storage
+from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.report import collection, numbers, ranking, verdicts
 from dode.report.figures import style
-from dode.report.frame import METRICS
 
 ASSETS = Path(__file__).parent / "assets"
 _FITTED = ("lambdas", "rms_before", "rms_after")
@@ -29,7 +29,8 @@ def data(cells, datasets, collected, halves, provenance):
         provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
 
     Returns:
-        ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
+        ``title``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
+        (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
         metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and ``choices`` and ``gains``
         by metric). Values are unscaled.
     """
@@ -42,6 +43,8 @@ def data(cells, datasets, collected, halves, provenance):
         "revision": provenance["revision"],
         "environments": provenance["environments"],
         "metrics": {key: _metric(METRICS[key]) for key in metrics},
+        "error_kinds": dict(ERROR_KINDS),
+        "legend": ranking.LEGEND.format("italic"),
         "solvers": _solvers(cells),
         "datasets": [
             {
@@ -80,7 +83,9 @@ def _checksums(dataset, checkpoints):
 
 
 def _metric(kind):
-    return {"name": kind.name, "unit": kind.unit, "scale": kind.scale, "lower": kind.lower_is_better}
+    """What the page says of a metric (:class:`dode.metrics.catalogue.Metric`)."""
+    sentences = {key: getattr(kind, key) for key in ("name", "unit", "scale", "description", "count", "warning")}
+    return {**sentences, "lower": kind.lower_is_better, "axis": kind.axis(), "bias": dict(kind.bias)}
 
 
 def _halves(halves):

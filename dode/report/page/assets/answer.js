@@ -1,21 +1,5 @@
 // Which solver: the answer for a number of evaluations, and scores against evaluations.
 
-const MEANINGS = {
-  fid: "Distance of the images' features to the real ones. Lower is better; it counts the model's errors and the solver's.",
-  fid_infinity: "FID extrapolated to infinitely many images, where there are too few of them for FID.",
-  self_fid:
-    "FID to the model's own fine-step samples on other noise: the solver's error without the model's. Lower is better.",
-  kid: "Distance of the images' features to the real ones by a kernel, unbiased. Lower is better.",
-  trajectory_rmse:
-    "Distance to the fine-step image on the same noise. Alone it misleads: a blurred average is close to everything, and a solver that ends in another, equally good image is far. Decide by FID.",
-  trajectory_psnr:
-    "Distance to the fine-step image on the same noise, in decibels. Alone it misleads, as trajectory RMSE does. Decide by FID.",
-  precision: "Share of generated images among the real ones: are they good? Higher is better.",
-  recall: "Share of real images among the generated ones: are there all kinds? Higher is better.",
-  density: "How thickly real images surround the generated ones. Higher is better, about 1 is best.",
-  coverage: "Share of real images that have a generated one near them. Higher is better.",
-};
-
 const choicesNow = () => dataset().choices[state.metric] || [];
 
 /** The reference and the real halves, by the chosen metric, as levels of a chart. */
@@ -137,8 +121,8 @@ function drawChoice() {
         make("b", {}, name(row.take)),
         `; no ${row.take === "plain" ? "distilled" : "plain"} solver was measured here.`,
       ];
-  if (state.metric.startsWith("trajectory"))
-    text.push(make("em", {}, " By trajectory error alone; look at FID before you decide."));
+  if (DATA.metrics[state.metric].warning)
+    text.push(make("em", {}, ` By ${metricName()} alone; look at FID before you decide.`));
   find("choice").replaceChildren(
     make("p", { class: "lead" }, `At most ${many(state.nfe, "evaluation")}: `, ...text),
     make(
@@ -201,7 +185,7 @@ function drawCurve() {
     height: 380,
     x: nfeAxis(cells),
     y: {
-      label: `${[kind.name, kind.unit].filter(Boolean).join(", ")} (${kind.lower ? "lower" : "higher"} is better)`,
+      label: kind.axis,
       log: true,
     },
     label: `${kind.name} against network evaluations on ${state.dataset}; the same numbers are in the table below`,

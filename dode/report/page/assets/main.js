@@ -7,8 +7,9 @@ function drawAll() {
   find("metric").replaceChildren(
     ...has.map((key) => make("option", { value: key, selected: key === state.metric }, DATA.metrics[key].name)),
   );
-  find("meaning").textContent = MEANINGS[state.metric] || "";
-  find("meaning").classList.toggle("warning", state.metric.startsWith("trajectory"));
+  const kind = DATA.metrics[state.metric];
+  find("meaning").textContent = kind.description;
+  find("meaning").classList.toggle("warning", Boolean(kind.warning));
   if (typeof order.key === "number" && !nfesNow().includes(order.key)) order.key = null;
   drawBudget();
   drawChoice();

@@ -182,22 +182,17 @@ function drawTable() {
       .filter(Boolean),
   );
   find("table-note").textContent =
-    `${label}. Bold: the best of a column and all that cannot be told from it; italic: likewise the best of the rest. ± ${errorMeaning(kinds)}. A click or Enter opens a cell; arrow keys go from cell to cell.${state.metric === "fid" && measured().some((cell) => cell.published) ? " In brackets: published for exactly this cell." : ""}`;
+    `${label}. ${DATA.legend} ± is ${errorMeaning(kinds)}. A click or Enter opens a cell; arrow keys go from cell to cell.${state.metric === "fid" && measured().some((cell) => cell.published) ? " In brackets: published for exactly this cell." : ""}`;
   roam(find("scores"));
 }
 
-const ERRORS = {
-  seeds: "is the standard deviation over seeds",
-  images: "is the standard error over the images of the one seed",
-  subsets: "is the standard error over subsets of the images",
-};
 const errorMeaning = (kinds) =>
   kinds.size
     ? alternatives(
-        [...kinds].map((kind) => ERRORS[kind] || kind),
+        [...kinds].map((kind) => DATA.error_kinds[kind] || kind),
         "or",
       )
-    : "is unknown";
+    : "unknown";
 
 /** Arrow keys in a table whose cells hold a button each; one of them is in the order of the Tab key. */
 function roam(table) {

@@ -29,14 +29,14 @@ function drawTrust() {
       `${many(own.images, "image")}${own.seeds > 1 ? ` of each of ${own.seeds} seeds` : ""}`,
       own.images >= PUBLISHED_IMAGES
         ? "As many as published FIDs are of."
-        : `Published FIDs are of ${PUBLISHED_IMAGES.toLocaleString("en")}. FID falls with the number of images, so compare these numbers with one another and with nothing else.`,
+        : `Published FIDs are of ${PUBLISHED_IMAGES.toLocaleString("en")}. ${kind.count}`,
     ),
   );
   points.push(
     point(
       own.seeds > 2 ? "good" : "mind",
       own.seeds > 1 ? "The error is a spread that was measured" : "One seed",
-      `± ${errorMeaning(kinds)}. `,
+      `± is ${errorMeaning(kinds)}. `,
       own.seeds > 1
         ? `With ${own.seeds} seeds it is known to about ${Math.round(100 / Math.sqrt(2 * (own.seeds - 1)))} %${own.seeds === 2 ? ", so that little can be told apart: take three or more" : ""}. `
         : "",
@@ -54,7 +54,7 @@ function drawTrust() {
       point(
         "mind",
         "No more real images than features",
-        "Their covariance is singular and FID is biased, the same for all solvers; more generated images, or FID∞, do not take that away.",
+        `FID is biased. ${DATA.metrics.fid.bias.real}`,
       ),
     );
   points.push(
@@ -62,7 +62,7 @@ function drawTrust() {
       ? point(
           "mind",
           "FID is biased here",
-          `${many(biased.length, "cell")} of ${cells.length} ${biased.length === 1 ? "has" : "have"} no more images than there are features. FID∞ is the better number.`,
+          `In ${many(biased.length, "cell")} of ${cells.length}. ${DATA.metrics.fid.bias.generated}`,
         )
       : point("good", "More generated images than features", fewReal ? "Theirs is no singular covariance." : "No covariance is singular, so FID has no large bias."),
   );
@@ -72,7 +72,7 @@ function drawTrust() {
       point(
         "info",
         `Real against real: ${kind.name} ${scored(halves, state.metric, digits)}`,
-        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. It shows what so few real images score, and is no floor: FID falls with the number of images.`,
+        `Random halves of the real images (${many(own.halves.images, "image")} each) against one another, ${many(halves[2], "time")}. It shows what so few real images score, and is no lower bound. ${kind.count}`,
       ),
     );
   else
