@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "published"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import chromium  # noqa: E402
 import synthetic_pages  # noqa: E402

@@ -26,7 +26,7 @@ class Metric:
     Attributes:
         name: what tables and figures call it.
         latex: the same in LaTeX.
-        meaning: what it measures, one sentence.
+        meaning: what it measures.
         scale: factor on the values where they are printed.
         range: of the unscaled values, in words.
         unit: of the printed values; empty where they have none.
@@ -88,8 +88,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "fid": Metric(
             name="FID",
             latex="FID",
-            meaning="Distance between the features of generated and of real images, which counts the errors of both "
-            "the model and the solver.",
+            meaning="Distance between the features of generated and of real images. It counts the errors of the model and "
+            "of the solver, and one may hide the other, so a solver can score better than its own teacher.",
             count="FID falls as the number of images grows, so compare it only at the same number.",
             bias=_FEW,
         ),

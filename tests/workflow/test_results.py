@@ -12,6 +12,7 @@ from PIL import Image
 
 from dode.benchmark import integrity, software
 from dode.images import pixels
+from dode.metrics.catalogue import METRICS
 
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]
 
@@ -85,6 +86,13 @@ def test_snakemakes_report_names_every_category(finished):
     text = (finished.results / "report.html").read_text()
     for category in ("Tables", "Curves", "Distillation", "Samples"):
         assert f'"{category}"' in text
+
+
+def test_captions_and_tables_say_what_the_scores_mean(finished):
+    report, table = ((finished.results / name).read_text() for name in ("report.html", "table.md"))
+    for name in ("fid", "self_fid", "trajectory_rmse"):
+        assert METRICS[name].meaning in report
+        assert METRICS[name].meaning in table
 
 
 def test_the_page_has_the_scores_fits_and_samples_of_every_cell(finished):
