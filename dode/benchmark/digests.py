@@ -2,8 +2,8 @@
 
 The workflow engine sees only a rule's script. The digest covers the script, every module of this package that it
 imports, directly or not, and the modules named besides (a solver's file, chosen by the configuration as the job runs).
-Comments, docstrings and layout do not count, so that editing them reruns nothing. Another Python may print the same
-syntax tree otherwise, and everything is then run again.
+Comments, docstrings, layout and the ``source`` that a solver or grid is registered with do not count, so that editing
+them reruns nothing. Another Python may print the same syntax tree otherwise, and everything is then run again.
 """
 
 import ast
@@ -35,6 +35,10 @@ def _imports(tree):
 
 def _without_docstrings(tree):
     for node in ast.walk(tree):
+        # Whom to cite for a solver or a grid decides no result.
+        for decorator in getattr(node, "decorator_list", []):
+            if isinstance(decorator, ast.Call):
+                decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "source"]
         body = getattr(node, "body", None)
         if (
             isinstance(body, list)

@@ -88,8 +88,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "fid": Metric(
             name="FID",
             latex="FID",
-            meaning="Distance between the features of generated and of real images. It counts the errors of the model and "
-            "of the solver, and one may hide the other, so a solver can score better than its own teacher.",
+            meaning="Distance between the features of generated and of real images. It counts the errors of the model "
+            "and of the solver, and one may hide the other, so a solver can score better than its own teacher.",
             count="FID falls as the number of images grows, so compare it only at the same number.",
             bias=_FEW,
         ),

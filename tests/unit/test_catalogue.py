@@ -29,7 +29,8 @@ def test_the_catalogue_is_read_without_torch():
 def test_a_metric_says_what_it_means_how_to_read_it_and_on_how_many_images(name):
     metric = METRICS[name]
     for sentence in (metric.meaning, metric.count, *metric.bias.values(), *filter(None, [metric.warning])):
-        assert sentence[-1] in ".?" and sentence[0].isupper()
+        assert sentence[0].isupper()
+        assert sentence[-1] in ".?"
     assert metric.direction.capitalize() in metric.description
     assert metric.any_count == metric.count.endswith("is the same for every number of images.")
 
