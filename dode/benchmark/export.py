@@ -119,7 +119,7 @@ def _citation(run, distilled, version):
     solver, grid = run["solver"], run["grid"]["name"]
     sources = {
         f"solver {solver}": solvers.create(solver).method.source,
-        f"grid {grid}": getattr(grids.grids.get(grid), "source", None),
+        f"grid {grid}": grids.grids.get(grid).source,
     }
     cited = [f"{part}: {source}" for part, source in sources.items() if source]
     return [f"dode {version}", *([D_ODE] if distilled else []), *cited]

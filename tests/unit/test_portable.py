@@ -114,6 +114,7 @@ def test_what_is_cited_is_the_declared_source_of_the_method(finished):
     (cited,) = [line for line in record["citation"] if line.startswith("solver ipndm_v: ")]
     assert "2204.13902" in cited  # the paper of the method, not the one that its name comes from
     assert "2312.00094" not in cited
+    assert "grid karras: Karras et al. 2022, arXiv:2206.00364, Eq. 5" in record["citation"]
 
 
 @pytest.mark.parametrize(("solver", "options"), [("ipndm", {}), ("deis", {"order": 2}), ("dpm-solver", {"order": 2})])
