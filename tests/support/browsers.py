@@ -2,8 +2,9 @@
 
 import contextlib
 import shutil
+from collections.abc import Iterator
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Root, as in a container, has no sandbox; the others keep it from asking its makers' servers for anything.
@@ -13,14 +14,16 @@ _OPTIONS = [
 ]
 
 
-def executable():
+def executable() -> str | None:
     """Path of a Chromium; None where there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextlib.contextmanager
-def started():
-    """A :class:`playwright.sync_api.Browser`, closed at the end."""
-    with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=executable(), args=_OPTIONS) as browser:
-            yield browser
+def started() -> Iterator[Browser]:
+    """A browser, closed at the end."""
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=executable(), args=_OPTIONS) as browser,
+    ):
+        yield browser
