@@ -308,6 +308,29 @@ def test_all_text_has_the_contrast_of_wcag_aa(page, scheme):
     assert worst >= 4.5, text
 
 
+def test_paper_is_white_and_its_text_dark_whatever_the_theme(page):
+    page.emulate_media(color_scheme="dark")
+    for _ in range(3):  # light, dark, the reader's
+        page.emulate_media(media="screen")
+        page.locator("#theme").click()
+        page.emulate_media(media="print")
+        assert luminance(page, "backgroundColor") == 255
+        assert luminance(page, "color") < 60
+        worst, text = page.evaluate(CONTRASTS)
+        assert worst >= 4.5, text
+        # Else a browser leaves out the samples, which are backgrounds.
+        assert page.evaluate("getComputedStyle(document.querySelector('.tiles i')).printColorAdjust") == "exact"
+
+
+def test_a_chart_is_no_wider_than_the_paper(page):
+    page.emulate_media(media="print")
+    width = (
+        "(() => { document.querySelector('main').style.width = '600px';"  # and before it can be drawn anew
+        "return document.querySelector('#curve svg').getBoundingClientRect().width; })()"
+    )
+    assert page.evaluate(width) <= 600
+
+
 @pytest.mark.parametrize("fragment", ["", f"#cell={CELL}"], ids=["page", "cell"])
 def test_a_phone_scrolls_down_alone(visit, fragment):
     page = visit(fragment, **PHONE)

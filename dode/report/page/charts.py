@@ -1,14 +1,15 @@
 """The page's charts as values for JSON, which ``assets/chart.js`` draws.
 
-A chart has ``lines``; ``levels``, horizontal lines ``{"y", "text"}`` that the legend names; the axes ``x`` and ``y``; its
-``height`` in pixels; a ``label`` for those who do not see it; and a ``legend`` unless that is false.
+A chart has ``lines``; ``levels``, horizontal lines ``{"y", "text"}`` that the legend names; the axes ``x`` and ``y``;
+its ``height`` in pixels; a ``label`` for those who do not see it; and a ``legend`` unless that is false.
 
-A line has a ``name``; a ``solver``, whose colour and marker it has; ``dashed``; and ``points``, ``{"x", "y", "text"}`` with
-``error``, a standard deviation, and ``cell``, the one that a click opens. Instead of points it may have ``values``, one per
-evaluation, or ``way``, ``{"cell", "pixel"}``: the points are then in the pictures of that cell, and without a pixel they
-are its error.
+A line has a ``name``; a ``solver``, whose colour and marker it has; ``dashed``; and ``points``, ``{"x", "y", "text"}``
+with ``error``, a standard deviation, and ``cell``, the one that a click opens. Instead of points it may have
+``values``, one per evaluation, or ``way``, ``{"cell", "pixel"}``: the points are then among the pictures of that cell,
+and are its error if no pixel is named.
 
-An axis has a ``label``, may be ``log`` or (for noise levels) ``angle``, and has ``ticks`` where it is not to choose them.
+An axis has a ``label``; it is linear unless it is ``log`` or, for noise levels, ``angle``; and it has ``ticks`` unless
+``chart.js`` is to choose them.
 """
 
 from matplotlib.markers import MarkerStyle

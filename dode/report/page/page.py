@@ -12,7 +12,7 @@ from dode import storage
 from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.report import collection, numbers, ranking, verdicts
 from dode.report.figures import style
-from dode.report.page import texts, views
+from dode.report.page import charts, texts, views
 
 ASSETS = Path(__file__).parent / "assets"
 _FITTED = ("lambdas", "rms_before", "rms_after")
@@ -192,7 +192,7 @@ def write(path, found, thumbnails, config):
     environment.filters |= {
         name: getattr(texts, name) for name in ("factor", "many", "parsed", "plain", "short", "signed")
     }
-    environment.globals["page"] = views.Page(found, thumbnails)
+    environment.globals |= {"page": views.Page(found, thumbnails), "charts": charts}
     text = environment.get_template("page.html.j2").render(
         config=config,
         style=Markup((ASSETS / "page.css").read_text()),

@@ -85,15 +85,6 @@ class Page:
         count = len(cell["fit"]["lambdas"][0])
         return [f"λ, direction {i + 1}" for i in range(count)] if count > 1 else ["λ"]
 
-    def charts_of(self, cell: dict) -> dict:
-        """The charts of a cell by what they show: ``fit``, a list, ``error`` and ``pixels``."""
-        fit = charts.fitted(self, cell) if cell["fit"] else []
-        return {
-            "fit": fit,
-            "error": charts.error_on_the_way(self, cell),
-            "pixels": charts.pixels_on_the_way(self, cell),
-        }
-
     def errors(self, kinds: set[str]) -> str:
         """What ± is, by the kinds of errors."""
         return texts.listed((self.found["error_kinds"].get(kind, kind) for kind in sorted(kinds)), "or") or "unknown"
@@ -163,14 +154,6 @@ class View:
         """``best`` or ``second`` of its column, or neither."""
         marks = self.dataset["marks"].get(self.key, {})
         return next((mark for mark, names in marks.items() if cell["name"] in names), "")
-
-    def curve(self) -> dict:
-        """See :func:`dode.report.page.charts.curve`."""
-        return charts.curve(self)
-
-    def gains_curve(self) -> dict | None:
-        """See :func:`dode.report.page.charts.gains`; None where no factor is known."""
-        return charts.gains(self) if self.factors else None
 
     @property
     def factors(self) -> list[dict]:
