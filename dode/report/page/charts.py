@@ -33,7 +33,7 @@ def marker(name: str, size: float = 8.6) -> str:
 
 def _nfe(cells):
     nfes = sorted({cell["nfe"] for cell in cells})
-    return {"label": "NFE (network evaluations per image)", "log": nfes[-1] > 8 * nfes[0], "ticks": nfes}
+    return {"label": "NFE (network evaluations per image)", "log": bool(nfes) and nfes[-1] > 8 * nfes[0], "ticks": nfes}
 
 
 def curve(view) -> dict:

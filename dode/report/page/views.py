@@ -163,7 +163,7 @@ class View:
     @property
     def effects(self) -> str:
         """What distillation does to how many pairs."""
-        verbs = {"distilled": "improves", "plain": "worsens", "tied": "makes no difference that can be told in"}
+        verbs = {"distilled": "improves", "plain": "worsens", "tied": "makes no measurable difference in"}
         found = collections.Counter(gain["better"] for gain in self.gains)
         return texts.listed(f"{verb} {found[better]}" for better, verb in verbs.items() if found[better])
 
