@@ -56,7 +56,7 @@ def seen(path, runs):
     found = []
     for _ in range(runs):
         with browsers.started() as browser:
-            page = browser.new_page()
+            page = browser.new_page(offline=True)
             page.goto(path.as_uri())
             page.wait_for_function(f"({MEASURED['first paint']}) !== undefined")
             found.append([page.evaluate(each) for each in MEASURED.values()])
