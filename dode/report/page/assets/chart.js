@@ -101,15 +101,12 @@ function chart(box, options) {
       );
   // A label at the line itself would cover curves.
   options.levels.forEach((level, i) => legend?.append(make("span", {}, levelSwatch(i), level.text)));
-  box.watcher?.disconnect();
-  let last = 0;
-  box.watcher = new ResizeObserver(() => {
+  let last = box.clientWidth;
+  new ResizeObserver(() => {
     if (Math.abs(box.clientWidth - last) < 1) return;
     last = box.clientWidth;
     draw();
-  });
-  box.watcher.observe(box);
-  last = box.clientWidth;
+  }).observe(box);
   draw();
 }
 
