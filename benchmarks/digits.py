@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 from toy import PAGE, replace
 
+from dode.metrics.catalogue import METRICS
 from dode.report import frame as frames
 
 ROOT = Path(__file__).parents[1]
-METRICS = {"self_fid": "self-FID", "trajectory_rmse": "trajectory RMSE"}
+SHOWN = ("self_fid", "trajectory_rmse")
 
 
 def champions(frame):
@@ -22,13 +23,13 @@ def champions(frame):
     rows = []
     for (dataset, metric, nfe), group in frame.groupby(["dataset", "metric", "nfe"], sort=True):
         plain, fitted = (group[group["distilled"] == kind] for kind in (False, True))
-        if metric not in METRICS or plain.empty or fitted.empty:
+        if metric not in SHOWN or plain.empty or fitted.empty:
             continue
         best = [of.loc[of["value"].idxmin()] for of in (plain, fitted)]
         rows.append(
             {
                 "model": dataset,
-                "metric": METRICS[metric],
+                "metric": METRICS[metric].name,
                 "NFE": int(nfe),
                 "best plain": _cell(best[0]),
                 "best distilled": _cell(best[1]),

@@ -13,9 +13,9 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "published"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-import chromium  # noqa: E402
+import browsers  # noqa: E402
 import synthetic_pages  # noqa: E402
 from dode.benchmark.cells import Benchmark  # noqa: E402
 
@@ -55,10 +55,11 @@ def seen(path, runs):
     """Medians of :data:`MEASURED` in milliseconds, each run in a new browser."""
     found = []
     for _ in range(runs):
-        with tempfile.TemporaryDirectory() as folder, chromium.opened(folder) as browser:
-            browser.open(path)
-            browser.wait(f"({MEASURED['first paint']}) !== undefined")
-            found.append([browser.value(each) for each in MEASURED.values()])
+        with browsers.started() as browser:
+            page = browser.new_page(offline=True)
+            page.goto(path.as_uri())
+            page.wait_for_function(f"({MEASURED['first paint']}) !== undefined")
+            found.append([page.evaluate(each) for each in MEASURED.values()])
     return dict(zip(MEASURED, map(statistics.median, zip(*found, strict=True)), strict=True))
 
 

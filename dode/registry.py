@@ -86,7 +86,7 @@ class FileRegistry(Registry):
         found = {}
         for path in sorted(self.folder.rglob("*.py")):
             name = path.stem.replace("_", "-")
-            if re.search(rf'^@[\w.]+\("{re.escape(name)}"', path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            if re.search(rf'^@[\w.]+\(\s*"{re.escape(name)}"', path.read_text(encoding="utf-8"), flags=re.MULTILINE):
                 found[name] = ".".join([self.package, *path.relative_to(self.folder).with_suffix("").parts])
         return found
 

@@ -10,7 +10,7 @@ from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
-from dode.benchmark.parameters import Dependencies, computed
+from dode.benchmark.dependencies import Dependencies, computed
 from dode.benchmark.workloads import Workloads
 
 scripting.prepare_environment(workflow.basedir)

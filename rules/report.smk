@@ -1,4 +1,5 @@
 from dode.benchmark import digests, facts, figure_cells, provenance
+from dode.metrics.catalogue import METRICS
 
 CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "execution"}
 
@@ -26,7 +27,8 @@ rule collect:
 
 
 # Self-FID needs the fine-step samples of another seed.
-METRICS = ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
+DRAWN = {name: METRICS[name] for name in ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]}
+LINES = "Plain solvers are dashed, distilled ones solid; bars are the errors given in the table."
 
 
 rule tables:
@@ -64,14 +66,18 @@ rule curves:
         cells=FILES.collected(),
         halves=halves,
     output:
-        [figure(metric, "Curves", metric, metric=metric) for metric in METRICS],
+        [figure(name, "Curves", name, metric=metric.name) for name, metric in DRAWN.items()],
     log:
         f"{LOGS}/curves.log",
     localrule: True
     conda:
         ENV
     params:
-        metrics=METRICS,
+        metrics=list(DRAWN),
+        captions={
+            name: f"{metric.name} against the number of network evaluations (NFE). {metric.description} {LINES}"
+            for name, metric in DRAWN.items()
+        },
         cells=rules.tables.params.cells,
         halves_of=[dataset["id"] for dataset in BENCH.with_data()],
         code=lambda wildcards: DEPENDS.code("curves.py"),
@@ -150,7 +156,7 @@ rule families:
     input:
         lambda wildcards: FILES.collected(wildcards.dataset),
     output:
-        figure("fid-{dataset}", "Curves", "families", metric="fid", dataset="{dataset}"),
+        figure("fid-{dataset}", "Curves", "families", metric=METRICS["fid"].name, dataset="{dataset}"),
     log:
         f"{LOGS}/families/{{dataset}}.log",
     localrule: True
@@ -158,6 +164,8 @@ rule families:
         ENV
     params:
         metric="fid",
+        name=METRICS["fid"].name,
+        lines=LINES,
         cells=lambda wildcards: [FACTS.of_cell(each) for each in BENCH.cells_of(wildcards.dataset)],
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("families.py"),
@@ -205,6 +213,7 @@ rule ablations:
     params:
         sweeps=SWEEPS,
         metric="fid",
+        name=METRICS["fid"].name,
         cells=[FACTS.of_cell(each) for each in BENCH.distilled()],
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("ablations.py"),
@@ -264,7 +273,7 @@ rule workflow_report:
     params:
         snakefile=os.path.relpath(Path(workflow.basedir) / "Snakefile"),
         config=CONFIGURATION,
-        captions=[path.read_text() for path in sorted((Path(workflow.basedir) / "report").glob("*.rst"))],
+        captions=digests.folder_digest(Path(workflow.basedir) / "report"),
         code=lambda wildcards: DEPENDS.code("workflow_report.py"),
     message:
         "Writing Snakemake's report {output}"

@@ -1,12 +1,12 @@
 """Fit a cell's coefficients to its teacher's states."""
 
-from dode.benchmark import fit_jobs, jobs, scripting, software
+from dode.benchmark import execution, fit_jobs, jobs, scripting, software
 from dode.distillation import fitting
 
 
 def main(snakemake):
     params = snakemake.params
-    cell = jobs.of_cell(params.cell, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
+    cell = jobs.of_cell(params.cell, snakemake.input.model, execution.of_job(snakemake), snakemake.input)
     own, trajectory = fit_jobs.FittingSet(cell, params.teacher), snakemake.input.get("teacher")
     states = fit_jobs.read_states(trajectory, cell.device) if trajectory else ()
     fit = fitting.fit(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **params.fit)

@@ -3,14 +3,14 @@
 import functools
 
 from dode import storage
-from dode.benchmark import devices, scripting
+from dode.benchmark import devices, execution, scripting
 from dode.metrics import features, statistics_files
 
 
 def main(snakemake):
-    params, execution = snakemake.params, scripting.execution(snakemake)
-    extract = features.create(params.card, snakemake.input.features, device=devices.device(execution["device"]))
-    stream = functools.partial(features.stream, extract, batch_size=execution["batch_size"])
+    params, settings = snakemake.params, execution.of_job(snakemake)
+    extract = features.create(params.card, snakemake.input.features, device=devices.device(settings["device"]))
+    stream = functools.partial(features.stream, extract, batch_size=settings["batch_size"])
     found = statistics_files.published(snakemake.input.statistics, stream, params.image_shape)
     (mu, sigma), known = found.moments, {"features": found.features, "images": found.images}
     with storage.atomic(snakemake.output[0]) as path:

@@ -3,19 +3,19 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import devices, scripting, software
+from dode.benchmark import devices, execution, scripting, software
 from dode.images import data
 from dode.metrics import distances, features, statistics_files
 
 
 def main(snakemake):
-    params, execution = snakemake.params, scripting.execution(snakemake)
+    params, settings = snakemake.params, execution.of_job(snakemake)
     images, _ = data.load(params.images["source"], params.images["image_shape"])
     if len(images) < 4:
         raise ValueError(f"{params.images['source']} has {len(images)} images; statistics of halves need at least 4")
-    device = devices.device(execution["device"])
+    device = devices.device(settings["device"])
     extract = features.create(params.card, snakemake.input.features, device=device)
-    stream = features.stream(extract, images, execution["batch_size"], "real images")
+    stream = features.stream(extract, images, settings["batch_size"], "real images")
     whole = distances.Statistics(total=len(images))
     in_first = [_random_half(len(images), seed) for seed in range(params.halvings)]
     halves = [[distances.Statistics(total=rows.sum()) for rows in (chosen, ~chosen)] for chosen in in_first]

@@ -4,16 +4,16 @@ import numpy as np
 from tqdm import tqdm
 
 from dode import sampling, storage
-from dode.benchmark import jobs, scripting, software
+from dode.benchmark import execution, jobs, scripting, software
 from dode.images import pixels, shards, trajectories
 
 
 def main(snakemake):
-    params, wildcards, execution = snakemake.params, snakemake.wildcards, scripting.execution(snakemake)
-    cell = jobs.of_cell(params.cell, snakemake.input.model, execution, snakemake.input)
+    params, wildcards, settings = snakemake.params, snakemake.wildcards, execution.of_job(snakemake)
+    cell = jobs.of_cell(params.cell, snakemake.input.model, settings, snakemake.input)
     fitted = jobs.read_lambdas(snakemake.input.get("lambdas"))
     plan = shards.Plan(**params.samples)
-    work = plan.batches(int(wildcards.shard), int(wildcards.shards), execution["batch_size"])
+    work = plan.batches(int(wildcards.shard), int(wildcards.shards), settings["batch_size"])
     images = (sum(len(indices) for _, indices in work), *cell.shape)
     ends = (sum(plan.kept(indices) for _, indices in work), *cell.shape)
     recorders = []

@@ -3,14 +3,14 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import devices, scripting
+from dode.benchmark import devices, execution, scripting
 from dode.benchmark.software import environment
 from dode.metrics import distances, features, scores, statistics_files
 
 
 def main(snakemake):
-    params, execution = snakemake.params, scripting.execution(snakemake)
-    device = devices.device(execution["device"])
+    params, settings = snakemake.params, execution.of_job(snakemake)
+    device = devices.device(settings["device"])
     extract = features.create(params.card, snakemake.input.features, device=device)
     real = statistics_files.read(snakemake.input.real, params.card)
 
@@ -19,7 +19,7 @@ def main(snakemake):
         return np.split(storage.read_array(path), params.seeds)
 
     generated = [
-        distances.Statistics.of(features.stream(extract, images, execution["batch_size"], "features"))
+        distances.Statistics.of(features.stream(extract, images, settings["batch_size"], "features"))
         for images in blocks(snakemake.input.images)
     ]
     target = distances.Gaussian.of_moments(*real.moments)

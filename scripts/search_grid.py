@@ -1,14 +1,14 @@
 """Search a cell's grid among the levels of another one, on images of the fitting noise that no fit sees."""
 
 from dode import grids, storage
-from dode.benchmark import jobs, scripting, software
+from dode.benchmark import execution, jobs, scripting, software
 from dode.benchmark.parameters import Trajectory
 from dode.distillation import search
 
 
 def main(snakemake):
-    options, execution = snakemake.params.search, scripting.execution(snakemake)
-    cell = jobs.CellJob(Trajectory(**snakemake.params.cell), snakemake.input.model, execution, snakemake.input)
+    options, settings = snakemake.params.search, execution.of_job(snakemake)
+    cell = jobs.CellJob(Trajectory(**snakemake.params.cell), snakemake.input.model, settings, snakemake.input)
     over = options["over"]
     candidates = grids.for_model(cell.denoise, over["name"], options["candidates"] - 1, **over.get("options", {}))
     indices, where = range(options["images"]), {"stream": "fit", "block": 1}
@@ -19,7 +19,7 @@ def main(snakemake):
         cell.steps,
         teacher=options["teacher"],
         coefficient=options["coefficient"],
-        batch_size=execution["batch_size"],
+        batch_size=settings["batch_size"],
     )
     made = {"cell": snakemake.params.cell, **software.environment(cell.device)}
     storage.write_json(snakemake.output[0], {"sigmas": found.tolist(), **made})

@@ -3,15 +3,15 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import devices, scripting
+from dode.benchmark import devices, execution, scripting
 from dode.metrics import distances, features, statistics_files
 
 
 def main(snakemake):
-    params, execution = snakemake.params, scripting.execution(snakemake)
-    extract = features.create(params.card, snakemake.input.features, device=devices.device(execution["device"]))
+    params, settings = snakemake.params, execution.of_job(snakemake)
+    extract = features.create(params.card, snakemake.input.features, device=devices.device(settings["device"]))
     blocks = [
-        distances.Statistics.of(features.stream(extract, images, execution["batch_size"], "features")).moments
+        distances.Statistics.of(features.stream(extract, images, settings["batch_size"], "features")).moments
         for images in np.split(storage.read_array(snakemake.input.images), params.seeds)
     ]
     with storage.atomic(snakemake.output[0]) as path:

@@ -1,12 +1,12 @@
 """Teacher trajectory of a cell's fitting set: its states at the noise levels that the student is held against."""
 
-from dode.benchmark import fit_jobs, jobs, scripting, software
+from dode.benchmark import execution, fit_jobs, jobs, scripting, software
 from dode.distillation import teacher
 
 
 def main(snakemake):
     params = snakemake.params
-    cell = jobs.of_cell(params.cell, snakemake.input.model, scripting.execution(snakemake), snakemake.input)
+    cell = jobs.of_cell(params.cell, snakemake.input.model, execution.of_job(snakemake), snakemake.input)
     fitting_set = fit_jobs.FittingSet(cell, params.teacher)
     states = teacher.trajectory(fitting_set.pairing(), fitting_set.denoise, fitting_set.latents)
     made = {**software.environment(cell.device), "code": params.code}

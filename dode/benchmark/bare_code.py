@@ -1,7 +1,8 @@
 """Syntax trees without what cannot change a number.
 
-Taken away are docstrings and annotations; what is printed, logged or warned of; progress bars (``tqdm(x)`` is ``x``);
-the words of errors (``raise ValueError("...")`` is ``raise ValueError``); and checks.
+Taken away are docstrings, annotations and the papers that methods are from; what is printed, logged or warned of;
+progress bars (``tqdm(x)`` is ``x``); the words of errors (``raise ValueError("...")`` is ``raise ValueError``); and
+checks.
 
 A *check* is an ``if`` (or ``assert``) that does nothing but raise. It changes no number: a job that it lets pass has
 the same results without it, one that it stops has none. That holds where nobody catches the error and goes on, so a
@@ -197,6 +198,9 @@ class _Bare(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         node.returns = None
+        for decorator in node.decorator_list:  # a method says there which paper it is from
+            if isinstance(decorator, ast.Call):
+                decorator.keywords = [each for each in decorator.keywords if each.arg != "source"]
         return self._body(node, of_class=False)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AsyncFunctionDef:

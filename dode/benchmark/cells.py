@@ -1,7 +1,8 @@
 """From a configuration to the cells of a benchmark: (dataset, solver, NFE).
 
-Where their files are is in :mod:`dode.benchmark.files`, what their jobs depend on in :mod:`dode.benchmark.parameters`,
-what reports say of them in :mod:`dode.benchmark.facts`. Imports no torch: the Snakefile is parsed again in every job.
+Where their files are is in :mod:`dode.benchmark.files`, what their jobs depend on in
+:mod:`dode.benchmark.dependencies`, what reports say of them in :mod:`dode.benchmark.facts`. Imports no torch: the
+Snakefile is parsed again in every job.
 """
 
 import dataclasses

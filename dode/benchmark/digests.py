@@ -4,8 +4,8 @@ The workflow engine sees only a rule's script. The digest covers what can change
 
 - the script, the parts that the configuration names (the files of a solver, a grid, a network, a feature extractor),
   and every module of this package that these import, directly or not;
-- of the script its ``main`` and what that needs: how a job is run (its log, locks, threads) changes no number;
-- of a module what is done as it is imported, and the definitions whose name is mentioned by something that counts;
+- of the script its ``main`` and what that needs, but not the frame around it (:data:`FRAME`: log, locks, threads);
+- of a module what is done as it is imported, and the functions and classes whose name is mentioned by what counts;
 - of a statement all but what :mod:`dode.benchmark.bare_code` takes away: comments, docstrings, layout, annotations, the
   words of errors and of logs, progress bars, and checks whose error nobody catches.
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from dode.benchmark import bare_code
 
 PACKAGE = Path(__file__).parents[1]
+FRAME = PACKAGE / "benchmark" / "scripting.py"
 
 
 def _file_of(module: str) -> Path | None:
@@ -40,6 +41,7 @@ class _Statement:
     Attributes:
         names: what it defines; empty where it counts as soon as the module is imported.
         mentions: the identifiers in it.
+        imports: whether it is an import, which is done whatever becomes of the name.
         modules: files of this package that it imports.
         owned: functions and classes that are defined in it, itself included.
         bases: of a class, the names of its bases.
@@ -49,7 +51,7 @@ class _Statement:
 
     def __init__(self, tree: ast.stmt):
         self.tree, self.names, self.mentions = tree, _names(tree), bare_code.mentions(tree)
-        self.modules = _modules(tree)
+        self.imports, self.modules = isinstance(tree, ast.Import | ast.ImportFrom), _modules(tree)
         self.owned = bare_code.definitions(tree)
         self.bases = bare_code.bases(tree)
         self.protected = bare_code.protected(tree)
@@ -71,7 +73,7 @@ def _modules(tree: ast.AST) -> tuple[Path, ...]:
             dotted |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     own = {name for name in dotted if name.split(".")[0] == PACKAGE.name}
     own |= {name.rsplit(".", place)[0] for name in own for place in range(name.count(".") + 1)}
-    return tuple(sorted(path for name in own if (path := _file_of(name))))
+    return tuple(sorted(path for name in own if (path := _file_of(name)) not in (None, FRAME.resolve())))
 
 
 def _names(statement: ast.stmt) -> frozenset[str]:
@@ -82,9 +84,6 @@ def _names(statement: ast.stmt) -> frozenset[str]:
         special = statement.name.startswith("__")  # a module's __getattr__ is called without being named
         registered = any(not bare_code.is_silent(decorator) for decorator in statement.decorator_list)
         return frozenset() if special or registered else frozenset({statement.name})
-    if isinstance(statement, ast.Assign) and bare_code.is_silent(statement.value):
-        names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
-        return frozenset(names) if len(names) == len(statement.targets) else frozenset()
     return frozenset()
 
 
@@ -104,6 +103,7 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
             if path not in loaded:
                 loaded.add(path)
                 waiting += [(path, place, each) for place, each in enumerate(_statements(path))]
+                todo += [other for each in _statements(path) if each.imports for other in each.modules]
         new = [item for item in waiting if not item[2].names or item[2].names & mentioned]
         if not new:
             break

@@ -1,6 +1,14 @@
 """The settings ``execution`` of a configuration: how jobs run, never what they compute."""
 
+from collections.abc import Mapping
+from typing import Any
 
-def settings(execution, dataset):
+
+def settings(execution: Mapping[str, Any], dataset: str | None) -> dict[str, Any]:
     """The settings as they are for the dataset id ``dataset`` (None: for jobs of no dataset)."""
     return {**execution, **execution["datasets"].get(dataset, {})}
+
+
+def of_job(snakemake: Any) -> dict[str, Any]:
+    """The settings for the dataset of a job, as its script has them."""
+    return settings(snakemake.config["execution"], snakemake.wildcards.get("dataset"))

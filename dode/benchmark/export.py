@@ -1,17 +1,14 @@
 """From a cell of a finished benchmark to a file that :func:`dode.load` reads."""
 
-import inspect
-import re
-
 from dode import grids, portable, solvers, storage
 from dode.distillation import released
 from dode.distillation.directions import Directions
 from dode.distillation.fit_checks import recipe_order
 from dode.grids.facts import ModelFacts
+from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
 from dode.report.finished import PROVENANCE
-from dode.report.frame import METRICS
 
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")
@@ -116,16 +113,11 @@ def _sigmas(folder, run, card):
 
 
 def _citation(run, distilled, version):
-    """The software, the method where the cell is distilled, and the papers that solver and grid name."""
-    method = solvers.create(run["solver"]).method
-    parts = {
-        f"solver {run['solver']}": method.function,
-        f"grid {run['grid']['name']}": grids.grids.get(run["grid"]["name"]),
+    """The software, the method where the cell is distilled, and the sources of solver and grid."""
+    solver, grid = run["solver"], run["grid"]["name"]
+    sources = {
+        f"solver {solver}": solvers.create(solver).method.source,
+        f"grid {grid}": grids.grids.get(grid).source,
     }
-    lines = [f"dode {version}", *([D_ODE] if distilled else [])]
-    for part, function in parts.items():
-        # Docstrings name their sources by arXiv number; nowhere else is there a list.
-        numbers = dict.fromkeys(re.findall(r"\b\d{4}\.\d{5}\b", inspect.getdoc(function) or ""))
-        if numbers:
-            lines.append(f"{part}: {', '.join(f'arXiv:{number}' for number in numbers)}")
-    return lines
+    cited = [f"{part}: {source}" for part, source in sources.items() if source]
+    return [f"dode {version}", *([D_ODE] if distilled else []), *cited]

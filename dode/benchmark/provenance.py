@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
-from dode.benchmark.parameters import Dependencies
 from dode.benchmark.software import revision, versions
 from dode.fetching import checksums
 

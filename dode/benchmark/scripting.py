@@ -12,7 +12,6 @@ from pathlib import Path
 
 from dode import storage
 from dode.benchmark import records, reruns
-from dode.benchmark.execution import settings
 
 JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
 DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
@@ -94,8 +93,3 @@ def _set_threads(threads):
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-
-
-def execution(snakemake):
-    """The settings ``execution`` of the configuration, as they are for the dataset of the job."""
-    return settings(snakemake.config["execution"], snakemake.wildcards.get("dataset"))

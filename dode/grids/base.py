@@ -20,7 +20,7 @@ grids = FileRegistry("grid", "dode.grids", Path(__file__).parent)
 FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
 
 
-def grid(name, *, family=True, prepare=None, plan=None, recipe=False):
+def grid(name, *, family=True, prepare=None, plan=None, recipe=False, source=None):
     """Decorator: a function of keyword options that returns (levels, variable) becomes one that returns a Grid.
 
     Args:
@@ -30,6 +30,7 @@ def grid(name, *, family=True, prepare=None, plan=None, recipe=False):
         plan: what :func:`check` calls instead of the function as long as the artefact is not there: all options but
             ``prepared``, and levels of any number.
         recipe: whether it is a part of the authors' recipe for a solver, which brings more than the grid.
+        source: whose grid it is, as for a solver (:func:`dode.solvers.base.solver`); None for levels of one's own.
     """
 
     def wrap(function):
@@ -46,7 +47,7 @@ def grid(name, *, family=True, prepare=None, plan=None, recipe=False):
             return Grid.of(*levels(steps=steps, **options), remake)
 
         make.levels, make.plan, make.family, make.prepare = levels, plan or levels, family, prepare
-        make.recipe = recipe
+        make.recipe, make.source = recipe, source
         return grids.register(name)(make)
 
     return wrap

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from dode.metrics.catalogue import METRICS, Metric
 from dode.report import numbers, verdicts
-from dode.report.frame import METRICS, Metric
 
 NO_ERROR = "no error"
 
@@ -129,7 +129,7 @@ def _beyond(first, second, margin):
 
 def _metric(name):
     """How a metric is printed: as in the tables, or under its own name where these leave it out."""
-    return METRICS.get(name) or Metric(name, name)
+    return METRICS.get(name) or Metric(name=name, latex=name, meaning="")
 
 
 def _changes(first, second, shared):

@@ -1,58 +1,15 @@
 """Scores as one tidy frame, and that frame as CSV."""
 
-import dataclasses
 import math
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from dode import storage
+from dode.metrics.catalogue import METRICS
 from dode.names import HALVES
 from dode.registry import unknown
 
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """How a metric is printed: its name, its name in LaTeX, the factor on its values, their unit, its direction.
-
-    ``tabled``: whether Markdown and LaTeX have a table of it; the CSV has all. ``any_count``: whether its expected
-    value is the same for every number of images; ``aim``: whether it is against the fine-step solver.
-    """
-
-    name: str
-    latex: str
-    scale: float = 1.0
-    unit: str = ""
-    lower_is_better: bool = True
-    tabled: bool = True
-    any_count: bool = False
-    aim: bool = False
-
-    @property
-    def direction(self):
-        """``"lower is better"`` or ``"higher is better"``."""
-        return f"{'lower' if self.lower_is_better else 'higher'} is better"
-
-
-PIXELS = "images in [−1, 1]"
-_HIGH, _RARE = {"lower_is_better": False}, {"lower_is_better": False, "tabled": False}
-_PAIRED = {"any_count": True, "aim": True}
-#: The metrics in the order of the report (docs/scores.md).
-METRICS = MappingProxyType(
-    {
-        "fid": Metric("FID", "FID"),
-        "fid_infinity": Metric("FID∞", r"FID$_\infty$"),
-        "self_fid": Metric("self-FID", "self-FID", aim=True),
-        "kid": Metric("KID × 10³", r"KID $\times\,10^3$", scale=1e3, any_count=True),
-        "precision": Metric("precision", "precision", **_HIGH),
-        "recall": Metric("recall", "recall", **_HIGH),
-        "density": Metric("density", "density", **_RARE),
-        "coverage": Metric("coverage", "coverage", **_RARE),
-        "trajectory_rmse": Metric("trajectory RMSE", "trajectory RMSE", unit=PIXELS, **_PAIRED),
-        "trajectory_psnr": Metric("trajectory PSNR", "trajectory PSNR", unit="dB", **_PAIRED, **_RARE),
-    }
-)
 _COLUMNS = {
     "dataset": "str",
     "solver": "str",

@@ -6,20 +6,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from dode.metrics.catalogue import METRICS
 from dode.names import HALVES
 from dode.report import ranking
-from dode.report.frame import METRICS
-
-_MARKS = (
-    "Bold: the best of a column and all that cannot be told from it, with 95 % confidence and seed by seed; italic: "
-    "likewise the best of the rest. docs/scores.md describes the scores and how they are told apart."
-)
-# By the words of `biased` in a score.json.
-_BIASED = {
-    "generated": "cells have no more images than there are features: compare only cells of as many images; FID∞ takes "
-    "a part of the bias away",
-    "real": "there are no more real images than features, and FID∞ takes nothing of that bias away",
-}
 
 
 def escaped(text):
@@ -34,12 +23,15 @@ def pipes(rows, header):
 
 
 def opening(frame):
-    """The paragraphs under the title: how to read the marks, how solvers rank."""
+    """The paragraphs under the title: what marks and scores mean, how solvers rank."""
     if frame.empty:
         return []
-    rare = [METRICS[name].name for name in frame["metric"].unique() if not METRICS[name].tabled]
-    more = f" Without a table here, in the CSV file alone: {', '.join(rare)}." if rare else ""
-    return [_MARKS + more, *_ranks(frame)]
+    found = [kind for name, kind in METRICS.items() if (frame["metric"] == name).any()]
+    rare = ", ".join(kind.name for kind in found if not kind.tabled)
+    more = f" The CSV file alone has {rare}." if rare else ""
+    marks = f"{ranking.LEGEND.format('italic')} docs/scores.md says how scores are told apart.{more}"
+    meanings = [f"- **{escaped(kind.name)}**: {escaped(kind.description)}" for kind in found if kind.tabled]
+    return [marks, "\n".join(meanings), *_ranks(frame)]
 
 
 def _ranks(frame):
@@ -75,8 +67,8 @@ def against(rows):
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
     statistics = _short(first["real_sha256"], "SHA-256 of their statistics")
     text = f"Scored against {size} real images (`{first['real']}`{statistics}) by features of {network}."
-    reasons = [reason for name, reason in _BIASED.items() if known["biased"].str.contains(name).any()]
-    return [f"{text} FID is biased here: {'; '.join(reasons)}." if reasons else text]
+    bias = [words for name, words in METRICS["fid"].bias.items() if known["biased"].str.contains(name).any()]
+    return [f"{text} FID is biased here. {' '.join(bias)}" if bias else text]
 
 
 def _short(sha256, name="SHA-256"):

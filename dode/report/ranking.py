@@ -9,6 +9,11 @@ from dode.report import frame as frames
 from dode.report import verdicts
 
 BEST, SECOND, UNMARKED = 0, 1, 2
+#: What marks mean; ``{}`` is how the second place is set.
+LEGEND = (
+    "Bold marks the best score of a column and all that cannot be told apart from it; {} marks the best of the rest in "
+    "the same way."
+)
 
 
 def places(entries, *, lower_is_better=True):

@@ -6,23 +6,16 @@ from types import MappingProxyType
 import pandas as pd
 
 from dode import storage
+from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.names import HALVES
 from dode.report import frame as frames
 from dode.report import latex, numbers, preface, ranking
-from dode.report.frame import METRICS, SEPARATOR
+from dode.report.frame import SEPARATOR
 from dode.report.preface import escaped, pipes
 
 _MARKDOWN = {ranking.BEST: "**{}**", ranking.SECOND: "*{}*", ranking.UNMARKED: "{}"}
 _TEX = {ranking.BEST: r"\textbf{{{}}}", ranking.SECOND: r"\underline{{{}}}", ranking.UNMARKED: "{}"}
-_TEX_MARKS = (
-    "Bold: the best of a column and all that cannot be told from it; underlined: likewise the best of the rest."
-)
 _FLOATS = 18
-_KINDS = {
-    "seeds": "the sample standard deviation over seeds",
-    "images": "the standard error over images",
-    "subsets": "the standard error over subsets of images",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +74,7 @@ def _table(dataset, metric, rows):
         images=_count(measured["images"], "image"),
         seeds=_count(measured["seeds"], "seed"),
         halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
-        errors=[name for name in _KINDS if (measured["error_kind"] == name).any()],
+        errors=[name for name in ERROR_KINDS if (measured["error_kind"] == name).any()],
         sources=_sources(measured),
     )
 
@@ -144,7 +137,7 @@ def _note(table):
     if table.seeds:
         sentences.append(", ".join(filter(None, (table.images and f"{table.images} per cell", table.seeds))))
     if table.errors:
-        sentences.append("± is " + " or ".join(_KINDS[kind] for kind in table.errors))
+        sentences.append("± is " + " or ".join(ERROR_KINDS[kind] for kind in table.errors))
     kind = METRICS[table.metric]
     sentences.append(kind.direction)
     if table.halves:
@@ -186,7 +179,7 @@ def write_latex(frame, path, width=345):
     environments = []
     for table in _tables(frame):
         title = f"{METRICS[table.metric].latex} on {latex.escaped(table.dataset)}"
-        note = f"{latex.escaped(_note(table))} {_TEX_MARKS}"
+        note = f"{latex.escaped(_note(table))} {ranking.LEGEND.format('underlining')}"
         environments += latex.environments(table, title, note, _TEX, width)
     parts = [r"% Needs \usepackage{booktabs}."]
     for i in range(0, len(environments), _FLOATS):

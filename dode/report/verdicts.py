@@ -117,6 +117,17 @@ def verdict(plain, distilled, *, lower=True):
     return "distilled" if (distilled["value"] < plain["value"]) is lower else "plain"
 
 
+def better(cells: list[dict], metric: str, level: dict | None, *, lower: bool = True) -> list[str]:
+    """Names of the cells that are better than ``level``, an entry, and not tied with it."""
+    return [
+        cell["name"]
+        for cell in cells
+        if known(level)
+        and known(entry := cell["scores"].get(metric))
+        and verdict(level, entry, lower=lower) == "distilled"  # of the two that it is given, the second
+    ]
+
+
 def gain(plain, distilled, *, lower=True):
     """What a distilled entry gains on its plain one.
 

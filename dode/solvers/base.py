@@ -48,6 +48,7 @@ class Method:
     choices: dict = dataclasses.field(default_factory=dict)
     spanning: Callable = lambda **_: False
     prepare: str | None = None
+    source: str | None = None
 
     @property
     def options(self):
@@ -64,7 +65,15 @@ def _function_of_options(value):
 
 
 def solver(
-    name, *, order, evaluations=lambda steps, **_: steps, teacher=None, choices=None, spanning=False, prepare=None
+    name,
+    *,
+    order,
+    evaluations=lambda steps, **_: steps,
+    teacher=None,
+    choices=None,
+    spanning=False,
+    prepare=None,
+    source=None,
 ):
     """Register the decorated generator function as the solver ``name``.
 
@@ -79,6 +88,7 @@ def solver(
             cannot be a teacher.
         prepare: file name of an artefact that the method needs, made by a rule of its own in ``rules/solvers``; its
             path is the method's option ``prepared``.
+        source: whose method it is, with the arXiv number of the paper and the place in it: exported results cite it.
     """
 
     if prepare and not teacher:
@@ -96,6 +106,7 @@ def solver(
             choices=choices or {},
             spanning=_function_of_options(spanning),
             prepare=prepare,
+            source=source,
         )
         return function
 

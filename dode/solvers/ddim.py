@@ -6,7 +6,7 @@ from dode.solvers.base import Proposal, solver
 from dode.solvers.formulas import euler
 
 
-@solver("ddim", order=1, teacher="heun")
+@solver("ddim", order=1, teacher="heun", source="Song, Meng & Ermon 2021, arXiv:2010.02502")
 def ddim(denoise, x, sigmas):
     """``x' = D + (sigma' / sigma) (x - D)``.
 

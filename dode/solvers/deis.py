@@ -12,6 +12,7 @@ VARIABLES = {"time": vp_time, "log-sigma": np.log}
     "deis",
     order=lambda order, **_: order + 1,
     choices={"order": (1, 2, 3), "variable": tuple(VARIABLES)},
+    source="Zhang & Chen 2023, arXiv:2204.13902, Eq. 15",
 )
 def deis(denoise, x, sigmas, *, order=3, variable="time"):
     """``x' = x + int_sigma^sigma' P(u(s)) ds``, P the polynomial of degree ``order`` through the last noise estimates.

@@ -12,6 +12,7 @@ from dode.solvers.formulas import combine, difference_weights, euler, log_step, 
     teacher="heun",
     spanning=True,
     choices={"order": (2, 3), "stages": ("log-snr", "grid")},
+    source="Lu et al. 2022, arXiv:2206.00927, Alg. 1 and 2",
 )
 def dpm_solver(denoise, x, sigmas, *, order=3, stages="log-snr"):
     """DPM-Solver-2 and -3, singlestep (Lu et al. 2022, arXiv 2206.00927, Alg. 1 and 2), for any number of evaluations.
@@ -65,7 +66,12 @@ def _with_slope(start, inner, width, weight):
     return combine((x, denoised, x_inner, denoised_inner), (1 + here, -here, there, -there))
 
 
-@solver("dpm-solver-multistep", order=2, choices={"order": (2, 3)})
+@solver(
+    "dpm-solver-multistep",
+    order=2,
+    choices={"order": (2, 3)},
+    source="Lu et al. 2022, arXiv:2211.01095, its multistep form with noise prediction",
+)
 def dpm_solver_multistep(denoise, x, sigmas, *, order=3):
     """Multistep DPM-Solver on the noise estimate (Lu et al. 2022, arXiv 2211.01095, App. B, with eps for D).
 

@@ -14,6 +14,7 @@ ORDERS = {"2S": 2, "2M": 2, "3M": 3}
     teacher=lambda variant: "heun" if variant == "2S" else None,
     spanning=lambda variant: variant == "2S",
     choices={"variant": tuple(ORDERS)},
+    source="Lu et al. 2022, arXiv:2211.01095, Alg. 1 and 2",
 )
 def dpm_solver_pp(denoise, x, sigmas, *, variant="2M"):
     """DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095): 2S (Alg. 1), 2M (Alg. 2), 3M (the authors' code).

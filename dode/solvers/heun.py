@@ -6,7 +6,13 @@ from dode.solvers.base import Proposal, solver
 from dode.solvers.formulas import combine, euler
 
 
-@solver("heun", order=2, evaluations=lambda steps: 2 * steps - 1, teacher="heun")
+@solver(
+    "heun",
+    order=2,
+    evaluations=lambda steps: 2 * steps - 1,
+    teacher="heun",
+    source="Karras et al. 2022, arXiv:2206.00364, Alg. 1",
+)
 def heun(denoise, x, sigmas):
     """Heun's method, Karras et al. 2022 (arXiv 2206.00364), Algorithm 1 (without churn).
 

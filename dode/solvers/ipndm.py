@@ -12,7 +12,12 @@ ADAMS_BASHFORTH = {
 }
 
 
-@solver("ipndm", order=lambda order: order, choices={"order": (1, 2, 3, 4)})
+@solver(
+    "ipndm",
+    order=lambda order: order,
+    choices={"order": (1, 2, 3, 4)},
+    source="Zhang & Chen 2023, arXiv:2204.13902; after Liu et al. 2022, arXiv:2202.09778",
+)
 def ipndm(denoise, x, sigmas, *, order=4):
     """``x' = x + h sum_j w_j eps_{k-j}`` with Adams-Bashforth weights w for equal steps, whatever the steps are.
 
@@ -28,7 +33,12 @@ def ipndm(denoise, x, sigmas, *, order=4):
     return multistep(denoise, x, sigmas, weights, length=order, noise=True)
 
 
-@solver("ipndm_v", order=lambda order: order, choices={"order": (1, 2, 3, 4)})
+@solver(
+    "ipndm_v",
+    order=lambda order: order,
+    choices={"order": (1, 2, 3, 4)},
+    source="Zhang & Chen 2023, arXiv:2204.13902, there rho-AB",
+)
 def ipndm_v(denoise, x, sigmas, *, order=4):
     """``x' = x + int_sigma^sigma' P(s) ds``, P the polynomial in sigma through the last noise estimates.
 

@@ -9,7 +9,12 @@ from dode.solvers.ipndm import ADAMS_BASHFORTH
 WARM_UP = 3  # steps of four evaluations before the four-step formula has its history
 
 
-@solver("pndm", order=4, evaluations=lambda steps: min(4 * steps - 3, steps + 3 * WARM_UP))
+@solver(
+    "pndm",
+    order=4,
+    evaluations=lambda steps: min(4 * steps - 3, steps + 3 * WARM_UP),
+    source="Liu et al. 2022, arXiv:2202.09778, Alg. 2",
+)
 def pndm(denoise, x, sigmas):
     """Three steps of pseudo Runge-Kutta, then fourth-order Adams-Bashforth on the noise estimate.
 

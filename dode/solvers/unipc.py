@@ -10,7 +10,12 @@ from dode.solvers.base import Proposal, solver
 from dode.solvers.formulas import combine, log_step
 
 
-@solver("unipc", order=lambda order, **_: order + 1, choices={"order": (1, 2, 3), "variant": ("bh1", "bh2")})
+@solver(
+    "unipc",
+    order=lambda order, **_: order + 1,
+    choices={"order": (1, 2, 3), "variant": ("bh1", "bh2")},
+    source="Zhao et al. 2023, arXiv:2302.04867, Alg. 1 and 2",
+)
 def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
     """UniPC-p on the denoised image (Zhao et al. 2023, arXiv 2302.04867, Alg. 1-2, App. E: data prediction).
 

@@ -124,10 +124,20 @@ def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no
     assert throughput.row("digits-edm", found[2])[4] == "out of memory"
 
 
-def test_the_picture_of_the_toy_is_of_the_tables():
+@pytest.fixture(scope="module")
+def toy():
     spec = importlib.util.spec_from_file_location("toy", ROOT / "benchmarks" / "toy.py")
-    toy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(toy)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_solvers_is_that_of_the_registry(toy):
+    """Sources, orders, options and their defaults."""
+    assert toy.facts_table() in (ROOT / "docs" / "solvers.md").read_text()
+
+
+def test_the_picture_of_the_toy_is_of_the_tables(toy):
     text = (ROOT / "docs" / "solvers.md").read_text()
     curves, best = toy.panels(text)
     assert list(curves) == ["plain", "distilled, m = 1", "distilled, m = 3"]

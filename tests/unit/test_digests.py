@@ -77,6 +77,12 @@ def test_code_counts(copy, file, old, new):
     assert copy.digest() != before
 
 
+def test_whom_to_cite_does_not_count(copy):
+    before = copy.digest("scripts/sample.py", "dode.solvers.heun")
+    copy.replace("dode/solvers/heun.py", "arXiv:2206.00364, Alg. 1", "arXiv:2206.00364")
+    assert copy.digest("scripts/sample.py", "dode.solvers.heun") == before
+
+
 def test_a_solvers_file_counts_for_the_cells_of_that_solver_alone(copy):
     def digests():
         return copy.digest("scripts/sample.py", "dode.solvers.heun"), copy.digest(

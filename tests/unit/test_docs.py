@@ -1,5 +1,6 @@
 """The examples of the documentation do what the documentation says."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -8,9 +9,14 @@ import pytest
 import yaml
 
 import dode
-from dode import grids, solvers
-from dode.benchmark import digests
+from dode import grids, report, solvers
+from dode.benchmark import cells, digests
+from dode.distillation import fitting
+from dode.metrics import distances, extrapolation
+from dode.metrics.catalogue import METRICS
 from dode.models import mixture
+from dode.report import tables, verdicts
+from dode.report.figures import style
 from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +80,57 @@ def test_a_documented_solver_is_of_the_order_that_it_claims_and_gains_by_distill
 @pytest.mark.parametrize("path", ["docs/adding-a-solver.md", "docs/adding-a-model.md"])
 def test_the_documented_entries_are_valid_yaml(path):
     assert all(yaml.safe_load(block) for block in blocks(path, "yaml"))
+
+
+SCHEMA = yaml.safe_load((ROOT / "config/schemas/config.schema.yaml").read_text())["properties"]
+DATASET, SOLVER = (SCHEMA[key]["items"]["properties"] for key in ("datasets", "solvers"))
+NEIGHBOURS, SEARCH = SCHEMA["neighbours"]["properties"], grids.defaults("searched")
+SOLVERS = cells.Benchmark(yaml.safe_load((ROOT / "config/solvers.yaml").read_text()), ROOT)
+WIDTH = inspect.signature(tables.write_latex).parameters["width"].default
+#: A document, the words around a number in it, and that number in the code.
+STATED = [
+    ("method.md", r"rho = ([\d.]+) by default", grids.defaults("karras")["rho"]),
+    ("method.md", r"`candidates` of them \(default (\d+)\)", SEARCH["candidates"]),
+    ("method.md", r"for `images` images \(default (\d+)\)", SEARCH["images"]),
+    ("method.md", r"`coefficient` is gamma \(default ([\d.]+)\)", SEARCH["coefficient"]),
+    ("method.md", r"a relative ridge of (\S+) is added", fitting.RIDGE),
+    ("method.md", r"shorter than (\S+) of the output of its kind", fitting.ROUNDING),
+    ("method.md", r"\(`substeps`, default (\d+)\)", SOLVER["distill"]["properties"]["substeps"]["default"]),
+    ("method.md", r"on the EDM grid with (\d+) evaluations", DATASET["reference"]["default"]["nfe"]),
+    ("scores.md", r"In addition ([\d,]+) features of each set", distances.KEPT_FEATURES),
+    ("scores.md", r"an asymmetry of (\S+)\)", distances.TOLERANCE),
+    ("scores.md", r"1904\.06991\), k = (\d+)\)", NEIGHBOURS["precision_recall"]["default"]),
+    ("scores.md", r"2002\.09797\), k = (\d+)\)", NEIGHBOURS["density_coverage"]["default"]),
+    ("scores.md", r"outside the (\d+) % confidence", 100 * verdicts.CONFIDENCE),
+    ("scores.md", r"through the FIDs of (\d+) random subsets", extrapolation.SIZES),
+    ("scores.md", r"only scores of equally many images; ([\d,]+) is", DATASET["images"]["default"]),
+    ("figures.md", r"only with more than (\d+) solvers", report.CROWD),
+    ("figures.md", r"With more than (\d+) solvers", report.CROWD),
+    ("figures.md", r"A panel is ([\d.]+) inches wide", style.PANEL[0]),
+    ("figures.md", r"a line of `article` \((\d+) pt\)", WIDTH),
+    ("solvers.md", r"embedded models \((\d+) cells;", len(SOLVERS.cells)),
+]
+
+
+@pytest.mark.parametrize(("path", "words", "value"), STATED, ids=[f"{path}: {words}" for path, words, _ in STATED])
+def test_a_number_in_a_document_is_that_of_the_code(path, words, value):
+    text = " ".join((ROOT / "docs" / path).read_text().split())
+    (stated,) = re.findall(words, text)
+    assert float(stated.replace(",", "")) == pytest.approx(value)
+
+
+def test_the_documented_options_of_a_searched_grid_are_its_defaults():
+    (entry,) = yaml.safe_load(blocks("docs/adding-a-solver.md", "yaml")[-1])["solvers"]
+    assert entry["grid"] == {"name": "searched", "options": SEARCH}
+
+
+def test_the_table_of_metrics_is_that_of_the_catalogue():
+    rows = re.findall(r"^\| (`.*`) \| (.*) \| (lower|higher) \| .*\|$", (ROOT / "docs/scores.md").read_text(), re.M)
+    stated = {name: row[1:] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert stated == {
+        name: (", ".join(filter(None, (metric.range, metric.unit))), metric.direction.split()[0])
+        for name, metric in METRICS.items()
+    }
 
 
 def test_every_room_of_the_architecture_exists_and_every_module_has_a_room():

@@ -261,7 +261,13 @@ def test_ticks_are_few_and_within(low, high):
 
 def test_report_does_not_import_torch():
     figures = ("figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
-    modules = ["sys", "dode.benchmark.figure_cells", "dode.images.trajectories", "dode.report.tables"]
+    modules = [
+        "sys",
+        "dode.benchmark.figure_cells",
+        "dode.images.trajectories",
+        "dode.report.tables",
+        "dode.report.page.page",
+    ]
     imported = ", ".join([*modules, *(f"dode.report.figures.{name}" for name in figures)])
     code = f"import {imported}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,7 @@
 """Grids against the published formulas, written out again here."""
 
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -35,6 +36,13 @@ def test_karras_is_the_published_formula_and_ends_in_zero(steps, options):
     assert sigmas[0].item() == high
     assert sigmas[-2].item() == low
     assert sigmas[-1].item() == 0
+
+
+@pytest.mark.parametrize("name", sorted({*grids.names()} - {"explicit"}))
+def test_a_grid_declares_whose_it_is(name):
+    source = grids.grids.get(name).source
+    assert source, f"grid '{name}' has no source: name authors, year and paper in @grid(..., source=...)"
+    assert re.search(r"\b20\d\d, arXiv:\d{4}\.\d{5}\b", source), source
 
 
 @pytest.mark.parametrize("name", grids.families())

@@ -21,7 +21,7 @@ from dode.benchmark.digests import folder_digest
 from dode.report import verdicts
 from dode.report.figures import style
 from dode.report.fine_solution import Fine
-from dode.report.page import thumbnails
+from dode.report.page import charts, texts, thumbnails
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -120,6 +120,42 @@ def test_a_gain_over_seeds_has_the_spread_of_the_ratio_and_none_where_a_value_is
     assert verdicts.gain(entry(0.001, 0.003), entry(-0.001, 0.002))["factor"] is None
 
 
+@pytest.mark.parametrize(("lower", "names"), [(True, ["below"]), (False, ["above"])])
+def test_better_than_the_fine_steps_is_what_is_not_tied_with_them(lower, names):
+    level = entry(3.0, error=0.1)
+    values = {"below": 2.0, "equal": 3.0, "within": 3.1, "above": 4.0}
+    cells = [cell(name, 5, entry(value, error=0.1)) for name, value in values.items()]
+    cells += [cell("failed", 5, {**entry(1.0), "value": None}), {**cell("unscored", 5, None), "scores": {}}]
+    assert verdicts.better(cells, "fid", level, lower=lower) == [f"{name}/5" for name in names]
+    assert verdicts.better(cells, "fid", None, lower=lower) == []
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_scores_like_those_of_the_fine_steps_are_not_better_on_the_page(bench, tmp_path, lower):
+    """Of all cells of a data set one is better, the others are equal."""
+
+    def scored(cell, seeds):
+        found, value = synthetic_pages.score(cell, seeds), 0.6
+        if cell.key[1:] == ("d-ddim", 10):
+            value = 0.5 if lower else 0.7
+        for key in ("precision", "fid"):
+            found["metrics"][key] |= {"value": value, "blocks": [value] * seeds, "error": 0.0}
+        return found
+
+    path, found, _ = synthetic_pages.write(bench, tmp_path, scored=scored)
+    key = "fid" if lower else "precision"
+    assert found["datasets"][0]["better"][key] == ["digits-ddpm/d-ddim/nfe10"]
+    block = re.search(rf'id="trust/digits-ddpm/{key}">(.*?)</script>', path.read_text(encoding="utf-8"), flags=re.S)[1]
+    assert "1 cell scores better than it" in block
+
+
+def test_markers_are_those_of_the_figures():
+    square, up = (np.array(re.findall(r"-?[\d.]+", charts.marker(name)), float).reshape(-1, 2) for name in "s^")
+    assert sorted(map(tuple, square[:4])) == [(-4.3, -4.3), (-4.3, 4.3), (4.3, -4.3), (4.3, 4.3)]
+    assert up[up[:, 1].argmin()].tolist() == [0, -4.3]  # the y axis of an SVG points down
+    assert charts.marker("o").count("C") == 8
+
+
 def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):
     found = {each["name"]: each for each in facts.cells(bench)}
     assert found["digits-edm/d-ddim-refined/nfe10"]["plain"] == "digits-edm/ddim/nfe10"
@@ -185,7 +221,7 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     assert found["metrics"]["precision"]["lower"] is False
     assert found["solvers"]["reference"]["reference"] is True
     best = own["choices"]["precision"][-1]["plain"]["best"]
-    plain = [each for each in found["cells"] if each["dataset"] == own["id"] and "fit" not in each]
+    plain = [each for each in found["cells"] if each["dataset"] == own["id"] and not each["fit"]]
     scores = {each["name"]: each["scores"]["precision"][0] for each in plain if each["solver"] != "reference"}
     assert scores[best] == max(scores.values())
 
@@ -223,9 +259,18 @@ def test_the_page_holds_everything_and_nothing_in_it_can_end_its_script(bench, t
 
     path, found, small = synthetic_pages.write(bench, tmp_path, hostile)
     text = path.read_text(encoding="utf-8")
-    assert text.count("<script") == text.count("</script>") == 3 + len(small)
-    data = re.search(r'id="data">(.*?)</script>', text)[1]
-    assert json.loads(data) == json.loads(json.dumps(found))
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', text, flags=re.S))
+    views = [(f"{own['id']}/{key}", rows) for own in found["datasets"] for key, rows in own["choices"].items()]
+    expected = [f"{part}/{view}" for view, _ in views for part in ("budget", "curve", "table", "gains", "trust")]
+    expected += [f"choice/{view}/{row['nfe']}" for view, rows in views for row in rows]
+    assert sorted(blocks) == sorted([*expected, *(f"cell/{cell['name']}" for cell in found["cells"])])
+    assert text.count("<script") == text.count("</script>") == 2 + len(blocks) + len(small)
+    assert "&lt;/script&gt;" in blocks["cell/digits-edm/ddim/nfe5"]
+    assert r"\u003c/script\u003e" in blocks["curve/digits-edm/fid"]
+    for cell in found["cells"]:
+        score = texts.score(cell["scores"]["fid"], found["metrics"]["fid"])
+        assert f"<td>{score}</td>" in blocks[f"cell/{cell['name']}"]
+        assert cell["solver"] == "reference" or f'data-cell="{cell["name"]}"' in blocks[f"table/{cell['dataset']}/fid"]
     assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//|@import|url\(\s*["\']?http', text)
 
 

@@ -109,6 +109,14 @@ def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case)
     assert dode.load(sampler.record).record == sampler.record
 
 
+def test_what_is_cited_is_the_declared_source_of_the_method(finished):
+    record = export.record(finished(EDM, "ipndm_v", {}, {"name": "karras", "options": {}}, 3), "d", "s", 3)
+    (cited,) = [line for line in record["citation"] if line.startswith("solver ipndm_v: ")]
+    assert "2204.13902" in cited  # the paper of the method, not the one that its name comes from
+    assert "2312.00094" not in cited
+    assert "grid karras: Karras et al. 2022, arXiv:2206.00364, Eq. 5" in record["citation"]
+
+
 @pytest.mark.parametrize(("solver", "options"), [("ipndm", {}), ("deis", {"order": 2}), ("dpm-solver", {"order": 2})])
 def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
     grid = {"name": "released", "options": {}}

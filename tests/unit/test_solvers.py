@@ -1,6 +1,7 @@
 """What every solver owes, whichever file it comes from, and what the driver refuses."""
 
 import math
+import re
 import subprocess
 import sys
 
@@ -42,6 +43,13 @@ def test_the_registry_finds_the_solver_files():
     assert {*paper, *rivals, "dpm-solver-multistep"} <= set(NAMES)
     assert sorted(NAMES) == NAMES
     assert solvers.module_of("heun") == "dode.solvers.heun"
+
+
+@every_solver
+def test_a_solver_declares_whose_method_it_is(name):
+    source = solvers.create(name).method.source
+    assert source, f"solver '{name}' has no source: name authors, year and paper in @solver(..., source=...)"
+    assert re.search(r"\b(1[89]|20)\d\d\b.*\barXiv:\d{4}\.\d{5}\b", source), source
 
 
 @every_variant

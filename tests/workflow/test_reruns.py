@@ -96,9 +96,9 @@ def test_code_of_the_figures_reruns_figures_and_pages_alone(workspace):
     assert workspace.plan() == drawn | PAGES
 
 
-@pytest.mark.parametrize("path", ["dode/report/page/page.py", "dode/report/page/assets/chart.js"])
+@pytest.mark.parametrize("path", ["page.py", "views.py", "assets/chart.js", "assets/trust.html.j2"])
 def test_code_of_the_page_reruns_the_page_alone(workspace, path):
-    workspace.append(path, "\nlet_it_be = 1\n")
+    workspace.append(f"dode/report/page/{path}", "\nlet_it_be = 1\n")
     assert workspace.plan() == {"page"}
 
 

@@ -1,6 +1,7 @@
 """What a finished run leaves behind."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -12,6 +13,8 @@ from PIL import Image
 
 from dode.benchmark import software
 from dode.images import pixels
+from dode.metrics.catalogue import METRICS
+from dode.report.page import texts
 
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]
 
@@ -88,20 +91,29 @@ def test_snakemakes_report_names_every_category(finished):
         assert f'"{category}"' in text
 
 
+def test_captions_and_tables_say_what_the_scores_mean(finished):
+    report, table = ((finished.results / name).read_text() for name in ("report.html", "table.md"))
+    for name in ("fid", "self_fid", "trajectory_rmse"):
+        assert METRICS[name].meaning in report
+        assert METRICS[name].meaning in table
+
+
 def test_the_page_has_the_scores_fits_and_samples_of_every_cell(finished):
     text = (finished.results / "index.html").read_text()
-    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
-    found = {cell["name"]: cell for cell in data["cells"]}
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', text, flags=re.S))
+    values = dict(re.findall(r'data-cell="(.*?)" data-value="(.*?)"', blocks["table/digits-edm/fid"]))
+    assert set(values) == {f"digits-edm/{name}" for name in CELLS[:-1]}
     for name in CELLS:
         score = json.loads((finished.cell(name) / "score.json").read_text())
-        own = found[f"digits-edm/{name}"]
-        assert own["scores"]["fid"][0] == pytest.approx(score["metrics"]["fid"]["value"], rel=1e-7)
-        (index,) = own["made"]["environments"]["score"]
-        assert data["environments"][index] == {key: score[key] for key in ("software", "machine")}
+        own, fid = blocks[f"cell/digits-edm/{name}"], score["metrics"]["fid"]
+        assert f"<td>{texts.score([fid['value'], fid['error']], {'scale': 1})}</td>" in own
+        assert name == CELLS[-1] or float(values[f"digits-edm/{name}"]) == pytest.approx(fid["value"], rel=1e-7)
+        assert html.escape(texts.environment(score)) in own
         small = json.loads(re.search(rf'data-pictures="digits-edm/{name}">(.*?)</script>', text)[1])
         image = Image.open(io.BytesIO(base64.b64decode(small["samples"]["png"])))
         ends = np.load(finished.cell(name) / "ends.npy")[:10]
         expected = pixels.to_bytes(ends).squeeze(1).transpose(1, 0, 2).reshape(8, -1)
         assert (np.asarray(image)[:, : expected.shape[1]] == expected).all()
     lambdas = json.loads((finished.cell("d-ddim/nfe2") / "lambdas.json").read_text())["lambdas"]
-    assert np.allclose(found["digits-edm/d-ddim/nfe2"]["fit"]["lambdas"], lambdas, rtol=1e-7)
+    fitted = re.search(r'"values":(.*?])', blocks["cell/digits-edm/d-ddim/nfe2"])[1]
+    assert np.allclose(json.loads(fitted), np.ravel(lambdas), rtol=1e-7)

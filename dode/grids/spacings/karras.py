@@ -6,7 +6,7 @@ from dode.grids.base import check_numbers, check_range, grid
 from dode.grids.variables import rho_space
 
 
-@grid("karras")
+@grid("karras", source="Karras et al. 2022, arXiv:2206.00364, Eq. 5")
 def karras(*, steps, sigma_min=0.002, sigma_max=80.0, rho=7.0):
     """The EDM grid (Karras et al. 2022, arXiv 2206.00364, Eq. 5), then 0.
 

@@ -6,7 +6,7 @@ from dode.grids.base import check_range, grid
 from dode.grids.variables import log_space
 
 
-@grid("log-snr")
+@grid("log-snr", source="Lu et al. 2022, arXiv:2206.00927, Sec. 3.4")
 def log_snr(*, steps, sigma_min=0.002, sigma_max=80.0):
     """Uniform in the half log-SNR ``-log sigma`` (Lu et al. 2022, arXiv 2206.00927, Sec. 3.4), then 0.
 

@@ -6,7 +6,7 @@ from dode.grids.base import grid, indices_of
 from dode.grids.variables import root_index_space
 
 
-@grid("quadratic")
+@grid("quadratic", source="Song, Meng & Ermon 2021, arXiv:2010.02502, App. D.2")
 def quadratic(*, steps, schedule=None, sigma_min=None, sigma_max=None):
     """Uniform in the square root of the index of a VP schedule (default: linear betas), then the clean image.
 

@@ -15,7 +15,13 @@ def _released_plan(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
     return schedule.sigma(indices), index_space(schedule, schedule.sigma_min, len(schedule))
 
 
-@grid("released", family=False, plan=_released_plan, recipe=True)
+@grid(
+    "released",
+    family=False,
+    plan=_released_plan,
+    recipe=True,
+    source="Kim, Tang & Yu 2024, arXiv:2309.16421, the authors' code at commit 6dc5a1c",
+)
 def released(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
     """The grid of the authors' recipe for a solver, which belongs to it with its schedule: :mod:`dode.released`.
 

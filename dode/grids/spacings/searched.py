@@ -35,7 +35,13 @@ def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher
     return grids.get(over["name"]).levels(steps=candidates - 1, **filled(over["name"], options, model or ModelFacts()))
 
 
-@grid("searched", family=False, prepare="searched.json", plan=_search_plan)
+@grid(
+    "searched",
+    family=False,
+    prepare="searched.json",
+    plan=_search_plan,
+    source="Chen et al. 2024, arXiv:2405.11326",
+)
 def searched(
     *,
     steps,

@@ -6,7 +6,10 @@ from dode.grids.base import grid, indices_of
 from dode.grids.variables import index_space
 
 
-@grid("uniform-index")
+@grid(
+    "uniform-index",
+    source="Ho, Jain & Abbeel 2020, arXiv:2006.11239; its spacings as Lin et al. 2024, arXiv:2305.08891, name them",
+)
 def uniform_index(*, steps, schedule=None, sigma_min=None, sigma_max=None, spacing="trailing"):
     """Uniform in the index of a VP schedule (default: linear betas, 1,000 steps), then the clean image.
 

@@ -6,7 +6,7 @@ from dode.grids.base import check_numbers, check_range, grid
 from dode.grids.variables import time_space
 
 
-@grid("uniform-time")
+@grid("uniform-time", source="Song et al. 2021, arXiv:2011.13456, the time of its linear VP SDE")
 def uniform_time(*, steps, sigma_min=0.002, sigma_max=80.0, beta_min=0.1, beta_max=20.0):
     """Uniform in the time of the linear VP SDE (Song et al. 2021, arXiv 2011.13456), then 0.
 

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.lines import Line2D
 
+from dode.metrics.catalogue import METRICS
 from dode.report.figures import scales
 from dode.report.figures.style import MARKERS, legend_below, panels_of, save, styled
-from dode.report.frame import METRICS
 
 NAMES = {
     "substeps": "teacher steps per step S",
@@ -30,7 +30,7 @@ def draw(sweeps, scores, lambdas, colors, paths, metric="fid"):
         lambdas: ``{name of the cell: its coefficients, (K, m)}``.
         colors: ``{method: colour}``.
         paths: files to write, the format by suffix.
-        metric: a key of :data:`dode.report.frame.METRICS`.
+        metric: a key of :data:`dode.metrics.catalogue.METRICS`.
     """
     datasets, nfes = ([*dict.fromkeys(sweep[key] for sweep in sweeps)] for key in ("dataset", "nfe"))
     keys = [key for key in NAMES if any(sweep["key"] == key for sweep in sweeps)]
@@ -80,7 +80,7 @@ def _sweep(axis, sweep, scores, line, kind):
 
 def _finish(axis, sweeps, key, kind):
     axis.set(title=NAMES[key].split(" per ")[0], xlabel=NAMES[key])
-    axis.set_ylabel(f"{kind.name} ({kind.direction})")
+    axis.set_ylabel(kind.axis())
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     scales.plain_ticks(axis.yaxis, scales.log_ticks(low, high))

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dode.metrics.catalogue import METRICS
 from dode.names import HALVES
 from dode.report import CROWD
 from dode.report.figures import scales
 from dode.report.figures.style import PAGE, legend_below, paired, panels_of, save, styled, styles
-from dode.report.frame import METRICS
 
 _GREY = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
 _SMALL, _ENTRY = (
@@ -28,7 +28,7 @@ def curves(frame, metric, paths):
 
     Args:
         frame: from :func:`dode.report.frame.tidy`; colours follow from all of its solvers, whatever the metric.
-        metric: a key of :data:`dode.report.frame.METRICS`.
+        metric: a key of :data:`dode.metrics.catalogue.METRICS`.
         paths: files to write.
     """
     style, rows = _style(frame), _scaled(frame, metric)
@@ -85,7 +85,7 @@ def families(frame, metric, dataset, paths):
     for spare in axes[len(entries) :]:
         spare.set_axis_off()
     figure.supxlabel("NFE (network evaluations per image)", fontsize=8.5)
-    figure.supylabel(_name(metric, " "), fontsize=8.5)
+    figure.supylabel(METRICS[metric].axis(), fontsize=8.5)
     figure.suptitle(dataset)
     save(figure, paths)
 
@@ -124,11 +124,6 @@ def _front(cells, lower_is_better):
     return {(row["method"], row["label"]) for row in front} | partners
 
 
-def _name(metric, separator):
-    kind = METRICS[metric]
-    return f"{', '.join(filter(None, (kind.name, kind.unit)))}{separator}({kind.direction})"
-
-
 def _panel(axis, rows, metric, style, chosen, levels):
     """The curves of ``chosen`` in colour, the others behind them, on an axis that has room for ``levels``."""
     cells = _measured(rows)
@@ -140,7 +135,8 @@ def _panel(axis, rows, metric, style, chosen, levels):
             axis.plot(line["nfe"].astype(float), line["value"], **_GREY)
     scales.fit_metric(axis, cells, levels)
     scales.label_nfe(axis, cells["nfe"])
-    axis.set_ylabel(_name(metric, "\n" if METRICS[metric].unit else " "))
+    kind = METRICS[metric]
+    axis.set_ylabel(kind.axis("\n" if kind.unit else " "))
 
 
 def _curve(axis, line, style):

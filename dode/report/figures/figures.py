@@ -10,6 +10,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dode.metrics.catalogue import PIXELS
 from dode.report.figures import scales
 from dode.report.figures.style import (
     DPI,
@@ -24,7 +25,6 @@ from dode.report.figures.style import (
     styled,
     text_width,
 )
-from dode.report.frame import PIXELS
 
 
 def _pairs(fits):

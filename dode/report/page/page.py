@@ -1,6 +1,5 @@
-"""The page: one HTML file that holds its data, code and pictures, and loads nothing."""
+"""The page: one HTML file that holds its texts, scripts and pictures, and loads nothing."""
 
-import json
 import math
 import statistics
 from pathlib import Path
@@ -10,16 +9,17 @@ import matplotlib.colors
 from markupsafe import Markup
 
 from dode import storage
+from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.report import collection, numbers, ranking, verdicts
 from dode.report.figures import style
-from dode.report.frame import METRICS
+from dode.report.page import charts, texts, views
 
 ASSETS = Path(__file__).parent / "assets"
 _FITTED = ("lambdas", "rms_before", "rms_after")
 
 
 def data(cells, datasets, collected, halves, provenance):
-    """Everything the page says, as one value for JSON.
+    """Everything the page says.
 
     Args:
         cells: from :func:`dode.benchmark.facts.cells`.
@@ -29,19 +29,22 @@ def data(cells, datasets, collected, halves, provenance):
         provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
 
     Returns:
-        ``title``, ``metrics``, ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
-        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and ``choices`` and ``gains``
-        by metric). Values are unscaled.
+        ``title``, ``revision``, ``environments``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
+        (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
+        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and by metric ``choices``,
+        ``gains``, ``decimals``, ``marks`` and ``better``, the names of the cells that are better than the fine-step
+        one). Values are unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
     halves_of = {dataset: storage.read_json(path) for dataset, path in halves.items()}
     found = {
         "title": provenance["benchmark"],
-        "software": provenance["software"],
         "revision": provenance["revision"],
         "environments": provenance["environments"],
         "metrics": {key: _metric(METRICS[key]) for key in metrics},
+        "error_kinds": dict(ERROR_KINDS),
+        "legend": ranking.LEGEND.format("italic"),
         "solvers": _solvers(cells),
         "datasets": [
             {
@@ -55,6 +58,17 @@ def data(cells, datasets, collected, halves, provenance):
         "cells": [_written(cell) for cell in cells],
     }
     return _short(found)
+
+
+def _short(value):
+    """The same with eight significant digits; None for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
 
 
 def _measured(cells, paths, made):
@@ -80,7 +94,9 @@ def _checksums(dataset, checkpoints):
 
 
 def _metric(kind):
-    return {"name": kind.name, "unit": kind.unit, "scale": kind.scale, "lower": kind.lower_is_better}
+    """What the page says of a metric (:class:`dode.metrics.catalogue.Metric`)."""
+    sentences = {key: getattr(kind, key) for key in ("name", "unit", "scale", "description", "count", "warning")}
+    return {**sentences, "lower": kind.lower_is_better, "axis": kind.axis(), "bias": dict(kind.bias)}
 
 
 def _halves(halves):
@@ -92,16 +108,19 @@ def _halves(halves):
 
 
 def _judged(cells, metrics):
-    """What is said of the cells of a dataset by metric: choices, gains, decimals, and which are marked in the table."""
+    """What is said of the cells of a dataset by metric (:func:`data`)."""
     own = [cell for cell in cells if not cell["reference"]]
-    found = {"choices": {}, "gains": {}, "decimals": {}, "marks": {}}
+    fine = next((cell["scores"] for cell in cells if cell["reference"]), {})
+    found = {"choices": {}, "gains": {}, "decimals": {}, "marks": {}, "better": {}}
     for key in metrics:
         entries = [cell["scores"][key] for cell in own if verdicts.known(cell["scores"].get(key))]
         if entries:
-            kind = METRICS[key]
-            found["choices"][key] = verdicts.choices(own, key, lower=kind.lower_is_better)
-            found["marks"][key] = _marks(own, key, kind.lower_is_better)
-            found["gains"][key] = verdicts.gains(own, key, lower=kind.lower_is_better)
+            kind, level = METRICS[key], fine.get(key)
+            lower = kind.lower_is_better
+            found["choices"][key] = verdicts.choices(own, key, lower=lower)
+            found["marks"][key] = _marks(own, key, lower)
+            found["gains"][key] = verdicts.gains(own, key, lower=lower)
+            found["better"][key] = verdicts.better(own, key, level, lower=lower)
             sizes = ([entry[part] and entry[part] * kind.scale for entry in entries] for part in ("value", "error"))
             found["decimals"][key] = numbers.decimals(*sizes)
     return found
@@ -135,32 +154,17 @@ def _solvers(cells):
 
 
 def _written(cell):
-    """A cell as the page holds it; what is None or empty is left out."""
+    """What the page says of a cell."""
     scores = {
-        key: [entry["value"], entry["error"], entry["error_kind"], *_settings(entry)]
+        key: [entry["value"], entry["error"], entry["error_kind"], _settings(entry)]
         for key, entry in cell["scores"].items()
     }
-    keys = (
-        "name",
-        "dataset",
-        "solver",
-        "nfe",
-        "plain",
-        "published",
-        "biased",
-        "fit",
-        "scored",
-        "made",
-        "images",
-        "seeds",
-    )
-    written = {**{key: cell[key] for key in keys}, "scores": scores}
-    return {key: value for key, value in written.items() if value not in (None, [], {})}
+    keys = ("name", "dataset", "solver", "nfe", "plain", "published", "biased", "fit", "scored", "made")
+    return {**{key: cell[key] for key in keys}, "scores": scores}
 
 
 def _settings(entry):
-    settings = {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak", "sizes") if key in entry}
-    return [settings] if settings else []
+    return {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak") if key in entry}
 
 
 def write(path, found, thumbnails, config):
@@ -173,14 +177,24 @@ def write(path, found, thumbnails, config):
         config: the checked configuration without ``execution``, which the page offers as a file.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["inline"] = inline
+    # For the filter ``tojson``, whose text can end neither a <script> nor an attribute in single quotes.
+    environment.policies["json.dumps_kwargs"] = {
+        "ensure_ascii": False,
+        "allow_nan": False,
+        "separators": (",", ":"),
+    }
+    environment.filters |= {
+        name: getattr(texts, name) for name in ("factor", "many", "parsed", "plain", "short", "signed")
+    }
+    environment.globals |= {"page": views.Page(found, thumbnails), "charts": charts}
     text = environment.get_template("page.html.j2").render(
-        title=found["title"],
-        data=found,
         config=config,
-        pictures=thumbnails,
         style=Markup((ASSETS / "page.css").read_text()),
         scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text() for name in SCRIPTS)),
     )
@@ -189,21 +203,4 @@ def write(path, found, thumbnails, config):
 
 
 #: In the order in which they stand in the page.
-SCRIPTS = ("basics", "chart", "answer", "table", "gains", "trust", "made", "fit", "cell", "main")
-
-
-def inline(value):
-    """JSON that may stand in a ``<script>``: there is no ``<`` in it that could end that."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029"))
-
-
-def _short(value):
-    """The same with eight significant digits; null for what is not finite."""
-    if isinstance(value, dict):
-        return {key: _short(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_short(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
+SCRIPTS = ("basics", "chart", "table", "cell", "main")

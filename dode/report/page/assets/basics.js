@@ -1,54 +1,18 @@
-// What every part uses: the data, elements, numbers, the state of the page.
+// What every part uses: elements, numbers, and the parts of the page that the templates fill.
 
-const read = (id) => JSON.parse(document.getElementById(id).textContent);
-const DATA = read("data");
-const CELLS = new Map(DATA.cells.map((cell) => [cell.name, cell]));
-const DATASETS = new Map(DATA.datasets.map((dataset) => [dataset.id, dataset]));
 const find = (id) => document.getElementById(id);
 
-/** An element: attributes, `on…` listeners, then children (elements, text, or lists of them; null is left out). */
+/** An element: attributes, `on…` listeners, then children (elements or text). */
 function make(name, attributes = {}, ...children) {
-  const svg = ["svg", "g", "path", "line", "text", "rect", "circle"].includes(name);
+  const svg = ["svg", "g", "path", "line", "text", "circle", "use"].includes(name);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.append(...children);
   return element;
-}
-
-/** A table with headings of its columns and rows as they come. */
-const sheet = (attributes, headings, rows) =>
-  make(
-    "table",
-    attributes,
-    make(
-      "thead",
-      {},
-      make(
-        "tr",
-        {},
-        headings.map((text) => make("th", { scope: "col" }, text)),
-      ),
-    ),
-    make("tbody", {}, rows),
-  );
-
-const solverOf = (cell) => DATA.solvers[cell.solver];
-const titleOf = (cell) => `${solverOf(cell).label}, NFE ${cell.nfe}`;
-const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-const alternatives = (texts, word = "and") =>
-  texts.length < 2 ? texts.join("") : `${texts.slice(0, -1).join(", ")} ${word} ${texts[texts.length - 1]}`;
-
-/** What stands for random halves of the data set's real images. */
-const halvesTitle = () => `real halves (${many(dataset().halves.images, "image")} each)`;
-
-/** A number with so many decimals, a proper minus sign, and no negative zero. */
-function fixed(value, decimals) {
-  const text = value.toFixed(decimals);
-  return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 }
 
 /** A number with about three digits. */
@@ -59,101 +23,53 @@ function short(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
-/** A score `[value, error]` as text, with the decimals of its table or else two digits of its error. */
-function scored(score, key, decimals) {
-  const kind = DATA.metrics[key];
-  if (!score) return "–";
-  if (score[0] === null) return "not finite";
-  const [value, error] = [score[0] * kind.scale, score[1] === null ? null : score[1] * kind.scale];
-  const digits = decimals ?? Math.min(Math.max(1 - Math.floor(Math.log10(error || Math.abs(value) / 20 || 1)), 0), 6);
-  return error === null ? fixed(value, digits) : `${fixed(value, digits)} ± ${fixed(error, digits)}`;
+/** Fill an element with the block of the page that is called so, in which Jinja has escaped all text; false without one. */
+function fill(element, name) {
+  const block = find(name);
+  element.innerHTML = block?.textContent ?? "";
+  fillSamples(element);
+  for (const box of element.querySelectorAll("[data-chart]")) {
+    const options = JSON.parse(box.dataset.chart);
+    for (const line of options.lines) line.points = pointsOf(line);
+    chart(box, options);
+  }
+  return Boolean(block);
 }
 
-/** The score of a cell in the chosen metric as text. */
-const textOf = (cell) => scored(cell.scores[state.metric], state.metric, dataset().decimals[state.metric]);
+/** Fill the part of the page that is called so. */
+const fillPart = (part, name) => fill(document.querySelector(`[data-part="${part}"]`), `${part}/${name}`);
 
-const state = { dataset: DATA.datasets[0].id, metric: Object.keys(DATA.metrics)[0], nfe: null, cell: null };
-const dataset = () => DATASETS.get(state.dataset);
-const cellsOf = (id) => DATA.cells.filter((cell) => cell.dataset === id);
-const measured = (id = state.dataset) => cellsOf(id).filter((cell) => !solverOf(cell).reference);
-const metricName = () => DATA.metrics[state.metric].name;
+const parsed = new Map();
 
-/** What the address says: `#dataset=…&metric=…&nfe=…&cell=…`; the address of a section says nothing. */
-function readAddress() {
-  const said = new URLSearchParams(location.hash.slice(1));
-  const cell = CELLS.get(said.get("cell"));
-  const wanted = cell ? cell.dataset : said.get("dataset");
-  if (DATASETS.has(wanted)) state.dataset = wanted;
-  if (said.get("metric") in DATA.metrics) state.metric = said.get("metric");
-  if (said.has("nfe")) state.nfe = Number(said.get("nfe"));
-  state.cell = cell ? cell.name : null;
+/** The pictures of a cell, undefined where there are none or they are not read yet. */
+function picturesOf(name) {
+  if (!parsed.has(name)) {
+    const block = document.querySelector(`script[data-pictures="${CSS.escape(name)}"]`);
+    if (!block) return undefined;
+    parsed.set(name, JSON.parse(block.textContent));
+  }
+  return parsed.get(name);
 }
 
-function writeAddress() {
-  const said = new URLSearchParams({ dataset: state.dataset, metric: state.metric, nfe: state.nfe });
-  if (state.cell) said.set("cell", state.cell);
-  history.replaceState(null, "", `#${decodeURIComponent(said)}`);
+/** Samples of a strip, side by side in the boxes that are left for them. */
+function fillSamples(element) {
+  for (const box of element.querySelectorAll("[data-samples]")) {
+    const found = picturesOf(box.dataset.samples)?.samples;
+    if (!found) continue;
+    box.style.setProperty("--strip", `url(data:image/png;base64,${found.png})`);
+    box.style.setProperty("--count", found.count);
+    box.style.setProperty("--ratio", `${found.width} / ${found.height}`);
+    const at = (i) => `--at: ${(100 * i) / Math.max(found.count - 1, 1)}%`;
+    box.replaceChildren(...Array.from({ length: box.dataset.count }, (_, i) => make("i", { style: at(i) })));
+  }
 }
 
-/** The marker of a solver, as in the figures: hollow for plain, filled for distilled. */
-function swatch(solver, size = 14) {
-  const icon = make("svg", {
-    width: size * 2,
-    height: size,
-    viewBox: "-14 -7 28 14",
-    class: "swatch",
-    "aria-hidden": "true",
-  });
-  if (!solver.color) return icon;
-  paint(icon, solver);
-  icon.append(
-    make("line", { x1: -13, x2: 13, y1: 0, y2: 0, class: "line", "stroke-dasharray": solver.distilled ? null : "4 3" }),
-  );
-  icon.append(make("path", { d: SHAPES[solver.marker](4.5), class: solver.distilled ? "mark filled" : "mark" }));
-  return icon;
+/** The points of a line of a chart that has values of evaluations, or a way among the pictures of a cell, instead. */
+function pointsOf({ points, values, way }) {
+  if (values) return values.map((y, k) => ({ x: k, y, text: `evaluation ${k}: ${short(y)}` }));
+  if (!way) return points;
+  const { sigmas, error, pixels } = picturesOf(way.cell).trajectory;
+  // An error of zero has no place on a logarithmic axis.
+  const [word, own] = "pixel" in way ? ["x", pixels[way.pixel]] : ["error", error.map((each) => each || null)];
+  return sigmas.map((x, i) => ({ x, y: own[i], text: `σ ${short(x)}: ${word} ${short(own[i])}` }));
 }
-
-/** Give an element a solver's colour, in both themes. */
-function paint(element, solver) {
-  element.style.setProperty("--light", solver.color);
-  element.style.setProperty("--dark", solver.dark);
-  element.classList.add("painted");
-}
-
-const polygon = (points) => `M${points.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join("L")}Z`;
-const around = (count, r, turn = -90) =>
-  Array.from({ length: count }, (_, i) => ((turn + (360 * i) / count) * Math.PI) / 180).map((a) => [
-    r * Math.cos(a),
-    r * Math.sin(a),
-  ]);
-const cross = (r, turn) => {
-  const w = r / 2.4;
-  const points = [
-    [w, r],
-    [w, w],
-    [r, w],
-    [r, -w],
-    [w, -w],
-    [w, -r],
-    [-w, -r],
-    [-w, -w],
-    [-r, -w],
-    [-r, w],
-    [-w, w],
-    [-w, r],
-  ];
-  return polygon(points.map(([x, y]) => (turn ? [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2] : [x, y])));
-};
-// Matplotlib's names of markers.
-const SHAPES = {
-  o: (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0Z`,
-  s: (r) => polygon(around(4, r * 1.2, -45)),
-  "^": (r) => polygon(around(3, r * 1.2)),
-  v: (r) => polygon(around(3, r * 1.2, 90)),
-  "<": (r) => polygon(around(3, r * 1.2, 180)),
-  ">": (r) => polygon(around(3, r * 1.2, 0)),
-  D: (r) => polygon(around(4, r * 1.25)),
-  p: (r) => polygon(around(5, r * 1.15)),
-  X: (r) => cross(r, true),
-  P: (r) => cross(r * 1.1, false),
-};

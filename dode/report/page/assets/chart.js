@@ -24,16 +24,16 @@ function evenTicks(low, high, most = 6) {
   return ticks;
 }
 
-/** Where values stand between 0 and 1, with some room at both ends. */
-function scaleOf(values, { log = false, room = 0.06, place = null, ticks = null, always = [] }) {
+/** Where values stand between 0 and 1, with some room at both ends; noise levels by their angle, from the largest. */
+function scaleOf(values, { log = false, angle = false, ticks = null, always = [] }) {
   const known = [...values, ...always].filter((value) => Number.isFinite(value) && (!log || value > 0));
-  const at = place || (log ? Math.log10 : (value) => value);
+  const at = angle ? (sigma) => -Math.atan(sigma) : log ? Math.log10 : (value) => value;
   let [low, high] = known.length ? [Math.min(...known.map(at)), Math.max(...known.map(at))] : [0, 1];
   if (high - low < 1e-12)
     [low, high] = log
       ? [low - 0.2, high + 0.2]
       : [low - (Math.abs(low) || 1) * 0.5, high + (Math.abs(high) || 1) * 0.5];
-  const gap = (high - low) * room;
+  const gap = (high - low) * (angle ? 0.03 : 0.06);
   [low, high] = [low - gap, high + gap];
   const shown = ticks || (log ? logTicks(10 ** low, 10 ** high) : evenTicks(low, high));
   return {
@@ -41,6 +41,14 @@ function scaleOf(values, { log = false, room = 0.06, place = null, ticks = null,
     ticks: shown.filter((tick) => at(tick) >= low - 1e-9 && at(tick) <= high + 1e-9),
   };
 }
+
+/** A solver's marker, as in the figures: hollow for plain, filled for distilled. */
+const swatch = ({ solver, dashed }) =>
+  make(
+    "svg",
+    { width: 28, height: 14, class: dashed ? "swatch dashed" : "swatch", "aria-hidden": "true" },
+    make("use", { href: `#swatch-${solver}` }),
+  );
 
 /** How the levels of a chart are told apart. */
 const dashes = (i) => ({ "stroke-dasharray": ["2 4", "8 3 2 3", "5 3"][i % 3] });
@@ -56,9 +64,7 @@ const levelSwatch = (i) =>
  * Draw lines.
  *
  * box: element that the chart fills, and is drawn anew in when its width changes.
- * options: `lines`, each { name, solver or color class, dashed, points: [{ x, y, error, cell, text }] }; `x` and `y`, each
- * { label, log, ticks, place, format }; `levels`, [{ y, text }], named in the legend; `open(cell)`; `label` for those
- * who do not see it; `height`; `legend`, whether there is one, in which lines can be hidden.
+ * options: as charts.py writes them.
  */
 function chart(box, options) {
   const hidden = new Set();
@@ -89,26 +95,23 @@ function chart(box, options) {
               draw();
             },
           },
-          swatch(line.solver || {}),
+          swatch(line),
           line.name,
         ),
       );
   // A label at the line itself would cover curves.
-  (options.levels || []).forEach((level, i) => legend?.append(make("span", {}, levelSwatch(i), level.text)));
-  box.watcher?.disconnect();
-  let last = 0;
-  box.watcher = new ResizeObserver(() => {
+  options.levels.forEach((level, i) => legend?.append(make("span", {}, levelSwatch(i), level.text)));
+  let last = box.clientWidth;
+  new ResizeObserver(() => {
     if (Math.abs(box.clientWidth - last) < 1) return;
     last = box.clientWidth;
     draw();
-  });
-  box.watcher.observe(box);
-  last = box.clientWidth;
+  }).observe(box);
   draw();
 }
 
 function drawn(width, options, tip) {
-  const { lines, levels = [], height = 320 } = options;
+  const { lines, levels, height } = options;
   const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
   const points = lines.flatMap((line) => line.points.filter((point) => Number.isFinite(point.y)));
   const spread = points.flatMap((point) => [point.y - (point.error || 0), point.y, point.y + (point.error || 0)]);
@@ -131,13 +134,12 @@ function drawn(width, options, tip) {
     tabindex: 0,
     role: "application",
     "aria-roledescription": "line chart",
-    "aria-label": `${options.label}. Arrow keys go from point to point${options.open ? ", Enter opens the cell" : ""}.`,
+    "aria-label": `${options.label}. Arrow keys go from point to point${points.some((point) => point.cell) ? ", Enter opens the cell" : ""}.`,
   });
-  const format = (axis) => options[axis].format || short;
   for (const tick of y.ticks)
     svg.append(
       make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: py(tick), y2: py(tick) }),
-      make("text", { x: MARGIN.left - 8, y: py(tick) + 4, "text-anchor": "end" }, format("y")(tick)),
+      make("text", { x: MARGIN.left - 8, y: py(tick) + 4, "text-anchor": "end" }, short(tick)),
     );
   let free = -Infinity;
   for (const tick of x.ticks) {
@@ -145,7 +147,7 @@ function drawn(width, options, tip) {
     free = px(tick);
     svg.append(
       make("line", { class: "tick", x1: free, x2: free, y1: height - MARGIN.bottom, y2: height - MARGIN.bottom + 5 }),
-      make("text", { x: free, y: height - MARGIN.bottom + 19, "text-anchor": "middle" }, format("x")(tick)),
+      make("text", { x: free, y: height - MARGIN.bottom + 19, "text-anchor": "middle" }, String(tick)),
     );
   }
   svg.append(
@@ -186,17 +188,14 @@ function drawn(width, options, tip) {
   });
   const marks = [];
   for (const line of lines) {
-    const group = make("g", { class: line.class || "" });
-    if (line.solver) paint(group, line.solver);
+    const group = make("g", { "data-solver": line.solver, class: line.dashed ? "dashed" : line.fine ? "fine" : null });
     const own = line.points
       .filter((point) => Number.isFinite(point.y) && (!log || point.y > 0))
       .sort((a, b) => a.x - b.x);
-    const dashed = line.dashed ?? (line.solver && !line.solver.distilled);
     group.append(
       make("path", {
         class: "line",
         d: own.map((point, i) => `${i ? "L" : "M"}${px(point.x).toFixed(1)},${py(point.y).toFixed(1)}`).join(""),
-        "stroke-dasharray": dashed ? "6 4" : null,
       }),
     );
     for (const point of own) {
@@ -210,13 +209,9 @@ function drawn(width, options, tip) {
           }),
         );
       }
-      if (line.marks !== false)
+      if (line.solver)
         group.append(
-          make("path", {
-            class: dashed ? "mark" : "mark filled",
-            transform: `translate(${cx.toFixed(1)} ${cy.toFixed(1)})`,
-            d: SHAPES[line.solver?.marker || line.marker || "o"](4.2),
-          }),
+          make("use", { class: "mark", href: `#marker-${line.solver}`, x: cx.toFixed(1), y: cy.toFixed(1) }),
         );
       marks.push({ cx, cy, point, line });
     }
@@ -224,12 +219,12 @@ function drawn(width, options, tip) {
   }
   if (points.some((point) => point.y < 0) && bottom < height - MARGIN.bottom)
     svg.append(make("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: bottom, y2: bottom }));
-  interact(svg, marks, options, tip, width);
+  interact(svg, marks, tip, width);
   return svg;
 }
 
 /** Hover, click and keys of a drawn chart. */
-function interact(svg, marks, options, tip, width) {
+function interact(svg, marks, tip, width) {
   const ring = make("circle", { class: "ring", r: 9, visibility: "hidden" });
   svg.append(ring);
   let now = null;
@@ -237,7 +232,7 @@ function interact(svg, marks, options, tip, width) {
     now = mark;
     ring.setAttribute("visibility", mark ? "visible" : "hidden");
     tip.hidden = !mark;
-    svg.style.cursor = mark && options.open ? "pointer" : "";
+    svg.style.cursor = mark?.point.cell ? "pointer" : "";
     if (!mark) return;
     ring.setAttribute("cx", mark.cx);
     ring.setAttribute("cy", mark.cy);
@@ -258,10 +253,10 @@ function interact(svg, marks, options, tip, width) {
   svg.addEventListener("focus", () => svg.matches(":focus-visible") && show(now || marks[0] || null));
   svg.addEventListener("click", (event) => {
     const mark = nearest(event, 24);
-    if (mark && options.open) options.open(mark.point.cell);
+    if (mark?.point.cell) openCell(mark.point.cell);
   });
   svg.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && now && options.open) return options.open(now.point.cell);
+    if (event.key === "Enter" && now?.point.cell) return openCell(now.point.cell);
     if (!["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key)) return undefined;
     event.preventDefault();
     if (!now) return show(marks[0] || null);

@@ -1,21 +1,48 @@
-// The page as a whole: what is chosen, the theme, the beginning.
+// The page as a whole: what is chosen, its address, the theme, the beginning.
+
+const state = { dataset: find("dataset").value, metric: find("metric").value, nfe: null, cell: null };
+const PARTS = ["budget", "curve", "table", "gains", "trust"];
+
+/** What the address says: `#dataset=…&metric=…&nfe=…&cell=…`; the address of a section says nothing. */
+function readAddress() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const has = (id, value) => [...find(id).options].some((option) => option.value === value);
+  const wanted = said.get("cell")?.split("/")[0] ?? said.get("dataset");
+  if (has("dataset", wanted)) state.dataset = wanted;
+  if (has("metric", said.get("metric"))) state.metric = said.get("metric");
+  if (said.has("nfe")) state.nfe = Number(said.get("nfe"));
+  state.cell = said.get("cell");
+}
+
+function writeAddress() {
+  const said = new URLSearchParams({ dataset: state.dataset, metric: state.metric, nfe: state.nfe });
+  if (state.cell) said.set("cell", state.cell);
+  history.replaceState(null, "", `#${decodeURIComponent(said)}`);
+}
 
 function drawAll() {
-  const has = Object.keys(DATA.metrics).filter((key) => dataset().choices[key]);
-  if (!has.includes(state.metric)) state.metric = has[0] ?? state.metric;
+  const metric = find("metric");
   find("dataset").value = state.dataset;
-  find("metric").replaceChildren(
-    ...has.map((key) => make("option", { value: key, selected: key === state.metric }, DATA.metrics[key].name)),
-  );
-  find("meaning").textContent = MEANINGS[state.metric] || "";
-  find("meaning").classList.toggle("warning", state.metric.startsWith("trajectory"));
-  if (typeof order.key === "number" && !nfesNow().includes(order.key)) order.key = null;
-  drawBudget();
+  for (const option of metric.options) option.hidden = option.disabled = !find(`table/${state.dataset}/${option.value}`);
+  const offered = [...metric.options].filter((option) => !option.disabled);
+  const { value, dataset } = offered.find((option) => option.value === state.metric) ?? offered[0];
+  metric.value = state.metric = value;
+  find("meaning").textContent = dataset.meaning;
+  find("meaning").classList.toggle("warning", "warning" in dataset);
+  for (const part of PARTS) fillPart(part, `${state.dataset}/${state.metric}`);
+  const nfes = [...document.querySelectorAll("[name=nfe]")].map((input) => Number(input.value));
+  if (!nfes.includes(state.nfe)) {
+    const wanted = state.nfe || 10;
+    state.nfe = nfes.filter((nfe) => nfe <= wanted).pop() ?? nfes[0] ?? null;
+  }
   drawChoice();
-  drawCurve();
-  drawTable();
-  drawGains();
-  drawTrust();
+  takeTable();
+}
+
+function drawChoice() {
+  for (const input of document.querySelectorAll("[name=nfe]")) input.checked = Number(input.value) === state.nfe;
+  if (!fillPart("choice", `${state.dataset}/${state.metric}/${state.nfe}`))
+    find("choice").textContent = "Nothing was measured.";
 }
 
 const THEMES = ["auto", "light", "dark"];
@@ -46,9 +73,6 @@ let theme = savedTheme();
 setTheme(theme);
 find("theme").addEventListener("click", () => setTheme((theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length])));
 
-find("about").textContent =
-  `Few-step diffusion samplers, plain and distilled: ${many(Object.values(DATA.solvers).filter((solver) => !solver.reference).length, "solver")} on ${many(DATA.datasets.length, "model")}, ${many(DATA.cells.length, "cell")}.`;
-find("dataset").replaceChildren(...DATA.datasets.map((own) => make("option", { value: own.id }, own.id)));
 for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
 for (const id of ["dataset", "metric"])
   find(id).addEventListener("change", (event) => {
@@ -56,18 +80,21 @@ for (const id of ["dataset", "metric"])
     drawAll();
     writeAddress();
   });
+find("budget").addEventListener("change", (event) => {
+  state.nfe = Number(event.target.value);
+  writeAddress();
+  drawChoice();
+  drawColumn();
+});
 find("find").addEventListener("input", drawTable);
 find("kinds").addEventListener("change", drawTable);
-find("cell").addEventListener("close", closedCell);
-find("cell").addEventListener("click", (event) => event.target === find("cell") && find("cell").close());
 
 readAddress();
 drawAll();
-drawMade();
 
-/** What waits for the pictures at the end of the page. */
+/** What waits for the cells and pictures at the end of the page. */
 function whenRead() {
-  fillStrips();
+  fillSamples(document);
   if (state.cell) openCell(state.cell);
 }
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", whenRead);

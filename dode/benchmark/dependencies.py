@@ -1,0 +1,140 @@
+"""What the jobs of a benchmark depend on: parameters and code. Imports no torch.
+
+Everything that decides a result is in a rule's ``params``, of a cell as :mod:`dode.benchmark.parameters` has it.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from dode import grids, solvers
+from dode.benchmark import digests
+from dode.benchmark.cells import Benchmark, Cell
+from dode.benchmark.parameters import RECIPES, Card, Fit, Samples, Teacher, Trajectory
+from dode.metrics.extractors import extractors
+from dode.models.networks import networks
+
+SCRIPTS = Path("scripts")
+# Keys of a card that do not decide what its network computes; the file itself is an input of the jobs.
+REMARKS = {
+    *("urls", "file", "size", "licence", "restrictions", "notes", "format", "key", "statistics", "sampling"),
+    *("training", "loss", "test_accuracy", "test_images"),
+}
+
+
+def computed(card: Card) -> Card:
+    """The part of a card that decides what its network computes."""
+    return {key: value for key, value in card.items() if key not in REMARKS}
+
+
+def _chosen(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values})
+
+
+class Dependencies:
+    """The parameters and the code of jobs.
+
+    Args:
+        benchmark: the :class:`dode.benchmark.cells.Benchmark`.
+    """
+
+    def __init__(self, benchmark: Benchmark):
+        self.benchmark = benchmark
+        self.config, self.cards = benchmark.config, benchmark.cards
+
+    def trajectory(self, cell: Cell) -> Trajectory:
+        """Of a cell's rules that run its solver."""
+        entry, guidance = cell.entry, cell.dataset.get("guidance")
+        if guidance and "classifier" in guidance:
+            guidance = {**guidance, "classifier": computed(self.cards[guidance["classifier"]])}
+        chosen = {key: entry[key] for key in ("solver", "options", "grid")}
+        classes = {"labels": cell.dataset.get("labels"), "guidance": guidance}
+        return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
+
+    def teacher(self, cell: Cell) -> Teacher:
+        """Of a distilled cell."""
+        return _chosen(Teacher, cell.entry["distill"])
+
+    def fit(self, cell: Cell) -> Fit:
+        """Of a distilled cell."""
+        return _chosen(Fit, cell.entry["distill"])
+
+    def samples(self, cell: Cell) -> Samples:
+        """Of a cell."""
+        return _chosen(Samples, cell.dataset)
+
+    def model(self, cell: Cell) -> Card:
+        """What the cell's network is: its card without remarks on training and licence."""
+        return computed(self.cards[cell.dataset["model"]])
+
+    def features(self, dataset: str) -> Card:
+        """The part of the card of a dataset id's features that decides them."""
+        return computed(self.cards[self.benchmark.datasets[dataset]["features"]])
+
+    def reading(self, card: str) -> dict[str, Any]:
+        """How a card's file is read, for its conversion."""
+        return {key: self.cards[card].get(key) for key in ("format", "key")}
+
+    def published(self, card: str) -> str:
+        """The checksum that a card's file is published with, where the lock file's must not come in."""
+        own = self.cards[card]
+        return own.get("sha256") or own.get("md5") or "none"
+
+    def statistics(self, dataset: str) -> dict[str, Any]:
+        """What the published statistics of a dataset id are; the file itself is an input."""
+        name = self.benchmark.datasets[dataset]["statistics"]
+        return {"card": name, **{key: self.cards[name][key] for key in ("sha256", "md5") if key in self.cards[name]}}
+
+    def real(self, dataset: str) -> dict[str, Any] | str:
+        """What a dataset id is scored against."""
+        own = self.benchmark.datasets[dataset]
+        return self.statistics(dataset) if "statistics" in own else self.benchmark.real(own)["data"]
+
+    def score(self, dataset: str) -> dict[str, Any]:
+        """How the cells of a dataset id are scored."""
+        own = {key: self.config[key] for key in ("kid", "neighbours")}
+        return {"card": self.features(dataset), "real": self.real(dataset), **own}
+
+    def code(self, script: str, *parts: str) -> str:
+        """Digest of a script's code; ``parts`` are the modules that its job chooses as it runs."""
+        return self._digest(script, frozenset(parts))
+
+    @functools.cache  # noqa: B019 - it lives as long as its run
+    def _digest(self, script: str, parts: frozenset[str]) -> str:
+        return digests.code_digest(self.benchmark.root / SCRIPTS / script, *sorted(parts))
+
+    def cell_code(self, script: str, cell: Cell, *others: str) -> str:
+        """Digest of the code of a script that runs a cell's solver, and ``others``, on its grid and network."""
+        grid = cell.entry["grid"]["name"]
+        parts = {solvers.module_of(name) for name in (cell.entry["solver"], *others)} | self._grid_parts(cell)
+        parts |= {networks.module_of(card["network"]["name"]) for card in self._network_cards(cell)}
+        if grids.grids.get(grid).recipe:
+            parts.add(RECIPES)
+        return self.code(script, *parts)
+
+    def _network_cards(self, cell: Cell) -> list[Card]:
+        names = [cell.dataset["model"], cell.dataset.get("guidance", {}).get("classifier")]
+        return [self.cards[name] for name in names if name]
+
+    def _grid_parts(self, cell: Cell) -> set[str]:
+        """The modules of the cell's grid and of the grid that it is made over."""
+        over = cell.grid_options.get("over")
+        names = [cell.entry["grid"]["name"], *([over["name"]] if isinstance(over, dict) else [])]
+        return {grids.grids.module_of(name) for name in names}
+
+    def teacher_code(self, cell: Cell) -> str:
+        """Digest of the code of a cell's teacher trajectory."""
+        return self.cell_code("teacher.py", cell, cell.teacher)
+
+    def fit_code(self, cell: Cell) -> str:
+        """Digest of the code of a cell's fit, which runs its teacher too where this has no file."""
+        return self.cell_code("distill.py", cell, *([] if cell.with_teacher else [cell.teacher]))
+
+    def search_code(self, cell: Cell) -> str:
+        """Digest of the code of the search for a cell's grid."""
+        return self.cell_code("search_grid.py", cell, cell.grid_options["teacher"])
+
+    def features_code(self, script: str, features: str) -> str:
+        """Digest of the code of a script that takes the features of the card ``features``."""
+        return self.code(script, extractors.module_of(self.cards[features]["network"]["name"]))

@@ -1,0 +1,123 @@
+"""The page's charts as values for JSON, which ``assets/chart.js`` draws.
+
+A chart has ``lines``; ``levels``, horizontal lines ``{"y", "text"}`` that the legend names; the axes ``x`` and ``y``;
+its ``height`` in pixels; a ``label`` for those who do not see it; and a ``legend`` unless that is false.
+
+A line has a ``name``; a ``solver``, whose colour and marker it has; ``dashed``; and ``points``, ``{"x", "y", "text"}``
+with ``error``, a standard deviation, and ``cell``, the one that a click opens. Instead of points it may have
+``values``, one per evaluation, or ``way``, ``{"cell", "pixel"}``: the points are then among the pictures of that cell,
+and are its error if no pixel is named.
+
+An axis has a ``label``; it is linear unless it is ``log`` or, for noise levels, ``angle``; and it has ``ticks`` unless
+``chart.js`` is to choose them.
+"""
+
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
+
+from dode.report.page import texts
+
+_LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+_SIGMAS = {"label": "noise level σ, from noise to image", "ticks": [0, 0.1, 0.3, 0.6, 1, 2, 5, 80], "angle": True}
+_SMALL = {"height": 240, "legend": False, "levels": []}
+
+
+def marker(name: str, size: float = 8.6) -> str:
+    """Matplotlib's marker of that name and size as the path of an SVG around (0, 0)."""
+    style = MarkerStyle(name)
+    path, written = style.get_path().transformed(style.get_transform().scale(size, -size)), []
+    for points, code in path.iter_segments():
+        written.append("Z" if code == Path.CLOSEPOLY else _LETTERS[code] + ",".join(f"{x:.2f}" for x in points))
+    return "".join(written)
+
+
+def _nfe(cells):
+    nfes = sorted({cell["nfe"] for cell in cells})
+    return {"label": "NFE (network evaluations per image)", "log": bool(nfes) and nfes[-1] > 8 * nfes[0], "ticks": nfes}
+
+
+def curve(view) -> dict:
+    """Scores against evaluations, a line per solver, of a :class:`dode.report.page.views.View`."""
+    scale, lines = view.metric["scale"], []
+    for solver, cells in view.rows.items():
+        points = []
+        for cell in cells.values():
+            if score := cell["scores"].get(view.key):
+                value, error = (part if part is None else part * scale for part in score[:2])
+                text = f"NFE {cell['nfe']}: {view.text(cell)}"
+                points.append({"x": cell["nfe"], "y": value, "error": error, "cell": cell["name"], "text": text})
+        lines.append({**_line(view.page, solver), "points": points})
+    return {
+        "lines": lines,
+        "levels": [{"y": score[0] * scale, "text": text} for text, score in view.levels if score[0] is not None],
+        "x": _nfe(view.measured),
+        "y": {"label": view.metric["axis"], "log": True},
+        "height": 380,
+        "label": f"{view.metric['name']} against network evaluations on {view.dataset['id']}; the same numbers are in "
+        "the table below",
+    }
+
+
+def _line(page, solver, dashed=None):
+    own = page.solvers[solver]
+    return {"name": own["label"], "solver": solver, "dashed": not own["distilled"] if dashed is None else dashed}
+
+
+def gains(view) -> dict:
+    """How many times better distilled solvers are than their plain ones, a line per distilled solver."""
+    lines, name = {}, view.metric["name"]
+    for gain in view.gains:
+        cell, plain = view.page.cells[gain["distilled"]], view.page.cells[gain["plain"]]
+        line = lines.setdefault(cell["solver"], {**_line(view.page, cell["solver"]), "points": []})
+        text = f"NFE {cell['nfe']}: {texts.factor(gain)} times better than {view.page.label(plain)}"
+        place = {"x": cell["nfe"], "y": gain["factor"], "error": gain["error"]}
+        line["points"].append({**place, "cell": cell["name"], "text": text})
+    return {
+        "lines": list(lines.values()),
+        "levels": [{"y": 1, "text": "no gain"}],
+        "x": _nfe([view.page.cells[gain["distilled"]] for gain in view.gains]),
+        "y": {"label": f"{name}: times better than plain", "log": True},
+        "height": 320,
+        "label": f"How many times better distilled solvers are than plain ones in {name} on {view.dataset['id']}",
+    }
+
+
+def fitted(page, cell: dict) -> list[dict]:
+    """What was fitted in a cell: a chart per direction, and the distance to the teacher if it is known."""
+    fit, solver = cell["fit"], cell["solver"]
+    axis = {"label": "evaluation k (from 0)", "ticks": list(range(len(fit["lambdas"])))}
+    charts = []
+    for direction, values in zip(page.directions(cell), zip(*fit["lambdas"], strict=True), strict=True):
+        lines = [{**_line(page, solver), "name": direction, "values": values}]
+        charts.append({**_SMALL, "lines": lines, "x": axis, "y": {"label": direction}, "label": "Fitted coefficients"})
+        charts[-1]["levels"] = [{"y": 0}]
+    if "rms_before" in fit:
+        stages = [("before", fit["rms_before"], True), ("after", fit["rms_after"], False)]
+        lines = [
+            {**_line(page, solver, dashed), "name": name, "values": [value or None for value in values]}
+            for name, values, dashed in stages
+        ]
+        label = "Distance to the teacher on the fitting images"
+        y = {"label": "RMS to the teacher", "log": True}
+        charts.append({**_SMALL, "lines": lines, "x": axis, "y": y, "label": label, "legend": True})
+    return charts
+
+
+def error_on_the_way(page, cell: dict) -> dict:
+    """How far a cell is from the fine-step solution after every step."""
+    lines = [{**_line(page, cell["solver"], False), "way": {"cell": cell["name"]}}]
+    y, label = {"label": "RMS error", "log": True}, "Distance to the fine-step solution"
+    return {**_SMALL, "lines": lines, "x": _SIGMAS, "y": y, "label": label}
+
+
+def pixels_on_the_way(page, cell: dict) -> dict:
+    """Two pixels of a cell on their way from noise to image, over those of the fine-step solution."""
+    ways, reference = [(cell["name"], _line(page, cell["solver"], False))], page.reference(cell["dataset"])
+    if reference not in (None, cell) and page.picture(reference, "trajectory"):
+        ways.insert(0, (reference["name"], {"name": "fine steps", "fine": True}))
+    lines = [
+        {**line, "name": f"{line['name']}, pixel {pixel + 1}", "way": {"cell": name, "pixel": pixel}}
+        for name, line in ways
+        for pixel in (0, 1)
+    ]
+    return {**_SMALL, "lines": lines, "x": _SIGMAS, "y": {"label": "x / √(1 + σ²)"}, "label": "Two pixels on their way"}
