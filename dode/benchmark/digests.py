@@ -41,7 +41,6 @@ class _Statement:
     Attributes:
         names: what it defines; empty where it counts as soon as the module is imported.
         mentions: the identifiers in it.
-        imports: whether it is an import, which is done whatever becomes of the name.
         modules: files of this package that it imports.
         owned: functions and classes that are defined in it, itself included.
         bases: of a class, the names of its bases.
@@ -51,7 +50,7 @@ class _Statement:
 
     def __init__(self, tree: ast.stmt):
         self.tree, self.names, self.mentions = tree, _names(tree), bare_code.mentions(tree)
-        self.imports, self.modules = isinstance(tree, ast.Import | ast.ImportFrom), _modules(tree)
+        self.modules = _modules(tree)
         self.owned = bare_code.definitions(tree)
         self.bases = bare_code.bases(tree)
         self.protected = bare_code.protected(tree)
@@ -95,23 +94,18 @@ def _statements(path: Path) -> tuple[_Statement, ...]:
 
 def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
     """The statements that count, with their files, in their order. Of a script that is ``main`` and what it needs."""
-    mentioned, counted = {"main"}, set()
     todo, loaded = list(roots), set()
-    waiting: list[tuple[Path, int, _Statement]] = []
-    while todo or waiting:
-        for path in todo:
-            if path not in loaded:
-                loaded.add(path)
-                waiting += [(path, place, each) for place, each in enumerate(_statements(path))]
-                todo += [other for each in _statements(path) if each.imports for other in each.modules]
-        new = [item for item in waiting if not item[2].names or item[2].names & mentioned]
-        if not new:
-            break
+    while todo:
+        path = todo.pop()
+        if path not in loaded:
+            loaded.add(path)
+            todo += [other for each in _statements(path) for other in each.modules]
+    waiting = [(path, place, each) for path in loaded for place, each in enumerate(_statements(path))]
+    mentioned, counted = {"main"}, set()
+    while new := [item for item in waiting if not item[2].names or item[2].names & mentioned]:
         waiting = [item for item in waiting if item[2].names and not item[2].names & mentioned]
-        todo = [path for _, _, each in new for path in each.modules]
-        for path, place, each in new:
-            counted.add((path, place))
-            mentioned |= each.mentions
+        counted |= {(path, place) for path, place, _ in new}
+        mentioned = mentioned.union(*(each.mentions for _, _, each in new))
     return [(path, _statements(path)[place]) for path, place in sorted(counted)]
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dode.benchmark import digests
+
 ROOT = Path(__file__).parents[2]
 DIGEST = """
 from dode.benchmark import digests
@@ -50,37 +52,98 @@ class Copy:
         path.write_text(text.replace(old, new))
 
 
-def test_comments_docstrings_and_layout_do_not_count(copy):
-    before = copy.digest()
-    copy.append("scripts/sample.py", "\n\n# a remark\n")
-    copy.replace("scripts/sample.py", '"""Sample one shard', '"""Another summary. Sample one shard')
-    copy.replace(
-        "dode/images/shards.py", "total = self.images * self.seeds", "total = (self.images *\n            self.seeds)"
-    )
-    copy.replace("dode/images/shards.py", '"""How many of a batch', '"""Count how many of a batch')
-    copy.replace("dode/images/noise.py", '"""Unit-normal noise', '"""Noise')
-    assert copy.digest() == before
+SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("scripts/sample.py", "mininterval=5", "mininterval=6"),
+        ("scripts/sample.py", '"""Sample one shard', '"""Another summary. Sample one shard'),
+        ("scripts/sample.py", "recorders = []", "recorders = []  # a remark"),
+        ("scripts/sample.py", "mininterval=5", "mininterval=6"),  # a progress bar
+        (
+            "dode/images/shards.py",
+            "total = self.images * self.seeds",
+            "total = (self.images *\n            self.seeds)",
+        ),
+        ("dode/images/noise.py", '"""Unit-normal noise', '"""Noise'),
+        ("dode/sampling.py", "end states hold NaN or infinity", "images are not finite"),  # the words of an error
+        ("dode/registry.py", "did you mean", "do you mean"),
+        ("dode/registry.py", "is registered twice", "has two registrations"),
+        ("dode/sampling.py", "if denoised.shape != x.shape:", "if denoised.shape != x.shape or x.ndim != 4:"),
+        ("dode/grids/base.py", "def names():", "def names() -> list[str]:"),  # an annotation
+        ("dode/sampling.py", "from typing import Any, NamedTuple", "from typing import Any, NamedTuple, Callable"),
+        ("dode/benchmark/scripting.py", "DISK_WAIT, DISK_FREE = 600", "DISK_WAIT, DISK_FREE = 700"),  # the frame
+        ("dode/storage.py", "class Busy(RuntimeError)", "class Busy(OSError)"),  # of the locks of runs
+        ("dode/distillation/fitting.py", "RIDGE = 1e-6", "RIDGE = 1e-7"),  # samples know nothing of fits
+        ("dode/solvers/ddim.py", 'source="', 'source="see '),
+    ],
+)
+def test_what_changes_no_number_does_not_count(copy, file, old, new):
+    before = copy.digest(*SAMPLE, "dode.solvers.ddim")
+    copy.replace(file, old, new)
+    assert copy.digest(*SAMPLE, "dode.solvers.ddim") == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("scripts/sample.py", "not recorders", "not recorders[:1]"),
         ("dode/images/shards.py", "shard * total // shards", "shard * total // shards + 0"),
         ("dode/images/noise.py", '"fit": 1', '"fit": 2'),
         ("dode/images/noise.py", "STREAMS", "THE_STREAMS"),
+        ("dode/models/embedded/residual_mlp.py", "norm(h) * (1 + scale)", "norm(h) * (1 - scale)"),
+        ("dode/grids/tensor.py", "dtype=torch.float64).as_subclass", "dtype=torch.float32).as_subclass"),
+        ("dode/solvers/ddim.py", '@solver("ddim"', '@solver("euler"'),
     ],
 )
 def test_code_counts(copy, file, old, new):
-    before = copy.digest()
+    before = copy.digest(*SAMPLE, "dode.solvers.ddim")
     copy.replace(file, old, new)
+    assert copy.digest(*SAMPLE, "dode.solvers.ddim") != before
+
+
+def test_a_check_counts_where_its_error_is_caught(copy):
+    """A refinement goes on after a student's run that breaks down, so when it does decides its coefficients."""
+    check = "if not bool(finite.all()):"
+    before = copy.digest("scripts/sample.py"), copy.digest("scripts/distill.py")
+    copy.replace("dode/sampling.py", check, "if not bool(finite.any()):")
+    after = copy.digest("scripts/sample.py"), copy.digest("scripts/distill.py")
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+def test_a_condition_with_an_effect_counts(copy):
+    """One that calls what might change something is no check."""
+    (copy.root / "scripts/new.py").write_text("def main(snakemake):\n    if advance() > 1:\n        raise ValueError\n")
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "> 1", "> 2")
+    assert copy.digest("scripts/new.py") != before
+
+
+def test_a_function_that_nothing_calls_does_not_count(copy):
+    before = copy.digest()
+    copy.append("dode/sampling.py", "\n\ndef never_called(x):\n    return x + 1\n")
+    assert copy.digest() == before
+    copy.append("dode/sampling.py", "\n\nALWAYS = 1\n")  # a constant does, whoever reads it
     assert copy.digest() != before
 
 
-def test_whom_to_cite_does_not_count(copy):
-    before = copy.digest("scripts/sample.py", "dode.solvers.heun")
-    copy.replace("dode/solvers/heun.py", "arXiv:2206.00364, Alg. 1", "arXiv:2206.00364")
-    assert copy.digest("scripts/sample.py", "dode.solvers.heun") == before
+def test_networks_and_extractors_count_for_their_own_cards_alone(copy):
+    def digests():
+        return [copy.digest("scripts/sample.py", f"dode.models.{name}") for name in ("ddpm.ddpm_unet", "adm.adm_unet")]
+
+    ddpm, adm = digests()
+    copy.append("dode/models/adm/layers.py", "\n\nX = 1\n")
+    copy.append("dode/models/edm/layers.py", "\n\nX = 1\n")
+    assert digests()[0] == ddpm
+    assert digests()[1] != adm
+    score = copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier")
+    copy.append("dode/metrics/extractors/inception.py", "\n\nX = 1\n")
+    copy.append("dode/metrics/resizing.py", "\n\nX = 1\n")
+    assert copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier") == score
+    copy.append("dode/models/embedded/digit_classifier.py", "\n\nX = 1\n")
+    assert copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier") != score
 
 
 def test_a_solvers_file_counts_for_the_cells_of_that_solver_alone(copy):
@@ -112,6 +175,7 @@ def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     before = copy.digest()
     copy.append("dode/report/figures/figures.py", "\n\nX = 1\n")
     copy.append("dode/models/embedded/training.py", "\n\nX = 1\n")
+    copy.append("dode/distillation/fitting.py", "\n\nX = 1\n")
     copy.append("scripts/score.py", "\n\nX = 1\n")
     assert copy.digest() == before
 
@@ -155,11 +219,18 @@ def test_a_digest_does_not_depend_on_where_the_package_lies(copy, tmp_path):
     assert Copy(other).digest("scripts/score.py") == copy.digest("scripts/score.py")
 
 
-def test_the_package_has_no_relative_import_that_a_digest_would_miss():
-    found = [
-        f"{path}: {ast.unparse(node)}"
-        for path in (ROOT / "dode").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.level
-    ]
-    assert found == []
+def test_what_is_imported_is_where_the_import_says():
+    """A name that a package hands on when it is asked for it would be missed, and so would a relative import."""
+    for path in [*(ROOT / "dode").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: {ast.unparse(node)}"
+                if node.module.split(".")[0] == "dode":
+                    for alias in node.names:
+                        place = f"{node.module}.{alias.name}"
+                        own = digests._file_of(node.module)
+                        tree = ast.parse(own.read_text())
+                        names = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name)}
+                        names |= {each.name for each in tree.body if hasattr(each, "name")}
+                        names |= {each.asname or each.name for each in ast.walk(tree) if isinstance(each, ast.alias)}
+                        assert digests._file_of(place) or alias.name in names, f"{path}: {ast.unparse(node)}"

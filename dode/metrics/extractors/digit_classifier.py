@@ -4,8 +4,8 @@ import torch
 
 from dode.images import pixels
 from dode.metrics.extractors import extractors
-from dode.models import with_weights
 from dode.models.embedded.digit_classifier import DigitClassifier
+from dode.models.loading import with_weights
 
 
 @extractors.register("digit-classifier")
