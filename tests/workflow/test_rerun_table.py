@@ -1,7 +1,7 @@
 """What an edit makes again: a table, each row by a real ``snakemake -n``.
 
-The tiny benchmark has one model, whose network is ``residual_mlp.py``, and features of ``digit_classifier.py``; its solvers
-are DDIM, plain and distilled, and Heun, which is the teacher and the reference too.
+The tiny benchmark has one model, whose network is ``residual_mlp.py``, and features of ``digit_classifier.py``; its
+solvers are DDIM, plain and distilled, and Heun, which is the teacher and the reference too.
 """
 
 import re
