@@ -20,8 +20,8 @@ _WHERE = {
     "sample": "dode.sampling",
     "distill": "dode.distillation.fitting",
     "load": "dode.portable",
-    **{name: f"=dode.{name}" for name in ("grids", "models", "solvers")},
-    **{name: f"=dode.distillation.{name}" for name in ("directions", "released", "search", "teacher")},
+    **{name: f"=dode.{name}" for name in ("directions", "grids", "models", "solvers")},
+    **{name: f"=dode.distillation.{name}" for name in ("released", "search", "teacher")},
 }
 __all__ = ["__version__", *_WHERE]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from dode import grids, sampling, solvers, storage
+from dode.directions import Directions
 from dode.distillation import fit_checks, released
-from dode.distillation.directions import Directions
 from dode.grids.facts import ModelFacts
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dode.distillation.directions import Directions, History
+from dode.directions import Directions, History
 from dode.grids.facts import ModelFacts, ve_prior
 from dode.grids.tensor import checked
 from dode.solvers.base import Proposal
@@ -92,7 +92,7 @@ def steps(solver, denoise, latents, sigmas, *, start=None):
     return x
 
 
-def run(stepper, advance=None):
+def drive(stepper, advance=None):
     """Drive a :func:`steps` generator to its end; ``advance(step)`` gives the state to go on with."""
     reply = None
     while True:
@@ -187,7 +187,7 @@ def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None, w
     """
     correction = _correction(solver, ModelFacts.of(denoise).prediction, sigmas, lambdas, directions)
     advance = correction if watch is None else _Watched(correction, watch)
-    return run(steps(solver, denoise, latents, sigmas), advance).to(latents.dtype)
+    return drive(steps(solver, denoise, latents, sigmas), advance).to(latents.dtype)
 
 
 def _correction(solver, prediction, sigmas, lambdas, directions):

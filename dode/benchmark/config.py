@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dode import grids, solvers
 from dode.benchmark.execution import settings
+from dode.directions import Directions
 from dode.distillation import fit_checks
-from dode.distillation.directions import Directions
 from dode.fetching.cards import load_card
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts

@@ -1,8 +1,8 @@
 """From a cell of a finished benchmark to a file that :func:`dode.load` reads."""
 
 from dode import grids, portable, solvers, storage
+from dode.directions import Directions
 from dode.distillation import released
-from dode.distillation.directions import Directions
 from dode.distillation.fit_checks import recipe_order
 from dode.grids.facts import ModelFacts
 from dode.metrics.catalogue import METRICS

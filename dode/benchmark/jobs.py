@@ -10,7 +10,7 @@ import torch
 from dode import grids, solvers, storage
 from dode.benchmark import devices
 from dode.benchmark.parameters import RECIPES, Trajectory
-from dode.distillation.directions import Directions
+from dode.directions import Directions
 from dode.images import noise
 from dode.models import loading, precision
 

@@ -66,14 +66,8 @@ def execute(main, snakemake):
 
 
 def _lasted(log):
-    """The file beside a job's log that says how long it took."""
+    """The file beside a job's log that says how many seconds it took, without the start of Python and its imports."""
     return Path(log).with_suffix(".json")
-
-
-def seconds(log):
-    """Seconds that the job with this log took, without the start of Python and its imports; None where unknown."""
-    path = _lasted(log)
-    return storage.read_json(path)["seconds"] if path.is_file() else None
 
 
 def _is_full(error):

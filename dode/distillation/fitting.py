@@ -5,9 +5,9 @@ import dataclasses
 import torch
 
 from dode import sampling
+from dode.directions import Directions, History
 from dode.distillation import fit_checks
 from dode.distillation import teacher as teachers
-from dode.distillation.directions import Directions, History
 from dode.distillation.refinement import Refinement, refine_jointly
 from dode.grids.facts import ModelFacts
 from dode.models.denoiser import for_images
@@ -139,7 +139,7 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
     on_fitted = for_images(denoise, 0, len(fitted))
     targets = pairing.targets(on_fitted, states, latents.dtype)
     fitter = _Fitter(directions, prediction, targets, stages, len(fitted))
-    sampling.run(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
+    sampling.drive(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
     greedy = Fit(
         lambdas=torch.stack(fitter.lambdas),
         directions=directions,

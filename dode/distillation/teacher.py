@@ -96,7 +96,7 @@ class _Restarted:
             levels = self.pairing.variable.refine(np.array([self.level, level]), self.pairing.substeps)
             latents = step.latents.to(self.dtype)  # whose precision is the network's
             run = sampling.steps(self.pairing.teacher, self.denoise, latents, levels, start=self.x)
-            self.level, self.x = level, sampling.run(run)
+            self.level, self.x = level, sampling.drive(run)
         return self.x
 
 

@@ -5,7 +5,7 @@ import torch
 
 import dode
 from dode import grids, solvers
-from dode.distillation.directions import Directions
+from dode.directions import Directions
 from dode.models import mixture
 
 DDIM = solvers.create("ddim")

@@ -7,7 +7,7 @@ import torch
 
 import dode
 from dode import models, portable, sampling, solvers
-from dode.distillation.directions import Directions
+from dode.directions import Directions
 from dode.grids import schedules
 from dode.models import mixture
 from variants import ALL, label

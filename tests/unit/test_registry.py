@@ -92,7 +92,7 @@ def test_every_teacher_can_stop_at_every_level(variant):
     solver, sigmas = solvers.create(name, **options).teacher, grids.karras(steps=7)
     stepper = sampling.steps(solver, elementwise, torch.ones(1, 1, 2, 2), sigmas)
     ends = []
-    sampling.run(stepper, lambda step: ends.append(float(step.proposal.sigma)) if not step.proposal.stage else None)
+    sampling.drive(stepper, lambda step: ends.append(float(step.proposal.sigma)) if not step.proposal.stage else None)
     assert ends == sigmas[1:].tolist()
 
 

@@ -94,7 +94,7 @@ def test_float32_latents_lose_no_more_than_float32(name):
 def test_the_state_is_kept_in_float64_whatever_the_latents(name):
     stepper = sampling.steps(solvers.create(name), elementwise, torch.ones(2, 1, 2, 2), grids.karras(steps=3))
     kept = []
-    end = sampling.run(
+    end = sampling.drive(
         stepper, lambda step: kept.extend([step.x, step.latents, step.proposal.x, step.proposal.denoised])
     )
     assert {x.dtype for x in [*kept, end]} == {torch.float64}
@@ -103,7 +103,7 @@ def test_the_state_is_kept_in_float64_whatever_the_latents(name):
 def test_a_step_tells_the_point_of_its_evaluation_and_the_width_from_the_beginning_of_the_solvers_step():
     seen = []
     stepper = sampling.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 1.0, 0.0])
-    sampling.run(stepper, lambda step: seen.append((step.index, float(step.sigma), step.h, step.proposal.stage)))
+    sampling.drive(stepper, lambda step: seen.append((step.index, float(step.sigma), step.h, step.proposal.stage)))
     assert seen == [(0, 4, -1, True), (1, 3, -1, False), (2, 3, -2, True), (3, 1, -2, False), (4, 1, -1, False)]
 
 
@@ -114,7 +114,7 @@ def test_a_step_gives_its_output_as_image_and_as_noise():
         assert torch.equal(step.output("data"), elementwise(step.x, step.sigma))
         torch.testing.assert_close(step.x - step.sigma * step.output("noise"), step.output("data"))
 
-    sampling.run(stepper, check)
+    sampling.drive(stepper, check)
 
 
 @every_solver
@@ -122,7 +122,7 @@ def test_a_step_gives_its_output_as_image_and_as_noise():
 def test_the_last_proposal_ends_a_step_at_the_last_level_and_levels_descend(name, steps):
     sigmas = grids.karras(steps=steps)
     proposals = []
-    sampling.run(
+    sampling.drive(
         sampling.steps(solvers.create(name), elementwise, torch.ones(1, 1, 2, 2), sigmas),
         lambda step: proposals.append(step.proposal),
     )
@@ -243,7 +243,7 @@ def test_what_is_handed_out_or_taken_in_is_never_overwritten(variant):
         return step.proposal.x + 0.01 if step.index == 4 else None
 
     latents = mixture.latents(2, 0)
-    sampling.run(sampling.steps(solvers.create(name, **options), denoise, latents, grids.karras(steps=20)), advance)
+    sampling.drive(sampling.steps(solvers.create(name, **options), denoise, latents, grids.karras(steps=20)), advance)
     assert len(seen) >= 80
     assert all(torch.equal(tensor, copy) for tensor, copy in seen)
 

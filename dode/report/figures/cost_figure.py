@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dode.benchmark import scripting
+from dode import storage
 from dode.report.figures import scales
 from dode.report.figures.style import PAGE, PANEL, legend_below, paired, save, styled
 
@@ -20,15 +20,16 @@ _PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
 def seconds(jobs):
     """Seconds that the jobs with these benchmark files of Snakemake took, and those of each one's start.
 
-    A job's own seconds are in the log beside its benchmark file (:func:`dode.benchmark.scripting.seconds`).
+    A job's own seconds are in a JSON file beside its benchmark file.
 
     Returns:
         ``(seconds, [seconds of the start, ...])``; None where one of the jobs says nothing or has no such file.
     """
     jobs = [Path(job) for job in jobs]
-    own = [scripting.seconds(job.with_suffix(".log")) for job in jobs]
-    if not jobs or None in own or not all(job.is_file() for job in jobs):
+    values = [job.with_suffix(".json") for job in jobs]
+    if not jobs or not all(path.is_file() for path in [*jobs, *values]):
         return None
+    own = [storage.read_json(path)["seconds"] for path in values]
     whole = [list(csv.DictReader(job.read_text().splitlines(), delimiter="\t")) for job in jobs]
     return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
 
