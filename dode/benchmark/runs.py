@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from dode import storage
 from dode.benchmark import scripting, slurm
@@ -13,7 +13,7 @@ LOCK = ".snakemake/dode.lock"
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # is there where jobs have gone to SLURM
 
 
-def begin(*, executor: str, settings: object, shared_folder: bool, logger: logging.Logger) -> TextIO:
+def begin(*, executor: str, settings: Any, shared_folder: bool, logger: logging.Logger) -> TextIO:
     """Hold the working directory for this run, once no job of a killed run works in it any more.
 
     Both locks are given back by the kernel however a process ends, so that a killed run can simply be started again;

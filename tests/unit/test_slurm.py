@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
@@ -223,6 +224,52 @@ def test_the_controllers_own_word_is_enough_for_a_stopped_job(clock):
     assert ask() == {"7": "PREEMPTED"}
     clock.now = slurm.STOPPED_AFTER + 1
     assert ask() == {"7": "FAILED"}
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    """``queue(scancel=[...], squeue=[...])``: answers of SLURM, errors are raised; what happens, in order."""
+
+    def scripted(**scripts):
+        happened = []
+
+        def answer(command, *arguments):
+            happened.append(command)
+            found = scripts[command].pop(0)
+            if isinstance(found, Exception):
+                raise found
+            lines = "".join(f"{job}|dode_1|{Path.cwd()}\n" for job in found)
+            return types.SimpleNamespace(returncode=0, stdout=lines)
+
+        def sleep(seconds):
+            happened.append(seconds)
+
+        monkeypatch.setattr(slurm, "_answer", answer)
+        monkeypatch.setattr(slurm.time, "sleep", sleep)
+        return happened
+
+    return scripted
+
+
+DOWN = OSError("scancel: cannot be run")
+
+
+@pytest.mark.parametrize("refused", [DOWN, TimeoutError("scancel does not answer")])
+def test_a_pause_comes_between_two_attempts_to_cancel_what_a_killed_run_left(queue, refused):
+    """Though SLURM refuses at once: first the cancelling, then the question what is still there."""
+    happened = queue(scancel=[refused, [], []], squeue=[["7", "8"], ["7", "8"], DOWN, []])
+    said = []
+    slurm.cancel_leftovers(Path.cwd(), said.append)
+    assert happened == ["squeue", "scancel", 1, "squeue", "scancel", 2, "squeue", "scancel", 4, "squeue"]
+    assert said == [
+        "Cancelling 2 jobs that a killed run has left behind: 7, 8",
+        "Waiting for 7, 8 to be gone, for 0 min",
+    ]
+
+
+def test_a_command_that_is_not_there_is_named():
+    with pytest.raises(OSError, match="SLURM's command no-such-command is not on the PATH of this machine"):
+        slurm._answer("no-such-command")
 
 
 def test_waiting_for_the_controller_can_be_given_up(monkeypatch):
