@@ -245,7 +245,7 @@ def check(settings: Any) -> None:
     found = importlib.metadata.version(package)
     if found != VERSION:
         raise ValueError(
-            f"{package} {found} is installed, but dode/benchmark/slurm.py mends version {VERSION}, the only one allowed: "
+            f"{package} {found} is installed, but dode/benchmark/slurm.py mends {VERSION}, the only version allowed: "
             f"python -m pip install {package}=={VERSION}"
         )
     if settings.jobname_prefix != PREFIX:
