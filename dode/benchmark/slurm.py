@@ -254,7 +254,7 @@ def check(settings: Any) -> None:
 
 def mend(logger: logging.Logger) -> None:
     """Mend the plugin, of the version that :func:`check` lets pass, in this process."""
-    plugin = importlib.import_module(PLUGIN)
+    plugin: Any = importlib.import_module(PLUGIN)
     if isinstance(plugin.query_job_status, Status):
         return
     plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)

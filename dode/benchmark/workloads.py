@@ -103,9 +103,11 @@ class Workloads:
             return None
         if self.shards(cell) == 1 and self.minutes(cell) <= self.settings(cell)["job_minutes"]:
             part = "cell"
+        elif rule in FIT or rule in SCORE:
+            part = "fit" if rule in FIT else "score"
         else:
-            part = "fit" if rule in FIT else "score" if rule in SCORE else None
-        return part and "-".join([*map(str, cell.key), part])
+            return None
+        return "-".join([*map(str, cell.key), part])
 
     def jobs(self, cell: Cell) -> dict[str, int]:
         """How many jobs each rule has for a cell."""
