@@ -245,7 +245,7 @@ def queue(monkeypatch):
             happened.append(seconds)
 
         monkeypatch.setattr(slurm, "_answer", answer)
-        monkeypatch.setattr(slurm.time, "sleep", sleep)
+        monkeypatch.setattr(slurm, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: 0.0))
         return happened
 
     return scripted
@@ -298,13 +298,19 @@ def test_an_interrupt_cancels_all_jobs_of_the_run_and_submits_no_more(mended, mo
     cancelled, submitted = [], []
     monkeypatch.setattr(slurm, "leftovers", lambda folder: ["7", "8"])
     monkeypatch.setattr(slurm, "_answer", lambda *command: cancelled.append(command))
-    executor = types.SimpleNamespace(_job_submission_executor=concurrent.futures.ThreadPoolExecutor(1))
     started, may_go_on = threading.Event(), threading.Event()
-    pool = executor._job_submission_executor
+
+    class Pool(concurrent.futures.ThreadPoolExecutor):
+        def shutdown(self, wait, cancel_futures):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            may_go_on.set()
+            super().shutdown(wait=wait)
+
+    pool = Pool(1)
+    executor = types.SimpleNamespace(_job_submission_executor=pool)
     pool.submit(lambda: (started.set(), may_go_on.wait(), submitted.append(1)))
     pool.submit(submitted.append, 2)
     started.wait()
-    threading.Timer(0.1, may_go_on.set).start()
     mended.Executor.cancel_jobs(executor, [])
     assert submitted == [1]
     assert cancelled == [("scancel", "7", "8")]
