@@ -14,12 +14,15 @@ from torch import nn
 
 import dode
 import variants
-from dode import grids, models, storage
+from dode import grids, storage
 from dode.benchmark import evaluations, software
 from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies
+from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
 from dode.distillation import fit_checks, fitting, refinement
 from dode.distillation.directions import Directions
+from dode.models import loading
 
 ROOT = Path(__file__).parents[2]
 SLACK = 1.3  # that a number may be too large by
@@ -62,7 +65,7 @@ class Network(nn.Module):
         return x.flatten(1) if self.role == "classifier" else torch.tanh(self.weight * x)
 
 
-class Files(dict):
+class Named(dict):
     """As ``snakemake.input`` and the like: by name and as attributes."""
 
     __getattr__ = dict.__getitem__
@@ -78,37 +81,42 @@ def script(rule):
 @pytest.fixture
 def counted(tmp_path, monkeypatch):
     """``counted(benchmark, cell)``: the evaluations that each rule's job of the cell has made."""
-    account, load = [], models.load
-    monkeypatch.setattr(models, "load_network", lambda card, checkpoint, **how: Network(card))
-    monkeypatch.setattr(models, "load", lambda *arguments, **options: Counting(load(*arguments, **options), account))
+    account, load = [], loading.load
+    monkeypatch.setattr(loading, "load_network", lambda card, checkpoint, **how: Network(card))
+    monkeypatch.setattr(loading, "load", lambda *arguments, **options: Counting(load(*arguments, **options), account))
     monkeypatch.setattr(software, "environment", lambda device: {})  # takes longer than the jobs
     monkeypatch.setattr(storage, "_on_disk", lambda path: None)
     main = {rule: script(rule) for rule in COUNTED}
 
     def run(benchmark, cell):
-        folder = tmp_path / str(cell)
-        inputs = {"model": "none", **benchmark.classifier(cell)}
-        prepared = dict.fromkeys(benchmark.preparations(cell), folder / "searched.json")
-        lambdas = folder / "lambdas.json"
-        params = {"search_grid": benchmark.run, "sample": benchmark.samples}
+        files, depends, folder = Files(benchmark), Dependencies(benchmark), tmp_path / str(cell)
+        prepared = dict.fromkeys(files.preparations(cell), folder / "searched.json")
+        inputs = {"model": "none", **files.classifier(cell)}
+        params = {"cell": depends.trajectory(cell).params(), "samples": depends.samples(cell).params(), "code": "none"}
+        rules, teacher, lambdas = ["search_grid"] * bool(prepared), folder / "teacher", folder / "lambdas.json"
+        if prepared:
+            params["search"] = cell.grid_options
         if cell.distilled:
-            params |= {"teacher": benchmark.teacher, "distill": benchmark.fit}
-        trajectory = {"teacher": folder / "teacher"} if cell.distilled and benchmark.trajectory(cell) else {}
-        outputs = {"search_grid": [folder / "searched.json"], "teacher": [folder / "teacher"], "distill": [lambdas]}
-        outputs["sample"] = Files({name: folder / name for name in ("images", "ends", "states", "environment")})
-        more = {"distill": trajectory, "sample": {"lambdas": lambdas} if cell.distilled else {}}
+            params |= {"teacher": depends.teacher(cell).params(), "fit": depends.fit(cell).params()}
+            rules += ["teacher"] * cell.with_teacher + ["distill"]
+        more = {
+            "teacher": prepared,
+            "distill": {**prepared, **({"teacher": teacher} if cell.with_teacher else {})},
+            "sample": {**prepared, **({"lambdas": lambdas} if cell.distilled else {})},
+        }
+        outputs = {"search_grid": [folder / "searched.json"], "teacher": [teacher], "distill": [lambdas]}
+        outputs["sample"] = Named({name: folder / name for name in ("images", "ends", "states", "environment")})
         made = dict.fromkeys(COUNTED, 0)
-        rules = ["search_grid"] * bool(prepared) + ["teacher"] * bool(trajectory) + ["distill"] * cell.distilled
         for rule in [*rules, "sample"]:
             account.clear()
-            given = {**inputs, **(prepared if rule != "search_grid" else {}), **more.get(rule, {})}
+            given = {**inputs, **more.get(rule, {})}
             main[rule](
                 SimpleNamespace(
-                    input=Files({name: str(path) for name, path in given.items()}),
+                    input=Named({name: str(path) for name, path in given.items()}),
                     output=outputs[rule],
-                    params=Files(run=params[rule](cell), search=benchmark.grid_options(cell)),
+                    params=Named(params),
                     config={"execution": {**EXECUTION, "datasets": {}}},
-                    wildcards=Files(dataset=cell.dataset["id"], shard="0", shards="1"),
+                    wildcards=Named(dataset=cell.dataset["id"], shard="0", shards="1"),
                 )
             )
             made[rule] = sum(account)
@@ -134,7 +142,7 @@ def fewest(distill, evaluations):
 def check(benchmark, cell, made, slack=SLACK):
     """What is planned is what was made; of a searched grid and a refinement no less, and little more."""
     refine = cell.entry["distill"]["refine"] if cell.distilled else 0
-    bounded = {"teacher": "prepared_grid" in benchmark.preparations(cell), "distill": refine > 0}
+    bounded = {"teacher": grids.grids.get(cell.entry["grid"]["name"]).prepare is not None, "distill": refine > 0}
     for rule in COUNTED:
         planned = evaluations.count(benchmark, rule, cell)
         if bounded.get(rule):
@@ -294,16 +302,32 @@ def test_a_refinement_tries_no_more_steps_than_are_planned(iterations, gains, mo
         assert record.runs == 1 + 1 + len(ones) + evaluations.FURTHER_TRIES
 
 
+def add_card(root, name, *, like, **changes):
+    """A card as another one but for these keys, in the folder ``root``."""
+    cards = root / "config" / "models"
+    if not cards.exists():
+        shutil.copytree(ROOT / "config", root / "config")
+    (cards / f"{name}.yaml").write_text(
+        yaml.safe_dump({**yaml.safe_load((cards / f"{like}.yaml").read_text()), **changes})
+    )
+
+
+@pytest.mark.parametrize("alignment", ["aligned", "local"])
+def test_a_grid_whose_levels_the_model_rounds(alignment, tmp_path, counted):
+    levels = {"prediction": "noise", "preconditioning": {"name": "iddpm"}, "sigma_min": 0.1}
+    add_card(tmp_path, "digits-rounded", like="digits-edm", **levels)
+    distill = {"alignment": alignment, "images": 4, "substeps": 40}
+    entries = [
+        {"solver": "ddim", "nfe": [3], "distill": distill, "grid": {"name": name}} for name in ("karras", "log-snr")
+    ]
+    check_all(of_entries(entries, model="digits-rounded", root=tmp_path, grid={"name": "karras"}), counted)
+
+
 def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
     """An unguided, a classifier-free and a classifier-guided model make as many."""
-    shutil.copytree(ROOT / "config", tmp_path / "config")
-    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
-    cards = tmp_path / "config" / "models"
-    card = yaml.safe_load((cards / "digits-ddpm.yaml").read_text())
-    (cards / "digits-classes.yaml").write_text(yaml.safe_dump({**card, "classes": 10}))
-    judge = yaml.safe_load((ROOT / "config" / "models" / "adm-imagenet128-classifier.yaml").read_text())
-    judge["network"]["options"]["classes"] = 10
-    (cards / "digits-judge.yaml").write_text(yaml.safe_dump(judge))
+    add_card(tmp_path, "digits-classes", like="digits-ddpm", classes=10)
+    network = {"name": "adm-classifier", "options": {"classes": 10}}
+    add_card(tmp_path, "digits-judge", like="adm-imagenet128-classifier", network=network)
     distill = {"images": 4, "substeps": 3}
     entries = [
         {"solver": "ddim", "nfe": [5], "distill": distill},
