@@ -34,11 +34,15 @@ if workflow.is_main_process:
 
 
 onstart:
-    remote = not workflow.local_exec
-    if remote:  # or else the cluster's jobs would have no more cores than this machine
+    if not workflow.local_exec:  # or else the cluster's jobs would have no more cores than this machine
         workflow.resource_settings.cores = None
     try:
-        workflow.dode_lock = runs.begin(logger if remote else None, workflow.executor_settings)
+        workflow.dode_lock = runs.begin(
+            executor=workflow.executor_plugin.name,
+            settings=workflow.executor_settings,
+            shared_folder=workflow.storage_settings.assume_common_workdir,
+            logger=logger,
+        )
     except (storage.Busy, OSError, ValueError) as error:
         raise WorkflowError(str(error)) from None
 

@@ -1,4 +1,7 @@
-"""The settings ``execution`` of a configuration: how jobs run, never what they compute."""
+"""The settings ``execution`` of a configuration: how jobs run, never what they compute.
+
+A file of its own, because every job reads them: in a larger one any edit of it would run all jobs again (digests.py).
+"""
 
 from collections.abc import Mapping
 from typing import Any

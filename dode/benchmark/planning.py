@@ -1,16 +1,18 @@
 """What a configuration will cost before it is run: jobs, network evaluations, GPU hours, disk. Imports no torch."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
+from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.workloads import FIT, START, Workloads
 from dode.images.shards import RECORDED
 
 GIGABYTE = 1e9
 
 
-def plan(benchmark):
+def plan(benchmark: Benchmark) -> pd.DataFrame:
     """One row a dataset and a last one, ``all``.
 
     Args:
@@ -18,9 +20,9 @@ def plan(benchmark):
 
     Returns:
         A data frame with the columns ``cells``; ``jobs`` of the workflow; ``submissions``, the cluster's jobs;
-        ``evaluations``, network evaluations of one image; ``sampling``, ``fitting`` and ``scoring`` in GPU hours with
-        what jobs take to start, NaN where no speed is given; ``samples`` in GB, which stay with ``keep_samples``;
-        ``others`` in GB, which stay in any case.
+        ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`); ``sampling``, ``fitting`` and
+        ``scoring`` in GPU hours with what jobs take to start, NaN where no speed is given; ``samples`` in GB, which
+        stay with ``keep_samples``; ``others`` in GB, which stay in any case.
     """
     work = Workloads(benchmark)
     rows = {name: _row(work, benchmark.cells_of(name)) for name in benchmark.datasets}
@@ -30,9 +32,11 @@ def plan(benchmark):
     return frame.astype(dict.fromkeys(whole, "int64"))
 
 
-def _row(work, cells):
-    row = dict.fromkeys(("jobs", "evaluations", "sampling", "fitting", "scoring", "samples", "others"), 0)
-    submissions = set()
+def _row(work: Workloads, cells: list[Cell]) -> dict[str, Any]:
+    row: dict[str, float] = dict.fromkeys(
+        ("jobs", "evaluations", "sampling", "fitting", "scoring", "samples", "others"), 0
+    )
+    submissions: set[str | tuple] = set()
     for cell in cells:
         for rule, count in work.jobs(cell).items():
             row["jobs"] += count

@@ -1,8 +1,10 @@
 """The beginning of a run: alone in its working directory, also after one that was killed."""
 
+import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 from dode import storage
 from dode.benchmark import scripting, slurm
@@ -11,16 +13,18 @@ LOCK = ".snakemake/dode.lock"
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # is there where jobs have gone to SLURM
 
 
-def begin(logger=None, executor=None):
+def begin(*, executor: str, settings: Any, shared_folder: bool, logger: logging.Logger) -> TextIO:
     """Hold the working directory for this run, once no job of a killed run works in it any more.
 
     Both locks are given back by the kernel however a process ends, so that a killed run can simply be started again;
     Snakemake's own (off in profiles/default) would have to be removed by hand, and knows nothing of jobs that go on.
-    Jobs that a killed run left to SLURM are cancelled, others are waited for.
+    Jobs that a killed run left to SLURM are cancelled; those of any other executor are waited for while they work.
 
     Args:
-        logger: Snakemake's, where this run's jobs go to SLURM.
-        executor: the settings of Snakemake's executor plugin.
+        executor: name of Snakemake's executor plugin: ``"local"``, ``"slurm"``, ``"cluster-generic"``, ...
+        settings: the plugin's own settings.
+        shared_folder: whether jobs work in this run's folder.
+        logger: Snakemake's.
 
     Returns:
         What must be kept for as long as the run lasts.
@@ -28,17 +32,23 @@ def begin(logger=None, executor=None):
     Raises:
         storage.Busy: where another run has the directory.
         OSError: where SLURM cannot be asked.
-        ValueError: where jobs would have names by which the next run would not find them.
+        ValueError: for an executor whose jobs would not be found by the next run, or a SLURM plugin of another version
+            than the one that is mended.
     """
 
-    def say(sentence):
+    def say(sentence: str) -> None:
         print(sentence, file=sys.stderr, flush=True)
 
-    prefix = getattr(executor, "jobname_prefix", slurm.PREFIX)
-    if logger is not None and prefix != slurm.PREFIX:
-        raise ValueError(f"slurm-jobname-prefix: '{prefix}' is not allowed; allowed: {slurm.PREFIX}")
+    if not shared_folder:
+        raise ValueError(
+            f"executor: '{executor}' is not allowed, because its jobs do not share this folder, whose files they read "
+            "and whose lock shows that they are at work; allowed: executors whose jobs do, such as local, slurm or "
+            "cluster-generic"
+        )
+    if executor == "slurm":
+        slurm.check(settings)
     lock = storage.hold_lock(LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
-    if logger is not None:
+    if executor == "slurm":
         slurm.mend(logger)
         with slurm.ended_by_sigterm():
             slurm.wait_for_controller(logger.warning)

@@ -11,13 +11,16 @@ import functools
 import getpass
 import importlib
 import importlib.metadata
+import logging
 import shlex
 import shutil
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 VERSION = "2.8.0"
@@ -30,14 +33,16 @@ TO_START_AGAIN = {"NODE_FAIL", "PREEMPTED"}  # the plugin waits for SLURM to do 
 ENDED = {"COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
 
-def _answer(*command):
+def _answer(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"{command[0]} does not answer") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"SLURM's command {command[0]} is not on the PATH of this machine") from None
 
 
-def leftovers(folder):
+def leftovers(folder: Path) -> list[str]:
     """Ids of this user's jobs, pending or at work, that a run in ``folder`` submitted.
 
     Raises:
@@ -51,7 +56,7 @@ def leftovers(folder):
     return [job for job, name, where in jobs if name.startswith(f"{PREFIX}_") and Path(where).resolve() == here]
 
 
-def cancel_leftovers(folder, say):
+def cancel_leftovers(folder: Path, say: Callable[[str], None]) -> None:
     """Cancel what :func:`leftovers` finds, and wait until it is gone: the new run submits those jobs again."""
     jobs = leftovers(folder)
     if not jobs:
@@ -62,17 +67,19 @@ def cancel_leftovers(folder, say):
         silence.say(say, f"Waiting for {', '.join(jobs[:10])} to be gone, for {{minutes}}")
         with contextlib.suppress(OSError):  # busy for a moment; what is still there is asked for again
             cancel(jobs)
-            time.sleep(pause)
-            jobs, pause = leftovers(folder), min(2 * pause, 30)
+        time.sleep(pause)
+        pause = min(2 * pause, 30)
+        with contextlib.suppress(OSError):
+            jobs = leftovers(folder)
 
 
-def cancel(jobs):
+def cancel(jobs: list[str]) -> None:
     """Ask SLURM to end these jobs."""
     for start in range(0, len(jobs), 500):
         _answer("scancel", *jobs[start : start + 500])
 
 
-def is_here():
+def is_here() -> bool:
     """Whether this machine has SLURM's commands."""
     return shutil.which("squeue") is not None
 
@@ -80,20 +87,24 @@ def is_here():
 class _Seldom:
     """Say a thing at most once in ``SAY_EVERY`` seconds, with the time since it began."""
 
-    def __init__(self):
-        self.since = self.said = None
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.said: float | None = None
 
-    def over(self):
+    def over(self) -> None:
         """It is no longer so."""
         self.since = self.said = None
 
-    def say(self, warn, sentence):
+    def say(self, warn: Callable[[str], None], sentence: str) -> None:
         """``sentence`` takes the minutes that it has lasted."""
         now = time.monotonic()
         self.since = now if self.since is None else self.since
         if self.said is None or now - self.said >= SAY_EVERY:
             self.said = now
             warn(sentence.format(minutes=f"{(now - self.since) / 60:.0f} min"))
+
+
+States = dict[str, str]  # of jobs by their ids
 
 
 class Status:
@@ -105,12 +116,19 @@ class Status:
     controller finds it once more), it is cancelled, lest two jobs write the same files.
     """
 
-    def __init__(self, query, squeue):
+    def __init__(
+        self,
+        query: Callable[[str, logging.Logger], Awaitable[tuple[States | None, float | None]]],
+        squeue: Callable[[str], str],
+    ) -> None:
         self.query, self.squeue = query, squeue
         self.silence, self.returning = _Seldom(), _Seldom()
-        self.states, self.missing, self.stopped, self.given_up = {}, {}, {}, set()
+        self.states: States = {}
+        self.missing: dict[str, float] = {}
+        self.stopped: dict[str, float] = {}
+        self.given_up: set[str] = set()
 
-    async def __call__(self, command, logger):
+    async def __call__(self, command: str, logger: logging.Logger) -> tuple[States, float | None]:
         """``(states by job id, seconds)``."""
         states, seconds = await self.query(command, logger)
         by_controller = command.split()[0] == "squeue"
@@ -141,12 +159,12 @@ class Status:
             self.given_up.add(job)
         return found | dict.fromkeys(self.given_up, "FAILED"), seconds
 
-    def _to_the_controller(self, command):
+    def _to_the_controller(self, command: str) -> str:
         """The same question for ``squeue``."""
         words = shlex.split(command)
         return shlex.join(shlex.split(self.squeue(words[words.index("--name") + 1])))
 
-    def _give_up_lost(self, states, logger):
+    def _give_up_lost(self, states: States, logger: logging.Logger) -> None:
         """The controller forgets ended jobs (MinJobAge): one that ended unseen failed, as far as one can know."""
         now = time.monotonic()
         unended = {job for job, state in self.states.items() if state not in ENDED} - self.given_up
@@ -157,14 +175,14 @@ class Status:
         for job in states:
             self.missing.pop(job, None)
 
-    def _stopped(self, states):
+    def _stopped(self, states: States) -> list[str]:
         """Jobs that lost their node or their place a while ago, and are not said to be in the queue again."""
         now = time.monotonic()
         waiting = {job for job, state in states.items() if state in TO_START_AGAIN} - self.given_up
         self.stopped = {job: self.stopped.get(job, now) for job in sorted(waiting)}
         return [job for job, since in self.stopped.items() if now - since > STOPPED_AFTER]
 
-    def _cancel_returning(self, states, logger):
+    def _cancel_returning(self, states: States, logger: logging.Logger) -> None:
         """At every query that finds them in the queue or at work: SLURM may not have answered, or start them again."""
         gone = ENDED | TO_START_AGAIN | {"COMPLETING"}
         jobs = [job for job in sorted(self.given_up) if states.get(job, "FAILED") not in gone]
@@ -177,7 +195,7 @@ class Status:
 
 
 @functools.cache
-def has_accounting():
+def has_accounting() -> bool:
     """Whether ``sacct`` answers; without, the plugin would ask it in vain ten times for every job that failed."""
     try:
         return _answer("sacct", "--noheader", "--starttime=now", "--format=JobID").returncode == 0
@@ -185,7 +203,7 @@ def has_accounting():
         return False
 
 
-def wait_for_controller(warn, given_up=None):
+def wait_for_controller(warn: Callable[[str], None], given_up: threading.Event | None = None) -> None:
     """Return once the controller answers, and say that one waits; SystemExit once the event ``given_up`` is set."""
     silence, given_up = _Seldom(), given_up or threading.Event()
     while True:
@@ -201,7 +219,7 @@ def wait_for_controller(warn, given_up=None):
 
 
 @contextlib.contextmanager
-def ended_by_sigterm():
+def ended_by_sigterm() -> Iterator[None]:
     """SIGTERM is Ctrl-C: Snakemake's own handler waits for jobs, and the caller has none yet."""
     kept = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -210,33 +228,52 @@ def ended_by_sigterm():
         signal.signal(signal.SIGTERM, kept)
 
 
-def mend(logger):
-    """Mend the plugin in this process."""
-    plugin = importlib.import_module(PLUGIN)
+def check(settings: Any) -> None:
+    """Refuse a run that might lose its jobs.
+
+    Another version of the plugin is refused, and not run unmended: unmended, a failed query makes it lose its jobs and
+    wait for ever; mended, it may fail halfway, where its inside has changed.
+
+    Args:
+        settings: the plugin's.
+
+    Raises:
+        ValueError: for another version than the mended one, and for names of jobs by which the next run would not find
+            them.
+    """
+    package = PLUGIN.replace("_", "-")
+    found = importlib.metadata.version(package)
+    if found != VERSION:
+        raise ValueError(
+            f"{package} {found} is installed, but dode/benchmark/slurm.py mends {VERSION}, the only version allowed: "
+            f"python -m pip install {package}=={VERSION}"
+        )
+    if settings.jobname_prefix != PREFIX:
+        raise ValueError(f"slurm-jobname-prefix: '{settings.jobname_prefix}' is not allowed; allowed: {PREFIX}")
+
+
+def mend(logger: logging.Logger) -> None:
+    """Mend the plugin, of the version that :func:`check` lets pass, in this process."""
+    plugin: Any = importlib.import_module(PLUGIN)
     if isinstance(plugin.query_job_status, Status):
         return
-    found = importlib.metadata.version(PLUGIN.replace("_", "-"))
-    if found != VERSION:
-        logger.warning(
-            f"{PLUGIN} {found} is not the version that dode/benchmark/slurm.py mends and the tests try: {VERSION}"
-        )
     plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)
     submit, request, given_up = plugin.get_submit_command, plugin.set_gres_string, threading.Event()
 
     @functools.wraps(submit)
-    def submit_once_up(job, params, settings=None, failed_nodes=None, **options):
+    def submit_once_up(job: Any, params: Any, settings: Any = None, failed_nodes: Any = None, **options: Any) -> str:
         wait_for_controller(logger.warning, given_up)
         # SLURM itself keeps jobs off nodes that are down, and puts them on again once they are up.
         return submit(job, params, settings=settings, failed_nodes=None, **options)
 
     @functools.wraps(request)
-    def request_gpus(job):
+    def request_gpus(job: Any) -> str:
         option, count = job.resources.get("gpu_option"), job.resources.get("gpu")
         if not option:
             return request(job)
         return f" {shlex.quote(option.format(gpu=count))}" if count else ""
 
-    def cancel_jobs(executor, active_jobs):
+    def cancel_jobs(executor: Any, active_jobs: list[Any]) -> None:
         given_up.set()
         executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
         try:

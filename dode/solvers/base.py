@@ -38,13 +38,14 @@ class Proposal(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A registered method; ``order``, ``evaluations`` and ``teacher`` may depend on the options."""
+    """A registered method; ``order``, ``evaluations``, ``levels`` and ``teacher`` may depend on the options."""
 
     name: str
     function: Callable
     order: Callable
     evaluations: Callable
     teacher: Callable
+    levels: Callable | None = None
     choices: dict = dataclasses.field(default_factory=dict)
     spanning: Callable = lambda **_: False
     prepare: str | None = None
@@ -69,6 +70,7 @@ def solver(
     *,
     order,
     evaluations=lambda steps, **_: steps,
+    levels=None,
     teacher=None,
     choices=None,
     spanning=False,
@@ -81,6 +83,8 @@ def solver(
         order: order of accuracy of the end state, a number or a function of the options; a test measures it.
         evaluations: number of network evaluations over ``steps`` grid intervals, ``(steps, **options) -> int``,
             increasing in ``steps``.
+        levels: number of different noise levels that its proposals have over ``steps`` grid intervals to 0, ``(steps,
+            **options) -> int``, where two proposals share one; None where each has its own.
         teacher: name of the solver that makes the trajectory to follow, or a function of the options; None for the
             method itself with the same options.
         choices: ``{option: allowed values}``; every other value is refused.
@@ -102,6 +106,7 @@ def solver(
             function=function,
             order=_function_of_options(order),
             evaluations=evaluations,
+            levels=levels,
             teacher=_function_of_options(teacher),
             choices=choices or {},
             spanning=_function_of_options(spanning),
@@ -184,6 +189,14 @@ class Solver:
     def nfe(self, steps):
         """Number of network evaluations over ``steps`` grid intervals."""
         return self.method.evaluations(steps, **self.options)
+
+    def levels(self, steps):
+        """Number of different noise levels of its proposals over ``steps`` grid intervals to 0.
+
+        >>> create("heun").levels(steps=5)
+        5
+        """
+        return (self.method.levels or self.method.evaluations)(steps, **self.options)
 
     def steps(self, nfe):
         """Number of grid intervals for ``nfe`` evaluations.

@@ -10,6 +10,7 @@ from dode.solvers.formulas import combine, euler
     "heun",
     order=2,
     evaluations=lambda steps: 2 * steps - 1,
+    levels=lambda steps: steps,
     teacher="heun",
     source="Karras et al. 2022, arXiv:2206.00364, Alg. 1",
 )

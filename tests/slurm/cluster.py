@@ -18,7 +18,8 @@ import cluster_files
 COMMANDS = ["sbatch", "srun", "squeue", "sacct", "scancel", "sinfo", "scontrol", "sacctmgr", "sshare"]
 # Debian puts daemons where an ordinary user's PATH does not lead.
 DAEMON_PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
-FIELDS = {"id": "%i", "name": "%j", "state": "%T", "node": "%N", "comment": "%k", "workdir": "%Z"}
+LAST_RESORT = 3600  # seconds: what is waited for comes in one or a few minutes, also on a busy machine
+FIELDS = {"id": "%i", "name": "%j", "state": "%T", "node": "%N", "comment": "%k", "workdir": "%Z", "reason": "%r"}
 ENDED = {
     "COMPLETED",
     "CANCELLED",
@@ -39,7 +40,7 @@ class Daemon:
         self.name, self.command, self.ready, self.log, self.environment = name, command, ready, log, environment
         self.process = None
 
-    def start(self, seconds=60):
+    def start(self, seconds=LAST_RESORT):
         """Start it and wait until it answers; RuntimeError with the end of its log if it does not."""
         assert not self.running(), f"{self.name} runs"
         if isinstance(self.ready, Path):
@@ -71,7 +72,7 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, seconds=15):
+    def stop(self, seconds=120):
         """SIGTERM, and SIGKILL where that is not enough."""
         if not self.running():
             return
@@ -93,7 +94,7 @@ class Cluster:
     ``accounting``: with slurmdbd, so that ``sacct`` answers. ``environment``: for subprocesses that use this SLURM.
     """
 
-    START_SECONDS = 60  # within which all nodes must be idle
+    START_SECONDS = LAST_RESORT  # within which all nodes must be idle
 
     def __init__(self, accounting=False):
         self.accounting = accounting
@@ -166,7 +167,7 @@ class Cluster:
             left = self.processes()
             for process in left:
                 process.kill()
-            psutil.wait_procs(left, timeout=10)
+            psutil.wait_procs(left, timeout=LAST_RESORT)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_jobs(self):
@@ -190,7 +191,7 @@ class Cluster:
                 continue  # it has ended, or is another user's
         return found
 
-    def command(self, *arguments, seconds=60):
+    def command(self, *arguments, seconds=LAST_RESORT):
         """The standard output of a SLURM command; CalledProcessError where it fails."""
         return subprocess.run(
             arguments, env=self.environment, check=True, capture_output=True, text=True, timeout=seconds
@@ -201,7 +202,7 @@ class Cluster:
         return self.command("sbatch", "--parsable", *options, "--wrap", script).strip()
 
     def jobs(self):
-        """Every job, ended ones too: id, name, state, node, comment, workdir."""
+        """Every job, ended ones too: id, name, state, node, comment, workdir, reason why it waits."""
         layout = "\t".join(FIELDS.values())
         lines = self.command("squeue", "--states=all", "--noheader", f"--format={layout}").splitlines()
         return [dict(zip(FIELDS, line.split("\t"), strict=True)) for line in lines]
@@ -236,7 +237,7 @@ class Cluster:
     def resume(self, node):
         self.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
-    def wait_until(self, predicate, seconds):
+    def wait_until(self, predicate, seconds=LAST_RESORT):
         """The first true value of ``predicate()``; TimeoutError with all jobs if none comes."""
         deadline = time.monotonic() + seconds
         while True:

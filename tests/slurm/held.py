@@ -6,7 +6,7 @@ import signal
 import time
 
 import watch
-from cluster import ENDED
+from cluster import ENDED, LAST_RESORT
 from site_files import COMMAND
 
 TABLE = "results/tiny/table.csv"
@@ -41,40 +41,45 @@ class HeldRun:
     def start(self):
         self.process = self.workspace.start(TABLE, *COMMAND)
 
-    def held(self, seconds=120):
+    def held(self):
         """Its job's id, once it is held ("None": it is none of the cluster's)."""
         path = self.folder / watch.HELD
-        self.until(path.exists, seconds)
+        self.until(path.exists)
         return path.read_text().split()[-1]
 
-    def until(self, predicate, seconds):
+    def until(self, predicate):
         """Wait for it while the run lasts."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + LAST_RESORT
         while not predicate():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"not within {seconds} s: {self.process.poll()} {self.hear()[-5000:]}")
+                raise AssertionError(f"it did not come: {self.process.poll()} {self.hear()[-5000:]}")
             time.sleep(0.2)
+
+    def until_said(self, words):
+        """Wait until the run has logged these words."""
+        logs = self.folder / ".snakemake" / "log"
+        self.until(lambda: any(words in path.read_text() for path in logs.glob("*.log")))
 
     def hear(self):
         """What the run has said, once it has ended or is made to."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        output, errors = self.process.communicate(timeout=60)
+        output, errors = self.process.communicate()
         return output + errors
 
     def release(self):
         (self.folder / watch.FAULT).unlink(missing_ok=True)
 
-    def ended(self, job, seconds=90):
+    def ended(self, job):
         """The job's state, once it is a last one, or it waits again."""
-        return self.cluster.wait_until(lambda: self.state(job) in {*ENDED, "PENDING"} and self.state(job), seconds)
+        return self.cluster.wait_until(lambda: self.state(job) in {*ENDED, "PENDING"} and self.state(job))
 
     def state(self, job):
         return self.cluster.job(job)["state"]
 
-    def end(self, seconds=600):
+    def end(self):
         """The run's exit status; what it has said is in ``said``."""
-        output, errors = self.process.communicate(timeout=seconds)
+        output, errors = self.process.communicate(timeout=LAST_RESORT)
         self.said = output + errors
         self.seconds = time.monotonic() - self.began
         return self.process.returncode

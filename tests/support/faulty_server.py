@@ -69,11 +69,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """One of several: ``/files/<its path>``."""
         self._send(self.server.files[urllib.parse.unquote(url.path).removeprefix("/files/")])
 
-    def _slow(self, url, count):
-        self._send(self.server.content[:CUT], announced=len(self.server.content))
-        self.server.stop.wait(0.5)
-        self.wfile.write(self.server.content[CUT:])
-
     def _wrong(self, url, count):
         self._send(self.server.content[::-1])
 
@@ -103,7 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _stalling(self, url, count):
         self._send(self.server.content[:CUT], announced=len(self.server.content))
-        self.server.stop.wait(20)
+        self.server.stop.wait()
 
     def _busy_twice(self, url, count):
         self.send_error(503) if count < 3 else self._send()

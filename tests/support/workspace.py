@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "slurm", "report", "envs"]
 TINY = REPOSITORY / "tests" / "workflow" / "configs" / "tiny.yaml"
 RESULTS = "results/tiny"
+LAST_RESORT = 3600  # seconds for a run that takes one minute on a machine that does nothing else
 
 
 class Workspace:
@@ -62,7 +63,7 @@ class Workspace:
         """``snakemake`` to its end: (exit status, standard output, standard error)."""
         with self.start(*arguments) as process:
             try:
-                output, errors = process.communicate(timeout=900)
+                output, errors = process.communicate(timeout=LAST_RESORT)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)  # or leaving this block waits for it
                 raise

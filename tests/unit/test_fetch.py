@@ -25,7 +25,11 @@ MD5 = hashlib.md5(GOOD).hexdigest()
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(downloads, "PAUSE", 0.01)
-    monkeypatch.setattr(downloads, "TIMEOUT", 0.3)
+
+
+def expect_a_stall(monkeypatch):
+    """All other answers may take as long as a busy machine needs."""
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.5)
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ FAULTS = {
     # path: (error, what the message says, requests) where size and digest are known, and where they are not
     "missing": (OSError, "404", 1),
     "truncated": (OSError, f"truncated: .*{CUT} bytes read, {len(GOOD) - CUT} more expected", 4),
-    "stalling": (OSError, "stalled: nothing came for 0.3 s", 4),
+    "stalling": (OSError, "stalled: nothing came for 0.5 s", 4),
     "round": (OSError, "30 redirects", 31),
     "page": (ValueError, r"web page \(HTML\)", 1),
     "disguised-page": (ValueError, r"web page \(HTML\)", 1),
@@ -124,6 +128,8 @@ def test_each_fault_is_named_leaves_nothing_behind_and_the_mirror_is_tried(
     server, target, monkeypatch, card, path, fault
 ):
     kind, said, count = fault
+    if path == "stalling":
+        expect_a_stall(monkeypatch)
     # A page has another size, which would be noticed first.
     expected = Expected.of({**card, "size": len(PAGE)} if "page" in path and card else card)
     if path in ("script", "f/1234/"):
@@ -216,12 +222,11 @@ def test_progress_goes_where_standard_error_goes(server, target, capsys):
 
 
 def test_a_killed_download_is_cleaned_up_by_the_next_one(server, target):
-    code = "import sys; from dode.fetch import fetch; fetch([sys.argv[1]], sys.argv[2], sys.argv[3])"
+    code = "import sys; from dode.fetching.fetch import fetch; fetch([sys.argv[1]], sys.argv[2], sys.argv[3])"
     arguments = [sys.executable, "-c", code, f"{server.url}/stalling", SHA256, target]
     with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 30
         while not any(path.stat().st_size for path in target.parent.glob(".*/*")):
-            assert time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert len(list(target.parent.iterdir())) == 1
@@ -296,6 +301,7 @@ def test_a_big_file_of_drive_is_confirmed(drive, target):
 )
 def test_a_fault_of_drive_is_named_and_leaves_nothing_behind(drive, target, monkeypatch, file, card, kind, said):
     if file == "stalling":
+        expect_a_stall(monkeypatch)
         monkeypatch.setattr(downloads, "ATTEMPTS", 1)
     with pytest.raises(kind, match=said):
         fetch([f"gdrive:{file}"], Expected.of(card), target)

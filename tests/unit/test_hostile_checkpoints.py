@@ -310,9 +310,10 @@ def test_a_bomb_is_refused_in_little_time_and_memory(tmp_path):
     for index, opcodes in enumerate(BOMBS.values()):
         (tmp_path / str(index)).write_bytes(raw(opcodes))
     script = f"""
-    import resource, time
+    import resource
     import torch
     from dode import checkpoints
+    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # seconds
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for index in range({len(BOMBS)}):
         try:
@@ -320,10 +321,9 @@ def test_a_bomb_is_refused_in_little_time_and_memory(tmp_path):
         except checkpoints.CheckpointError as error:
             print(error)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 400_000  # KiB
-    assert time.process_time() < 60
     """
     # In a process of its own: what is tested is also that it does not crash.
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for line, message in zip(done.stdout.splitlines(), BOMBS, strict=True):
         assert message in line

@@ -166,7 +166,7 @@ def compiled(preamble, folder):
     page = rf"{preamble}\usepackage{{booktabs}}\begin{{document}}\input{{table}}\end{{document}}"
     (folder / "page.tex").write_text(page, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=1800)
     log = (folder / "page.log").read_text(encoding="utf-8", errors="replace")
     assert done.returncode == 0, log[-3000:]
     # TeX breaks the lines of its log.

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
@@ -225,6 +226,52 @@ def test_the_controllers_own_word_is_enough_for_a_stopped_job(clock):
     assert ask() == {"7": "FAILED"}
 
 
+@pytest.fixture
+def queue(monkeypatch):
+    """``queue(scancel=[...], squeue=[...])``: answers of SLURM, errors are raised; what happens, in order."""
+
+    def scripted(**scripts):
+        happened = []
+
+        def answer(command, *arguments):
+            happened.append(command)
+            found = scripts[command].pop(0)
+            if isinstance(found, Exception):
+                raise found
+            lines = "".join(f"{job}|dode_1|{Path.cwd()}\n" for job in found)
+            return types.SimpleNamespace(returncode=0, stdout=lines)
+
+        def sleep(seconds):
+            happened.append(seconds)
+
+        monkeypatch.setattr(slurm, "_answer", answer)
+        monkeypatch.setattr(slurm, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: 0.0))
+        return happened
+
+    return scripted
+
+
+DOWN = OSError("scancel: cannot be run")
+
+
+@pytest.mark.parametrize("refused", [DOWN, TimeoutError("scancel does not answer")])
+def test_a_pause_comes_between_two_attempts_to_cancel_what_a_killed_run_left(queue, refused):
+    """Though SLURM refuses at once: first the cancelling, then the question what is still there."""
+    happened = queue(scancel=[refused, [], []], squeue=[["7", "8"], ["7", "8"], DOWN, []])
+    said = []
+    slurm.cancel_leftovers(Path.cwd(), said.append)
+    assert happened == ["squeue", "scancel", 1, "squeue", "scancel", 2, "squeue", "scancel", 4, "squeue"]
+    assert said == [
+        "Cancelling 2 jobs that a killed run has left behind: 7, 8",
+        "Waiting for 7, 8 to be gone, for 0 min",
+    ]
+
+
+def test_a_command_that_is_not_there_is_named():
+    with pytest.raises(OSError, match="SLURM's command no-such-command is not on the PATH of this machine"):
+        slurm._answer("no-such-command")
+
+
 def test_waiting_for_the_controller_can_be_given_up(monkeypatch):
     given_up = threading.Event()
 
@@ -251,13 +298,19 @@ def test_an_interrupt_cancels_all_jobs_of_the_run_and_submits_no_more(mended, mo
     cancelled, submitted = [], []
     monkeypatch.setattr(slurm, "leftovers", lambda folder: ["7", "8"])
     monkeypatch.setattr(slurm, "_answer", lambda *command: cancelled.append(command))
-    executor = types.SimpleNamespace(_job_submission_executor=concurrent.futures.ThreadPoolExecutor(1))
     started, may_go_on = threading.Event(), threading.Event()
-    pool = executor._job_submission_executor
+
+    class Pool(concurrent.futures.ThreadPoolExecutor):
+        def shutdown(self, wait, cancel_futures):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            may_go_on.set()
+            super().shutdown(wait=wait)
+
+    pool = Pool(1)
+    executor = types.SimpleNamespace(_job_submission_executor=pool)
     pool.submit(lambda: (started.set(), may_go_on.wait(), submitted.append(1)))
     pool.submit(submitted.append, 2)
     started.wait()
-    threading.Timer(0.1, may_go_on.set).start()
     mended.Executor.cancel_jobs(executor, [])
     assert submitted == [1]
     assert cancelled == [("scancel", "7", "8")]

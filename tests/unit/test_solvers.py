@@ -11,6 +11,7 @@ import torch
 import dode
 import variants
 from dode import grids, sampling, solvers
+from dode.distillation import teacher
 from dode.models import mixture
 from dode.solvers import base
 
@@ -50,6 +51,18 @@ def test_a_solver_declares_whose_method_it_is(name):
     source = solvers.create(name).method.source
     assert source, f"solver '{name}' has no source: name authors, year and paper in @solver(..., source=...)"
     assert re.search(r"\b(1[89]|20)\d\d\b.*\barXiv:\d{4}\.\d{5}\b", source), source
+
+
+@every_variant
+@every_step_count
+@pytest.mark.parametrize("grid", [grids.karras, grids.uniform_index])
+def test_proposals_have_so_many_different_levels(variant, steps, grid):
+    (name, options), sigmas = variant, grid(steps=steps)
+    solver = solvers.create(name, **options)
+    assert len(set(teacher.proposal_levels(solver, sigmas))) == solver.levels(steps)
+    assert solver.method.spanning(**solver.options) or set(sigmas[1:].tolist()) <= set(
+        teacher.proposal_levels(solver, sigmas)
+    )
 
 
 @every_variant

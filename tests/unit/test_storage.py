@@ -15,15 +15,17 @@ from dode import storage
 
 
 def started(code, *arguments):
-    """A Python process that runs ``code`` and has said "ready" on its standard output."""
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    """A Python process that runs ``code`` and has said "ready" on its standard output; its input ends with ours."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **pipes, text=True)
     assert process.stdout.readline() == "ready\n"
     return process
 
 
 def killed(process):
     process.send_signal(signal.SIGKILL)
-    process.wait(30)
+    process.wait()
+    process.stdin.close()
     process.stdout.close()
     assert process.returncode == -signal.SIGKILL
 
@@ -53,13 +55,13 @@ def test_a_file_that_cannot_be_put_in_place_is_removed(tmp_path):
 
 
 WRITES_HALF = """
-import sys, time
+import sys
 from dode import storage
 with storage.atomic(sys.argv[1]) as temporary, temporary.open("w") as file:
     file.write("half")
     file.flush()
     print("ready", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -172,11 +174,11 @@ def test_a_read_array_is_mapped_and_not_copied(tmp_path):
 
 
 HOLDS = """
-import sys, time
+import sys
 from dode import storage
 lock = storage.hold_lock(sys.argv[1])
 print("ready", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
@@ -220,7 +222,7 @@ def test_a_refused_process_does_not_disturb_the_lock(tmp_path):
 
 def test_a_program_started_by_the_holder_does_not_keep_the_lock(tmp_path):
     lock = storage.hold_lock(tmp_path / "lock")
-    child = started("import time; print('ready', flush=True); time.sleep(60)")
+    child = started("import sys; print('ready', flush=True); sys.stdin.read()")
     try:
         lock.close()
         storage.hold_lock(tmp_path / "lock").close()

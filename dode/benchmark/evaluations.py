@@ -1,0 +1,118 @@
+"""How many network evaluations the jobs of a cell make, from the configuration alone. Imports no torch.
+
+An evaluation is one call of the denoiser for one image, as in NFE and in ``evaluations_per_second``: the second half of
+the batch of classifier-free guidance and the gradient of a classifier are part of it (:mod:`dode.models.guidance`).
+
+The numbers are exact but for two, which are bounds from above: of a fit on a searched grid, whose last level is not
+known before the search, and of a refinement, which may end early.
+"""
+
+from collections.abc import Callable
+
+from dode import grids, solvers
+from dode.benchmark.cells import Benchmark, Cell
+from dode.distillation import fit_checks
+from dode.distillation.directions import Directions
+from dode.grids.facts import ModelFacts
+from dode.registry import unknown
+
+# Steps that a refinement tries at most, besides two per iteration: each that gains nothing makes its damping five times
+# as large, each that gains something five times smaller, and it ends once the damping has grown from 1e-3 to 1e8.
+FURTHER_TRIES = 16
+
+
+def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:
+    """Evaluations in all jobs of a cell's rule; ValueError for an unknown rule.
+
+    Of ``distill`` with ``refine`` it is the number where all iterations are made, no direction is left out, and as many
+    steps are tried in vain as can be. Of refinements that make all iterations it is within 1.3 where these are twelve
+    and there are six coefficients or more; it may be several times too large where they end early, and where inner
+    stages are not corrected (``stages: false``) of a solver whose steps span several intervals of the grid: their
+    coefficients are counted all the same.
+    """
+    if rule not in RULES:
+        raise ValueError(unknown("rule", rule, RULES))
+    return RULES[rule](benchmark, cell)
+
+
+def _sample(benchmark: Benchmark, cell: Cell) -> int:
+    return cell.dataset["images"] * cell.dataset["seeds"] * cell.nfe
+
+
+def _search_grid(benchmark: Benchmark, cell: Cell) -> int:
+    """The teacher's steps from candidate to candidate, and the slope at each but the last."""
+    if not grids.grids.get(cell.entry["grid"]["name"]).prepare:
+        return 0
+    options = cell.grid_options
+    steps = options["candidates"] - 1
+    return options["images"] * (solvers.create_teacher(options["teacher"]).nfe(steps) + steps)
+
+
+def _teacher(benchmark: Benchmark, cell: Cell) -> int:
+    if not cell.with_teacher:
+        return 0
+    return cell.entry["distill"]["images"] * _followed(benchmark, cell)
+
+
+def _followed(benchmark: Benchmark, cell: Cell) -> int:
+    """The teacher's evaluations per image (:mod:`dode.distillation.teacher`)."""
+    grid, distill, facts = cell.entry["grid"], cell.entry["distill"], _facts(benchmark, cell)
+    solver, teacher = _solver(cell), solvers.create_teacher(cell.teacher)
+    steps, substeps = solver.steps(cell.nfe), distill["substeps"]
+    options = grids.complete(grid["name"], facts, **grid["options"])
+    levels, variable = grids.grids.get(grid["name"]).plan(steps=steps, **options)
+    if distill["alignment"] == "released":
+        fine = substeps * (cell.nfe if facts.prediction == "data" else steps)
+        return teacher.nfe(min(fine, variable.max_steps or fine))
+    levels = levels if facts.round_sigma is None else facts.round_sigma(levels)
+    # Every interval between proposals has all substeps but the last one, of which those below sigma_min are left out.
+    whole = solver.levels(steps) - 1
+    last = substeps if grids.grids.get(grid["name"]).prepare else len(variable.refine(levels[-2:], substeps)) - 1
+    if distill["alignment"] == "local":  # it begins anew in each; the step to 0, which only the last one has, takes one
+        return whole * (teacher.nfe(substeps + 1) - 1) + teacher.nfe(last)
+    return teacher.nfe(whole * substeps + last)
+
+
+def _distill(benchmark: Benchmark, cell: Cell) -> int:
+    if not cell.distilled:
+        return 0
+    images, iterations = cell.entry["distill"]["images"], cell.entry["distill"]["refine"]
+    if not iterations:
+        return images * (cell.nfe + (0 if cell.with_teacher else _followed(benchmark, cell)))
+    held_out = fit_checks.held_out(images)
+    jacobian = 1 + _coefficients(benchmark, cell)
+    runs = 1 + 1 + iterations * (jacobian + 2) + FURTHER_TRIES  # the greedy fit, the error before, the iterations
+    return cell.nfe * ((images - held_out) * runs + held_out * (1 + iterations))
+
+
+def _coefficients(benchmark: Benchmark, cell: Cell) -> int:
+    """The most coefficients that a refinement changes: an evaluation has as many differences as there are before it."""
+    distill, solver = cell.entry["distill"], _solver(cell)
+    directions = Directions.of(distill["directions"], _facts(benchmark, cell).prediction)
+    corrected = cell.nfe if distill["stages"] else solver.steps(cell.nfe)
+    return sum(
+        min(index, directions.differences) * len(directions.kinds) + directions.drift
+        for index in range(cell.nfe - corrected, cell.nfe)
+    )
+
+
+def _facts(benchmark: Benchmark, cell: Cell) -> ModelFacts:
+    return ModelFacts.of_card(benchmark.cards[cell.dataset["model"]])
+
+
+def _solver(cell: Cell) -> solvers.Solver:
+    return solvers.create(cell.entry["solver"], **cell.entry["options"])
+
+
+def _none(benchmark: Benchmark, cell: Cell) -> int:
+    return 0
+
+
+RULES: dict[str, Callable[[Benchmark, Cell], int]] = {
+    "search_grid": _search_grid,
+    "teacher": _teacher,
+    "distill": _distill,
+    "sample": _sample,
+    "gather": _none,
+    "score": _none,
+}
