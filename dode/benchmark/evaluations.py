@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from dode import grids, solvers
 from dode.benchmark.cells import Benchmark, Cell
+from dode.directions import Directions
 from dode.distillation import fit_checks
-from dode.distillation.directions import Directions
 from dode.grids.facts import ModelFacts
 from dode.registry import unknown
 

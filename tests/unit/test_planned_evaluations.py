@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from dode.distillation.directions import Directions
 from torch import nn
 
 import dode
@@ -21,6 +20,7 @@ from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
+from dode.directions import Directions
 from dode.distillation import fit_checks, fitting, refinement
 from dode.models import loading
 
