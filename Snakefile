@@ -43,7 +43,7 @@ onstart:
             shared_folder=workflow.storage_settings.assume_common_workdir,
             logger=logger,
         )
-    except (storage.Busy, OSError, ValueError) as error:
+    except (locks.Busy, OSError, ValueError) as error:
         raise WorkflowError(str(error)) from None
 
 

@@ -14,7 +14,7 @@ Names are imported when first used: the workflow reads its configuration without
 
 import importlib.metadata
 
-from dode import lazy
+from dode import registry
 
 _WHERE = {
     "sample": "dode.sampling",
@@ -25,7 +25,7 @@ _WHERE = {
 }
 __all__ = ["__version__", *_WHERE]
 
-_getattr = lazy.attributes(__name__, _WHERE)
+_getattr = registry.attributes(__name__, _WHERE)
 
 
 def __getattr__(name):

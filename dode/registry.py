@@ -1,6 +1,7 @@
 """Named parts with checked options: solvers, grids, schedules, networks, feature extractors, guidances.
 
-Nothing here imports torch: the configuration is checked each time that Snakemake parses the Snakefile, in every job.
+And public names that are imported when they are first used. Nothing here imports torch: the configuration is checked
+each time that Snakemake parses the Snakefile, in every job.
 """
 
 import difflib
@@ -105,6 +106,23 @@ class FileRegistry(Registry):
         if name not in self._functions:
             importlib.import_module(self.module_of(name))
         return super().get(name)
+
+
+def attributes(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` for the names in ``where``.
+
+    Args:
+        package: its name, for the error.
+        where: of each name the module that defines it, or ``"="`` and a module that it is.
+    """
+
+    def getattribute(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        place = where[name]
+        return importlib.import_module(place[1:]) if place[0] == "=" else getattr(importlib.import_module(place), name)
+
+    return getattribute
 
 
 def check_options(kind: str, name: str, function: Callable, options: Mapping[str, Any]) -> None:

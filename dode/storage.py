@@ -1,13 +1,9 @@
 """Files that are whole or absent: everything is written beside its place and renamed into it."""
 
-import atexit
 import contextlib
-import errno
-import fcntl
 import glob
 import json
 import os
-import socket
 import tempfile
 from pathlib import Path
 
@@ -120,90 +116,3 @@ def gather_arrays(paths, target):
         for part in parts:
             for start in range(0, len(part), ROWS):
                 append(part[start : start + ROWS])
-
-
-class Busy(RuntimeError):
-    """Another run holds the lock."""
-
-
-def hold_lock(path, *, take_over=False):
-    """Take an exclusive lock that the kernel gives back when this process ends, however it ends.
-
-    Returns the open file: keep it. Raises :class:`Busy` where another process holds the lock, and where one on another
-    machine took it and has not said that it ended, unless ``take_over``.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    try:
-        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = _owner(file)
-        file.close()
-        raise Busy(f"another run (process {owner}) is working in {path.parent.resolve()}") from None
-    host, owner = socket.gethostname(), _owner(file)
-    if not take_over and " on " in owner and owner.split(" on ")[1] != host:
-        file.close()
-        # Locks do not reach from machine to machine on every file system.
-        raise Busy(
-            f"a run (process {owner}) has not given {path.parent.resolve()} back, and this is {host}. Where it has "
-            "ended, `make resume` goes on"
-        )
-    file.truncate(0)
-    file.write(f"{os.getpid()} on {host}")
-    file.flush()
-    atexit.register(_give_back, file, os.getpid())
-    return file
-
-
-def _lock(file, how):
-    """flock; a file system that has none (Lustre without the option) is as one where nobody holds it."""
-    try:
-        fcntl.flock(file, how)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-            raise
-
-
-def _owner(file):
-    file.seek(0)
-    return file.read().strip() or "unknown"
-
-
-def _give_back(file, process):
-    """Say in the lock's file that it is free, unless this is a child of the process that took it."""
-    if os.getpid() == process and not file.closed:
-        file.truncate(0)
-
-
-def try_lock(path):
-    """An exclusive lock for the life of this process, as an open file: keep it. None where another process has it."""
-    try:
-        file = Path(path).open("a")  # noqa: SIM115 - it stays open as long as the process
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return None
-    return file
-
-
-def share_lock(path):
-    """Hold a lock together with others of the same kind for the life of this process (a job of a run).
-
-    Returns the open file, or None where there is no such folder or its file system has no locks.
-    """
-    try:
-        file = Path(path).open("a+")  # noqa: SIM115 - it stays open as long as the process; NFS wants it readable
-        fcntl.flock(file, fcntl.LOCK_SH)
-    except OSError:
-        return None
-    return file
-
-
-def wait_for_shared(path, notice):
-    """Wait until nobody holds the shared lock at ``path``; call ``notice()`` once where that takes time."""
-    with Path(path).open("a+") as file:
-        try:
-            _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            notice()
-            _lock(file, fcntl.LOCK_EX)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from dode import names, storage
+from dode import locks, names
 from dode.benchmark import reruns, runs, scripting
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError

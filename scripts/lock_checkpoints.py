@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dode import storage
+from dode import locks
 from dode.benchmark import config, runs
 from dode.fetching import renewal
 
@@ -24,7 +24,7 @@ def main(arguments=None):
     try:
         held = runs.begin()  # noqa: F841 - a run that reads the files must not be under way
         good = renewal.lock(Path(), options.cards, options.cache, print)
-    except (storage.Busy, config.ConfigError, ValueError) as error:
+    except (locks.Busy, config.ConfigError, ValueError) as error:
         sys.exit(str(error))
     if not good:
         sys.exit("not all checkpoints could be locked")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dode import storage
+from dode import locks
 
 _held = []  # locks of GPUs
 
@@ -28,7 +28,7 @@ def _free_gpu(cuda):
     count = cuda.device_count()
     for index in range(count):
         name = f"dode-{os.getuid()}-gpu-{cuda.get_device_properties(index).uuid}.lock"
-        lock = storage.try_lock(Path(tempfile.gettempdir(), name))
+        lock = locks.attempt(Path(tempfile.gettempdir(), name))
         if lock is not None:
             _held.append(lock)
             return index

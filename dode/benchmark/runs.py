@@ -4,16 +4,22 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
-from dode import storage
+from dode import locks
 from dode.benchmark import scripting, slurm
 
 LOCK = ".snakemake/dode.lock"
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # is there where jobs have gone to SLURM
 
 
-def begin(*, executor: str, settings: Any, shared_folder: bool, logger: logging.Logger) -> TextIO:
+def begin(
+    *,
+    executor: str = "local",
+    settings: Any = None,
+    shared_folder: bool = True,
+    logger: logging.Logger | None = None,
+) -> IO[str]:
     """Hold the working directory for this run, once no job of a killed run works in it any more.
 
     Both locks are given back by the kernel however a process ends, so that a killed run can simply be started again;
@@ -24,13 +30,13 @@ def begin(*, executor: str, settings: Any, shared_folder: bool, logger: logging.
         executor: name of Snakemake's executor plugin: ``"local"``, ``"slurm"``, ``"cluster-generic"``, ...
         settings: the plugin's own settings.
         shared_folder: whether jobs work in this run's folder.
-        logger: Snakemake's.
+        logger: Snakemake's; only SLURM's jobs need it.
 
     Returns:
         What must be kept for as long as the run lasts.
 
     Raises:
-        storage.Busy: where another run has the directory.
+        locks.Busy: where another run has the directory.
         OSError: where SLURM cannot be asked.
         ValueError: for an executor whose jobs would not be found by the next run, or a SLURM plugin of another version
             than the one that is mended.
@@ -47,7 +53,7 @@ def begin(*, executor: str, settings: Any, shared_folder: bool, logger: logging.
         )
     if executor == "slurm":
         slurm.check(settings)
-    lock = storage.hold_lock(LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
+    lock = locks.hold(LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
     if executor == "slurm":
         slurm.mend(logger)
         with slurm.ended_by_sigterm():
@@ -59,5 +65,5 @@ def begin(*, executor: str, settings: Any, shared_folder: bool, logger: logging.
         except OSError as error:
             say(f"Jobs of an earlier run may still be at work, SLURM cannot be asked: {error}")
     message = "Waiting for a job that a killed run has left behind (end it by hand if it should not go on)"
-    storage.wait_for_shared(scripting.JOBS_LOCK, lambda: say(message))
+    locks.wait_for_shared(scripting.JOBS_LOCK, lambda: say(message))
     return lock

@@ -10,7 +10,7 @@ import time
 import traceback
 from pathlib import Path
 
-from dode import storage
+from dode import locks, storage
 from dode.benchmark import records, reruns
 
 JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
@@ -34,7 +34,7 @@ def execute(main, snakemake):
 
     An exception is written to the log in full and to the terminal in one line that names the rule and its cell.
     """
-    held = storage.share_lock(JOBS_LOCK)  # noqa: F841 - the lock is given back when this process ends
+    held = locks.share(JOBS_LOCK)  # noqa: F841 - the lock is given back when this process ends
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     _lasted(log).unlink(missing_ok=True)

@@ -7,47 +7,11 @@ bytes.
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
-import logging
 import os
 from pathlib import Path
 
-log = logging.getLogger(__name__)
-
-LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-
-
-@contextlib.contextmanager
-def exclusive(path):
-    """Hold the lock of the file at ``path``, made where it is not there; wait while another process holds it.
-
-    The file may be replaced by whoever holds the lock. Raises OSError where it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with path.open("a") as file:
-            _lock(file, path)
-            try:
-                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
-            except FileNotFoundError:
-                current = False
-            if current:  # and not the one that was replaced while this process waited
-                yield
-                return
-
-
-def _lock(file, path):
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("waiting for another job that holds %s", path)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in LOCKLESS:
-            raise
-        log.warning("%s: no locks on this file system; other jobs may do the same work", path)
+from dode import locks
 
 
 class Cache:
@@ -73,7 +37,7 @@ class Cache:
         try:
             lock = self.folder / "locks" / hashlib.sha256(key.encode()).hexdigest()[:32]
             held = contextlib.ExitStack()
-            held.enter_context(exclusive(lock))
+            held.enter_context(locks.exclusive(lock))
         except OSError as error:
             raise OSError(
                 f"{key} is not (whole) in the cache {self.folder}, which cannot be written ({error}): fetch it there "

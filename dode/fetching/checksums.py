@@ -10,8 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from dode import storage
-from dode.fetching import cache
+from dode import locks, storage
 
 NAME = "config/checkpoints.lock"
 HEADER = """\
@@ -44,7 +43,7 @@ def read(root):
 def require_writable(root, key):
     """Raise OSError with what to do, where an entry could not be added."""
     try:
-        with cache.exclusive(Path(root) / NAME):
+        with locks.exclusive(Path(root) / NAME):
             if not os.access((Path(root) / NAME).parent, os.W_OK):  # a file that is written is written aside first
                 raise PermissionError("its folder is read-only")
     except OSError as error:
@@ -63,7 +62,7 @@ def record(root, key, found, *, replace=False):
         ValueError: where there is another entry by now, unless it is to be replaced.
         OSError: where the file cannot be written.
     """
-    with cache.exclusive(Path(root) / NAME):
+    with locks.exclusive(Path(root) / NAME):
         entries = read(root)
         before = entries.get(key)
         if before and before["sha256"] == found.sha256:
@@ -78,7 +77,7 @@ def record(root, key, found, *, replace=False):
 
 def remove(root, keys):
     """Drop entries that no card needs any more."""
-    with cache.exclusive(Path(root) / NAME):
+    with locks.exclusive(Path(root) / NAME):
         entries = read(root)
         for key in keys:
             entries.pop(key, None)

@@ -4,7 +4,7 @@ networks.
 Names are imported when first used, for most bring torch.
 """
 
-from dode import lazy
+from dode import registry
 
 _WHERE = {
     **dict.fromkeys(("DataPrediction", "Denoiser", "NoisePrediction"), "dode.models.denoiser"),
@@ -14,4 +14,4 @@ _WHERE = {
 }
 __all__ = list(_WHERE)
 
-__getattr__ = lazy.attributes(__name__, _WHERE)
+__getattr__ = registry.attributes(__name__, _WHERE)

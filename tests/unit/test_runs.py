@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from dode import storage
+from dode import locks
 from dode.benchmark import runs, scripting, slurm
 
 OTHERS = ["local", "cluster-generic", "lsf"]
@@ -58,7 +58,7 @@ def test_jobs_of_a_killed_run_are_waited_for_whatever_the_executor(executor, mon
         waited.append(path)
         notice()
 
-    monkeypatch.setattr(storage, "wait_for_shared", wait)
+    monkeypatch.setattr(locks, "wait_for_shared", wait)
     begin(executor).close()
     assert waited == [scripting.JOBS_LOCK]
     assert "Waiting for a job that a killed run has left behind" in capsys.readouterr().err

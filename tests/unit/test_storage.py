@@ -1,9 +1,7 @@
-"""Files are whole or absent, whatever happens to the writer; one run at a time holds the lock."""
+"""Files are whole or absent, whatever happens to the writer."""
 
 import json
 import os
-import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -12,22 +10,7 @@ import numpy as np
 import pytest
 
 from dode import storage
-
-
-def started(code, *arguments):
-    """A Python process that runs ``code`` and has said "ready" on its standard output; its input ends with ours."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **pipes, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def killed(process):
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdin.close()
-    process.stdout.close()
-    assert process.returncode == -signal.SIGKILL
+from processes import killed, started
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -171,60 +154,3 @@ def test_an_array_that_finds_no_room_is_an_error_and_no_killed_process(tmp_path)
 def test_a_read_array_is_mapped_and_not_copied(tmp_path):
     storage.write_array(tmp_path / "array.npy", np.zeros((4, 2)))
     assert isinstance(storage.read_array(tmp_path / "array.npy"), np.memmap)
-
-
-HOLDS = """
-import sys
-from dode import storage
-lock = storage.hold_lock(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_lock_refuses_a_second_process_and_ends_with_the_first_one(tmp_path):
-    path = tmp_path / ".snakemake" / "dode.lock"
-    holder = started(HOLDS, path)
-    try:
-        with pytest.raises(storage.Busy, match=f"process {holder.pid}.*{path.parent}"):
-            storage.hold_lock(path)
-    finally:
-        killed(holder)
-    with storage.hold_lock(path) as lock:
-        lock.seek(0)
-        assert lock.read() == f"{os.getpid()} on {socket.gethostname()}"
-
-
-def test_a_lock_that_another_machine_has_not_given_back_must_be_taken_over(tmp_path):
-    """Locks do not reach from machine to machine on every file system."""
-    path = tmp_path / "lock"
-    path.write_text("17 on elsewhere")
-    with pytest.raises(storage.Busy, match=r"process 17 on elsewhere.*`make resume` goes on"):
-        storage.hold_lock(path)
-    assert path.read_text() == "17 on elsewhere"
-    storage.hold_lock(path, take_over=True).close()
-    storage.hold_lock(path).close()
-
-
-def test_a_lock_says_that_it_is_free_once_its_process_has_ended(tmp_path):
-    code = "import sys; from dode import storage; lock = storage.hold_lock(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, tmp_path / "lock"], check=True)
-    assert (tmp_path / "lock").read_text() == ""
-
-
-def test_a_refused_process_does_not_disturb_the_lock(tmp_path):
-    with storage.hold_lock(tmp_path / "lock"):
-        for _ in range(2):
-            with pytest.raises(storage.Busy, match=f"process {os.getpid()}"):
-                storage.hold_lock(tmp_path / "lock")
-    storage.hold_lock(tmp_path / "lock").close()
-
-
-def test_a_program_started_by_the_holder_does_not_keep_the_lock(tmp_path):
-    lock = storage.hold_lock(tmp_path / "lock")
-    child = started("import sys; print('ready', flush=True); sys.stdin.read()")
-    try:
-        lock.close()
-        storage.hold_lock(tmp_path / "lock").close()
-    finally:
-        killed(child)
