@@ -86,7 +86,7 @@ def test_a_score_refuses_fine_step_statistics_of_another_extractor(by_statistics
     with np.load(workspace.folder / file, allow_pickle=False) as arrays:
         changed = {**arrays, "extractor": '{"network": {"name": "inception"}}'}
     np.savez(workspace.folder / file, **changed)
-    records.record(workspace.folder / file)
+    records.write(workspace.folder / file, None)
     (workspace.folder / SCORE).unlink()
     status, output, errors = workspace.attempt("--force", "--allowed-rules", "score", "--", SCORE)
     text = output + errors
