@@ -111,11 +111,15 @@ import sys, time
 import yaml
 config = yaml.safe_load(open(sys.argv[1]))
 begun = time.perf_counter()
-from dode.benchmark import runs, scripting
-from dode import storage
+from dode import names, storage
+from dode.benchmark import reruns, runs, scripting
 from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies
+from dode.benchmark.facts import Facts
+from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
-Workloads(Benchmark(config, sys.argv[2]))
+bench = Benchmark(config, sys.argv[2])
+Files(bench), Dependencies(bench), Facts(bench), Workloads(bench)
 print(time.perf_counter() - begun, "torch" in sys.modules)
 """
 

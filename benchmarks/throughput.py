@@ -24,13 +24,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dode import sampling, storage
-from dode.benchmark import config, devices
+from dode.benchmark import devices
 from dode.benchmark.cells import Benchmark
-from dode.benchmark.jobs import Run
+from dode.benchmark.dependencies import Dependencies
+from dode.benchmark.jobs import of_cell
+from dode.fetching.cards import folder_of, load_card
 from dode.metrics import features
 from dode.metrics.extractors import inception
 from dode.models.batches import out_of_memory
 from dode.models.networks import networks
+from dode.validation import copied
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 10
@@ -92,20 +95,20 @@ class Sampled:
         dataset |= {"seeds": 1, "grid": {"name": "karras"}}
         solver = {"id": "ddim", "solver": "ddim", "nfe": [STEPS]}
         benchmark = Benchmark({"benchmark": "throughput", "datasets": [dataset], "solvers": [solver]}, ROOT)
-        self.params = benchmark.run(benchmark.cells[name, "ddim", STEPS])
+        self.params = Dependencies(benchmark).trajectory(benchmark.cells[name, "ddim", STEPS]).params()
         self.files = {"model": write_network(self.params["model"], folder / "model.safetensors")}
         if "classifier" in self.params.get("guidance", {}):
             judge = self.params["guidance"]["classifier"]
             self.files["classifier"] = write_network(judge, folder / "classifier.safetensors")
 
     def run(self, device, precision, **how):
-        """Its :class:`dode.benchmark.jobs.Run`."""
-        params = config.copied(self.params)
+        """Its :class:`dode.benchmark.jobs.CellJob`."""
+        params = copied(self.params)
         for card in (params["model"], params.get("guidance", {}).get("classifier")):
             if card is not None and precision is not None:
                 card["precision"] = precision
         execution = {"device": device, "batch_size": None, **how}
-        return Run(params, self.files["model"], execution, self.files)
+        return of_cell(params, self.files["model"], execution, self.files)
 
     def prepare(self, device, precision, **how):
         """``begin(batch)``, which gives the function that evaluates so many images once."""
@@ -299,8 +302,8 @@ def measure(name, kind, card, device, options, result):
 def known_cards():
     """The cards that can be measured, and the class that does it."""
     found = {}
-    for path in sorted(config.cards_folder(ROOT).glob("*.yaml")):
-        card = config.load_card(ROOT, path.stem, "--cards")
+    for path in sorted(folder_of(ROOT).glob("*.yaml")):
+        card = load_card(ROOT, path.stem, "--cards")
         if card["role"] == "diffusion":
             found[path.stem] = Sampled, card
         elif card.get("network", {}).get("name") == "inception":

@@ -2,13 +2,13 @@
 
 from dode.benchmark import scripting
 from dode.report import collection
-from dode.report.figures import figures
+from dode.report.figures import coefficients
 
 
 def main(snakemake):
     fits = collection.fits(snakemake.params.cells, snakemake.input)
-    figures.coefficients(fits, snakemake.output.lambdas)
-    figures.residuals(fits, snakemake.output.residuals)
+    coefficients.coefficients(fits, snakemake.output.lambdas)
+    coefficients.residuals(fits, snakemake.output.residuals)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from dode import storage
 from dode.benchmark import scripting
 from dode.images import pixels
-from dode.report.figures import figures
+from dode.report.figures import images
 
 
 def main(snakemake):
@@ -12,7 +12,7 @@ def main(snakemake):
         (label, pixels.to_bytes(storage.read_array(path)[: params.images]))
         for label, path in zip(params.labels, snakemake.input, strict=True)
     ]
-    figures.sample_grid(rows, snakemake.output, params.title)
+    images.sample_grid(rows, snakemake.output, params.title)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What reports say of cells and datasets besides their scores and their provenance. Imports no torch."""
 
-import functools
 import itertools
 import json
 from typing import Any
@@ -30,10 +29,14 @@ class Facts:
 
     Args:
         benchmark: the :class:`dode.benchmark.cells.Benchmark`.
+
+    Raises:
+        dode.benchmark.config.ConfigError: in one sentence, where the file of published FIDs is not as it must be.
     """
 
     def __init__(self, benchmark: Benchmark):
         self.benchmark = benchmark
+        self._rows = published.read(benchmark.root / published.FILE)
 
     def of_cell(self, cell: Cell) -> dict[str, Any]:
         """What tables and figures say of a cell."""
@@ -102,10 +105,6 @@ class Facts:
     def shown(self, dataset: str) -> list[Cell]:
         """The cells in a dataset's picture of samples: solvers of one NFE under one another, the reference last."""
         return sorted(self.benchmark.cells_of(dataset), key=lambda cell: (cell.is_reference, cell.nfe))
-
-    @functools.cached_property
-    def _rows(self) -> list[dict[str, Any]]:
-        return published.read(self.benchmark.root / published.FILE)
 
     def published_fids(self, cell: Cell) -> list[dict[str, Any]]:
         """The FIDs published for exactly this cell, ``{"fid": ..., "source": ...}`` each; mostly none."""

@@ -21,7 +21,7 @@ import ddpm_reference
 import edm_files
 import edm_layout
 import edm_reference
-from dode.benchmark.cells import file_name
+from dode.fetching.cards import file_name
 from dode.models import torchvision_operators
 from published_files import ddim_list
 from published_weights import random_weights

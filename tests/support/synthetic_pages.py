@@ -8,11 +8,15 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from dode import storage
-from dode.benchmark import facts, provenance
+from dode.benchmark import provenance
+from dode.benchmark.dependencies import Dependencies
+from dode.benchmark.facts import Facts, share
+from dode.benchmark.files import Files
 from dode.report import collection
 from dode.report.fine_solution import Fine
 from dode.report.page import page, thumbnails
 
+CODE = "0" * 16
 ENVIRONMENT = {"software": {"dode": "0"}, "machine": {"cpu": "a processor", "threads": 2, "device": "cpu"}}
 
 
@@ -32,13 +36,13 @@ def score(cell, seeds):
         error = float(np.std(blocks, ddof=1)) if seeds > 1 else spread * value
         entries[key] = {"value": float(np.mean(blocks)), "error": error, "blocks": blocks}
         entries[key]["error_kind"] = "seeds" if seeds > 1 else "images"
-    made = {"reference": {"file": "real.npz", "sha256": "0" * 64, "images": 10}, "extractor": "{}"}
+    against = {"reference": {"file": "real.npz", "sha256": "0" * 64, "images": 10}, "extractor": "{}"}
     return {
         "metrics": entries,
         "biased": [],
         "images": 10,
         "seeds": seeds,
-        **made,
+        **against,
         **ENVIRONMENT,
         "samples": [ENVIRONMENT],
     }
@@ -53,8 +57,24 @@ def fit(cell):
         "rms_before": rms.tolist(),
         "rms_after": (rms / 2).tolist(),
         **ENVIRONMENT,
-        "teacher": ENVIRONMENT,
+        **({"teacher": ENVIRONMENT} if cell.with_teacher else {}),
     }
+
+
+def made(depends, cell):
+    """What the files of a cell say they were made of, ``(of its score, of its fit)``, but for digests of code."""
+    own = {"cell": depends.trajectory(cell).params()}
+    score = {
+        **own,
+        "samples": depends.samples(cell).params(),
+        "scoring": depends.score(cell.dataset["id"]),
+        "code": {"sample": CODE, "score": CODE},
+    }
+    if not cell.distilled:
+        return score, None
+    distill = {**depends.teacher(cell).params(), **depends.fit(cell).params()}
+    code = dict.fromkeys(("distill", *(["teacher"] * cell.with_teacher)), CODE)
+    return score, {**own, "distill": distill, "code": code}
 
 
 def crops(shape, count, rng):
@@ -93,10 +113,15 @@ def write(bench, folder, edit=lambda found: None, scored=score):
     Returns:
         (path of the page, its data, its thumbnails).
     """
-    collected, small, most = [], {}, facts.share(len(bench.cells))
-    for (dataset, part), cells in bench.parts.items():
-        scores = {str(cell): scored(cell, bench.datasets[dataset]["seeds"]) for cell in cells}
-        fits = {str(cell): fit(cell) for cell in cells if cell.distilled}
+    collected, small, most = [], {}, share(len(bench.cells))
+    depends, facts = Dependencies(bench), Facts(bench)
+    for (dataset, part), cells in Files(bench).parts.items():
+        scores, fits = {}, {}
+        for cell in cells:
+            of_score, of_fit = made(depends, cell)
+            scores[str(cell)] = {**scored(cell, bench.datasets[dataset]["seeds"]), "made": of_score}
+            if cell.distilled:
+                fits[str(cell)] = {**fit(cell), **of_fit}
         collected.append(folder / f"{dataset}-{part}.json")
         storage.write_json(collected[-1], {"scores": scores, "fits": fits})
         shape = bench.image_shape(dataset)
@@ -107,8 +132,8 @@ def write(bench, folder, edit=lambda found: None, scored=score):
     halves = folder / "halves.json"
     storage.write_json(halves, {"halves": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
     halves = {dataset["id"]: halves for dataset in bench.with_data()}
-    record = provenance.completed(provenance.of(bench), bench.root, collection.environments(collected))
-    found = page.data(facts.cells(bench), facts.datasets(bench), collected, halves, record)
+    record = provenance.completed(provenance.names(bench), bench.root, *collection.made(collected))
+    found = page.data(facts.cells(), facts.datasets(), collected, halves, record)
     edit(found)
     config = {key: value for key, value in bench.config.items() if key != "execution"}
     page.write(folder / "index.html", found, small, config)

@@ -9,12 +9,13 @@ import yaml
 
 from dode import grids
 from dode.benchmark import config
-from dode.benchmark.cells import Benchmark, file_name
+from dode.benchmark.cells import Benchmark
+from dode.fetching.cards import file_name, load_card
 from dode.grids.facts import ModelFacts
 from dode.models.networks import networks
 
 ROOT = Path(__file__).parents[2]
-CARDS = {path.stem: config.load_card(ROOT, path.stem, "card") for path in sorted(ROOT.glob("config/models/*.yaml"))}
+CARDS = {path.stem: load_card(ROOT, path.stem, "card") for path in sorted(ROOT.glob("config/models/*.yaml"))}
 MODELS = {name: card for name, card in CARDS.items() if card["role"] in ("diffusion", "classifier")}
 # Parameters as published: Karras et al. 2022's networks; the other numbers follow from the published definitions.
 PARAMETERS = {
@@ -94,7 +95,7 @@ def test_a_card_that_does_not_fit_together_is_refused_in_one_sentence(tmp_path, 
     card = yaml.safe_load((ROOT / f"config/models/{name}.yaml").read_text())
     (tmp_path / "config" / "models" / "mine.yaml").write_text(yaml.safe_dump({**card, **changes}))
     with pytest.raises(config.ConfigError, match=said) as caught:
-        config.load_card(tmp_path, "mine", "card")
+        load_card(tmp_path, "mine", "card")
     assert str(caught.value).startswith("config/models/mine.yaml: ")
 
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_an_edited_sentence_makes_no_score_again():
     file = Path(catalogue.__file__)
-    assert file in digests.modules_of(ROOT / "scripts" / "page.py")
+    assert file in digests.code_of(ROOT / "scripts" / "page.py")
     for stage in ("real", "published_statistics", "statistics", "sample", "score", "collect"):
-        assert file not in digests.modules_of(ROOT / "scripts" / f"{stage}.py"), stage
+        assert file not in digests.code_of(ROOT / "scripts" / f"{stage}.py"), stage
 
 
 def test_the_catalogue_is_read_without_torch():

@@ -12,8 +12,11 @@ import yaml
 
 from dode import sampling, storage
 from dode.benchmark import config as configs
-from dode.benchmark import digests, facts, jobs
-from dode.benchmark.cells import Benchmark, computed
+from dode.benchmark import digests, jobs
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies, computed
+from dode.benchmark.facts import Facts
+from dode.benchmark.files import Files
 from dode.solvers import base
 
 ROOT = Path(__file__).parents[2]
@@ -48,16 +51,17 @@ def test_a_benchmark_has_a_cell_per_dataset_solver_and_nfe(benchmark):
     """By hand: DDIM 3, D-DDIM 3, m=3 2, released 2 on two datasets; Heun 3, D-Heun 3 on one; 2 references."""
     assert len(benchmark.cells) == 2 * (3 + 3 + 2 + 2) + 3 + 3 + 2
     assert len(benchmark.distilled()) == 2 * (3 + 2 + 2) + 3
-    assert len(benchmark.distilled("digits-ddpm")) == 3 + 2 + 2
+    assert sum(cell.distilled for cell in benchmark.cells_of("digits-ddpm")) == 3 + 2 + 2
     assert ("digits-ddpm", "heun", 5) not in benchmark.cells
     assert all(cell.key == key for key, cell in benchmark.cells.items())
 
 
 def test_the_files_of_a_cell_lie_under_its_names(benchmark):
-    files = benchmark.files("scores.json")
+    files = Files(benchmark).of_cells("scores.json")
     assert len(files) == len(set(files)) == len(benchmark.cells)
     assert "results/digits/digits-edm/d-heun/nfe9/scores.json" in files
-    assert benchmark.files("lambdas.json", benchmark.distilled("digits-edm"))[0] == (
+    distilled = [cell for cell in benchmark.cells_of("digits-edm") if cell.distilled]
+    assert Files(benchmark).of_cells("lambdas.json", distilled)[0] == (
         "results/digits/digits-edm/d-ddim/nfe5/lambdas.json"
     )
     assert list(benchmark.sources) == ["digits"]
@@ -77,7 +81,7 @@ def test_each_dataset_has_one_reference_cell_by_its_fine_solver(benchmark):
 
 
 def test_the_picture_shows_nfes_in_order_and_the_reference_last(benchmark):
-    shown = benchmark.shown("digits-edm")
+    shown = Facts(benchmark).shown("digits-edm")
     assert [cell.nfe for cell in shown[:-1]] == sorted(cell.nfe for cell in shown[:-1])
     assert shown[-1] is benchmark.reference("digits-edm")
     assert {cell.dataset["id"] for cell in shown} == {"digits-edm"}
@@ -141,23 +145,26 @@ def test_what_is_done_to_a_loaded_configuration_does_not_reach_the_next_one():
 
 def test_looking_at_cells_does_not_modify_the_configuration(benchmark):
     before = copy.deepcopy(benchmark.config)
+    everything(benchmark)
     for cell in benchmark.cells.values():
-        benchmark.samples(cell), benchmark.facts(cell)
-        if cell.distilled:
-            benchmark.fit(cell)
+        Facts(benchmark).of_cell(cell)
     assert benchmark.config == before
 
 
 def everything(benchmark):
     """All parameters of all cells, in an order of their own."""
+    depends = Dependencies(benchmark)
     return {
-        key: (benchmark.samples(cell), benchmark.fit(cell) if cell.distilled else None)
+        key: [
+            part(cell).params()
+            for part in (depends.trajectory, depends.samples, *([depends.teacher, depends.fit] * cell.distilled))
+        ]
         for key, cell in benchmark.cells.items()
     }
 
 
 def test_parameters_hold_no_words_and_no_way_of_execution(benchmark):
-    found = names([value for pair in everything(benchmark).values() for value in pair if value])
+    found = names(list(everything(benchmark).values()))
     assert not found & {
         "label",
         "licence",
@@ -216,13 +223,16 @@ def test_what_a_result_depends_on_changes_the_parameters_of_just_those_cells(ben
 def test_the_number_of_scored_images_and_the_directions_do_not_touch_the_teacher(benchmark):
     other = edited(datasets__1__images=7, solvers__6__distill__directions=2)
     cells = [bench.cells["digits-edm", "d-heun", 9] for bench in (benchmark, other)]
-    assert benchmark.teacher(cells[0]) == other.teacher(cells[1])
-    assert benchmark.fit(cells[0]) != other.fit(cells[1])
+    depends = [Dependencies(bench) for bench in (benchmark, other)]
+    for part in (Dependencies.trajectory, Dependencies.teacher):
+        assert part(depends[0], cells[0]) == part(depends[1], cells[1])
+    for part in (Dependencies.samples, Dependencies.fit):
+        assert part(depends[0], cells[0]) != part(depends[1], cells[1])
 
 
 def test_the_teachers_solver_is_heun_unless_said_otherwise(benchmark):
     def teacher(bench, solver):
-        return bench.teacher_solver(bench.cells["digits-edm", solver, 5])
+        return bench.cells["digits-edm", solver, 5].teacher
 
     assert teacher(benchmark, "d-ddim") == teacher(benchmark, "d-heun") == "heun"
     assert teacher(benchmark, "d-ddim-released-edm") == "ddim"
@@ -234,15 +244,15 @@ SEARCHED = {"name": "searched", "options": {"images": 7}}
 
 def test_only_a_cell_that_needs_it_has_a_preparation(benchmark):
     other = edited(solvers__1__grid=SEARCHED)
-    assert all(benchmark.preparations(cell) == {} for cell in benchmark.cells.values())
+    assert all(Files(benchmark).preparations(cell) == {} for cell in benchmark.cells.values())
     for key, cell in other.cells.items():
         path = f"results/digits/{'/'.join(map(str, key[:2]))}/nfe{key[2]}/prepared/searched.json"
-        assert other.preparations(cell) == ({"prepared_grid": path} if key[1] == "d-ddim" else {})
+        assert Files(other).preparations(cell) == ({"prepared_grid": path} if key[1] == "d-ddim" else {})
 
 
-def test_the_options_of_a_prepared_grid_have_their_defaults(benchmark):
+def test_the_options_of_a_prepared_grid_have_their_defaults():
     other = edited(solvers__1__grid=SEARCHED)
-    assert other.grid_options(other.cells["digits-edm", "d-ddim", 5]) == {
+    assert other.cells["digits-edm", "d-ddim", 5].grid_options == {
         "over": {"name": "karras"},
         "candidates": 61,
         "images": 7,
@@ -261,7 +271,7 @@ def test_another_searched_grid_changes_the_parameters_of_its_cells_alone(benchma
 
 def test_the_code_of_the_search_counts_where_it_is_run_and_nowhere_else():
     def files(script):
-        return {str(path.relative_to(ROOT)) for path in digests.modules_of(ROOT / "scripts" / script)}
+        return {str(path.relative_to(ROOT)) for path in digests.code_of(ROOT / "scripts" / script)}
 
     search = "dode/distillation/search.py"
     assert {search, "dode/distillation/teacher.py", "dode/grids/variables.py"} <= files("search_grid.py")
@@ -286,7 +296,7 @@ def test_a_solver_that_must_be_prepared_takes_the_same_road(statistics, tmp_path
     benchmark = edited(solvers__0__solver="statistics", solvers__0__grid=SEARCHED)
     cell = benchmark.cells["digits-edm", "ddim", 5]
     folder = "results/digits/digits-edm/ddim/nfe5/prepared"
-    assert benchmark.preparations(cell) == {
+    assert Files(benchmark).preparations(cell) == {
         "prepared_solver": f"{folder}/statistics.txt",
         "prepared_grid": f"{folder}/searched.json",
     }
@@ -294,10 +304,11 @@ def test_a_solver_that_must_be_prepared_takes_the_same_road(statistics, tmp_path
     inputs["prepared_solver"].write_text("0.5")
     storage.write_json(inputs["prepared_grid"], {"sigmas": [80.0, 9.0, 5.0, 2.0, 1.0, 0.0]})
     checkpoint = ROOT / "config/models/digits-edm.safetensors"
-    run = jobs.Run(benchmark.samples(cell), checkpoint, {"device": "cpu", "batch_size": 4}, inputs)
-    assert run.sigmas.tolist() == [80.0, 9.0, 5.0, 2.0, 1.0, 0.0]
-    noise = run.latents(range(2))
-    end = sampling.sample(run.solver, lambda x, sigma: x, noise, run.sigmas)
+    trajectory = Dependencies(benchmark).trajectory(cell).params()
+    job = jobs.of_cell(trajectory, checkpoint, {"device": "cpu", "batch_size": 4}, inputs)
+    assert job.sigmas.tolist() == [80.0, 9.0, 5.0, 2.0, 1.0, 0.0]
+    noise = job.latents(range(2))
+    end = sampling.sample(job.solver, lambda x, sigma: x, noise, job.sigmas)
     torch.testing.assert_close(end, 80 * noise / 2**5, rtol=1e-12, atol=0)
 
 
@@ -313,7 +324,7 @@ def test_a_solver_that_must_be_prepared_is_nobodys_teacher(statistics):
 
 
 def test_facts_are_what_tables_need(benchmark):
-    assert benchmark.facts(benchmark.cells["digits-edm", "d-heun", 9]) == {
+    assert Facts(benchmark).of_cell(benchmark.cells["digits-edm", "d-heun", 9]) == {
         "dataset": "digits-edm",
         "solver": "d-heun",
         "label": "D-Heun",
@@ -325,7 +336,7 @@ def test_facts_are_what_tables_need(benchmark):
         "images": 2500,
         "seeds": 3,
     }
-    assert benchmark.facts(benchmark.reference("digits-edm"))["reference"] is True
+    assert Facts(benchmark).of_cell(benchmark.reference("digits-edm"))["reference"] is True
 
 
 def test_real_images_are_called_what_the_configuration_calls_them(tmp_path):
@@ -334,9 +345,9 @@ def test_real_images_are_called_what_the_configuration_calls_them(tmp_path):
     for name, source in sources.items():
         changed = edited(datasets__0__data=source)
         dataset = CONFIG["datasets"][0]["id"]
-        assert changed.real_text(dataset) == said[name]
+        assert Facts(changed).real_text(dataset) == said[name]
         assert str(changed.sources[changed.real(changed.datasets[dataset])["data"]]) == said[name]
-        assert facts.datasets(changed)[0]["real"] == said[name]
+        assert Facts(changed).datasets()[0]["real"] == said[name]
 
 
 def test_the_computed_part_of_a_card_is_all_but_its_remarks(benchmark):
@@ -355,12 +366,17 @@ def test_the_computed_part_of_a_card_is_all_but_its_remarks(benchmark):
 
 def test_reading_the_configuration_does_not_import_torch():
     code = (
-        "import sys, yaml; from dode.benchmark import facts, provenance\n"
+        "import sys, yaml; from dode.benchmark import provenance\n"
         "from dode.benchmark.cells import Benchmark\n"
+        "from dode.benchmark.dependencies import Dependencies\n"
+        "from dode.benchmark.facts import Facts\n"
+        "from dode.benchmark.files import Files\n"
         "bench = Benchmark(yaml.safe_load(open('config/config.yaml')), '.')\n"
-        "facts.cells(bench), facts.datasets(bench), provenance.of(bench)\n"
+        "facts, depends = Facts(bench), Dependencies(bench)\n"
+        "facts.cells(), facts.datasets(), Files(bench).kept(), provenance.names(bench)\n"
         "cell = bench.cells['digits-edm', 'd-heun', 9]\n"
-        "bench.fit(cell), bench.samples(cell), bench.code('sample.py', 'heun')\n"
+        "depends.trajectory(cell), depends.teacher(cell), depends.fit(cell), depends.samples(cell)\n"
+        "depends.cell_code('sample.py', cell), depends.fit_code(cell), depends.score(cell.dataset['id'])\n"
         "print(*sorted({'torch', 'scipy', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

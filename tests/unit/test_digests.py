@@ -173,7 +173,7 @@ def test_a_new_solver_file_leaves_the_others_alone(copy):
 
 def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     before = copy.digest()
-    copy.append("dode/report/figures/figures.py", "\n\nX = 1\n")
+    copy.append("dode/report/figures/images.py", "\n\nX = 1\n")
     copy.append("dode/models/embedded/training.py", "\n\nX = 1\n")
     copy.append("dode/distillation/fitting.py", "\n\nX = 1\n")
     copy.append("scripts/score.py", "\n\nX = 1\n")

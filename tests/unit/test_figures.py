@@ -9,9 +9,11 @@ import pytest
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dode.benchmark import figure_cells, scripting
+from dode import storage
+from dode.benchmark import figure_cells
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
+from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.workloads import Workloads
 from dode.report import frame as frames
 from dode.report.figures import ablation_figure, cost_figure, curves, scales, style, trajectory_figure
@@ -98,16 +100,18 @@ def test_what_is_followed_must_be_there(chosen, words):
 def test_what_figures_show_decides_no_result():
     plain, chosen = (configured("config.yaml", **more) for more in ({}, {"figures": {"trajectories": {"nfe": 10}}}))
     cell, same = (benchmark.distilled()[0] for benchmark in (plain, chosen))
-    assert plain.fit(cell) == chosen.fit(same)
-    assert plain.samples(cell) == chosen.samples(same)
+    for part in ("trajectory", "teacher", "fit", "samples"):
+        assert getattr(Dependencies(plain), part)(cell) == getattr(Dependencies(chosen), part)(same)
 
 
 def test_a_seed_of_the_fit_is_in_its_parameters_alone():
     benchmark = configured("ablation.yaml")
+    depends = Dependencies(benchmark)
     one, other = (benchmark.cells["digits-edm", name, 5] for name in ("d-ddim", "seed-1"))
-    assert "seed" not in benchmark.fit(one)["distill"]
-    assert benchmark.fit(other)["distill"] == {**benchmark.fit(one)["distill"], "seed": 1}
-    assert benchmark.samples(one) == benchmark.samples(other)
+    assert "seed" not in depends.teacher(one).params()
+    assert depends.teacher(other).params() == {**depends.teacher(one).params(), "seed": 1}
+    for part in (depends.trajectory, depends.fit, depends.samples):
+        assert part(one) == part(other)
 
 
 def test_sweeps_are_found_from_the_entries():
@@ -153,7 +157,7 @@ def test_ablations_have_a_panel_for_each_key_and_one_of_coefficients(monkeypatch
 def job(path, own, whole):
     """What a job leaves that took ``whole`` seconds, ``own`` without its start."""
     path.write_text(f"s\th:m:s\n{whole}\t0\n")
-    path.with_suffix(".log").write_text(f"batches: 1\r2026 {scripting.LASTED.format(own)}\n")
+    storage.write_json(path.with_suffix(".json"), {"seconds": own})
     return path
 
 
@@ -166,7 +170,7 @@ def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_pa
     job(tmp_path / "2-of-3.tsv", 3.0, 4.0)
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path))[0] == 6.0
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path / "none")) is None
-    (tmp_path / "1-of-3.log").write_text("stopped")
+    (tmp_path / "1-of-3.json").unlink()
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) is None
 
 
@@ -260,7 +264,7 @@ def test_ticks_are_few_and_within(low, high):
 
 
 def test_report_does_not_import_torch():
-    figures = ("figures", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
+    figures = ("coefficients", "images", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
     modules = [
         "sys",
         "dode.benchmark.figure_cells",

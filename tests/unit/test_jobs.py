@@ -3,7 +3,7 @@
 import torch
 from safetensors import safe_open
 
-from dode.benchmark import jobs, software
+from dode.benchmark import fit_jobs, software
 
 
 def test_a_teachers_states_are_read_as_written_with_what_they_were_made_on(tmp_path):
@@ -13,9 +13,9 @@ def test_a_teachers_states_are_read_as_written_with_what_they_were_made_on(tmp_p
         (1 / 3, torch.zeros(3, 1, 2, 2)),
         (0.0, torch.ones(1)),
     ]
-    jobs.write_states(path, states, made)
-    assert jobs.read_made(path) == made
-    for (level, state), (wanted, other) in zip(jobs.read_states(path), states, strict=True):
+    fit_jobs.write_states(path, states, made)
+    assert fit_jobs.read_made(path) == made
+    for (level, state), (wanted, other) in zip(fit_jobs.read_states(path), states, strict=True):
         assert level == wanted
         assert torch.equal(state, other.float())
     with safe_open(path, framework="pt") as file:  # the order of several is another in every process

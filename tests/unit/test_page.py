@@ -17,6 +17,7 @@ from scipy import stats
 import synthetic_pages
 from dode.benchmark import facts, figure_cells
 from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.digests import folder_digest
 from dode.report import verdicts
 from dode.report.figures import style
@@ -157,7 +158,7 @@ def test_markers_are_those_of_the_figures():
 
 
 def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):
-    found = {each["name"]: each for each in facts.cells(bench)}
+    found = {each["name"]: each for each in facts.Facts(bench).cells()}
     assert found["digits-edm/d-ddim-refined/nfe10"]["plain"] == "digits-edm/ddim/nfe10"
     assert found["digits-ddpm/d-ipndm/nfe5"]["plain"] == "digits-ddpm/ipndm/nfe5"
     assert found["digits-edm/ddim/nfe5"]["plain"] is None
@@ -166,7 +167,7 @@ def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):
 
 def test_released_cells_have_the_plain_ones_on_the_released_grid():
     bench = Benchmark(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()), ROOT)
-    found = {each["name"]: each for each in facts.cells(bench)}
+    found = {each["name"]: each for each in facts.Facts(bench).cells()}
     assert found["cifar10/d-dpm3-released/nfe10"]["plain"] == "cifar10/dpm3-released/nfe10"
     assert found["cifar10/d-dpm3/nfe10"]["plain"] == "cifar10/dpm3/nfe10"
     assert all(each["plain"] for each in found.values() if each["distilled"])
@@ -216,7 +217,9 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     assert [each["name"] for each in found["cells"]] == [str(each) for each in bench.cells.values()]
     own = next(each for each in found["datasets"] if each["id"] == "digits-edm")
     assert [row["nfe"] for row in own["choices"]["fid"]] == [5, 9, 10]
-    assert {gain["distilled"] for gain in own["gains"]["fid"]} == {str(each) for each in bench.distilled("digits-edm")}
+    assert {gain["distilled"] for gain in own["gains"]["fid"]} == {
+        str(each) for each in bench.cells_of("digits-edm") if each.distilled
+    }
     assert own["halves"] == {"images": 5, "scores": {"fid": [0.5, 0.1, 3]}}
     assert found["metrics"]["precision"]["lower"] is False
     assert found["solvers"]["reference"]["reference"] is True
@@ -280,7 +283,8 @@ def test_the_configuration_of_the_page_is_the_whole_benchmark(made, bench):
     again = Benchmark(config, ROOT)
     assert [each.key for each in again.cells.values()] == [each.key for each in bench.cells.values()]
     for one, other in zip(again.cells.values(), bench.cells.values(), strict=True):
-        assert again.samples(one) == bench.samples(other)
+        for part in ("trajectory", "samples", *(["teacher", "fit"] * one.distilled)):
+            assert getattr(Dependencies(again), part)(one) == getattr(Dependencies(bench), part)(other)
 
 
 def test_the_digest_of_the_assets_follows_their_contents_and_names(tmp_path):

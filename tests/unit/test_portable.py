@@ -57,7 +57,7 @@ def finished(tmp_path):
         )
         if fit is not None:
             record["fit"] = {"alignment": "aligned", "directions": 2}
-            made = {"run": {**run, "model": card, "distill": {"alignment": "aligned"}, "fit": {"directions": 2}}}
+            made = {"cell": {**run, "model": card}, "distill": record["fit"]}
             fitted = {"lambdas": fit.lambdas.tolist(), "directions": vars(fit.directions)}
             (cell / "lambdas.json").write_text(json.dumps({**made, **fitted}))
         if prepared is not None:
@@ -130,12 +130,13 @@ def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
         sampler.sample(mixture.denoise, latents)
 
 
-def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished):
+@pytest.mark.parametrize("part", ["cell", "distill"])
+def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished, part):
     fit = dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(32, 1), [80.0, 1.0, 0.0])
     made = finished(EDM, "ddim", {}, {"name": "karras", "options": {}}, 2, fit)
     path = made.cells["d/s/nfe2"] / "lambdas.json"
     changed = json.loads(path.read_text())
-    changed["run"]["seed"] = 1
+    changed[part]["seed"] = 1
     path.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"lambdas\.json is of another configuration"):
         export.record(made, "d", "s", 2)

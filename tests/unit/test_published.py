@@ -16,6 +16,7 @@ from dode import grids, solvers
 from dode.benchmark import published
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
+from dode.benchmark.facts import Facts
 from dode.grids.facts import ModelFacts
 
 ROOT = Path(__file__).parents[2]
@@ -238,7 +239,7 @@ def benchmark_of(tmp_path):
 
 def test_a_benchmarks_cells_have_their_published_numbers_the_reference_too(benchmark_of):
     benchmark = benchmark_of()
-    found = {cell.key[1:]: benchmark.published_fids(cell) for cell in benchmark.cells.values()}
+    found = {cell.key[1:]: Facts(benchmark).published_fids(cell) for cell in benchmark.cells.values()}
     assert {key for key, values in found.items() if values} == {("heun", 35), ("reference", 35)}
     assert [value["fid"] for value in found["heun", 35]] == ["1.97"]
 
@@ -247,29 +248,29 @@ def test_numbers_of_the_checkpoint_at_other_conventions_are_counted(benchmark_of
     """Of the 232 rows of this file one is comparable, and none with fewer images."""
     total = sum(row["file"] == CHECKPOINT for row in rows)
     assert total == 232
-    assert benchmark_of().incomparable() == {"cifar10": total - 1}
-    assert benchmark_of(images=2_500).incomparable() == {"cifar10": total}
-    assert benchmark_of(statistics=None).incomparable() == {"cifar10": total}
+    assert Facts(benchmark_of()).incomparable() == {"cifar10": total - 1}
+    assert Facts(benchmark_of(images=2_500)).incomparable() == {"cifar10": total}
+    assert Facts(benchmark_of(statistics=None)).incomparable() == {"cifar10": total}
 
 
 def test_the_range_of_the_models_card_counts(benchmark_of):
     benchmark = benchmark_of()
     cell = benchmark.cells["cifar10", "heun", 35]
     benchmark.cards["digits-edm"]["sigma_min"] = 0.01
-    assert benchmark.published_fids(cell) == []
+    assert Facts(benchmark).published_fids(cell) == []
 
 
 def test_the_embedded_benchmark_has_nothing_published():
     for name in ("config", "solvers"):
         benchmark = Benchmark(yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()), ROOT)
-        assert not any(benchmark.published_fids(cell) for cell in benchmark.cells.values())
-        assert benchmark.incomparable() == {}
+        assert not any(Facts(benchmark).published_fids(cell) for cell in benchmark.cells.values())
+        assert Facts(benchmark).incomparable() == {}
 
 
 def test_a_bad_file_ends_in_one_sentence_before_any_job(benchmark_of, tmp_path):
     write(tmp_path / "config/published_fids.csv", text_row(method="huen"))
     with pytest.raises(ConfigError, match=r"^config/published_fids.csv, line 2, column 'method': unknown solver"):
-        benchmark_of()
+        Facts(benchmark_of())
 
 
 def test_reading_imports_no_torch():
@@ -279,7 +280,8 @@ def test_reading_imports_no_torch():
 
 def test_the_papers_grid_has_the_numbers_that_are_published_for_its_cells():
     bench = Benchmark(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), ROOT)
-    found = {cell.key: bench.published_fids(cell) for cell in bench.cells.values()}
+    facts = Facts(bench)
+    found = {cell.key: facts.published_fids(cell) for cell in bench.cells.values()}
     shown = {key: [each["fid"] for each in fids] for key, fids in found.items() if fids}
     assert shown == {
         ("cifar10-edm-cond", "edm-heun", 35): ["1.79"],
@@ -289,4 +291,4 @@ def test_the_papers_grid_has_the_numbers_that_are_published_for_its_cells():
         ("ffhq64-edm", "reference", 79): ["2.39"],
         ("afhqv2-edm", "reference", 79): ["1.96"],
     }
-    assert set(bench.incomparable()) >= {"cifar10", "cifar10-edm", "ffhq64-edm", "afhqv2-edm", "imagenet64-edm"}
+    assert set(facts.incomparable()) >= {"cifar10", "cifar10-edm", "ffhq64-edm", "afhqv2-edm", "imagenet64-edm"}

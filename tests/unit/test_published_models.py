@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 import edm_layout
 import faulty_server
 from dode import checkpoints, models
-from dode.benchmark import cells, config
 from dode.checkpoints import CheckpointError
-from dode.fetching import acquire, checksums, downloads
+from dode.fetching import acquire, cards, checksums, downloads
 from dode.models.networks import networks
 from families import CARDS, FAMILIES, NCSNPP, SIZE, denoised
 
@@ -63,16 +62,16 @@ class Checkout:
         urls = [f"{self.server.url}/{fault}" for fault in [*faults, "good"]]
         card = {**family.card, "urls": urls, **known}
         (self.folder / "config" / "models" / "tiny.yaml").write_text(yaml.safe_dump(card))
-        return config.load_card(self.folder, "tiny", "card")
+        return cards.load_card(self.folder, "tiny", "card")
 
     def fetch(self, card):
-        path = self.folder / "resources" / "checkpoints" / "tiny" / cells.file_name(card)
+        path = self.folder / "resources" / "checkpoints" / "tiny" / cards.file_name(card)
         acquire.obtain("tiny", card, path, root=self.folder)
         return path
 
     def read(self, card, path):
         """The safetensors file that jobs read."""
-        if card["format"] not in config.CONVERTED:
+        if card["format"] not in cards.CONVERTED:
             return path
         target = self.folder / "resources" / "models" / "tiny.safetensors"
         checkpoints.convert(path, target, format=card["format"], key=card.get("key"))

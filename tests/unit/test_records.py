@@ -5,14 +5,14 @@ import json
 import pytest
 
 from dode.__main__ import main
-from dode.benchmark import integrity
+from dode.benchmark import records
 
 
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "samples.npy"
     path.write_bytes(bytes(range(256)) * 100)
-    integrity.record(path)
+    records.write(path, None)
     return path
 
 
@@ -23,31 +23,31 @@ def flipped(path, place=1000):
 
 
 def test_a_file_as_it_was_written_passes(written):
-    assert integrity.damage(written) is None
-    integrity.check([written, written.parent / "absent"])
+    assert records.damage(written) is None
+    records.check([written, written.parent / "absent"])
     assert written.is_file()
 
 
 def test_a_truncated_file_is_set_aside_and_named(written):
     written.write_bytes(written.read_bytes()[:-1])
-    with pytest.raises(integrity.DamagedError, match=r"samples\.npy has 25599 bytes, 25600 were written"):
-        integrity.check([written])
+    with pytest.raises(records.DamagedError, match=r"samples\.npy has 25599 bytes, 25600 were written"):
+        records.check([written])
     assert not written.exists()
-    assert not integrity.record_of(written).exists()
+    assert not records.record_of(written).exists()
     assert (written.parent / "samples.npy.damaged").stat().st_size == 25599
 
 
 def test_a_single_flipped_bit_is_noticed_unless_sizes_alone_are_looked_at(written):
     flipped(written)
-    assert integrity.damage(written, contents=False) is None
-    with pytest.raises(integrity.DamagedError, match="other contents"):
-        integrity.check([written])
+    assert records.damage(written, contents=False) is None
+    with pytest.raises(records.DamagedError, match="other contents"):
+        records.check([written])
 
 
 @pytest.mark.parametrize("record", ["", "{", "[]", "{}", json.dumps({"size": 3})])
 def test_a_record_that_was_cut_off_says_nothing(written, record):
-    integrity.record_of(written).write_text(record)
-    assert integrity.damage(written) is None
+    records.record_of(written).write_text(record)
+    assert records.damage(written) is None
 
 
 def test_the_command_finds_what_is_damaged_under_a_folder(written, capsys):

@@ -7,8 +7,9 @@ import torch
 
 from dode import sampling
 from dode.benchmark import config as configs
-from dode.benchmark import jobs
+from dode.benchmark import fit_jobs, jobs
 from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies
 from dode.distillation import fitting, released
 from dode.distillation import teacher as teachers
 
@@ -24,11 +25,16 @@ def benchmark(model, **entry):
     return Benchmark({"benchmark": "released", "datasets": [{**dataset, **grid}], "solvers": [entry]}, ROOT)
 
 
-def cell_and_run(model, **entry):
+def cell_job(model, **entry):
+    """The job of a cell, and the parameters of its teacher (None for a plain one)."""
     bench = benchmark(model, **entry)
-    cell = bench.cells["d", "s", 5]
-    parameters = bench.fit(cell) if cell.distilled else bench.samples(cell)
-    return jobs.run_of(parameters, ROOT / f"config/models/{model}.safetensors", EXECUTION)
+    depends, cell = Dependencies(bench), bench.cells["d", "s", 5]
+    job = jobs.of_cell(depends.trajectory(cell).params(), checkpoint(model), EXECUTION)
+    return job, depends.teacher(cell).params() if cell.distilled else None
+
+
+def checkpoint(model):
+    return ROOT / f"config/models/{model}.safetensors"
 
 
 RECIPES = [
@@ -45,32 +51,32 @@ RECIPES = [
 @pytest.mark.parametrize(("model", "solver", "options", "order", "steps"), RECIPES)
 def test_a_cell_has_the_samples_of_the_recipe(model, solver, options, order, steps):
     distill = {"alignment": "released", "images": 8, "substeps": 3}
-    run = cell_and_run(model, solver=solver, options=options, distill=distill)
-    network = run.denoise.network
+    job, teacher = cell_job(model, solver=solver, options=options, distill=distill)
+    fitting_set, network = fit_jobs.FittingSet(job, teacher), job.denoise.network
 
     def published(x, where):
         if model == "digits-edm":
-            return jobs.Run(run.run, ROOT / f"config/models/{model}.safetensors", EXECUTION).denoise(x.float(), where)
+            return jobs.CellJob(job.trajectory, checkpoint(model), EXECUTION).denoise(x.float(), where)
         return network(x.float(), where.float()).double()
 
-    fit_latents, latents = run.fit_latents(), run.latents(range(6))
-    expected = released.run(run.denoise.prediction, solver, order, steps, 3, published, fit_latents, latents)
+    fit_latents, latents = fitting_set.latents, job.latents(range(6))
+    expected = released.run(job.denoise.prediction, solver, order, steps, 3, published, fit_latents, latents)
     # The workflow computes the network in its own precision, the recipe's run in double.
-    states = teachers.trajectory(run.pairing(), run.denoise, fit_latents)
-    fit = fitting.fit(run.solver, run.denoise, fit_latents, run.sigmas, run.pairing(), states)
-    images = run.images(sampling.sample(run.solver, run.denoise, latents, run.sigmas, lambdas=fit))
+    states = teachers.trajectory(fitting_set.pairing(), fitting_set.denoise, fit_latents)
+    fit = fitting.fit(job.solver, fitting_set.denoise, fit_latents, job.sigmas, fitting_set.pairing(), states)
+    images = job.images(sampling.sample(job.solver, job.denoise, latents, job.sigmas, lambdas=fit))
     torch.testing.assert_close(images, expected.distilled_new.to(images.dtype), rtol=0, atol=2e-3)
-    plain = cell_and_run(model, solver=solver, options=options)
+    plain, _ = cell_job(model, solver=solver, options=options)
     images = plain.images(sampling.sample(plain.solver, plain.denoise, latents, plain.sigmas))
     torch.testing.assert_close(images, expected.baseline_new.to(images.dtype), rtol=0, atol=2e-3)
 
 
 def test_the_network_of_a_recipe_is_called_at_its_own_index():
     """iPNDM's network is called one index lower than the state is at."""
-    run = cell_and_run("digits-ddpm", solver="ipndm")
-    levels = run.sigmas[:-1].tolist()
-    assert [round(run.denoise.facts.index(sigma), 3) for sigma in levels] == [998.0, 798.2, 598.4, 398.6, 198.8]
-    assert float(run.sigmas[-1]) > 0
+    job, _ = cell_job("digits-ddpm", solver="ipndm")
+    levels = job.sigmas[:-1].tolist()
+    assert [round(job.denoise.facts.index(sigma), 3) for sigma in levels] == [998.0, 798.2, 598.4, 398.6, 198.8]
+    assert float(job.sigmas[-1]) > 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dode.report import frame as frames
 from dode.report import tables
-from dode.report.figures import curves, figures, style
+from dode.report.figures import coefficients, curves, style
+from dode.report.figures import images as pictures
 
 NFES = (5, 7)
 
@@ -243,7 +244,7 @@ def test_nothing_to_report(tmp_path):
 def drawn(monkeypatch):
     """The figures that are saved, kept instead of written."""
     kept = []
-    for module in (curves, figures):
+    for module in (curves, coefficients, pictures):
         monkeypatch.setattr(module, "save", lambda figure, paths: kept.append(figure))
     return kept
 
@@ -311,7 +312,7 @@ def test_legends_cover_neither_curves_nor_text(drawn, fits, draw):
         frame = frames.tidy([cell(f"s{i}", name, nfe, [7.0]) for i, name in enumerate(labels) for nfe in (5, 9)], [])
         curves.families(frame, "fid", "digits-edm", [])
     else:
-        figures.residuals([{**fits[0], "dataset": f"dataset{i}"} for i in range(14)], [])
+        coefficients.residuals([{**fits[0], "dataset": f"dataset{i}"} for i in range(14)], [])
     panels, legends, texts = boxes(drawn[0])
     assert panels
     assert legends
@@ -320,15 +321,15 @@ def test_legends_cover_neither_curves_nor_text(drawn, fits, draw):
 
 def test_the_text_of_a_wide_grid_of_samples_is_legible_on_a_page(drawn):
     images = np.zeros((16, 3, 256, 256), np.uint8)
-    figures.sample_grid([("D-DDIM (m=3, refined)", images)] * 2, [], "title")
-    figures.real_images(images[:10], ["automobile"] * 10, [], "title")
+    pictures.sample_grid([("D-DDIM (m=3, refined)", images)] * 2, [], "title")
+    pictures.real_images(images[:10], ["automobile"] * 10, [], "title")
     for figure in drawn:
         texts = [*figure.axes[0].texts, *figure.texts]
         assert min(text.get_fontsize() for text in texts) * style.PAGE / figure.get_size_inches()[0] > 7
 
 
 def test_coefficients_one_panel_per_direction(fits, drawn):
-    figures.coefficients(fits, [])
+    coefficients.coefficients(fits, [])
     (figure,) = drawn
     panels = [axis for axis in figure.axes if axis.axison]
     assert [axis.get_ylabel().split(" (")[0] for axis in panels] == ["λ", *(f"λ, direction {j}" for j in (1, 2, 3))]
@@ -338,12 +339,12 @@ def test_coefficients_one_panel_per_direction(fits, drawn):
 
 def test_coefficients_symlog_where_one_towers(fits, drawn):
     fits[0]["lambdas"][3] = [500.0]
-    figures.coefficients(fits, [])
+    coefficients.coefficients(fits, [])
     assert [axis.get_yscale() for axis in drawn[0].axes if axis.axison][:2] == ["symlog", "linear"]
 
 
 def test_residuals_skip_what_has_no_target(fits, drawn):
-    figures.residuals(fits[:2], [])
+    coefficients.residuals(fits[:2], [])
     (panel,) = drawn[0].axes
     assert [line.get_linestyle() for line in panel.lines] == ["--", "-", "--", "-"]
     assert all(np.isnan(line.get_ydata()[0]) and np.isfinite(line.get_ydata()[1:]).all() for line in panel.lines)
@@ -353,7 +354,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
 
 
 def test_sample_grid_pixels_are_squares(drawn):
-    figures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], [], "title")
+    pictures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], [], "title")
     (figure,) = drawn
     (axis,) = figure.axes
     shown = axis.images[0].get_array()
@@ -367,11 +368,11 @@ def test_sample_grid_pixels_are_squares(drawn):
 
 def test_images_of_a_wrong_kind_are_refused():
     with pytest.raises(ValueError, match="uint8"):
-        figures.sample_grid([("a", IMAGES.astype(float))], [])
+        pictures.sample_grid([("a", IMAGES.astype(float))], [])
     with pytest.raises(ValueError, match="uint8"):
-        figures.real_images(np.zeros((1, 2, 8, 8), np.uint8), None, [])
+        pictures.real_images(np.zeros((1, 2, 8, 8), np.uint8), None, [])
     with pytest.raises(ValueError, match="unequal"):
-        figures.sample_grid([("a", IMAGES), ("b", np.zeros((1, 3, 8, 6), np.uint8))], [])
+        pictures.sample_grid([("a", IMAGES), ("b", np.zeros((1, 3, 8, 6), np.uint8))], [])
 
 
 def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
@@ -380,10 +381,10 @@ def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
         names = ("curves", "coefficients", "residuals", "samples", "real")
         scores, coefficients, residuals, samples, real = ([folder / f"{n}.png", folder / f"{n}.pdf"] for n in names)
         curves.curves(frame, "fid", scores)
-        figures.coefficients(fits, coefficients)
-        figures.residuals(fits, residuals)
-        figures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], samples, "same noise")
-        figures.real_images(IMAGES.repeat(3, axis=1), ["automobile"] * 6, real, "real")
+        coefficients.coefficients(fits, coefficients)
+        coefficients.residuals(fits, residuals)
+        pictures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], samples, "same noise")
+        pictures.real_images(IMAGES.repeat(3, axis=1), ["automobile"] * 6, real, "real")
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
     first, second = write(tmp_path / "a"), write(tmp_path / "b")

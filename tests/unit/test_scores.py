@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from snakemake.iocontainers import InputFiles, Params
 
 from dode import storage
 from dode.images import data
@@ -24,6 +25,7 @@ CARDS = ROOT / "config" / "models"
 CARD = yaml.safe_load((CARDS / "digits-classifier.yaml").read_text())
 CHECKPOINT = str(CARDS / "digits-classifier.safetensors")
 NEIGHBOURS = {"precision_recall": 3, "density_coverage": 5, "images": 10_000}
+MADE = {"cell": {"solver": "ddim", "nfe": 5}, "samples": {"images": 100}, "code": "of the samples"}
 PRDC = {"precision", "recall", "density", "coverage"}
 
 
@@ -50,14 +52,15 @@ def job(tmp_path_factory):
         blocks = [(statistics.mean + shift, statistics.covariance) for shift in (0, 1, 3)]
         statistics_files.write_blocks(folder / "fine.npz", blocks[:seeds], CARD)
         files = {"images": "samples.npy", "ends": "ends.npy", "reference_ends": "reference_ends.npy"}
-        storage.write_json(folder / "environments.json", [{"software": {}, "machine": {"device": "a GPU"}}])
+        environments = [{"software": {}, "machine": {"device": "a GPU"}}]
+        storage.write_json(folder / "environments.json", {**MADE, "environments": environments})
         files |= {"real": "real.npz", "reference": "fine.npz", "environments": "environments.json"}
         execution = {"device": "cpu", "batch_size": 100, "datasets": {}}
         settings = {"kid": {"subsets": 10, "subset_size": 100}, "neighbours": NEIGHBOURS, **params}
         return {
             "input": {**{name: str(folder / file) for name, file in files.items()}, "features": CHECKPOINT},
             "output": [str(folder / "score.json")],
-            "params": {"card": CARD, "seeds": seeds, **settings},
+            "params": {"card": CARD, "seeds": seeds, "real": "digits", "code": "of the score", **settings},
             "config": {"execution": execution},
             "wildcards": {"dataset": "digits"},
         }
@@ -67,7 +70,7 @@ def job(tmp_path_factory):
 
 def scored(job):
     """What the script writes, run here."""
-    given = {key: SimpleNamespace(**job[key]) for key in ("input", "params")}
+    given = {"input": InputFiles(fromdict=job["input"]), "params": Params(fromdict=job["params"])}
     spec = importlib.util.spec_from_file_location("score", ROOT / "scripts" / "score.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -104,6 +107,12 @@ def test_the_file_says_what_it_was_made_with(job):
     assert found["machine"]["threads"] >= 1
     assert found["machine"]["cpu"]
     assert [each["machine"]["device"] for each in found["samples"]] == ["a GPU"]
+    assert found["made"] == {
+        "cell": MADE["cell"],
+        "samples": MADE["samples"],
+        "scoring": {key: given["params"][key] for key in ("card", "real", "kid", "neighbours")},
+        "code": {"sample": "of the samples", "score": "of the score"},
+    }
     metrics = found["metrics"]
     assert (metrics["kid"]["subsets"], metrics["kid"]["subset_size"]) == (10, 100)
     assert [metrics[name]["k"] for name in ("precision", "recall", "density", "coverage")] == [3, 3, 5, 5]
@@ -205,13 +214,14 @@ def test_of_more_real_images_than_generated_ones_neighbours_see_a_sample():
 def test_a_score_of_digits_imports_neither_clean_fid_nor_torchvision(job):
     code = (
         "import importlib.util, json, sys\n"
-        "from types import SimpleNamespace as N\n"
+        "from types import SimpleNamespace\n"
+        "from snakemake.iocontainers import InputFiles, Params\n"
         "job = json.loads(sys.argv[1])\n"
-        "job |= {key: N(**job[key]) for key in ('input', 'params')}\n"
+        "job |= {'input': InputFiles(fromdict=job['input']), 'params': Params(fromdict=job['params'])}\n"
         "spec = importlib.util.spec_from_file_location('score', 'scripts/score.py')\n"
         "script = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(script)\n"
-        "script.main(N(**job))\n"
+        "script.main(SimpleNamespace(**job))\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))\n"
     )
     given = job(1, 100)

@@ -7,16 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.iocontainers import InputFiles, Params
 
 from dode.benchmark import devices, records, scripting
 
 TAKES_A_GPU = """
 import sys, tempfile
 from types import SimpleNamespace
-from dode.benchmark import scripting
+from dode.benchmark import devices
 tempfile.tempdir = sys.argv[1]
 cuda = SimpleNamespace(device_count=lambda: 2, get_device_properties=lambda i: SimpleNamespace(uuid=f"uuid-{i}"))
-print(scripting._free_gpu(cuda), flush=True)
+print(devices._free_gpu(cuda), flush=True)
 sys.stdin.read()
 """
 
@@ -48,34 +49,36 @@ class Job(SimpleNamespace):
 
     def __init__(self, folder, inputs=(), outputs=("out.txt",)):
         super().__init__(
-            **{"input": [folder / name for name in inputs], "output": [folder / name for name in outputs]},
-            **{"log": [folder / "log.txt"], "rule": "rule", "wildcards": [], "threads": 1},
+            input=InputFiles([folder / name for name in inputs]),
+            output=[folder / name for name in outputs],
+            **{"log": [folder / "log.txt"], "rule": "rule", "wildcards": [], "threads": 1, "params": Params()},
         )
 
 
 def test_what_a_job_writes_is_recorded(tmp_path):
-    scripting.run(lambda job: job.output[0].write_text("done"), Job(tmp_path))
+    scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
     assert records.damage(tmp_path / "out.txt") is None
     (tmp_path / "out.txt").write_text("fone")
     assert records.damage(tmp_path / "out.txt") == "has other contents than were written"
 
 
-def test_a_log_tells_the_seconds_of_its_job_without_its_start(tmp_path, monkeypatch):
+def test_the_seconds_of_a_job_stand_beside_its_log_without_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr(scripting, "time", SimpleNamespace(monotonic=iter([1000.0, 1002.5, 2000.0]).__next__))
     job = Job(tmp_path)
-    assert scripting.seconds(job.log[0]) is None
-    scripting.run(lambda job: job.output[0].write_text("done"), job)
-    assert scripting.seconds(job.log[0]) == 2.5
+    seconds = Path(job.log[0]).with_suffix(".json")
+    assert not seconds.exists()
+    scripting.execute(lambda job: job.output[0].write_text("done"), job)
+    assert storage.read_json(seconds) == {"seconds": 2.5}
     with pytest.raises(SystemExit):
-        scripting.run(lambda job: 1 / 0, job)
-    assert scripting.seconds(job.log[0]) is None
+        scripting.execute(lambda job: 1 / 0, job)
+    assert not seconds.exists()
 
 
 def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):
-    scripting.run(lambda job: job.output[0].write_text("done"), Job(tmp_path))
+    scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
     (tmp_path / "out.txt").write_text("don")
     with pytest.raises(SystemExit):
-        scripting.run(lambda job: pytest.fail("it started"), Job(tmp_path, ["out.txt"], ["next.txt"]))
+        scripting.execute(lambda job: pytest.fail("it started"), Job(tmp_path, ["out.txt"], ["next.txt"]))
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "rule: DamagedError: " in said
@@ -95,5 +98,5 @@ def test_a_job_that_finds_the_disk_full_waits_for_room_before_it_fails(tmp_path,
         raise error
 
     with pytest.raises(SystemExit):
-        scripting.run(fail, Job(Path(tmp_path)))
+        scripting.execute(fail, Job(Path(tmp_path)))
     assert len(slept) == 2

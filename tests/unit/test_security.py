@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dode.benchmark import config as configs
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
+from dode.fetching import cards
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
@@ -71,6 +71,6 @@ def test_a_card_with_a_credential_in_a_url_is_refused_without_repeating_it(tmp_p
     (tmp_path / "config" / "schemas").symlink_to(ROOT / "config" / "schemas")
     (folder / "mine.yaml").write_text(yaml.safe_dump({**card, "urls": ["https://example.org/file.pt?download=1", url]}))
     with pytest.raises(ConfigError, match=r"urls: the one of example\.org holds a credential") as caught:
-        configs.load_card(tmp_path, "mine", "model")
+        cards.load_card(tmp_path, "mine", "model")
     assert "abc" not in str(caught.value)
     assert "pass@" not in str(caught.value)

@@ -72,9 +72,11 @@ def test_configfile_replaces_the_default_configuration(folder):
 
 def test_checking_the_configuration_imports_no_torch():
     code = (
-        "import sys, yaml; from dode.cells import Benchmark\n"
+        "import sys, yaml\n"
+        "from dode.benchmark.cells import Benchmark\n"
+        "from dode.benchmark.dependencies import Dependencies\n"
         f"bench = Benchmark(yaml.safe_load(open({str(TINY)!r})), {str(REPOSITORY)!r})\n"
-        "[bench.code('sample.py', cell.entry['solver']) for cell in bench.cells.values()]\n"
+        "[Dependencies(bench).cell_code('sample.py', cell) for cell in bench.cells.values()]\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

@@ -150,7 +150,7 @@ def test_the_lock_has_what_no_card_has(finished_families):
 
 def test_nothing_in_the_files_was_run(finished_families):
     assert (
-        SENTINEL.encode() in next((finished_families.folder / "resources/checkpoints").glob("edm*/[!.]*")).read_bytes()
+        SENTINEL.encode() in next((finished_families.folder / "resources/checkpoints").glob("edm*/*.pkl")).read_bytes()
     )
     assert not list(finished_families.folder.rglob(SENTINEL))
 
@@ -165,7 +165,7 @@ def test_a_second_run_has_nothing_to_do(families_workspace):
 def test_a_file_that_has_changed_on_its_server_is_refused_by_the_lock(families_workspace, model):
     workspace = families_workspace
     lock = (workspace.folder / checksums.NAME).read_bytes()
-    (path,) = (workspace.folder / "resources" / "checkpoints" / model).glob("[!.]*")
+    path = workspace.folder / "resources" / "checkpoints" / model / FAMILIES[model](channels=1).card["file"]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     shutil.rmtree(workspace.folder / "resources")

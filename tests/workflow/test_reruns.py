@@ -62,7 +62,7 @@ def test_comment_and_layout_rerun_nothing(workspace, path):
 def test_docstrings_rerun_nothing(workspace):
     for path in (
         "dode/solvers/heun.py",
-        "dode/report/figures/figures.py",
+        "dode/report/figures/images.py",
         "dode/metrics/distances.py",
         "scripts/score.py",
     ):
