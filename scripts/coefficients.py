@@ -2,13 +2,13 @@
 
 from dode.benchmark import scripting
 from dode.report import collection
-from dode.report.figures import coefficients
+from dode.report.figures import fitted
 
 
 def main(snakemake):
     fits = collection.fits(snakemake.params.cells, snakemake.input)
-    coefficients.coefficients(fits, snakemake.output.lambdas)
-    coefficients.residuals(fits, snakemake.output.residuals)
+    fitted.coefficients(fits, snakemake.output.lambdas)
+    fitted.residuals(fits, snakemake.output.residuals)
 
 
 if __name__ == "__main__":

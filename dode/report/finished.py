@@ -52,8 +52,16 @@ class Finished:
         return self.score_file(cell)["metrics"]
 
     def score_file(self, cell):
-        """The ``score.json`` of a cell of :attr:`cells` (docs/scores.md)."""
-        return read(self.cells[cell] / "score.json")
+        """The ``score.json`` of a cell of :attr:`cells` (docs/scores.md).
+
+        Raises:
+            ValueError: where it was made of something else than the record says, as one that was copied there was.
+        """
+        path = self.cells[cell] / "score.json"
+        found = read(path)
+        if self.provenance is not None and "made" in found:
+            _check_made(path, found["made"], self.provenance["cells"][cell])
+        return found
 
     def aim(self, cell):
         """The parameters of the fine-step solver that a cell is compared with; None where they are not recorded."""
@@ -100,3 +108,15 @@ class Finished:
                 raise ValueError(f"{self.folder}: {unknown(kind, value, known)}")
             cells = [cell for cell in cells if cell[place] == value]
         return str(wanted)
+
+
+def _check_made(path, made, record):
+    """Refuse a score whose own word of what it was made of is not the record's."""
+    own = {"run": {key: value for key, value in made["cell"].items() if key != "model"}, "samples": made["samples"]}
+    for kind, values in own.items():
+        for key in sorted({*values, *record[kind]}):
+            if values.get(key) != record[kind].get(key):
+                raise ValueError(
+                    f"{path} was made with {key} {values.get(key)!r}, but {PROVENANCE} says {record[kind].get(key)!r}: "
+                    "run snakemake again, which makes anew what is not of one configuration"
+                )

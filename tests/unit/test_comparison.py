@@ -222,3 +222,19 @@ def test_bad_folders_are_one_sentence(finished, tmp_path, capsys, make, says):
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_score_of_another_configuration_than_the_record_is_refused(finished):
+    """A cell that was copied from the results of another seed."""
+    made = {"cell": {"model": {"any": 1}, "solver": "ddim", "seed": 1}, "samples": {"images": 4}}
+    record = {"datasets": {}, "checkpoints": {}, "software": {}, "environments": []}
+    cell = {"run": {"solver": "ddim", "seed": 0}, "samples": {"images": 4}}
+    found = finished("mixed", one(20.0), record | {"cells": {"d/s/nfe5": cell}})
+    path = found.folder / "d/s/nfe5/score.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "made": made}))
+    with pytest.raises(
+        ValueError, match=r"score\.json was made with seed 1, but provenance\.json says 0: run snakemake"
+    ):
+        found.scores("d/s/nfe5")
+    cell["run"]["seed"] = 1
+    assert finished("whole", one(20.0), record | {"cells": {"d/s/nfe5": cell}}).scores("d/s/nfe5")

@@ -264,7 +264,7 @@ def test_ticks_are_few_and_within(low, high):
 
 
 def test_report_does_not_import_torch():
-    figures = ("coefficients", "images", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
+    figures = ("fitted", "images", "curves", "ablation_figure", "cost_figure", "trajectory_figure")
     modules = [
         "sys",
         "dode.benchmark.figure_cells",

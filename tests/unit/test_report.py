@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dode.report import frame as frames
 from dode.report import tables
-from dode.report.figures import coefficients, curves, style
+from dode.report.figures import curves, fitted, style
 from dode.report.figures import images as pictures
 
 NFES = (5, 7)
@@ -244,7 +244,7 @@ def test_nothing_to_report(tmp_path):
 def drawn(monkeypatch):
     """The figures that are saved, kept instead of written."""
     kept = []
-    for module in (curves, coefficients, pictures):
+    for module in (curves, fitted, pictures):
         monkeypatch.setattr(module, "save", lambda figure, paths: kept.append(figure))
     return kept
 
@@ -312,7 +312,7 @@ def test_legends_cover_neither_curves_nor_text(drawn, fits, draw):
         frame = frames.tidy([cell(f"s{i}", name, nfe, [7.0]) for i, name in enumerate(labels) for nfe in (5, 9)], [])
         curves.families(frame, "fid", "digits-edm", [])
     else:
-        coefficients.residuals([{**fits[0], "dataset": f"dataset{i}"} for i in range(14)], [])
+        fitted.residuals([{**fits[0], "dataset": f"dataset{i}"} for i in range(14)], [])
     panels, legends, texts = boxes(drawn[0])
     assert panels
     assert legends
@@ -329,7 +329,7 @@ def test_the_text_of_a_wide_grid_of_samples_is_legible_on_a_page(drawn):
 
 
 def test_coefficients_one_panel_per_direction(fits, drawn):
-    coefficients.coefficients(fits, [])
+    fitted.coefficients(fits, [])
     (figure,) = drawn
     panels = [axis for axis in figure.axes if axis.axison]
     assert [axis.get_ylabel().split(" (")[0] for axis in panels] == ["λ", *(f"λ, direction {j}" for j in (1, 2, 3))]
@@ -339,12 +339,12 @@ def test_coefficients_one_panel_per_direction(fits, drawn):
 
 def test_coefficients_symlog_where_one_towers(fits, drawn):
     fits[0]["lambdas"][3] = [500.0]
-    coefficients.coefficients(fits, [])
+    fitted.coefficients(fits, [])
     assert [axis.get_yscale() for axis in drawn[0].axes if axis.axison][:2] == ["symlog", "linear"]
 
 
 def test_residuals_skip_what_has_no_target(fits, drawn):
-    coefficients.residuals(fits[:2], [])
+    fitted.residuals(fits[:2], [])
     (panel,) = drawn[0].axes
     assert [line.get_linestyle() for line in panel.lines] == ["--", "-", "--", "-"]
     assert all(np.isnan(line.get_ydata()[0]) and np.isfinite(line.get_ydata()[1:]).all() for line in panel.lines)
@@ -381,8 +381,8 @@ def test_files_are_the_same_on_a_second_run(frame, fits, tmp_path):
         names = ("curves", "coefficients", "residuals", "samples", "real")
         scores, coefficients, residuals, samples, real = ([folder / f"{n}.png", folder / f"{n}.pdf"] for n in names)
         curves.curves(frame, "fid", scores)
-        coefficients.coefficients(fits, coefficients)
-        coefficients.residuals(fits, residuals)
+        fitted.coefficients(fits, coefficients)
+        fitted.residuals(fits, residuals)
         pictures.sample_grid([("DDIM", IMAGES[:3]), ("D-DDIM", IMAGES[3:])], samples, "same noise")
         pictures.real_images(IMAGES.repeat(3, axis=1), ["automobile"] * 6, real, "real")
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

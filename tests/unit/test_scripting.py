@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake.iocontainers import InputFiles, Params
 
+from dode import storage
 from dode.benchmark import devices, records, scripting
 
 TAKES_A_GPU = """
