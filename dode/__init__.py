@@ -13,6 +13,7 @@ Names are imported when first used: the workflow reads its configuration without
 """
 
 import importlib.metadata
+from typing import Any
 
 from dode import registry
 
@@ -28,6 +29,6 @@ __all__ = ["__version__", *_WHERE]
 _getattr = registry.attributes(__name__, _WHERE)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     # The version is not a constant here: this file is part of every digest of code.
     return importlib.metadata.version("dode") if name == "__version__" else _getattr(name)

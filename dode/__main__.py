@@ -5,17 +5,18 @@ import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 
 from dode import commands
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named first; returns the exit status: 0, or 1 with one sentence on standard error."""
     parser = argparse.ArgumentParser(prog="python -m dode", description=__doc__, allow_abbrev=False)
     chosen = parser.add_subparsers(metavar="command", required=True)
     for found in pkgutil.iter_modules(commands.__path__):
         module = importlib.import_module(f"{commands.__name__}.{found.name}")
-        summary = module.__doc__.splitlines()[0]
+        summary = (module.__doc__ or "").splitlines()[0]
         command = chosen.add_parser(found.name, help=summary, description=module.__doc__, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -1,9 +1,13 @@
 """The directions along which a proposal is corrected, shared by the fit and by sampling. Imports no torch."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections import deque
+from typing import Any, NamedTuple, TypeAlias
 
 from dode.registry import unknown
+from dode.solvers.base import Proposal, Tensor
 
 KINDS = {"data": ("data",), "noise": ("noise",), "both": ("data", "noise")}
 
@@ -25,7 +29,7 @@ class Directions:
     outputs: str = "data"
     from_noise: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.outputs, str) or self.outputs not in KINDS:
             raise ValueError(f"outputs of directions must be {', '.join(map(repr, KINDS))}, not {self.outputs!r}")
         if isinstance(self.differences, bool) or not isinstance(self.differences, int) or self.differences < 0:
@@ -36,25 +40,25 @@ class Directions:
             raise ValueError("at least one direction is needed, not 0 differences without drift")
 
     @property
-    def kinds(self):
+    def kinds(self) -> tuple[str, ...]:
         """The kinds of output whose differences are columns."""
         return KINDS[self.outputs]
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number m of columns."""
         return self.differences * len(self.kinds) + self.drift
 
-    def is_drift(self, column):
+    def is_drift(self, column: int) -> bool:
         """Whether the column is the drift."""
         return self.drift and column == self.count - 1
 
-    def kind_of(self, column):
+    def kind_of(self, column: int) -> str:
         """The kind of output that the column is made of."""
         return "noise" if self.is_drift(column) else self.kinds[column // self.differences]
 
     @classmethod
-    def of(cls, directions, prediction):
+    def of(cls, directions: DirectionsLike, prediction: str) -> Directions:
         """From what a user gives, for a model of this prediction (``"data"`` or ``"noise"``).
 
         An integer m: one difference for m = 1 (the paper's), m - 1 differences and the drift for m >= 2, of the output
@@ -77,16 +81,48 @@ class Directions:
         return cls(differences=directions - drift, drift=drift, outputs=prediction)
 
 
+#: What :meth:`Directions.of` takes.
+DirectionsLike: TypeAlias = int | dict[str, Any] | Directions
+
+
+class Step(NamedTuple):
+    """One evaluation and what the solver proposes after it.
+
+    Attributes:
+        index: number of the evaluation, from 0.
+        proposal: the solver's :class:`~dode.solvers.base.Proposal`.
+        x, sigma: the point of the evaluation.
+        latents: the unit-normal noise that the run began with, in the precision of the state.
+        h: the step in sigma from the beginning of the solver's step to the proposal.
+    """
+
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name
+    proposal: Proposal
+    x: Tensor
+    sigma: Tensor
+    latents: Tensor
+    h: float
+
+    def output(self, kind: str) -> Tensor:
+        """The denoising output as ``"data"`` (an image) or ``"noise"``, ``(x - D) / sigma``."""
+        if kind == "data":
+            return self.proposal.denoised
+        return (self.x - self.proposal.denoised) / self.sigma
+
+
 class History:
     """The last denoising outputs of a run, and the directions they span at the present step."""
 
-    def __init__(self, directions):
+    def __init__(self, directions: Directions):
         self.directions = directions
-        self.outputs = {kind: deque(maxlen=directions.differences + 1) for kind in directions.kinds}
+        self.outputs: dict[str, deque[Tensor]] = {
+            kind: deque(maxlen=directions.differences + 1) for kind in directions.kinds
+        }
 
-    def at(self, step):
+    def at(self, step: Step) -> dict[int, Tensor]:
         """``{column: direction}`` after this step's evaluation; columns without history yet are absent."""
-        found, differences = {}, self.directions.differences
+        found: dict[int, Tensor] = {}
+        differences = self.directions.differences
         for group, (kind, outputs) in enumerate(self.outputs.items()):
             if step.index == 0 and self.directions.from_noise:
                 outputs.appendleft(step.latents if kind == "noise" else step.x - step.sigma * step.latents)

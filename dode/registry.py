@@ -12,7 +12,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable)
 
 
 def nearest(word: object, known: Iterable[object]) -> str:
@@ -49,7 +51,7 @@ class Registry:
         """The registered names, sorted."""
         return sorted(self._functions)
 
-    def get(self, name: str) -> Callable:
+    def get(self, name: str) -> Any:
         """The function called ``name``; ValueError that lists the known names."""
         if name not in self._functions:
             raise ValueError(unknown(self.kind, name, self._functions))
@@ -101,7 +103,7 @@ class FileRegistry(Registry):
             raise ValueError(unknown(self.kind, name, self.names()))
         return self.modules[name]
 
-    def get(self, name: str) -> Callable:
+    def get(self, name: str) -> Any:
         """The part called ``name``; ValueError that lists the known names."""
         if name not in self._functions:
             importlib.import_module(self.module_of(name))

@@ -1,43 +1,25 @@
 """The one loop around every solver: evaluation count, corrections, finite-value check."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from dode.directions import Directions, History
+from dode.directions import Directions, DirectionsLike, History, Step
 from dode.grids.facts import ModelFacts, ve_prior
-from dode.grids.tensor import checked
-from dode.solvers.base import Proposal
+from dode.grids.tensor import Levels, checked
+from dode.solvers.base import Denoise, Solver
 
 
 class NonFiniteError(FloatingPointError):
     """A state became NaN or infinite."""
 
 
-class Step(NamedTuple):
-    """One evaluation and what the solver proposes after it.
-
-    Attributes:
-        index: number of the evaluation, from 0.
-        proposal: the solver's :class:`~dode.solvers.base.Proposal`.
-        x, sigma: the point of the evaluation.
-        latents: the unit-normal noise that the run began with, in the precision of the state.
-        h: the step in sigma from the beginning of the solver's step to the proposal.
-    """
-
-    index: int
-    proposal: Proposal
-    x: Any
-    sigma: Any
-    latents: Any
-    h: float
-
-    def output(self, kind):
-        """The denoising output as ``"data"`` (an image) or ``"noise"``, ``(x - D) / sigma``."""
-        if kind == "data":
-            return self.proposal.denoised
-        return (self.x - self.proposal.denoised) / self.sigma
+#: A run: it yields steps, is sent the states to go on with (None: what is proposed), and returns the end state.
+Steps: TypeAlias = Generator[Step, torch.Tensor | None, torch.Tensor]
+#: Gives the state to go on with after a step.
+Advance: TypeAlias = Callable[[Step], torch.Tensor]
 
 
 class _Recorder:
@@ -58,7 +40,9 @@ class _Recorder:
 
 
 @torch.no_grad()
-def steps(solver, denoise, latents, sigmas, *, start=None):
+def steps(
+    solver: Solver, denoise: Denoise, latents: torch.Tensor, sigmas: Levels, *, start: torch.Tensor | None = None
+) -> Steps:
     """Run ``solver`` as a generator of :class:`Step`: send the state to go on with, or None for the proposal.
 
     The generator's return value is the end state (float64). This is the loop under :func:`sample`, the teacher and the
@@ -70,7 +54,8 @@ def steps(solver, denoise, latents, sigmas, *, start=None):
     recorder = _Recorder(denoise, latents.dtype)
     x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
-    index, begun, reply = 0, levels[0], None
+    index, begun = 0, levels[0]
+    reply: Any = None  # begins the generator
     while True:
         try:
             proposal = proposals.send(reply)
@@ -92,7 +77,7 @@ def steps(solver, denoise, latents, sigmas, *, start=None):
     return x
 
 
-def drive(stepper, advance=None):
+def drive(stepper: Steps, advance: Advance | None = None) -> torch.Tensor:
     """Drive a :func:`steps` generator to its end; ``advance(step)`` gives the state to go on with."""
     reply = None
     while True:
@@ -106,7 +91,7 @@ def drive(stepper, advance=None):
 class Correction:
     """``advance`` function of a distilled run: ``proposal + R_k lambda_k``; ``prediction`` is the model's."""
 
-    def __init__(self, lambdas, directions, prediction, *, evaluations):
+    def __init__(self, lambdas: Any, directions: DirectionsLike | None, prediction: str, *, evaluations: int):
         self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
         if self.lambdas.ndim == 1:
             self.lambdas = self.lambdas[:, None]
@@ -126,7 +111,7 @@ class Correction:
             raise ValueError(f"lambdas have {self.lambdas.shape[1]} columns, the directions {self.directions.count}")
         self.history = History(self.directions)
 
-    def __call__(self, step):
+    def __call__(self, step: Step) -> torch.Tensor:
         x, found = step.proposal.x, self.history.at(step)
         for column, coefficient in enumerate(self.lambdas[step.index].tolist()):
             if column in found:
@@ -154,7 +139,16 @@ class _Watched:
         return x
 
 
-def sample(solver, denoise, latents, sigmas, *, lambdas=None, directions=None, watch=None):
+def sample(
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    *,
+    lambdas: Any = None,
+    directions: DirectionsLike | None = None,
+    watch: Callable[[torch.Tensor, torch.Tensor], object] | None = None,
+) -> torch.Tensor:
     """Solve the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma`` from noise to images.
 
     Args:
@@ -202,14 +196,19 @@ def _correction(solver, prediction, sigmas, lambdas, directions):
 class Evaluation(NamedTuple):
     """A point at which a run waits for the network: the state x, in the precision of the latents, and its sigma."""
 
-    x: Any
-    sigma: Any
+    x: torch.Tensor
+    sigma: torch.Tensor
+
+
+#: It yields points, is sent the clean image's estimate at each, and returns the end states.
+Evaluations: TypeAlias = Generator[Evaluation, torch.Tensor, torch.Tensor]
 
 
 class _Answer:
     """Stands in a denoiser's place and gives out what was found for the one point that is due."""
 
-    due = denoised = None
+    due: Evaluation
+    denoised: torch.Tensor
 
     def __call__(self, x, sigma):
         if float(sigma) != float(self.due.sigma) or not torch.equal(x, self.due.x):
@@ -221,7 +220,16 @@ class _Answer:
 
 
 @torch.no_grad()
-def evaluations(solver, latents, sigmas, *, prediction="data", prior_std=None, lambdas=None, directions=None):
+def evaluations(
+    solver: Solver,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    *,
+    prediction: str = "data",
+    prior_std: Callable[[Any], Any] | None = None,
+    lambdas: Any = None,
+    directions: DirectionsLike | None = None,
+) -> Evaluations:
     """:func:`sample` turned inside out: yield each :class:`Evaluation`, be sent the clean image's estimate there.
 
     For programs that call the network themselves. Every solver evaluates the network at the state that it was given
@@ -261,7 +269,7 @@ def evaluations(solver, latents, sigmas, *, prediction="data", prior_std=None, l
     raise RuntimeError(f"{solver} makes a number of evaluations that depends on the state")
 
 
-def evaluated_levels(solver, sigmas):
+def evaluated_levels(solver: Solver, sigmas: Levels) -> list[float]:
     """The noise level of each network evaluation of a run, in order, read off a run on one pixel."""
     pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     return [float(step.sigma) for step in steps(solver, lambda x, sigma: torch.zeros_like(x), pixel, sigmas)]

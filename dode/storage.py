@@ -5,15 +5,18 @@ import glob
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 ROWS = 1000  # copied at a time
 
 
 @contextlib.contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it becomes ``path``, on an exception it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,13 +49,13 @@ def _umask():
     return mask
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
     """JSON with sorted keys; NaN is written as null, so that every reader takes it."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """What :func:`write_json` wrote."""
     return json.loads(Path(path).read_text())
 
@@ -67,14 +70,14 @@ def _plain(value):
     return value
 
 
-def write_array(path, array):
+def write_array(path: str | Path, array: np.ndarray) -> None:
     """A ``.npy`` file."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 
 @contextlib.contextmanager
-def growing_array(path, shape, dtype):
+def growing_array(path: str | Path, shape: Sequence[int], dtype: DTypeLike) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield a function that appends rows (n, ...) to a ``.npy`` file; whole at ``path`` afterwards, or absent.
 
     The rows are written and not mapped: on a full disk a mapped array ends the process without a word (SIGBUS), and the
@@ -88,7 +91,7 @@ def growing_array(path, shape, dtype):
         header = {"shape": tuple(shape), "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
         np.lib.format.write_array_header_1_0(file, header)
 
-        def append(some):
+        def append(some: np.ndarray) -> None:
             nonlocal rows
             if some.dtype != dtype or some.shape[1:] != tuple(shape[1:]):
                 raise ValueError(f"{path} has rows {dtype} {tuple(shape[1:])}, not {some.dtype} {some.shape[1:]}")
@@ -100,12 +103,12 @@ def growing_array(path, shape, dtype):
             raise ValueError(f"{path} should have {shape[0]} rows, and {rows} were written")
 
 
-def read_array(path):
+def read_array(path: str | Path) -> np.ndarray:
     """A ``.npy`` file, mapped into memory: only what is touched is read."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def gather_arrays(paths, target):
+def gather_arrays(paths: Iterable[str | Path], target: str | Path) -> None:
     """Concatenate ``.npy`` files along the first axis into ``target``, ``ROWS`` rows in memory at a time."""
     parts = [read_array(path) for path in paths]
     kinds = {(str(part.dtype), part.shape[1:]) for part in parts}

@@ -3,6 +3,7 @@
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import yaml
@@ -33,7 +34,7 @@ def _with_defaults(validator):
     return jsonschema.validators.extend(validator, {"properties": fill}, type_checker=types)
 
 
-def copied(value):
+def copied(value: Any) -> Any:
     """Plain dictionaries and lists in one order of keys, whatever mappings the caller has (Snakemake has its own)."""
     return json.loads(json.dumps(value, sort_keys=True))
 
@@ -41,7 +42,7 @@ def copied(value):
 Validator = _with_defaults(jsonschema.Draft202012Validator)
 
 
-def read_yaml(path):
+def read_yaml(path: str | Path) -> Any:
     """The value in a YAML file; ConfigError in one sentence where it is none."""
     try:
         return yaml.safe_load(Path(path).read_text())
@@ -103,7 +104,7 @@ def _sentence(error):
     return f"{key}: {error.instance!r} is not allowed; allowed: {allowed() if allowed else error.message}"
 
 
-def validate(instance, schema, what):
+def validate(instance: Any, schema: str | Path, what: str) -> None:
     """Check ``instance`` against the schema file and fill in defaults, in place.
 
     Raises:

@@ -9,6 +9,8 @@ the first grid made.
 What a model fixes of a grid (``schedule``, ``sigma_min``, ``sigma_max``) is filled in by :func:`for_model`.
 """
 
+from typing import Any
+
 from dode.grids.base import FILLED, defaults, families, grids, names, refuse_filled
 from dode.grids.of_model import check, complete, for_facts, for_model
 from dode.grids.variables import Variable, index_space, log_space, rho_space, root_index_space, time_space
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name.replace("_", "-") in grids.modules:
         return grids.get(name.replace("_", "-"))
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -3,24 +3,42 @@
 numpy alone is imported here; torch comes with the first grid made.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts
+from dode.grids.schedules import Schedule
+from dode.grids.variables import Variable
 from dode.registry import FileRegistry
 
+if TYPE_CHECKING:
+    from dode.grids.tensor import Grid
+
 grids = FileRegistry("grid", "dode.grids", Path(__file__).parent)
+
+#: A grid as a function of keyword options.
+Spacing: TypeAlias = Callable[..., tuple[np.ndarray, Variable]]
 
 FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
 
 
-def grid(name, *, family=True, prepare=None, plan=None, recipe=False, source=None):
+def grid(
+    name: str,
+    *,
+    family: bool = True,
+    prepare: str | None = None,
+    plan: Spacing | None = None,
+    recipe: bool = False,
+    source: str | None = None,
+) -> Callable[[Spacing], Callable[..., Grid]]:
     """Decorator: a function of keyword options that returns (levels, variable) becomes one that returns a Grid.
 
     Args:
@@ -53,21 +71,23 @@ def grid(name, *, family=True, prepare=None, plan=None, recipe=False, source=Non
     return wrap
 
 
-def check_numbers(name, above=0.0, **values):
+def check_numbers(name: str, above: float = 0.0, **values: Any) -> None:
     """Refuse what is not a finite number above a bound."""
     for option, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
             raise ValueError(f"grid '{name}': {option} must be a finite number above {above:g}, not {value!r}")
 
 
-def check_range(name, sigma_min, sigma_max):
+def check_range(name: str, sigma_min: Any, sigma_max: Any) -> None:
     """Refuse what is no range of noise levels."""
     check_numbers(name, sigma_min=sigma_min, sigma_max=sigma_max)
     if not sigma_min < sigma_max:
         raise ValueError(f"grid '{name}': needs sigma_min < sigma_max, not {sigma_min} and {sigma_max}")
 
 
-def indices_of(name, schedule, sigma_min, sigma_max):
+def indices_of(
+    name: str, schedule: Schedule | None, sigma_min: float | None, sigma_max: float | None
+) -> tuple[Schedule, float, float]:
     """(schedule, lowest index, highest index) of a noise range; by default linear betas and their whole range."""
     schedule = schedules.schedules.create("linear") if schedule is None else schedule
     sigma_min = schedule.sigma_min if sigma_min is None else sigma_min
@@ -81,17 +101,17 @@ def indices_of(name, schedule, sigma_min, sigma_max):
     return schedule, max(float(schedule.index(sigma_min)), 0.0), float(schedule.index(sigma_max))
 
 
-def names():
+def names() -> list[str]:
     """Names of all grids, sorted."""
     return grids.names()
 
 
-def families():
+def families() -> list[str]:
     """Names of the grids that can be made of any number of steps, without a preparation."""
     return [name for name in names() if grids.get(name).family]
 
 
-def defaults(name):
+def defaults(name: str) -> dict[str, Any]:
     """The options of a grid that a user may choose and need not, with their defaults."""
     own = inspect.signature(grids.get(name)).parameters
     return {
@@ -99,7 +119,7 @@ def defaults(name):
     }
 
 
-def refuse_filled(options):
+def refuse_filled(options: Iterable[str]) -> None:
     """Refuse options that are not the user's to choose."""
     for option in options:
         if option in FILLED:

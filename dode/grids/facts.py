@@ -50,7 +50,7 @@ class ModelFacts:
     round_sigma: Callable[[Any], np.ndarray] | None = None
     classes: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"prediction must be 'noise' or 'data', not '{self.prediction}'")
         for key in ("sigma_min", "sigma_max"):
@@ -84,7 +84,7 @@ class ModelFacts:
 
     def index(self, sigma: float) -> float:
         """The (fractional) index of the schedule at which the network is called for a noise level."""
-        return max(float(self.schedule.index(sigma)), 0.0) + self.shift
+        return max(float(self.schedule.index(sigma)), 0.0) + self.shift  # type: ignore[union-attr]
 
 
 FIELDS = frozenset(field.name for field in dataclasses.fields(ModelFacts))

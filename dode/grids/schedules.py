@@ -6,7 +6,10 @@ arXiv 2006.11239). Dividing a state by ``sqrt(abar)`` gives the variance-explodi
 linearly; index -1 is the clean image, ``abar = 1``, ``sigma = 0``.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dode.registry import Registry
 
@@ -20,7 +23,7 @@ class Schedule:
         betas: (T,), T >= 2, all between 0 and 1; ValueError for others.
     """
 
-    def __init__(self, betas):
+    def __init__(self, betas: ArrayLike):
         betas = np.asarray(betas, dtype=np.float64)
         if betas.ndim != 1 or len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("a schedule needs two betas or more, all above 0 and below 1")
@@ -28,28 +31,28 @@ class Schedule:
         self._indices = np.arange(-1, len(self.alphas_cumprod))
         self._log_abar = np.concatenate([[0.0], np.log(self.alphas_cumprod)])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
     @property
-    def sigma_min(self):
+    def sigma_min(self) -> float:
         """Noise level of index 0, the smallest one that the network was trained on."""
         return float(self.sigma(0))
 
     @property
-    def sigma_max(self):
+    def sigma_max(self) -> float:
         """Noise level of index T-1, the largest one."""
         return float(self.sigma(len(self) - 1))
 
-    def log_abar(self, index):
+    def log_abar(self, index: ArrayLike) -> Any:
         """``log abar`` at a fractional index."""
-        return np.interp(index, self._indices, self._log_abar)
+        return np.interp(np.asarray(index), self._indices, self._log_abar)
 
-    def sigma(self, index):
+    def sigma(self, index: ArrayLike) -> Any:
         """``sqrt(1/abar - 1)`` at a fractional index; 0 at index -1."""
         return np.sqrt(np.expm1(-self.log_abar(index)))
 
-    def index(self, sigma):
+    def index(self, sigma: ArrayLike) -> np.ndarray:
         """The fractional index of a noise level: the inverse of :meth:`sigma`.
 
         An index within 1e-6 of an integer is that integer, so that a network with a table of embeddings is called at
@@ -59,7 +62,7 @@ class Schedule:
         return snapped(np.interp(-log_abar, -self._log_abar, self._indices))
 
 
-def snapped(index):
+def snapped(index: ArrayLike) -> np.ndarray:
     """``index``, or the integer that it is within 1e-6 of."""
     nearest = np.rint(index)
     return np.where(np.abs(index - nearest) < 1e-6, nearest, index)
@@ -75,14 +78,14 @@ def _check(steps, **numbers):
 
 
 @schedules.register("linear")
-def linear(*, steps=1000, beta_min=1e-4, beta_max=0.02):
+def linear(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
     """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family."""
     _check(steps, beta_min=beta_min, beta_max=beta_max)
     return Schedule(np.linspace(beta_min, beta_max, steps))
 
 
 @schedules.register("cosine")
-def cosine(*, steps=4000, offset=0.008, beta_max=0.999):
+def cosine(*, steps: int = 4000, offset: float = 0.008, beta_max: float = 0.999) -> Schedule:
     """``abar = cos^2((t + s) / (1 + s) pi / 2)``, betas clipped (Nichol & Dhariwal 2021, arXiv 2102.09672)."""
     _check(steps, offset=offset, beta_max=beta_max)
     times = np.arange(steps + 1) / steps

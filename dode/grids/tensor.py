@@ -1,6 +1,17 @@
 """The tensor that a grid function returns."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
 import torch
+
+from dode.grids.variables import Variable
+
+#: Noise levels as they may be given.
+Levels: TypeAlias = torch.Tensor | np.ndarray | Sequence[float]
 
 
 class Grid(torch.Tensor):
@@ -11,17 +22,20 @@ class Grid(torch.Tensor):
         remake: ``remake(steps=n)`` makes the grid of the same family with n steps.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    variable: Variable
+    remake: Callable[..., Grid] | None
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def of(levels, variable, remake):
+    def of(levels: Levels, variable: Variable, remake: Callable[..., Grid] | None) -> Grid:
         """A grid from an array of levels."""
         grid = torch.as_tensor(levels, dtype=torch.float64).as_subclass(Grid)
         grid.variable, grid.remake = variable, remake
         return grid
 
 
-def checked(sigmas):
+def checked(sigmas: Levels) -> torch.Tensor:
     """Float64 tensor of a usable grid on the CPU: 1-d, at least two levels, finite, descending, not negative."""
     levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").as_subclass(torch.Tensor)
     if levels.ndim != 1 or len(levels) < 2:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dode.grids.schedules import Schedule
 from dode.solvers.formulas import BETA_D, BETA_MIN, vp_time
 
 
@@ -24,7 +25,7 @@ class Variable:
     sigma_min: float
     max_steps: int | None = None
 
-    def between(self, sigma_max, sigma_min, steps):
+    def between(self, sigma_max: float, sigma_min: float, steps: int) -> np.ndarray:
         """``steps`` levels uniform in u: the first is ``sigma_max``, the last of two or more ``sigma_min``, exactly."""
         high, low = self.forward(sigma_max), self.forward(sigma_min)
         levels = np.array(self.inverse(high + np.arange(steps) / max(steps - 1, 1) * (low - high)))
@@ -33,7 +34,7 @@ class Variable:
         levels[0] = sigma_max
         return levels
 
-    def refine(self, levels, substeps):
+    def refine(self, levels: np.ndarray, substeps: int) -> np.ndarray:
         """Divide each interval of descending ``levels`` into ``substeps``, uniform in u; the levels stay, to the bit.
 
         Levels between ``sigma_min`` and 0 are left out: no network was trained there.
@@ -46,17 +47,17 @@ class Variable:
         return np.array(refined)
 
 
-def rho_space(rho=7.0, sigma_min=0.002):
+def rho_space(rho: float = 7.0, sigma_min: float = 0.002) -> Variable:
     """``u = sigma^(1/rho)``, the variable of the EDM grid."""
     return Variable(lambda sigma: np.asarray(sigma) ** (1 / rho), lambda u: np.asarray(u) ** rho, sigma_min)
 
 
-def log_space(sigma_min=0.002):
+def log_space(sigma_min: float = 0.002) -> Variable:
     """``u = log sigma``, minus the half log-SNR; noise levels below ``sigma_min`` count as ``sigma_min``."""
     return Variable(lambda sigma: np.log(np.maximum(sigma, sigma_min)), np.exp, sigma_min)
 
 
-def time_space(beta_min=BETA_MIN, beta_max=BETA_MIN + BETA_D, sigma_min=0.002):
+def time_space(beta_min: float = BETA_MIN, beta_max: float = BETA_MIN + BETA_D, sigma_min: float = 0.002) -> Variable:
     """``u = t``, the time of the linear VP SDE: :func:`dode.solvers.formulas.vp_time`, beta_d = beta_max - beta_min."""
     slope = beta_max - beta_min
     return Variable(
@@ -66,13 +67,13 @@ def time_space(beta_min=BETA_MIN, beta_max=BETA_MIN + BETA_D, sigma_min=0.002):
     )
 
 
-def index_space(schedule, sigma_min=None, max_steps=None):
+def index_space(schedule: Schedule, sigma_min: float | None = None, max_steps: int | None = None) -> Variable:
     """``u`` = index of a VP schedule."""
     sigma_min, max_steps = sigma_min or schedule.sigma_min, max_steps or len(schedule)
     return Variable(schedule.index, schedule.sigma, sigma_min, max_steps)
 
 
-def root_index_space(schedule, sigma_min=None):
+def root_index_space(schedule: Schedule, sigma_min: float | None = None) -> Variable:
     """``u`` = square root of the index of a VP schedule; indices below 0 count as 0."""
     lowest = max(sigma_min or 0.0, schedule.sigma_min)
     return Variable(

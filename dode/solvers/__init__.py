@@ -11,6 +11,6 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 
-def module_of(name):
+def module_of(name: str) -> str:
     """The module that defines the solver ``name`` (its source is what a cell of that solver depends on)."""
     return create(name).method.function.__module__

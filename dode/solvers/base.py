@@ -8,14 +8,29 @@ back the proposal itself (plain), the proposal plus a fitted correction (distill
 Solver files do not import torch at module level, so that the configuration is checked without it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from dode.registry import check_options, unknown
 
-_methods: dict[str, "Method"] = {}
+if TYPE_CHECKING:
+    from torch import Tensor
+else:  # solver files take it from here, so that they do without torch
+    Tensor = Any
+
+F = TypeVar("F", bound=Callable)
+
+_methods: dict[str, Method] = {}
+
+
+class Denoise(Protocol):
+    """A model: the estimate of the clean image from x (B, C, H, W) at sigma, a 0-d tensor; of x's shape."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor: ...
 
 
 class Proposal(NamedTuple):
@@ -30,10 +45,14 @@ class Proposal(NamedTuple):
         stage: True where the state is an inner stage (Heun's predictor), False at the end of a step.
     """
 
-    x: Any
-    sigma: Any
-    denoised: Any
+    x: Tensor
+    sigma: Tensor
+    denoised: Tensor
     stage: bool = False
+
+
+#: What a method returns: it yields proposals and is sent the state to go on with.
+Proposals: TypeAlias = Generator[Proposal, Tensor, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +71,7 @@ class Method:
     source: str | None = None
 
     @property
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Option names with their defaults."""
         return {
             key: parameter.default
@@ -66,17 +85,17 @@ def _function_of_options(value):
 
 
 def solver(
-    name,
+    name: str,
     *,
-    order,
-    evaluations=lambda steps, **_: steps,
-    levels=None,
-    teacher=None,
-    choices=None,
-    spanning=False,
-    prepare=None,
-    source=None,
-):
+    order: int | Callable[..., int],
+    evaluations: Callable[..., int] = lambda steps, **_: steps,
+    levels: Callable[..., int] | None = None,
+    teacher: str | Callable[..., str | None] | None = None,
+    choices: Mapping[str, Sequence[object]] | None = None,
+    spanning: bool | Callable[..., bool] = False,
+    prepare: str | None = None,
+    source: str | None = None,
+) -> Callable[[F], F]:
     """Register the decorated generator function as the solver ``name``.
 
     Args:
@@ -118,12 +137,12 @@ def solver(
     return add
 
 
-def names():
+def names() -> list[str]:
     """Names of all solvers, sorted."""
     return sorted(_methods)
 
 
-def create(name, **options):
+def create(name: str, **options: Any) -> Solver:
     """The solver ``name`` with its options.
 
     Raises:
@@ -143,7 +162,7 @@ def create(name, **options):
     return Solver(method, options)
 
 
-def create_teacher(name):
+def create_teacher(name: str) -> Solver:
     """The solver ``name`` as a teacher; ValueError where it does not stop at every level of its grid.
 
     >>> create_teacher("dpm-solver")
@@ -159,38 +178,38 @@ def create_teacher(name):
 class Solver:
     """A method with its options; call it to get the generator. Made by :func:`create`."""
 
-    def __init__(self, method, options):
+    def __init__(self, method: Method, options: Mapping[str, Any]):
         self.method = method
         self.options = {**method.options, **options}
 
-    def __call__(self, denoise, x, sigmas):
+    def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
         """The generator of proposals from state ``x`` at ``sigmas[0]`` down the grid ``sigmas``."""
         return self.method.function(denoise, x, sigmas, **self.options)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The registered name."""
         return self.method.name
 
     @property
-    def order(self):
+    def order(self) -> int:
         """Order of accuracy."""
         return self.method.order(**self.options)
 
     @property
-    def teacher(self):
+    def teacher(self) -> Solver:
         """The solver whose fine trajectory this one is fitted to by default."""
         name = self.method.teacher(**self.options)
         return create(name) if name else self
 
-    def nfe(self, steps):
+    def nfe(self, steps: int) -> int:
         """Number of network evaluations over ``steps`` grid intervals."""
         return self.method.evaluations(steps, **self.options)
 
-    def levels(self, steps):
+    def levels(self, steps: int) -> int:
         """Number of different noise levels of its proposals over ``steps`` grid intervals to 0.
 
         >>> create("heun").levels(steps=5)
@@ -198,7 +217,7 @@ class Solver:
         """
         return (self.method.levels or self.method.evaluations)(steps, **self.options)
 
-    def steps(self, nfe):
+    def steps(self, nfe: int) -> int:
         """Number of grid intervals for ``nfe`` evaluations.
 
         Raises:

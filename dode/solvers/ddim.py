@@ -2,12 +2,12 @@
 
 from itertools import pairwise
 
-from dode.solvers.base import Proposal, solver
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import euler
 
 
 @solver("ddim", order=1, teacher="heun", source="Song, Meng & Ermon 2021, arXiv:2010.02502")
-def ddim(denoise, x, sigmas):
+def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     """``x' = D + (sigma' / sigma) (x - D)``.
 
     Deterministic DDIM (Song, Meng & Ermon 2021, arXiv 2010.02502) written for ``x / alpha``: Euler's method for

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dode.solvers.base import solver
+from dode.solvers.base import Denoise, Proposals, Tensor, solver
 from dode.solvers.formulas import lagrange_weights, multistep, vp_time
 
 VARIABLES = {"time": vp_time, "log-sigma": np.log}
@@ -14,7 +14,7 @@ VARIABLES = {"time": vp_time, "log-sigma": np.log}
     choices={"order": (1, 2, 3), "variable": tuple(VARIABLES)},
     source="Zhang & Chen 2023, arXiv:2204.13902, Eq. 15",
 )
-def deis(denoise, x, sigmas, *, order=3, variable="time"):
+def deis(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 3, variable: str = "time") -> Proposals:
     """``x' = x + int_sigma^sigma' P(u(s)) ds``, P the polynomial of degree ``order`` through the last noise estimates.
 
     DEIS-tAB (Zhang & Chen 2023, arXiv 2204.13902, Eq. 15), written for ``x / alpha``, where the integrating factor is

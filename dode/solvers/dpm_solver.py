@@ -2,7 +2,7 @@
 
 import math
 
-from dode.solvers.base import Proposal, solver
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import combine, difference_weights, euler, log_step, multistep, singlestep_spans
 
 
@@ -14,7 +14,7 @@ from dode.solvers.formulas import combine, difference_weights, euler, log_step, 
     choices={"order": (2, 3), "stages": ("log-snr", "grid")},
     source="Lu et al. 2022, arXiv:2206.00927, Alg. 1 and 2",
 )
-def dpm_solver(denoise, x, sigmas, *, order=3, stages="log-snr"):
+def dpm_solver(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 3, stages: str = "log-snr") -> Proposals:
     """DPM-Solver-2 and -3, singlestep (Lu et al. 2022, arXiv 2206.00927, Alg. 1 and 2), for any number of evaluations.
 
     A solver step of order p covers p intervals of the grid and costs p evaluations, so a grid of K intervals costs K;
@@ -72,7 +72,7 @@ def _with_slope(start, inner, width, weight):
     choices={"order": (2, 3)},
     source="Lu et al. 2022, arXiv:2211.01095, its multistep form with noise prediction",
 )
-def dpm_solver_multistep(denoise, x, sigmas, *, order=3):
+def dpm_solver_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 3) -> Proposals:
     """Multistep DPM-Solver on the noise estimate (Lu et al. 2022, arXiv 2211.01095, App. B, with eps for D).
 
     With ``h = log(sigma / sigma')`` and the backward differences ``D_1``, ``D_2`` of eps in log-SNR, order 2:

@@ -2,7 +2,7 @@
 
 import math
 
-from dode.solvers.base import Proposal, solver
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import difference_weights, euler, log_step, multistep, singlestep_spans
 
 ORDERS = {"2S": 2, "2M": 2, "3M": 3}
@@ -16,7 +16,7 @@ ORDERS = {"2S": 2, "2M": 2, "3M": 3}
     choices={"variant": tuple(ORDERS)},
     source="Lu et al. 2022, arXiv:2211.01095, Alg. 1 and 2",
 )
-def dpm_solver_pp(denoise, x, sigmas, *, variant="2M"):
+def dpm_solver_pp(denoise: Denoise, x: Tensor, sigmas: Tensor, *, variant: str = "2M") -> Proposals:
     """DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095): 2S (Alg. 1), 2M (Alg. 2), 3M (the authors' code).
 
     With ``h = log(sigma / sigma')``, ``e = exp(-h) - 1``: the first order is Euler's step

@@ -7,11 +7,14 @@ Every linear multistep method here is Euler's step with an *effective* output in
 import functools
 import math
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise, repeat
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from dode.solvers.base import Proposal
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor
 
 BLOCK = 131072  # elements; eight blocks of float64 stay in the last-level cache, and few calls have small costs
 NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a test compares with 512)
@@ -20,7 +23,11 @@ NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a t
 BETA_MIN, BETA_D = 0.1, 19.9
 
 
-def vp_time(sigma, *, beta_min=BETA_MIN, beta_d=BETA_D):
+#: ``weights(levels, sigma_next, left)`` of :func:`multistep`.
+Weights: TypeAlias = Callable[[list[float], float, float], Sequence[float]]
+
+
+def vp_time(sigma: ArrayLike, *, beta_min: float = BETA_MIN, beta_d: float = BETA_D) -> Any:
     """The time t of the linear VP SDE (Song et al. 2021, arXiv 2011.13456, App. B) at noise level sigma, float64.
 
     ``sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1``, hence ``t = (sqrt(beta_min^2 + 2 beta_d log(1 + sigma^2)) -
@@ -31,7 +38,7 @@ def vp_time(sigma, *, beta_min=BETA_MIN, beta_d=BETA_D):
     return 2 * log / (np.sqrt(beta_min**2 + 2 * beta_d * log) + beta_min)
 
 
-def combine(tensors, *rows, into=()):
+def combine(tensors: Sequence[Tensor], *rows: Sequence[float | Tensor], into: Iterable[Tensor | None] = ()) -> Any:
     """``sum_i row[i] tensors[i]`` for each row of weights, in one pass over memory.
 
     Args:
@@ -80,13 +87,22 @@ def _weighted_sum(terms, parts, out):
         out.add_(parts[index], alpha=weight)
 
 
-def euler(x, denoised, sigma, sigma_next):
+def euler(x: Tensor, denoised: Tensor, sigma: float | Tensor, sigma_next: float | Tensor) -> Tensor:
     """``x' = D + (sigma' / sigma) (x - D)``; D itself where sigma' = 0."""
     ratio = float(sigma_next) / float(sigma)
     return combine((x, denoised), (ratio, 1 - ratio))
 
 
-def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
+def multistep(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    weights: Weights,
+    *,
+    length: int,
+    noise: bool,
+    history: Iterable[tuple[float, Tensor]] = (),
+) -> Proposals:
     """The loop of a linear multistep method: a generator of proposals, one evaluation a step.
 
     Args:
@@ -119,7 +135,7 @@ def multistep(denoise, x, sigmas, weights, *, length, noise, history=()):
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
 
 
-def log_step(sigma, sigma_next):
+def log_step(sigma: float, sigma_next: float) -> float:
     """``h = log(sigma / sigma')``, the step in half log-SNR, positive."""
     return math.log(sigma / sigma_next)
 
@@ -129,7 +145,7 @@ def _nodes():
     return np.polynomial.legendre.leggauss(NODES)
 
 
-def lagrange_weights(levels, sigma_next, variable):
+def lagrange_weights(levels: Sequence[float], sigma_next: float, variable: Callable[[np.ndarray], Any]) -> list[float]:
     """Weights of noise estimates integrated as a polynomial in ``u = variable(sigma)`` through the last levels.
 
     ``w_j = int_sigma^sigma' prod_{k != j} (u - u_k) / (u_j - u_k) dsigma / (sigma' - sigma)``, by Gauss-Legendre
@@ -148,7 +164,7 @@ def lagrange_weights(levels, sigma_next, variable):
     return list(np.array(weights) / np.sum(weights))
 
 
-def polynomial_weights(levels, sigma_next):
+def polynomial_weights(levels: Sequence[float], sigma_next: float) -> list[float]:
     """:func:`lagrange_weights` for ``u = sigma``, exactly: variable-step Adams-Bashforth weights."""
     start, h = levels[0], sigma_next - levels[0]
     points = (np.array(levels) - start) / h
@@ -157,7 +173,7 @@ def polynomial_weights(levels, sigma_next):
     return list(np.linalg.solve(np.vander(points, increasing=True).T, moments))
 
 
-def singlestep_spans(order, levels):
+def singlestep_spans(order: int, levels: Sequence[float]) -> list[tuple[int, int]]:
     """``(begin, end)`` of each solver step on a grid of K intervals: indices of levels, ``order`` intervals a step.
 
     The order schedule of singlestep DPM-Solver (Lu et al. 2022, arXiv 2206.00927, Sec. 3.4): order 2: 2, 2, ..., and 1
@@ -178,7 +194,7 @@ def singlestep_spans(order, levels):
     return list(pairwise(ends))
 
 
-def difference_weights(levels, h, moments):
+def difference_weights(levels: Sequence[float], h: float, moments: Sequence[float]) -> list[float]:
     """Weights of ``O_0 + m_1 D_1 + m_2 D_2`` on the outputs O, newest first, 2 or 3 of them.
 
     ``D_1``, ``D_2``: derivatives of O by the step in units of h, from backward differences: with the widths ``r_0 h``,

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from dode.solvers.base import Proposal, solver
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import combine, euler
 
 
@@ -14,7 +14,7 @@ from dode.solvers.formulas import combine, euler
     teacher="heun",
     source="Karras et al. 2022, arXiv:2206.00364, Alg. 1",
 )
-def heun(denoise, x, sigmas):
+def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     """Heun's method, Karras et al. 2022 (arXiv 2206.00364), Algorithm 1 (without churn).
 
     Predictor ``p = x + h d`` with ``h = sigma' - sigma``, ``d = (x - D) / sigma``; corrector ``x' = x + h (d + d') /

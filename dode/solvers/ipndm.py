@@ -1,6 +1,6 @@
 """Adams-Bashforth methods on the noise estimate: iPNDM, and its variable-step form."""
 
-from dode.solvers.base import solver
+from dode.solvers.base import Denoise, Proposals, Tensor, solver
 from dode.solvers.formulas import multistep, polynomial_weights
 
 # Adams-Bashforth weights for equal steps, newest first, by order.
@@ -18,7 +18,7 @@ ADAMS_BASHFORTH = {
     choices={"order": (1, 2, 3, 4)},
     source="Zhang & Chen 2023, arXiv:2204.13902; after Liu et al. 2022, arXiv:2202.09778",
 )
-def ipndm(denoise, x, sigmas, *, order=4):
+def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 4) -> Proposals:
     """``x' = x + h sum_j w_j eps_{k-j}`` with Adams-Bashforth weights w for equal steps, whatever the steps are.
 
     Improved PNDM (Zhang & Chen 2023, arXiv 2204.13902, Sec. 3; after Liu et al. 2022, arXiv 2202.09778): order 1, 2, 3,
@@ -39,7 +39,7 @@ def ipndm(denoise, x, sigmas, *, order=4):
     choices={"order": (1, 2, 3, 4)},
     source="Zhang & Chen 2023, arXiv:2204.13902, there rho-AB",
 )
-def ipndm_v(denoise, x, sigmas, *, order=4):
+def ipndm_v(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 4) -> Proposals:
     """``x' = x + int_sigma^sigma' P(s) ds``, P the polynomial in sigma through the last noise estimates.
 
     Adams-Bashforth with the true steps (Zhang & Chen 2023, arXiv 2204.13902, there rho-AB in sigma = rho; the name is

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from dode.solvers.base import Proposal, solver
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import combine, euler, multistep
 from dode.solvers.ipndm import ADAMS_BASHFORTH
 
@@ -16,7 +16,7 @@ WARM_UP = 3  # steps of four evaluations before the four-step formula has its hi
     levels=lambda steps: min(2 * steps - 1, steps + WARM_UP),
     source="Liu et al. 2022, arXiv:2202.09778, Alg. 2",
 )
-def pndm(denoise, x, sigmas):
+def pndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     """Three steps of pseudo Runge-Kutta, then fourth-order Adams-Bashforth on the noise estimate.
 
     F-PNDM (Liu et al. 2022, arXiv 2202.09778, Alg. 2, Eqs. 11-13), where the transfer part is a DDIM step, here Euler's
@@ -25,7 +25,7 @@ def pndm(denoise, x, sigmas):
     where it would be a Runge-Kutta step, so N steps cost N + 9 evaluations, 4N - 3 for N < 4. Weights are those of
     equal steps, as in ``ipndm``. Denoising outputs: in the start the evaluations, then the effective noise estimate.
     """
-    history = []
+    history: list[tuple[float, Tensor]] = []
     for sigma, sigma_next in pairwise(sigmas[: WARM_UP + 1]):
         if sigma_next == 0:
             denoised = denoise(x, sigma)

@@ -2,11 +2,12 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from dode.solvers.base import Proposal, solver
+from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import combine, log_step
 
 
@@ -16,7 +17,7 @@ from dode.solvers.formulas import combine, log_step
     choices={"order": (1, 2, 3), "variant": ("bh1", "bh2")},
     source="Zhao et al. 2023, arXiv:2302.04867, Alg. 1 and 2",
 )
-def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
+def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 3, variant: str = "bh2") -> Proposals:
     """UniPC-p on the denoised image (Zhao et al. 2023, arXiv 2302.04867, Alg. 1-2, App. E: data prediction).
 
     From the corrected state c_k the predictor UniP-p proposes x_{k+1}; the evaluation D_{k+1} there corrects it,
@@ -28,8 +29,10 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
     The correction of a distilled run moves c along with x. The denoising output is the effective image of the
     prediction, with which Euler's step from c_k makes it.
     """
-    levels, outputs = deque(maxlen=order + 1), deque(maxlen=order + 1)
-    ahead, left = [], len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
+    levels: deque[float] = deque(maxlen=order + 1)
+    outputs: deque[Tensor] = deque(maxlen=order + 1)
+    ahead: list[float] = []
+    left = len(sigmas) - 1 if sigmas[-1] == 0 else math.inf
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         denoised = denoise(x, sigmas.new_tensor(sigma))
         levels.appendleft(sigma)
@@ -38,7 +41,7 @@ def unipc(denoise, x, sigmas, *, order=3, variant="bh2"):
         if ahead:
             _, newest, *behind = corrector(list(levels), len(ahead), variant)
             shift = [newest, *(after - before for after, before in zip(behind, ahead, strict=True))]
-        used, ratio = min(order, len(levels), left), sigma_next / sigma
+        used, ratio = int(min(order, len(levels), left)), sigma_next / sigma
         ahead = predictor(list(levels)[:used], sigma_next, variant)
         effective = [0.0, *(weight / (1 - ratio) for weight in ahead)]
         unused = [0.0] * (len(outputs) - len(shift))
@@ -59,7 +62,7 @@ def _conditions(steps, h, variant):
     return np.vander(steps, increasing=True).T, np.array(moments), scale
 
 
-def predictor(levels, sigma_next, variant):
+def predictor(levels: Sequence[float], sigma_next: float, variant: str) -> list[float]:
     """UniP weights of the outputs at ``levels`` (newest first) in ``x' = (sigma' / sigma) c + sum_i w_i D_i``."""
     if sigma_next == 0:
         return [1.0]
@@ -72,7 +75,7 @@ def predictor(levels, sigma_next, variant):
     return [-math.expm1(-h) - sum(differences), *differences]
 
 
-def corrector(levels, order, variant):
+def corrector(levels: Sequence[float], order: int, variant: str) -> list[float]:
     """UniC weights: of the corrected state before, then of the outputs at ``levels`` (newest, where it ends, first)."""
     end, begin, *older = levels[: order + 1]
     h = log_step(begin, end)

@@ -1,13 +1,17 @@
 """Noise levels as they are given."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dode.grids.base import check_numbers, grid
-from dode.grids.variables import rho_space
+from dode.grids.variables import Variable, rho_space
 
 
 @grid("explicit", family=False)
-def explicit(*, steps, sigmas, sigma_min=None, sigma_max=None):
+def explicit(
+    *, steps: int, sigmas: Sequence[float], sigma_min: float | None = None, sigma_max: float | None = None
+) -> tuple[np.ndarray, Variable]:
     """The noise levels ``sigmas`` as they are, one per step, then 0 (which may stand at their end).
 
     They must be finite, descending and, where these are given, between ``sigma_min`` and ``sigma_max``. A refinement is

@@ -3,11 +3,13 @@
 import numpy as np
 
 from dode.grids.base import check_numbers, check_range, grid
-from dode.grids.variables import rho_space
+from dode.grids.variables import Variable, rho_space
 
 
 @grid("karras", source="Karras et al. 2022, arXiv:2206.00364, Eq. 5")
-def karras(*, steps, sigma_min=0.002, sigma_max=80.0, rho=7.0):
+def karras(
+    *, steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> tuple[np.ndarray, Variable]:
     """The EDM grid (Karras et al. 2022, arXiv 2206.00364, Eq. 5), then 0.
 
     ``sigma_i = (sigma_max^(1/rho) + i/(steps-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``, i = 0..steps-1.

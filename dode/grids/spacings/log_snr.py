@@ -3,11 +3,11 @@
 import numpy as np
 
 from dode.grids.base import check_range, grid
-from dode.grids.variables import log_space
+from dode.grids.variables import Variable, log_space
 
 
 @grid("log-snr", source="Lu et al. 2022, arXiv:2206.00927, Sec. 3.4")
-def log_snr(*, steps, sigma_min=0.002, sigma_max=80.0):
+def log_snr(*, steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> tuple[np.ndarray, Variable]:
     """Uniform in the half log-SNR ``-log sigma`` (Lu et al. 2022, arXiv 2206.00927, Sec. 3.4), then 0.
 
     ``sigma_i = sigma_max (sigma_min / sigma_max)^(i/(steps-1))``, i = 0..steps-1.

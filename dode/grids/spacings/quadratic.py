@@ -3,11 +3,14 @@
 import numpy as np
 
 from dode.grids.base import grid, indices_of
-from dode.grids.variables import root_index_space
+from dode.grids.schedules import Schedule
+from dode.grids.variables import Variable, root_index_space
 
 
 @grid("quadratic", source="Song, Meng & Ermon 2021, arXiv:2010.02502, App. D.2")
-def quadratic(*, steps, schedule=None, sigma_min=None, sigma_max=None):
+def quadratic(
+    *, steps: int, schedule: Schedule | None = None, sigma_min: float | None = None, sigma_max: float | None = None
+) -> tuple[np.ndarray, Variable]:
     """Uniform in the square root of the index of a VP schedule (default: linear betas), then the clean image.
 
     ``index_i = (sqrt(I) + i/(steps-1) (sqrt(J) - sqrt(I)))^2``, i = 0..steps-1, from the index ``I`` of ``sigma_max``

@@ -3,7 +3,8 @@
 import numpy as np
 
 from dode.grids.base import grid, grids
-from dode.grids.variables import index_space
+from dode.grids.schedules import Schedule
+from dode.grids.variables import Variable, index_space
 
 
 def _released_plan(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
@@ -22,7 +23,9 @@ def _released_plan(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
     recipe=True,
     source="Kim, Tang & Yu 2024, arXiv:2309.16421, the authors' code at commit 6dc5a1c",
 )
-def released(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
+def released(
+    *, steps: int, schedule: Schedule | None = None, sigma_min: float = 0.002, sigma_max: float = 80.0
+) -> tuple[np.ndarray, Variable]:
     """The grid of the authors' recipe for a solver, which belongs to it with its schedule: :mod:`dode.released`.
 
     The workflow makes the whole recipe of a cell with this grid, plain or distilled with ``alignment: released``.

@@ -1,10 +1,14 @@
 """The grid that a search has chosen."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from dode import solvers, storage
 from dode.grids.base import check_numbers, filled, grid, grids, refuse_filled
 from dode.grids.facts import ModelFacts
+from dode.grids.variables import Variable
 
 
 def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher):
@@ -44,15 +48,15 @@ def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher
 )
 def searched(
     *,
-    steps,
-    prepared=None,
-    model=None,
-    over={"name": "karras"},  # noqa: B006 - read only, and shown as the default
-    candidates=61,
-    images=100,
-    coefficient=1.0,
-    teacher="heun",
-):
+    steps: int,
+    prepared: str | Path | None = None,
+    model: ModelFacts | None = None,
+    over: dict[str, Any] = {"name": "karras"},  # noqa: B006 - read only, and shown as the default
+    candidates: int = 61,
+    images: int = 100,
+    coefficient: float = 1.0,
+    teacher: str = "heun",
+) -> tuple[np.ndarray, Variable]:
     """The levels that :func:`dode.search.search` chose among those of another grid (Chen et al. 2024, 2405.11326).
 
     ``over`` is the grid of the candidates, ``{name, options}``, of ``candidates`` levels, 0 among them. ``images`` is

@@ -3,14 +3,22 @@
 import numpy as np
 
 from dode.grids.base import grid, indices_of
-from dode.grids.variables import index_space
+from dode.grids.schedules import Schedule
+from dode.grids.variables import Variable, index_space
 
 
 @grid(
     "uniform-index",
     source="Ho, Jain & Abbeel 2020, arXiv:2006.11239; its spacings as Lin et al. 2024, arXiv:2305.08891, name them",
 )
-def uniform_index(*, steps, schedule=None, sigma_min=None, sigma_max=None, spacing="trailing"):
+def uniform_index(
+    *,
+    steps: int,
+    schedule: Schedule | None = None,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    spacing: str = "trailing",
+) -> tuple[np.ndarray, Variable]:
     """Uniform in the index of a VP schedule (default: linear betas, 1,000 steps), then the clean image.
 
     With ``T - 1`` the index of ``sigma_max`` (by default the schedule's last; a fraction on another model's range):

@@ -3,11 +3,13 @@
 import numpy as np
 
 from dode.grids.base import check_numbers, check_range, grid
-from dode.grids.variables import time_space
+from dode.grids.variables import Variable, time_space
 
 
 @grid("uniform-time", source="Song et al. 2021, arXiv:2011.13456, the time of its linear VP SDE")
-def uniform_time(*, steps, sigma_min=0.002, sigma_max=80.0, beta_min=0.1, beta_max=20.0):
+def uniform_time(
+    *, steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, beta_min: float = 0.1, beta_max: float = 20.0
+) -> tuple[np.ndarray, Variable]:
     """Uniform in the time of the linear VP SDE (Song et al. 2021, arXiv 2011.13456), then 0.
 
     ``t_i = t(sigma_max) + i/(steps-1) (t(sigma_min) - t(sigma_max))``, i = 0..steps-1, with ``t(sigma)`` of
