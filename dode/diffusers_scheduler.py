@@ -4,9 +4,12 @@ A pipeline calls its network itself and hands the output to ``step``. So each ``
 :func:`dode.sampling.evaluations`, and gives the pipeline the state of the next one. Needs diffusers (``dode[hub]``).
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from dode.grids.schedules import Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
 from dode.registry import Registry, unknown
+from dode.sampling import Evaluation, Evaluations
 
 torchvision_operators.declare()
 try:
@@ -130,7 +134,7 @@ class _VarianceExploding:
         return sample / math.sqrt(sigma**2 + self.data**2)
 
 
-class DodeScheduler(SchedulerMixin, ConfigMixin):
+class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both name their file
     """The solver, grid and coefficients of an exported result as a scheduler.
 
     The number of inference steps is the result's number of network evaluations; ``timesteps`` has one entry an
@@ -159,16 +163,16 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        result=None,
-        num_train_timesteps=1000,
-        beta_start=0.0001,
-        beta_end=0.02,
-        beta_schedule="linear",
-        trained_betas=None,
-        prediction_type="epsilon",
-        sigma_data=None,
-        rescale_betas_zero_snr=False,
-        round_timesteps=False,
+        result: str | dict[str, Any] | None = None,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: list[float] | np.ndarray | None = None,
+        prediction_type: str = "epsilon",
+        sigma_data: float | None = None,
+        rescale_betas_zero_snr: bool = False,
+        round_timesteps: bool = False,
     ):
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
@@ -197,13 +201,15 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
         self.set_timesteps()
 
     @classmethod
-    def from_config(cls, config=None, **options):
+    def from_config(  # type: ignore[override]
+        cls, config: Any = None, **options: Any
+    ) -> DodeScheduler | tuple[DodeScheduler, dict[str, Any]]:
         """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers."""
         # A value that was that scheduler's default would be taken for this one's default.
         own = set(inspect.signature(cls.__init__).parameters) - {"self"}
         return super().from_config(config, **{**{key: config[key] for key in own & set(config)}, **options})
 
-    def set_timesteps(self, num_inference_steps=None, device=None):
+    def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:
         """Begin a run; ``num_inference_steps`` is the result's NFE, or left out."""
         if num_inference_steps not in (None, self.sampler.nfe):
             raise ValueError(
@@ -212,24 +218,26 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = self.sampler.nfe
         times = torch.tensor([self.coordinates.timestep(level) for level in self.levels], device=device)
         self.timesteps = times.long() if self.coordinates.round else times
-        self._run = self._due = self._returned = None
+        self._run: Evaluations | None = None
+        self._due: Evaluation | None = None
+        self._returned: torch.Tensor | None = None
         self._index = 0
 
-    def scale_model_input(self, sample, timestep=None):
+    def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """The network's input at the present evaluation."""
         return self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
 
     def step(
         self,
-        model_output,
-        timestep,
-        sample,
-        eta=0.0,
-        use_clipped_model_output=None,
-        generator=None,
-        variance_noise=None,
-        return_dict=True,
-    ):
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        generator: Any = None,
+        variance_noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[torch.Tensor]:
         """Answer the evaluation that is due with the network's output; the state of the next one.
 
         Args:
@@ -245,13 +253,13 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
         self._check(timestep, sample, eta, use_clipped_model_output)
         # Differences of half-precision states would not reach the coefficients' accuracy.
         latents = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
-        if self._run is None:
+        if self._run is None or self._due is None:
             model = {key: getattr(self.coordinates, key) for key in ("prediction", "prior_std", "shift")}
             self._run = self.sampler.evaluations(latents / self.init_noise_sigma, **model)
             self._due = next(self._run)
         x, sigma = self._due
         output = model_output[:, : sample.shape[1]].to(x.dtype)
-        denoised = self.coordinates.denoised(self.config.prediction_type, x, float(sigma), output)
+        denoised = self.coordinates.denoised(self.config["prediction_type"], x, float(sigma), output)
         self._index += 1
         try:
             x, sigma = self._due = self._run.send(denoised)
@@ -279,5 +287,5 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):
                 "eta and use_clipped_model_output: the result is of the ODE, without noise; leave them out"
             )
 
-    def __len__(self):
-        return self.config.num_train_timesteps
+    def __len__(self) -> int:
+        return self.config["num_train_timesteps"]

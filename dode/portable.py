@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +14,7 @@ from dode.distillation import fit_checks, released
 from dode.grids.facts import ModelFacts
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings
+from dode.solvers.base import Denoise
 from dode.validation import ConfigError, validate
 
 FORMAT, VERSION = "dode sampler", 1
@@ -32,7 +35,7 @@ class Sampler:
         to_images: factor on the end states (1 but for recipes of the authors that end above sigma = 0).
     """
 
-    def __init__(self, record):
+    def __init__(self, record: dict[str, Any]):
         self.record, model = record, record["model"]
         if "preconditioning" in model:
             options = dict(model["preconditioning"])
@@ -58,21 +61,21 @@ class Sampler:
             sampling.Correction(self.lambdas, self.directions, self.facts.prediction, evaluations=self.nfe)
 
     @property
-    def nfe(self):
+    def nfe(self) -> int:
         """Number of network evaluations."""
         return self.record["nfe"]
 
     @property
-    def citation(self):
+    def citation(self) -> str:
         """What to cite, one source a line."""
         return "\n".join(self.record["citation"])
 
     @property
-    def evaluated(self):
+    def evaluated(self) -> list[float]:
         """The noise level of each network evaluation, in order: a list of ``nfe`` numbers."""
         return sampling.evaluated_levels(self.solver, self.sigmas)
 
-    def sample(self, denoise, latents):
+    def sample(self, denoise: Denoise, latents: torch.Tensor) -> torch.Tensor:
         """Images from noise.
 
         Args:
@@ -86,16 +89,23 @@ class Sampler:
             the same noise with the same network and batch.
         """
         self.check_prediction(ModelFacts.of(denoise).prediction)
-        fitted = {"lambdas": self.lambdas, "directions": self.directions}
+        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions}
         denoise = self.recipe.bound(denoise) if self.recipe else denoise
         return sampling.sample(self.solver, denoise, latents, self.sigmas, **fitted) * self.to_images
 
-    def check_prediction(self, prediction):
+    def check_prediction(self, prediction: str) -> None:
         """Raise ValueError where this is one of the authors' recipes, and not for models of this ``prediction``."""
         if self.recipe and prediction != self.facts.prediction:
             raise ValueError(f"the authors' recipe is of {self.facts.prediction} prediction, the model of {prediction}")
 
-    def evaluations(self, latents, *, prediction="data", prior_std=None, shift=0):
+    def evaluations(
+        self,
+        latents: torch.Tensor,
+        *,
+        prediction: str = "data",
+        prior_std: Callable[[Any], Any] | None = None,
+        shift: float = 0,
+    ) -> sampling.Evaluations:
         """:meth:`sample` for a program that calls the network itself: :func:`dode.sampling.evaluations`.
 
         Args:
@@ -118,19 +128,19 @@ class Sampler:
                 if self.facts.shift
                 else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
             )
-        fitted = {"lambdas": self.lambdas, "directions": self.directions}
-        model = {"prediction": prediction, "prior_std": prior_std}
+        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions}
+        model: dict[str, Any] = {"prediction": prediction, "prior_std": prior_std}
         return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
 
     def _scaled(self, run):
         return (yield from run) * self.to_images
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         kind = "plain" if self.lambdas is None else "distilled"
         return f"<{kind} {self.solver.name}, NFE {self.nfe}, of {self.record['model']['card']}>"
 
 
-def load(source):
+def load(source: str | Path | dict[str, Any]) -> Sampler:
     """The :class:`Sampler` of a file that ``python -m dode export`` wrote, or of its contents as a dictionary.
 
     Raises:
@@ -174,7 +184,7 @@ def _matrix(rows):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def write(path, record):
+def write(path: str | Path, record: dict[str, Any]) -> None:
     """Write a record, checked: what is written can be loaded."""
     _sampler(_plain(record), str(path))
     storage.write_json(path, record)

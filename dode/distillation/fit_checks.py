@@ -6,7 +6,10 @@
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
+from dode.grids.schedules import Schedule
 from dode.registry import unknown
 
 RELEASED = {("data", "ddim"), ("data", "heun"), ("noise", "ddim")}
@@ -25,7 +28,7 @@ IMAGES_PER_DIRECTION = 4
 HELD_OUT = 4  # one image of so many is held out of a fit that is refined
 
 
-def check_released(prediction, solver):
+def check_released(prediction: str, solver: str) -> None:
     """Raise ValueError unless the alignment takes ``solver`` for models of this ``prediction``."""
     if (prediction, solver) not in RELEASED:
         known = ", ".join(f"{name} for {kind} prediction" for kind, name in sorted(RELEASED))
@@ -34,7 +37,7 @@ def check_released(prediction, solver):
         )
 
 
-def recipe_order(prediction, solver, options):
+def recipe_order(prediction: str, solver: str, options: Mapping[str, Any]) -> int | None:
     """The order with which the options of a solver name a recipe of the authors' code, None where it has no choice.
 
     Raises ValueError for what the authors' code has not.
@@ -51,7 +54,7 @@ def recipe_order(prediction, solver, options):
     return order
 
 
-def check_recipe_of(prediction, solver):
+def check_recipe_of(prediction: str, solver: str) -> None:
     """Raise ValueError unless the authors' code has a recipe for ``solver`` and models of this ``prediction``."""
     if prediction not in ("noise", "data"):
         raise ValueError(f"prediction must be 'noise' or 'data', not '{prediction}'")
@@ -64,7 +67,7 @@ def check_recipe_of(prediction, solver):
         )
 
 
-def check_recipe_order(prediction, solver, order):
+def check_recipe_order(prediction: str, solver: str, order: int | None) -> None:
     """Raise ValueError for an order that the recipe has not."""
     orders = RECIPES[prediction, solver]
     if not orders and order is not None:
@@ -73,7 +76,7 @@ def check_recipe_order(prediction, solver, order):
         raise ValueError(f"solver '{solver}': order must be one of {', '.join(map(str, orders))}, not {order!r}")
 
 
-def check_recipe_schedule(solver, steps, schedule):
+def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) -> None:
     """Raise ValueError for a VP schedule on which the authors' code cannot make so many steps, or that it would cut.
 
     And for none (None), without which there is no recipe for a model of noise prediction.
@@ -92,7 +95,7 @@ def check_recipe_schedule(solver, steps, schedule):
         )
 
 
-def check_refine(refine, alignment):
+def check_refine(refine: int, alignment: str) -> None:
     """Raise ValueError for a number of iterations that is none, or an alignment whose end state is no target."""
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
         raise ValueError(f"refine must be an integer of at least 0, not {refine!r}")
@@ -100,12 +103,12 @@ def check_refine(refine, alignment):
         raise ValueError(f"refine {refine}: alignment '{alignment}' has no end state to aim at; take 'aligned' or 0")
 
 
-def held_out(images):
+def held_out(images: int) -> int:
     """How many of the fitting images a refinement holds out."""
     return max(1, images // HELD_OUT)
 
 
-def check_images(images, directions, evaluations, refine=0):
+def check_images(images: int, directions: int, evaluations: int, refine: int = 0) -> None:
     """Raise ValueError for a fitting set that cannot carry its coefficients.
 
     Pixels of one image depend on one another, so images count, not pixels: four images per direction for the greedy fit

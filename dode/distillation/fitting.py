@@ -1,16 +1,20 @@
 """Fitting the coefficients of a distilled solver (D-ODE) in closed form."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from dode import sampling
-from dode.directions import Directions, History
+from dode.directions import Directions, DirectionsLike, History
 from dode.distillation import fit_checks
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement, refine_jointly
 from dode.grids.facts import ModelFacts
+from dode.grids.tensor import Levels
 from dode.models.denoiser import for_images
+from dode.solvers.base import Denoise, Solver
 
 # For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
 # network knows its output no better, and a coefficient on so short a direction blows up fresh images.
@@ -45,7 +49,15 @@ class Fit:
     refinement: Refinement | None = None
 
 
-def align(solver, denoise, sigmas, *, substeps=10, alignment="aligned", teacher=None):
+def align(
+    solver: Solver,
+    denoise: Denoise,
+    sigmas: Levels,
+    *,
+    substeps: int = 10,
+    alignment: str = "aligned",
+    teacher: str | None = None,
+) -> teachers.Alignment | teachers.Local:
     """The pairing of a solver with its teacher by name: ``"aligned"``, ``"local"`` or ``"released"``.
 
     Returns:
@@ -65,18 +77,18 @@ def align(solver, denoise, sigmas, *, substeps=10, alignment="aligned", teacher=
 
 
 def distill(
-    solver,
-    denoise,
-    latents,
-    sigmas,
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
     *,
-    substeps=10,
-    alignment="aligned",
-    directions=1,
-    teacher=None,
-    stages=True,
-    refine=0,
-):
+    substeps: int = 10,
+    alignment: str = "aligned",
+    directions: DirectionsLike = 1,
+    teacher: str | None = None,
+    stages: bool = True,
+    refine: int = 0,
+) -> Fit:
     """Fit the distilled solver: after evaluation k, ``x = proposal_k + R_k lambda_k``.
 
     ``lambda_k = argmin ||y_k - proposal_k - R_k lambda||^2`` over all images of the fitting set, in float64, with
@@ -126,7 +138,18 @@ def distill(
     return fit(solver, denoise, latents, sigmas, pairing, states, directions=directions, stages=stages, refine=refine)
 
 
-def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stages=True, refine=0):
+def fit(
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    pairing: teachers.Alignment | teachers.Local,
+    states: teachers.States,
+    *,
+    directions: DirectionsLike = 1,
+    stages: bool = True,
+    refine: int = 0,
+) -> Fit:
     """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
     prediction = ModelFacts.of(denoise).prediction
     directions = Directions.of(directions, prediction)
@@ -155,8 +178,9 @@ def fit(solver, denoise, latents, sigmas, pairing, states, *, directions=1, stag
         own = for_images(denoise, start, start + len(noise))
         return sampling.sample(solver, own, noise, sigmas, **corrected).to(torch.float64)
 
+    ends: Any = targets.end  # type: ignore[union-attr]  # where targets are local, nothing is refined
     lambdas, record = refine_jointly(
-        student, greedy.lambdas, torch.stack(fitter.lengths), latents, targets.end, held_out, iterations=refine
+        student, greedy.lambdas, torch.stack(fitter.lengths), latents, ends, held_out, iterations=refine
     )
     return dataclasses.replace(greedy, lambdas=lambdas, refinement=record)
 
@@ -215,7 +239,7 @@ class _Fitter:
         return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
 
 
-def solve(columns, residual, index):
+def solve(columns: Sequence[torch.Tensor], residual: torch.Tensor, index: int) -> torch.Tensor:
     """Least-squares coefficients of ``residual`` on ``columns`` (flat tensors) by the normal equations, (m,) float64.
 
     One column: the exact ratio. More: columns of unit length with a relative ridge, so that nothing depends on units.

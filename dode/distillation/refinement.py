@@ -6,6 +6,7 @@ differences, a student run per coefficient, so that any black-box denoiser and a
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 
@@ -35,11 +36,20 @@ class Refinement:
 
     iterations: int
     runs: int
-    rmse_fitted: tuple
-    rmse_held_out: tuple
+    rmse_fitted: tuple[float, float]
+    rmse_held_out: tuple[float, float]
 
 
-def refine_jointly(student, lambdas, scales, latents, ends, held_out, *, iterations):
+def refine_jointly(
+    student: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
+    lambdas: torch.Tensor,
+    scales: torch.Tensor,
+    latents: torch.Tensor,
+    ends: torch.Tensor,
+    held_out: int,
+    *,
+    iterations: int,
+) -> tuple[torch.Tensor, Refinement]:
     """Levenberg-Marquardt from ``lambdas``.
 
     Args:

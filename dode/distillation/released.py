@@ -6,6 +6,7 @@ number can be run again; for new work use the default alignment.
 
 import dataclasses
 import math
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +16,12 @@ from dode.distillation import fit_checks, fitting, released_deis
 from dode.distillation import teacher as teachers
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts, vp_prior
+from dode.grids.schedules import Schedule
 from dode.grids.spacings.karras import karras
 from dode.grids.spacings.uniform_index import uniform_index
+from dode.solvers.base import Denoise
+
+D = TypeVar("D", bound=Denoise)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +77,11 @@ class Recipe:
     factors: torch.Tensor
 
     @property
-    def to_images(self):
+    def to_images(self) -> float:
         """Factor on an end state: the released code takes what noise prediction ends in as it is in VP coordinates."""
         return (1 + float(self.sigmas[-1]) ** 2) ** -0.5 if self.facts.prediction == "noise" else 1.0
 
-    def bound(self, denoise):
+    def bound(self, denoise: D) -> D:
         """A denoiser as the recipe calls it.
 
         Raises:
@@ -92,7 +97,7 @@ class Recipe:
         return denoise.at(self.facts.schedule, self.facts.shift)
 
 
-def recipe(solver, order, model, steps, scale):
+def recipe(solver: str, order: int | None, model: Denoise | ModelFacts, steps: int, scale: int) -> Recipe:
     """The recipe for a model.
 
     Args:
@@ -119,7 +124,18 @@ def recipe(solver, order, model, steps, scale):
     return _multistep(order, facts, steps, scale)
 
 
-def run(prediction, solver, order, steps, scale, model, fit_latents, new_latents, *, schedule=None):
+def run(
+    prediction: Literal["data", "noise"],
+    solver: str,
+    order: int | None,
+    steps: int,
+    scale: int,
+    model: Denoise,
+    fit_latents: torch.Tensor,
+    new_latents: torch.Tensor,
+    *,
+    schedule: Schedule | None = None,
+) -> Released:
     """Run a released recipe.
 
     Args:

@@ -4,7 +4,11 @@ Both come with the DEIS code that the released D-ODE code builds on. They differ
 interpolated (abar instead of its logarithm) and in the quadrature, so they are kept here, out of the registries.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dode.grids.schedules import Schedule, snapped
 from dode.solvers.base import Method, Solver
@@ -17,14 +21,14 @@ POINTS = 10_000  # of the Riemann sum
 class LinearAbar(Schedule):
     """A schedule with abar itself linear between integer indices, clipped to [1e-7, 1 - 1e-7]; it begins at index 0."""
 
-    def __init__(self, schedule):
+    def __init__(self, schedule: Schedule):
         self.alphas_cumprod = schedule.alphas_cumprod
 
-    def abar(self, index):
+    def abar(self, index: float | np.ndarray) -> np.ndarray:
         """abar at fractional indices."""
         return self.abar_and_slope(index)[0]
 
-    def abar_and_slope(self, index):
+    def abar_and_slope(self, index: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """abar and its derivative by the index: the right-hand one at an integer index, 0 where abar is clipped."""
         left = np.clip(np.floor(index), 0, len(self) - 2).astype(np.int64)
         slope = np.diff(self.alphas_cumprod)[left]
@@ -32,18 +36,18 @@ class LinearAbar(Schedule):
         inside = (abar > CLIP) & (abar < 1 - CLIP)
         return np.clip(abar, CLIP, 1 - CLIP), np.where(inside, slope, 0.0)
 
-    def log_abar(self, index):
+    def log_abar(self, index: Any) -> Any:
         """``log abar`` at a fractional index."""
         return np.log(self.abar(index))
 
-    def index(self, sigma):
+    def index(self, sigma: ArrayLike) -> np.ndarray:
         """The fractional index of a noise level; the last one for a level at the lower clip of abar."""
         abar = 1 / (1 + np.square(np.asarray(sigma, dtype=np.float64)))
         index = snapped(np.interp(-abar, -self.alphas_cumprod, np.arange(len(self))))
         return np.where(abar <= CLIP * (1 + 1e-9), len(self) - 1, index)
 
 
-def coefficients(schedule, times, end):
+def coefficients(schedule: LinearAbar, times: Sequence[float] | np.ndarray, end: float) -> np.ndarray:
     """``C_j`` of ``x' = sqrt(abar(end) / abar(t_0)) x + sum_j C_j eps_j`` in VP coordinates, newest first.
 
     ``C_j = int_{t_0}^{end} sqrt(abar(end) / abar(t)) (-1/2 d ln abar / dt) / sqrt(1 - abar(t)) L_j(t) dt``,
@@ -85,6 +89,6 @@ _METHOD = Method(
 )
 
 
-def deis(order, schedule):
+def deis(order: int, schedule: LinearAbar) -> Solver:
     """The released DEIS of this order (degree of the polynomial, 1 to 3) on a :class:`LinearAbar`."""
     return Solver(_METHOD, {"order": order, "schedule": schedule})

@@ -10,11 +10,21 @@ import torch
 from dode import solvers
 from dode.distillation.teacher import Alignment, trajectory, variable_of
 from dode.grids.facts import ModelFacts
-from dode.grids.tensor import Grid, checked
+from dode.grids.tensor import Grid, Levels, checked
 from dode.models.denoiser import for_images
+from dode.solvers.base import Denoise
 
 
-def search(denoise, latents, candidates, steps, *, teacher="heun", coefficient=1.0, batch_size=None):
+def search(
+    denoise: Denoise,
+    latents: torch.Tensor,
+    candidates: Levels,
+    steps: int,
+    *,
+    teacher: str = "heun",
+    coefficient: float = 1.0,
+    batch_size: int | None = None,
+) -> Grid:
     """The ``steps`` steps from the first to the last candidate level with the smallest accumulated cost.
 
     :func:`costs` says what a step from one candidate to another costs, :func:`path` which steps are the cheapest.
@@ -45,7 +55,9 @@ def search(denoise, latents, candidates, steps, *, teacher="heun", coefficient=1
     return Grid.of(levels[chosen], variable_of(candidates), None)
 
 
-def costs(denoise, latents, levels, *, teacher="heun", batch_size=None):
+def costs(
+    denoise: Denoise, latents: torch.Tensor, levels: Levels, *, teacher: str = "heun", batch_size: int | None = None
+) -> np.ndarray:
     """The cost of one Euler step between any two levels, (n, n) float64; infinite where it does not go down.
 
     ``cost[i, j] = mean over images of |y_i + (sigma_j - sigma_i) (y_i - D(y_i; sigma_i)) / sigma_i - y_j|``, with the
@@ -71,7 +83,7 @@ def costs(denoise, latents, levels, *, teacher="heun", batch_size=None):
     return np.where(np.triu(np.ones_like(total), 1) > 0, total / len(latents), np.inf)
 
 
-def path(cost, steps, coefficient=1.0):
+def path(cost: np.ndarray, steps: int, coefficient: float = 1.0) -> np.ndarray:
     """Indices of the cheapest path with exactly ``steps`` steps from the first to the last level, (steps + 1,) ints.
 
     The cost of a path i_0 < i_1 < ... < i_N is ``sum_k coefficient^k cost[i_k, i_(k+1)]``: by dynamic programming from

@@ -1,13 +1,21 @@
 """Teacher trajectories: which solver, on which grid, and which of its states a student is held against."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from dode import grids, sampling, solvers
 from dode.distillation import fit_checks
-from dode.grids.tensor import Grid, checked
+from dode.grids.tensor import Grid, Levels, checked
+from dode.solvers.base import Denoise, Solver
+
+#: The teacher's states, ``(level, state)``.
+States: TypeAlias = Iterable[tuple[float, torch.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +33,16 @@ class Alignment:
 
     teacher: solvers.Solver
     sigmas: torch.Tensor
-    levels: tuple
-    scales: tuple
+    levels: tuple[float | None, ...]
+    scales: tuple[float, ...]
     from_noise: bool = False
 
     @property
-    def kept(self):
+    def kept(self) -> list[float]:
         """The levels of the teacher's states that are needed, descending, each once."""
         return sorted({level for level in self.levels if level is not None}, reverse=True)
 
-    def targets(self, denoise, states, dtype):
+    def targets(self, denoise: Denoise, states: States, dtype: torch.dtype) -> _Followed:
         """The targets of a run, from the states of :func:`trajectory`."""
         return _Followed(self, iter(states))
 
@@ -74,7 +82,7 @@ class Local:
     substeps: int
     from_noise = False
 
-    def targets(self, denoise, states, dtype):
+    def targets(self, denoise: Denoise, states: States, dtype: torch.dtype) -> _Restarted:
         """The targets of a run of ``denoise``, called in the precision ``dtype``; ``states`` must be empty."""
         return _Restarted(self, denoise, dtype)
 
@@ -100,13 +108,13 @@ class _Restarted:
         return self.x
 
 
-def proposal_levels(solver, sigmas):
+def proposal_levels(solver: Solver, sigmas: Levels) -> list[float]:
     """Noise level of each of the solver's proposals on this grid, by a run on one pixel (no network)."""
     stepper = sampling.steps(solver, lambda x, sigma: torch.zeros_like(x), torch.ones(1, 1, 1, 1).double(), sigmas)
     return [float(step.proposal.sigma) for step in stepper]
 
 
-def variable_of(sigmas):
+def variable_of(sigmas: Levels) -> grids.Variable:
     """The grid's own variable; rho-space with rho = 7 for a plain tensor."""
     own = getattr(sigmas, "variable", None)
     if own is not None:
@@ -119,7 +127,7 @@ def _teacher_of(solver, name):
     return solvers.create_teacher(name) if name else solver.teacher
 
 
-def aligned(solver, sigmas, substeps, teacher=None):
+def aligned(solver: Solver, sigmas: Levels, substeps: int, teacher: str | None = None) -> Alignment:
     """Each state of the student is held against the teacher's at the same noise level, inner stages included.
 
     The teacher's grid divides every interval between the student's proposals into ``substeps``, uniform in the grid's
@@ -132,12 +140,12 @@ def aligned(solver, sigmas, substeps, teacher=None):
     return Alignment(_teacher_of(solver, teacher), fine, tuple(levels), (1.0,) * len(levels))
 
 
-def local(solver, sigmas, substeps, teacher=None):
+def local(solver: Solver, sigmas: Levels, substeps: int, teacher: str | None = None) -> Local:
     """The teacher's small steps begin at the student's state (IIA: Zhang, Niwa & Kleijn 2023, arXiv 2304.11328)."""
     return Local(_teacher_of(solver, teacher), variable_of(sigmas), substeps)
 
 
-def released(solver, sigmas, substeps, prediction):
+def released(solver: Solver, sigmas: Levels, substeps: int, prediction: str) -> Alignment:
     """The pairing of the authors' released code (commit 6dc5a1c), to the digit: targets at other noise levels.
 
     Data prediction (``ddim``, ``heun``): Euler teacher on the same family of grid with ``substeps * K`` steps;
@@ -160,18 +168,18 @@ def released(solver, sigmas, substeps, prediction):
         entries = [None] + [(k + 1) * substeps for k in range(1, len(student))]
         levels = tuple(None if entry is None else float(fine[entry]) for entry in entries)
         return Alignment(teacher, fine, levels, (1.0,) * len(levels))
-    limit = sigmas.variable.max_steps or substeps * steps
+    limit = variable_of(sigmas).max_steps or substeps * steps
     fine = remake(steps=min(limit, substeps * steps))
     return paired_in_vp(teacher, fine, student, strided(steps, len(fine) - 1))
 
 
-def strided(evaluations, end):
+def strided(evaluations: int, end: int) -> list[int]:
     """Entries of a trajectory of ``end`` steps: every (end // evaluations)-th, and the end state for the last."""
     stride = end // evaluations
     return [(k + 1) * stride for k in range(evaluations - 1)] + [end]
 
 
-def paired_in_vp(teacher, fine, student, entries):
+def paired_in_vp(teacher: Solver, fine: torch.Tensor, student: Sequence[float], entries: Sequence[int]) -> Alignment:
     """Hold the proposals at levels ``student`` against ``entries`` of the teacher's states on the grid ``fine``.
 
     The states are compared in VP coordinates, ``x / sqrt(1 + sigma^2)``, hence the scales, and pure noise is the output
@@ -182,7 +190,7 @@ def paired_in_vp(teacher, fine, student, entries):
     return Alignment(teacher, fine, levels, scales, from_noise=True)
 
 
-def trajectory(alignment, denoise, latents):
+def trajectory(alignment: Alignment, denoise: Denoise, latents: torch.Tensor) -> Iterator[tuple[float, torch.Tensor]]:
     """Generate the teacher's states at ``alignment.kept``, as ``(level, state)``; one state is held at a time."""
     wanted = iter(alignment.kept)
     level = next(wanted, None)
