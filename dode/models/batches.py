@@ -1,8 +1,10 @@
 """How many images go through a network at once, and what happens where the memory does not hold so many."""
 
 import logging
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +21,10 @@ class Batches:
         size: images at once; None for all.
     """
 
-    def __init__(self, size=None):
+    def __init__(self, size: int | None = None):
         self.size = size
 
-    def map(self, function, x, *others):
+    def map(self, function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
         """``function(x, *others)`` as one tensor; ``others`` are of the length of x, or None, which is handed on."""
         while True:
             size = min(self.size or len(x), len(x))
@@ -45,7 +47,7 @@ class Batches:
         return torch.cat([function(*parts) for parts in zip(x.split(size), *splits, strict=True)])
 
 
-def out_of_memory(error):
+def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch means that a device has no memory left.
 
     The CPU's allocator has no class for it, and what goes wrong within TorchScript is a RuntimeError like any other.

@@ -13,29 +13,34 @@ A class-conditional model is bound to the classes of the images, in their order,
 
 import copy
 import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
+from torch import Tensor, nn
 
 from dode.grids.facts import Described, ModelFacts, vp_prior
+from dode.grids.schedules import Schedule
 from dode.models.batches import Batches
+from dode.solvers.base import Denoise
 
 
-def facts_of(denoise):
+def facts_of(denoise: Denoise) -> ModelFacts:
     """The :class:`dode.grids.facts.ModelFacts` of any denoiser; the defaults for a plain function."""
     return ModelFacts.of(denoise)
 
 
-def prediction_of(denoise):
+def prediction_of(denoise: Denoise) -> str:
     """``"data"`` or ``"noise"``: which output the model was trained for; ``"data"`` for a plain function."""
     return ModelFacts.of(denoise).prediction
 
 
-def prior_std(denoise, sigma):
+def prior_std(denoise: Denoise, sigma: Any) -> Any:
     """Standard deviation of the starting state: ``sigma``, or what the model says (``sqrt(1 + sigma^2)`` for VP)."""
     return ModelFacts.of(denoise).prior_std(sigma)
 
 
-def for_images(denoise, start, stop):
+def for_images(denoise: Denoise, start: int, stop: int) -> Denoise:
     """The denoiser for images ``start`` to ``stop`` of those it is bound to; itself where it is bound to none."""
     own = getattr(denoise, "for_images", None)
     return denoise if own is None else own(start, stop)
@@ -50,21 +55,21 @@ class Denoiser(Described):
         batch_size: images per call of the network; None for all at once. Fewer from where memory runs out on.
     """
 
-    labels = None
+    labels: Tensor | None = None
 
-    def __init__(self, network, facts, *, batch_size=None):
+    def __init__(self, network: nn.Module, facts: ModelFacts, *, batch_size: int | None = None):
         self.network, self.facts = network.eval().requires_grad_(False), facts
         self.batches = Batches(batch_size)
         parameter = next(network.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
 
     @torch.no_grad()
-    def __call__(self, x, sigma):
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
         self._check_labels(len(x))
         return self.batches.map(lambda part, labels: self.denoise(part, float(sigma), labels), x, self.labels)
 
-    def conditioned(self, labels):
+    def conditioned(self, labels: Tensor | Sequence[int]) -> Self:
         """This denoiser bound to the classes of a batch of images.
 
         Args:
@@ -81,7 +86,7 @@ class Denoiser(Described):
         bound.labels = labels
         return bound
 
-    def for_images(self, start, stop):
+    def for_images(self, start: int, stop: int) -> Self:
         """This denoiser bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
         return self if self.labels is None else self.conditioned(self.labels[start:stop])
 
@@ -108,12 +113,21 @@ class DataPrediction(Denoiser):
     ``c_skip = sigma_data^2 / v``, ``c_out = sigma sigma_data / sqrt(v)``, ``c_in = 1 / sqrt(v)``.
     """
 
-    def __init__(self, network, *, sigma_data, sigma_min=0.002, sigma_max=80.0, batch_size=None, classes=None):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        sigma_data: float,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        batch_size: int | None = None,
+        classes: int | None = None,
+    ):
         facts = ModelFacts("data", sigma_min=sigma_min, sigma_max=sigma_max, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
         self.sigma_data = sigma_data
 
-    def denoise(self, x, sigma, labels=None):
+    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         variance = sigma**2 + self.sigma_data**2
         scaled, condition = (x / math.sqrt(variance)).to(self.dtype), self._scalar(math.log(sigma) / 4)
@@ -129,17 +143,19 @@ class NoisePrediction(Denoiser):
     of that noise level. A noise level below that of index 0 is given to the network as index 0.
     """
 
-    def __init__(self, network, *, schedule, batch_size=None, classes=None):
+    def __init__(
+        self, network: nn.Module, *, schedule: Schedule, batch_size: int | None = None, classes: int | None = None
+    ):
         facts = ModelFacts("noise", schedule=schedule, prior_std=vp_prior, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def at(self, schedule, shift):
+    def at(self, schedule: Schedule, shift: float) -> Self:
         """This denoiser on another schedule, its network called at the index of that plus ``shift``."""
         other = copy.copy(self)
         other.facts = self.facts.at(schedule, shift)
         return other
 
-    def denoise(self, x, sigma, labels=None):
+    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
         noise = self.network(scaled, index, **self._given(labels))

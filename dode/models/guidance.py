@@ -6,10 +6,15 @@ convention of the papers' tables: the second half of the batch and the classifie
 
 import copy
 import math
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
+from torch import Tensor
 
-from dode.grids.facts import Described
+from dode.grids.facts import Described, ModelFacts
+from dode.grids.schedules import Schedule
+from dode.models.denoiser import Denoiser
 from dode.registry import Registry
 
 guidances = Registry("guidance")
@@ -18,28 +23,28 @@ guidances = Registry("guidance")
 class Guided(Described):
     """A denoiser around another, which answers for it what grids, solvers and fits ask of a model."""
 
-    def __init__(self, denoise, *, scale):
+    def __init__(self, denoise: Denoiser, *, scale: float):
         self.model, self.scale = denoise, scale
 
     @property
-    def facts(self):
+    def facts(self) -> ModelFacts:  # type: ignore[override]
         """The model's (:class:`dode.grids.facts.ModelFacts`)."""
         return self.model.facts
 
     @property
-    def labels(self):
+    def labels(self) -> Tensor | None:
         """The classes that the model is bound to, or None."""
         return self.model.labels
 
-    def conditioned(self, labels):
+    def conditioned(self, labels: Tensor | Sequence[int]) -> Self:
         """Bound to the classes of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
         return self._around(self.model.conditioned(labels))
 
-    def for_images(self, start, stop):
+    def for_images(self, start: int, stop: int) -> Self:
         """Bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
         return self._around(self.model.for_images(start, stop))
 
-    def at(self, schedule, shift):
+    def at(self, schedule: Schedule, shift: float) -> Self:
         """On another schedule (:meth:`dode.models.NoisePrediction.at`)."""
         return self._around(self.model.at(schedule, shift))
 
@@ -61,7 +66,7 @@ class ClassifierFree(Guided):
     Both are evaluated in one batch of twice the images. The network must have been trained without classes too.
     """
 
-    def __call__(self, x, sigma):
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
         labels = self._labels()
         both = self.model.conditioned(torch.cat([labels, torch.full_like(labels, -1)]))
@@ -83,13 +88,13 @@ class Classifier(Guided):
             the model, in the precision of its first parameter (single without parameters).
     """
 
-    def __init__(self, denoise, *, scale, classifier):
+    def __init__(self, denoise: Denoiser, *, scale: float, classifier: Callable[[Tensor, Tensor], Tensor]):
         super().__init__(denoise, scale=scale)
         self.classifier = classifier
         parameters = getattr(classifier, "parameters", tuple)
         self.dtype = next((parameter.dtype for parameter in parameters()), torch.float32)
 
-    def __call__(self, x, sigma):
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
         labels, sigma_value = self._labels(), float(sigma)
         gradient = self.model.batches.map(lambda part, of: self._gradient(part, sigma_value, of), x, labels)

@@ -1,22 +1,35 @@
 """How a card becomes a model."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from dode.grids.schedules import schedules
-from dode.models.denoiser import NoisePrediction
-from dode.models.guidance import guidances
+from dode.models.denoiser import Denoiser, NoisePrediction
+from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
 
 
-def load_network(card, checkpoint, **how):
+def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
     """The network of a card (a dictionary) with the weights of a safetensors file: :func:`with_weights`."""
     return with_weights(networks.create(card["network"]["name"], **card["network"]["options"]), card, checkpoint, **how)
 
 
-def with_weights(network, card, checkpoint, *, device="cpu", channels_last=False, compile=False):
+def with_weights(
+    network: nn.Module,
+    card: Mapping[str, Any],
+    checkpoint: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    channels_last: bool = False,
+    compile: bool = False,
+) -> nn.Module:
     """A card's network with the weights of a safetensors file, ready for inference.
 
     It computes in the precision of the card, ``precision: {dtype: ...}``, float32 by default. ``channels_last`` lays
@@ -37,11 +50,19 @@ def with_weights(network, card, checkpoint, *, device="cpu", channels_last=False
     network = lowered(network, card.get("precision", {}).get("dtype", "float32"))
     network = network.to(torch.device(device)).eval().requires_grad_(False)
     if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return torch.compile(network) if compile else network
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.compile(network) if compile else network  # type: ignore[return-value]
 
 
-def load(card, checkpoint, *, batch_size=None, guidance=None, classifier=None, **how):
+def load(
+    card: Mapping[str, Any],
+    checkpoint: str | Path,
+    *,
+    batch_size: int | None = None,
+    guidance: Mapping[str, Any] | None = None,
+    classifier: str | Path | None = None,
+    **how: Any,
+) -> Denoiser | Guided:
     """The denoiser of a diffusion model's card.
 
     That of a class-conditional one (``classes`` in the card) is bound to labels before it is called:
@@ -65,7 +86,7 @@ def load(card, checkpoint, *, batch_size=None, guidance=None, classifier=None, *
     return guidances.get(options.pop("name"))(denoise, **options)
 
 
-def of_card(card, network, **options):
+def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
         return NoisePrediction(network, schedule=schedules.create(**card["schedule"]), **options)

@@ -9,19 +9,20 @@ import functools
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
+from torch import Tensor
 
 SPREAD = 0.25
 MEANS = torch.from_numpy(np.random.RandomState(0).randn(5, 16) * 0.8)
 
 
-def posterior_mean(x, sigma):
+def posterior_mean(x: Tensor, sigma: float | Tensor) -> Tensor:
     """M of the module's docstring for flat states (B, 16)."""
     variance = SPREAD**2 + float(sigma) ** 2
     weights = torch.softmax(-torch.cdist(x, MEANS).square() / (2 * variance), dim=1)
     return weights @ MEANS
 
 
-def denoise(x, sigma):
+def denoise(x: Tensor, sigma: float | Tensor) -> Tensor:
     """The exact denoiser, x (B, 1, 4, 4)."""
     flat = x.double().flatten(1)
     mean = posterior_mean(flat, sigma)
@@ -29,7 +30,7 @@ def denoise(x, sigma):
     return (mean + shrink * (flat - mean)).view(x.shape).to(x.dtype)
 
 
-def latents(count, seed):
+def latents(count: int, seed: int) -> Tensor:
     """Unit normal, (count, 1, 4, 4) float64."""
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((count, 1, 4, 4)))
 
@@ -46,11 +47,11 @@ def _exact(count, seed, sigma_max, scale):
     return torch.from_numpy(solution.y[:, -1]).view(-1, 1, 4, 4)
 
 
-def exact(count, seed, sigma_max=80.0, scale=None):
+def exact(count: int, seed: int, sigma_max: float = 80.0, scale: float | None = None) -> Tensor:
     """End states of the ODE from ``scale * latents(count, seed)`` at ``sigma_max`` (scale: sigma_max by default)."""
     return _exact(count, seed, sigma_max, sigma_max if scale is None else scale)
 
 
-def rmse(x, reference):
+def rmse(x: Tensor, reference: Tensor) -> float:
     """Root-mean-square error per element."""
     return float((x - reference).square().mean().sqrt())

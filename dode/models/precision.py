@@ -1,7 +1,9 @@
 """The types that networks compute in, by the key ``precision`` of their cards."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Autocast(nn.Module):
@@ -10,17 +12,17 @@ class Autocast(nn.Module):
     For networks that have no method ``lower``, which puts the weights themselves into the lower precision.
     """
 
-    def __init__(self, network, dtype):
+    def __init__(self, network: nn.Module, dtype: torch.dtype):
         super().__init__()
         self.network, self.dtype = network, dtype
 
-    def forward(self, x, *arguments, **options):
+    def forward(self, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         """As the network; the output has x's dtype."""
         with torch.autocast(x.device.type, dtype=self.dtype):
             return self.network(x, *arguments, **options).to(x.dtype)
 
 
-def lowered(network, dtype):
+def lowered(network: nn.Module, dtype: str) -> nn.Module:
     """The network computing in ``dtype``, ``"float32"``, ``"float16"`` or ``"bfloat16"``.
 
     By its own method ``lower``, which lowers what its authors lowered, or by torch's autocast.
@@ -31,11 +33,11 @@ def lowered(network, dtype):
     return Autocast(network, getattr(torch, dtype)) if own is None else own(getattr(torch, dtype))
 
 
-def allow_tf32(allowed):
+def allow_tf32(allowed: bool) -> None:
     """Whether this process may round float32 products to TensorFloat-32 (10 bits of mantissa) on GPUs that have it.
 
     torch itself allows it for convolutions and not for matrix products; here one setting says it for both.
     """
     precision = "tf32" if allowed else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]

@@ -6,8 +6,12 @@ variance-exploding state, which begins as ``sigma_max`` times a unit normal.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from dode.grids.facts import ModelFacts, iddpm_levels, nearest_entry, nearest_level
 from dode.models.denoiser import DataPrediction, Denoiser
@@ -27,11 +31,20 @@ class Baseline(Denoiser):
         batch_size, classes: as of :class:`dode.models.Denoiser`.
     """
 
-    def __init__(self, network, *, sigma_min, sigma_max, round_sigma=None, batch_size=None, classes=None):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        sigma_min: float,
+        sigma_max: float,
+        round_sigma: Callable[[Any], np.ndarray] | None = None,
+        batch_size: int | None = None,
+        classes: int | None = None,
+    ):
         facts = ModelFacts("noise", sigma_min=sigma_min, sigma_max=sigma_max, round_sigma=round_sigma, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def denoise(self, x, sigma, labels=None):
+    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         c_in, c_out, c_noise = self.coefficients(sigma)
         output = self.network((x * c_in).to(self.dtype), condition=self._scalar(c_noise), **self._given(labels))
@@ -46,11 +59,13 @@ class VP(Baseline):
     ``t`` of :func:`dode.solvers.formulas.vp_time`.
     """
 
-    def __init__(self, network, *, beta_d=19.9, beta_min=0.1, steps=1000, **options):
+    def __init__(
+        self, network: nn.Module, *, beta_d: float = 19.9, beta_min: float = 0.1, steps: int = 1000, **options: Any
+    ):
         super().__init__(network, **options)
         self.beta_d, self.beta_min, self.steps = beta_d, beta_min, steps
 
-    def coefficients(self, sigma):
+    def coefficients(self, sigma: float) -> tuple[float, float, float]:
         """``(c_in, c_out, c_noise)``."""
         time = float(vp_time(sigma, beta_min=self.beta_min, beta_d=self.beta_d))
         return 1 / math.sqrt(1 + sigma**2), -sigma, (self.steps - 1) * time
@@ -60,10 +75,18 @@ class VP(Baseline):
 class VE(Baseline):
     """NCSN++ of Song et al. 2021: ``c_in = 1``, ``c_out = sigma``, ``c_noise = ln(sigma / 2)``."""
 
-    def __init__(self, network, *, sigma_min=0.02, sigma_max=100.0, batch_size=None, classes=None):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        sigma_min: float = 0.02,
+        sigma_max: float = 100.0,
+        batch_size: int | None = None,
+        classes: int | None = None,
+    ):
         super().__init__(network, sigma_min=sigma_min, sigma_max=sigma_max, batch_size=batch_size, classes=classes)
 
-    def coefficients(self, sigma):
+    def coefficients(self, sigma: float) -> tuple[float, float, float]:
         """``(c_in, c_out, c_noise)``."""
         return 1.0, sigma, math.log(sigma / 2)
 
@@ -76,10 +99,12 @@ class IDDPM(Baseline):
     of :func:`dode.grids.facts.iddpm_levels`.
     """
 
-    def __init__(self, network, *, floor=0.001, offset=0.008, steps=1000, **options):
+    def __init__(
+        self, network: nn.Module, *, floor: float = 0.001, offset: float = 0.008, steps: int = 1000, **options: Any
+    ):
         self.levels, self.steps = iddpm_levels(floor=floor, offset=offset, steps=steps), steps
         super().__init__(network, round_sigma=functools.partial(nearest_level, self.levels), **options)
 
-    def coefficients(self, sigma):
+    def coefficients(self, sigma: float) -> tuple[float, float, float]:
         """``(c_in, c_out, c_noise)``."""
         return 1 / math.sqrt(1 + sigma**2), -sigma, float(self.steps - 1 - nearest_entry(self.levels, sigma))

@@ -1,11 +1,17 @@
 """torchvision beside a CPU-only torch: what clean-fid and diffusers, which import it, need."""
 
+from __future__ import annotations
+
 import functools
 import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @functools.cache
-def declare():
+def declare() -> torch.library.Library | None:
     """Declare the two torchvision operators that its import asks for, where its compiled ones cannot load.
 
     torchvision's wheel is built against the CUDA build of torch. Beside a CPU-only torch its C++ library does not

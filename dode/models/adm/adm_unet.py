@@ -6,11 +6,13 @@ normalisations, the embedding and the last layers are float32 all the same.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dode.models import unet_parts
 from dode.models.adm.layers import AttentionBlock, Downsample, GroupNorm32, Layers, ResBlock, Upsample, double, halve
@@ -35,8 +37,8 @@ class EncoderOptions:
     """
 
     image_size: int
-    multipliers: tuple
-    attention_resolutions: tuple
+    multipliers: Sequence[int]
+    attention_resolutions: Sequence[int]
     channels: int = 128
     blocks: int = 2
     heads: int = 1
@@ -67,7 +69,7 @@ class UNetOptions(EncoderOptions):
 class Encoder(nn.Module):
     """The way down and the middle."""
 
-    def __init__(self, options):
+    def __init__(self, options: EncoderOptions):
         super().__init__()
         self.options = options
         self.image_shape = (options.in_channels, options.image_size, options.image_size)
@@ -108,7 +110,7 @@ class Encoder(nn.Module):
         attention = [self.attention(out_width)] if size in self.options.attention_resolutions else []
         return [self.res(width, out_width), *attention]
 
-    def lower(self, dtype):
+    def lower(self, dtype: torch.dtype) -> Self:
         """Run the convolutions of the trunk in ``dtype``, as the published models do. Returns self."""
         for name in ("input_blocks", "middle_block", "output_blocks"):
             for module in getattr(self, name, nn.Identity()).modules():
@@ -116,13 +118,14 @@ class Encoder(nn.Module):
                     module.to(dtype)
         return self
 
-    def embed(self, index):
+    def embed(self, index: Tensor) -> Tensor:
         """The embedding of the index: (B, 4 channels), or (1, 4 channels) for a 0-d index."""
         half = self.options.channels // 2
         angles = unet_parts.sinusoids(index, half, half)
-        return self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(self.time_embed[0].weight.dtype))
+        first: Any = self.time_embed[0]
+        return self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(first.weight.dtype))
 
-    def encode(self, x, emb):
+    def encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
         """What every input block puts out, and at the end what the middle block does."""
         unet_parts.check_images(x, self.image_shape)
         outputs = [x.to(self.input_blocks[0][0].weight.dtype)]
@@ -136,14 +139,14 @@ class ADMUNet(Encoder):
     """``eps = network(x_vp, index, labels)``; options :class:`UNetOptions`."""
 
     __signature__ = inspect.signature(UNetOptions)
+    options: UNetOptions
 
-    def __init__(self, **options):
-        super().__init__(UNetOptions(**options))
-        options = self.options
-        if options.classes is not None:
-            self.label_emb = nn.Embedding(options.classes, 4 * options.channels)
+    def __init__(self, **options: Any):
+        super().__init__(own := UNetOptions(**options))
+        if own.classes is not None:
+            self.label_emb = nn.Embedding(own.classes, 4 * own.channels)
         self.output_blocks = self._way_up()
-        width, outputs = self.widths[0], (1 + options.learned_sigma) * options.in_channels
+        width, outputs = self.widths[0], (1 + own.learned_sigma) * own.in_channels
         self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), nn.Conv2d(width, outputs, 3, padding=1))
 
     def _way_up(self):
@@ -157,7 +160,7 @@ class ADMUNet(Encoder):
                 parts.append(Layers(*layers))
         return parts
 
-    def forward(self, x, index, labels=None):
+    def forward(self, x: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
         """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``index`` 0-d (embedded once) or (B,).
 
         ``labels`` (B,) are given to a class-conditional model and to no other (ValueError); -1 is no class, for what

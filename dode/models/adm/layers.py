@@ -1,27 +1,28 @@
 """The layers of OpenAI's U-Nets (Nichol & Dhariwal 2021; Dhariwal & Nichol 2021), with their parameter names."""
 
+from collections.abc import Callable
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 
 class GroupNorm32(nn.GroupNorm):
     """32 groups, computed in float32 whatever the type of the input."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__(32, channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float()).to(x.dtype)
 
 
-def halve(x):
+def halve(x: Tensor) -> Tensor:
     """The mean of each 2x2 pixels."""
     return functional.avg_pool2d(x, 2)
 
 
-def double(x):
+def double(x: Tensor) -> Tensor:
     """Each pixel twice in both directions."""
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
@@ -32,7 +33,16 @@ class ResBlock(nn.Module):
     ``n`` is ``norm2(h) (1 + scale) + shift`` with scale and shift from the embedding, or ``norm2(h + P emb)``.
     """
 
-    def __init__(self, channels, out_channels, resample=None, *, embedding, dropout, scale_shift_norm):
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        resample: Callable[[Tensor], Tensor] | None = None,
+        *,
+        embedding: int,
+        dropout: float,
+        scale_shift_norm: bool,
+    ):
         super().__init__()
         self.scale_shift_norm, self.resample = scale_shift_norm, resample
         conv = partial(nn.Conv2d, out_channels=out_channels, kernel_size=3, padding=1)
@@ -41,7 +51,7 @@ class ResBlock(nn.Module):
         self.out_layers = nn.Sequential(GroupNorm32(out_channels), nn.SiLU(), nn.Dropout(dropout), conv(out_channels))
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, x, emb):
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         norm, silu, conv = self.in_layers
         h = silu(norm(x))
         if self.resample is not None:
@@ -56,7 +66,7 @@ class ResBlock(nn.Module):
         return self.skip_connection(x) + conv(dropout(silu(h)))
 
 
-def split_heads(qkv, heads, new_order):
+def split_heads(qkv: Tensor, heads: int, new_order: bool) -> tuple[Tensor, ...]:
     """Queries, keys and values (B, heads, T, C / heads) from the channels of ``qkv`` (B, 3 C, T).
 
     The channels are (q | k | v) of (head 1 | head 2 | ...) in the new order, and in the old one (head 1 | head 2 | ...)
@@ -69,7 +79,7 @@ def split_heads(qkv, heads, new_order):
 class AttentionBlock(nn.Module):
     """``x + P attention(qkv(norm(x)))`` over all pixels, in ``heads`` heads or heads of ``head_channels`` channels."""
 
-    def __init__(self, channels, *, heads, head_channels, new_order):
+    def __init__(self, channels: int, *, heads: int, head_channels: int | None, new_order: bool):
         super().__init__()
         self.heads, self.new_order = heads if head_channels is None else channels // head_channels, new_order
         if not self.heads or channels % self.heads or head_channels not in (None, channels // self.heads):
@@ -79,7 +89,7 @@ class AttentionBlock(nn.Module):
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = split_heads(self.qkv(self.norm(x.flatten(2))), self.heads, self.new_order)
         h = functional.scaled_dot_product_attention(q, k, v)
         return x + self.proj_out(h.transpose(-1, -2).flatten(1, 2)).unflatten(2, x.shape[2:])
@@ -88,29 +98,29 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """A convolution with stride 2."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
 
 
 class Upsample(nn.Module):
     """Each pixel doubled, then a convolution."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(double(x))
 
 
 class Layers(nn.Sequential):
     """Layers in turn; the residual blocks are given the embedding too."""
 
-    def forward(self, h, emb):
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]
         for layer in self:
             h = layer(h, emb) if isinstance(layer, ResBlock) else layer(h)
         return h

@@ -3,10 +3,12 @@
 Those are the state dicts of pesser/pytorch_diffusion (the authors' weights, converted) and of ermongroup/ddim.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from dode.models import unet_parts
@@ -20,7 +22,7 @@ def _norm(channels):
 class ResnetBlock(nn.Module):
     """``s(x) + W2 silu(norm2(W1 silu(norm1(x)) + P emb))`` with 3x3 convolutions W and a 1x1 one, or none, for s."""
 
-    def __init__(self, channels, out_channels, embedding, dropout):
+    def __init__(self, channels: int, out_channels: int, embedding: int, dropout: float):
         super().__init__()
         self.norm1 = _norm(channels)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
@@ -30,7 +32,7 @@ class ResnetBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.nin_shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, x, emb):
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(functional.silu(self.norm1(x))) + self.temb_proj(emb)[:, :, None, None]
         return self.nin_shortcut(x) + self.conv2(self.dropout(functional.silu(self.norm2(h))))
 
@@ -38,12 +40,12 @@ class ResnetBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """``x + P softmax(q^T k / sqrt(C)) v`` over all pixels, one head."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.norm = _norm(channels)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
         q, k, v = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
         h = functional.scaled_dot_product_attention(q, k, v)
@@ -53,22 +55,22 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """A convolution with stride 2, padded on the right and below alone, as TensorFlow pads."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(functional.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
     """Each pixel doubled, then a convolution."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -89,17 +91,17 @@ class DDPMUNet(nn.Module):
     def __init__(
         self,
         *,
-        image_size,
-        multipliers,
-        attention_resolutions,
-        channels=128,
-        blocks=2,
-        in_channels=3,
-        out_channels=3,
-        dropout=0.0,
+        image_size: int,
+        multipliers: Sequence[int],
+        attention_resolutions: Sequence[int],
+        channels: int = 128,
+        blocks: int = 2,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        dropout: float = 0.0,
     ):
         super().__init__()
-        self.image_shape, self.half = (in_channels, image_size, image_size), channels // 2
+        self.image_shape, self.half_width = (in_channels, image_size, image_size), channels // 2
         self.sizes = unet_parts.level_sizes(image_size, len(multipliers), attention_resolutions)
         self.widths, self.blocks = [channels * multiplier for multiplier in multipliers], blocks
         self.attention_resolutions, embedding = attention_resolutions, 4 * channels
@@ -144,14 +146,15 @@ class DDPMUNet(nn.Module):
                 levels[0]["upsample"] = Upsample(width)
         return levels
 
-    def embed(self, index):
+    def embed(self, index: Tensor) -> Tensor:
         """The embedding of the index, ready for the blocks: (B, 4 channels), or (1, 4 channels) for a 0-d index."""
-        angles = unet_parts.sinusoids(index, self.half, self.half - 1)
-        first, second = self.temb["dense"]
+        angles = unet_parts.sinusoids(index, self.half_width, self.half_width - 1)
+        layers: Any = self.temb["dense"]
+        first, second = layers
         sines = torch.cat([angles.sin(), angles.cos()], dim=1).to(first.weight.dtype)
         return functional.silu(second(functional.silu(first(sines))))
 
-    def forward(self, x, index):
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``index`` 0-d (embedded once) or (B,)."""
         unet_parts.check_images(x, self.image_shape)
         emb, skips = self.embed(index), [self.conv_in(x)]

@@ -2,9 +2,10 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from dode.models.edm import layers
@@ -33,20 +34,20 @@ class SongUNet(UNet):
     def __init__(
         self,
         *,
-        image_shape,
-        out_channels=None,
-        label_dim=0,
-        augment_dim=0,
-        model_channels=128,
-        channel_mult=(1, 2, 2, 2),
-        channel_mult_emb=4,
-        num_blocks=4,
-        attn_resolutions=(16,),
-        embedding_type="positional",
-        channel_mult_noise=1,
-        encoder_type="standard",
-        decoder_type="standard",
-        resample_filter=(1, 1),
+        image_shape: Sequence[int],
+        out_channels: int | None = None,
+        label_dim: int = 0,
+        augment_dim: int = 0,
+        model_channels: int = 128,
+        channel_mult: Sequence[int] = (1, 2, 2, 2),
+        channel_mult_emb: int = 4,
+        num_blocks: int = 4,
+        attn_resolutions: Sequence[int] = (16,),
+        embedding_type: str = "positional",
+        channel_mult_noise: int = 1,
+        encoder_type: str = "standard",
+        decoder_type: str = "standard",
+        resample_filter: Sequence[int] = (1, 1),
     ):
         _check("embedding_type", embedding_type, ("positional", "fourier"))
         _check("encoder_type", encoder_type, ("standard", "skip", "residual"))
@@ -84,7 +85,7 @@ class SongUNet(UNet):
                 if self.decoder_type == "skip" and level < len(self.tags) - 1:
                     self.dec[f"{tag}_aux_up"] = Conv(channels, channels, 0, resample="up", taps=taps)
 
-    def embed(self, condition, labels):
+    def embed(self, condition: Tensor, labels: Tensor | None) -> Tensor:
         """(1 or B, embedding): sines and cosines, plus ``sqrt(n) W y + b`` of n classes, two layers."""
         if self.map_noise is None:
             angles = positional_angles(condition, self.map_layer0.in_features, endpoint=True)
@@ -96,7 +97,7 @@ class SongUNet(UNet):
             embedding = embedding + self.map_label(hot)
         return functional.silu(self.map_layer1(functional.silu(self.map_layer0(embedding))))
 
-    def merged(self, tag, h, side):
+    def merged(self, tag: str, h: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """Progressive input: ``h + conv(down(image))`` (skip), ``(h + conv(side)) / sqrt(2)`` (residual)."""
         if self.encoder_type == "skip":
             side = self.enc[f"{tag}_aux_down"](side)
@@ -106,7 +107,7 @@ class SongUNet(UNet):
             return h, h
         return h, side
 
-    def read(self, level, tag, h, image):
+    def read(self, level: int, tag: str, h: Tensor, image: Tensor | None) -> Tensor | None:
         """The image at level 0, or at every level a share of it (``skip``)."""
         if f"{tag}_aux_conv" not in self.dec:
             return image

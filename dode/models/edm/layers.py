@@ -5,9 +5,11 @@ Written from the papers. Names of parameters and the order of their channels are
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 MAX_PERIOD = 10_000
@@ -32,20 +34,20 @@ class Style:
     skip_scale: float
     head_width: int | None
     projected_resampling: bool
-    taps: tuple
+    taps: tuple[int, ...]
 
 
-def song_style(taps):
+def song_style(taps: Iterable[int]) -> Style:
     """DDPM++ and NCSN++ (Song et al. 2021, arXiv 2011.13456): added condition, one head, sums divided by sqrt(2)."""
     return Style(1e-6, False, math.sqrt(0.5), None, True, tuple(taps))
 
 
-def dhariwal_style(head_width):
+def dhariwal_style(head_width: int) -> Style:
     """ADM (Dhariwal & Nichol 2021, arXiv 2105.05233): scale and shift, heads of 64 channels, box resampling."""
     return Style(1e-5, True, 1.0, head_width, False, (1, 1))
 
 
-def group_norm(width, eps):
+def group_norm(width: int, eps: float) -> nn.GroupNorm:
     """Group normalisation with at most 32 groups of at least 4 channels."""
     return nn.GroupNorm(min(32, width // 4), width, eps=eps)
 
@@ -58,10 +60,22 @@ class Conv(nn.Module):
     With ``at_full=True`` the learned kernel acts before the halving: ``y = (f * (w * x))[::2]``.
     """
 
-    def __init__(self, width_in, width, kernel, *, resample=None, taps=(1, 1), at_full=False):
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        kernel: int,
+        *,
+        resample: str | None = None,
+        taps: Sequence[int] = (1, 1),
+        at_full: bool = False,
+    ):
         super().__init__()
         self.resample, self.at_full = resample, at_full
-        self.weight = self.bias = None
+        self.weight: nn.Parameter | None = None
+        self.bias: nn.Parameter | None = None
         if kernel:
             bound = (width_in * kernel**2) ** -0.5
             self.weight = nn.Parameter(torch.empty(width, width_in, kernel, kernel).uniform_(-bound, bound))
@@ -71,10 +85,11 @@ class Conv(nn.Module):
             line = line / line.sum()
             self.register_buffer("resample_filter", torch.outer(line, line)[None, None])
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """``x`` (B, width_in, H, W) to (B, width, H', W'), H' = H, 2 H or H / 2."""
         margin = 0 if self.weight is None else self.weight.shape[-1] // 2
         if self.at_full:
+            assert self.weight is not None and self.bias is not None  # noqa: PT018 - there is a kernel then
             margin_of_filter = (self.resample_filter.shape[-1] - 1) // 2
             x = functional.conv2d(x, self.weight, padding=margin + margin_of_filter)
             return self._filtered(x, 0) + self.bias[:, None, None]
@@ -97,10 +112,19 @@ class Block(nn.Module):
     attention, ``s (x + proj(attend(qkv(norm2(x)))))``, s the style's ``skip_scale``.
     """
 
-    def __init__(self, width_in, width, embedding, style, *, resample=None, attention=False):
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        embedding: int,
+        style: Style,
+        *,
+        resample: str | None = None,
+        attention: bool = False,
+    ):
         super().__init__()
         self.style = style
-        options = {"resample": resample, "taps": style.taps}
+        options: dict[str, Any] = {"resample": resample, "taps": style.taps}
         self.norm0 = group_norm(width_in, style.eps)
         self.conv0 = Conv(width_in, width, 3, **options)
         self.affine = nn.Linear(embedding, 2 * width if style.scale_shift else width)
@@ -117,7 +141,7 @@ class Block(nn.Module):
             self.qkv = Conv(width, 3 * width, 1)
             self.proj = Conv(width, width, 1)
 
-    def forward(self, x, embedding):
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """``x`` (B, width_in, H, W); ``embedding`` (1 or B, embedding)."""
         h = self.conv0(functional.silu(self.norm0(x)))
         condition = self.affine(embedding)[:, :, None, None].to(h.dtype)
@@ -139,7 +163,7 @@ class Block(nn.Module):
         return attended.transpose(2, 3).reshape(batch, width, *size)
 
 
-def positional_angles(condition, width, *, endpoint):
+def positional_angles(condition: Tensor, width: int, *, endpoint: bool) -> Tensor:
     """``c 10000^(-i / n)``, i = 0..width/2 - 1; n = width/2, or one less with ``endpoint`` (DDPM). (B, width/2)."""
     half = width // 2
     exponents = torch.arange(half, dtype=torch.float32, device=condition.device) / (half - endpoint)
@@ -149,16 +173,18 @@ def positional_angles(condition, width, *, endpoint):
 class FourierFeatures(nn.Module):
     """Random frequencies ``2 pi f``, f normal with standard deviation 16, part of the checkpoint (NCSN++)."""
 
-    def __init__(self, width):
+    freqs: Tensor
+
+    def __init__(self, width: int):
         super().__init__()
         self.register_buffer("freqs", FOURIER_SCALE * torch.randn(width // 2))
 
-    def forward(self, condition):
+    def forward(self, condition: Tensor) -> Tensor:
         """Angles, (B, width / 2)."""
         return condition.reshape(-1, 1).float() * (2 * math.pi * self.freqs.float())
 
 
-def one_hot(labels, classes, like):
+def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
     """(B, classes) of the dtype of ``like``; a label of -1 (no class) is a row of zeros, None one such row."""
     if labels is None:
         return like.new_zeros(1, classes)

@@ -4,16 +4,21 @@ Written from the papers and the names of the published parameters. A checkpoint 
 its preconditioning; :func:`inner_state` takes it out, and it then loads strictly.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dode.models.edm.layers import Conv
+
+T = TypeVar("T")
 
 # What a preconditioning keeps beside its network: the noise levels of the iDDPM one, a function of its constants.
 OF_THE_PRECONDITIONING = {"u"}
 
 
-def inner_state(state):
+def inner_state(state: Mapping[str, T]) -> dict[str, T]:
     """The network's part of a published state dictionary: ``model.`` taken off the names.
 
     Raises:
@@ -35,6 +40,9 @@ class UNet(nn.Module):
     is embedded (:meth:`embed`), what the encoder merges after each halving (:meth:`merged`) and how the image is read
     from the decoder (:meth:`read`).
     """
+
+    embed: Callable[[Tensor, Tensor | None], Tensor]
+    read: Callable[[int, str, Tensor, Tensor | None], Tensor | None]
 
     def _map(self, width, embedding, augment_dim):
         """The embedding's layers, made first: :class:`dode.models.Denoiser` takes its precision from them."""
@@ -80,12 +88,12 @@ class UNet(nn.Module):
                 self.dec[f"{tag}_block{index}"] = block(width + skips.pop(), widths[level], attention=attention)
                 width = widths[level]
 
-    def load_state_dict(self, state_dict, **options):
+    def load_state_dict(self, state_dict: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
         """As torch's; of a published checkpoint, which has this network behind a preconditioning, its part."""
         published = any(name.startswith("model.") for name in state_dict)
         return super().load_state_dict(inner_state(state_dict) if published else state_dict, **options)
 
-    def lower(self, dtype):
+    def lower(self, dtype: torch.dtype) -> Self:
         """Run convolutions and normalisations in ``dtype``; the embedding stays in single precision. Returns self.
 
         So ran the published half-precision networks (``use_fp16``).
@@ -95,7 +103,7 @@ class UNet(nn.Module):
                 module.to(dtype)
         return self
 
-    def forward(self, x, condition, labels=None):
+    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
         """The raw output F.
 
         Args:
@@ -120,8 +128,8 @@ class UNet(nn.Module):
             for index in range(self.depth + 1):
                 h = self.dec[f"{tag}_block{index}"](torch.cat([h, skips.pop()], dim=1), embedding)
             image = self.read(level, tag, h, image)
-        return image.to(x.dtype)
+        return image.to(x.dtype)  # type: ignore[union-attr]  # at level 0 it was read
 
-    def merged(self, tag, h, side):
+    def merged(self, tag: str, h: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """``(h, side)`` after the halving to the level ``tag``; ``side`` is the input image, or what became of it."""
         return h, side

@@ -1,6 +1,6 @@
 """The feature extractor of the embedded benchmark: a small convolutional classifier of 8x8 digits."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from dode.models.networks import networks
 
@@ -34,10 +34,10 @@ class DigitClassifier(nn.Module):
         )
         self.head = nn.Linear(self.feature_size, 10)
 
-    def features(self, x):
+    def features(self, x: Tensor) -> Tensor:
         """Penultimate activations, (B, 64)."""
         return self.trunk(x)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, 10)."""
         return self.head(self.features(x))

@@ -1,9 +1,10 @@
 """A residual multilayer perceptron for small images, conditioned on one scalar (time or noise level)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dode.models.networks import networks
 
@@ -23,7 +24,17 @@ class ResidualMLP(nn.Module):
         max_frequency: largest angular frequency of the embedding, for a condition of order one.
     """
 
-    def __init__(self, *, image_shape, width=256, blocks=5, embedding=64, max_frequency=64.0):
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        width: int = 256,
+        blocks: int = 5,
+        embedding: int = 64,
+        max_frequency: float = 64.0,
+    ):
         super().__init__()
         self.image_shape = tuple(image_shape)
         size = math.prod(self.image_shape)
@@ -42,7 +53,7 @@ class ResidualMLP(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x, condition):
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``x`` (B, C, H, W); ``condition`` a scalar of order one, 0-d (shared, embedded once) or (B,)."""
         angles = condition.reshape(-1, 1) * self.frequencies
         embedding = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))

@@ -1,15 +1,29 @@
 """A residual multilayer perceptron that predicts the velocity, behind a noise-prediction interface."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dode.grids import schedules
+from dode.grids.schedules import Schedule
 from dode.models.embedded.residual_mlp import ResidualMLP
 from dode.models.networks import networks
 
 
 @networks.register("residual-mlp-velocity")
-def residual_mlp_velocity(*, image_shape, schedule, width=256, blocks=5, embedding=64, max_frequency=64.0):
+def residual_mlp_velocity(
+    *,
+    image_shape: Sequence[int],
+    schedule: Mapping[str, Any],
+    width: int = 256,
+    blocks: int = 5,
+    embedding: int = 64,
+    max_frequency: float = 64.0,
+) -> VelocityToNoise:
     """:class:`dode.models.embedded.residual_mlp.ResidualMLP` as a noise prediction, by :class:`VelocityToNoise`."""
     inner = ResidualMLP(
         image_shape=image_shape, width=width, blocks=blocks, embedding=embedding, max_frequency=max_frequency
@@ -24,12 +38,14 @@ class VelocityToNoise(nn.Module):
     divided by ``sqrt(abar)``, turns its smallest error into a saturated image; the velocity does not.
     """
 
-    def __init__(self, inner, schedule):
+    log_abar: Tensor
+
+    def __init__(self, inner: nn.Module, schedule: Schedule):
         super().__init__()
         self.inner = inner
         self.register_buffer("log_abar", torch.from_numpy(schedule.log_abar(range(len(schedule)))), persistent=False)
 
-    def forward(self, x, index):
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """``x`` (B, C, H, W) in VP coordinates; ``index`` 0-d or (B,), fractional, 0 to T-1. Returns eps."""
         lower = index.floor().clamp(0, len(self.log_abar) - 2).long()
         fraction = index - lower

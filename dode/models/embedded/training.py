@@ -8,24 +8,28 @@ import hashlib
 import logging
 import math
 import shlex
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch import nn
 from tqdm import tqdm
 
 from dode.grids import schedules
+from dode.grids.schedules import Schedule
 from dode.images import data, pixels
 from dode.models.networks import networks
 
 log = logging.getLogger(__name__)
 
-SCHEDULE = {"name": "linear", "steps": 1000}
+SCHEDULE: dict[str, Any] = {"name": "linear", "steps": 1000}
 MLP = {"image_shape": [1, 8, 8], "width": 256, "blocks": 5, "embedding": 64}
 
 
-def edm_loss(network, images, generator, sigma_data):
+def edm_loss(network: nn.Module, images: torch.Tensor, generator: torch.Generator, sigma_data: float) -> torch.Tensor:
     """The EDM loss of Karras et al. 2022: ``E ||F - (x_0 - c_skip x) / c_out||^2`` with ln sigma ~ N(-1.2, 1.2^2)."""
     sigma = torch.randn(len(images), 1, 1, 1, generator=generator).mul(1.2).sub(1.2).exp()
     x = images + sigma * torch.randn(images.shape, generator=generator)
@@ -35,7 +39,7 @@ def edm_loss(network, images, generator, sigma_data):
     return (output - target).square().mean()
 
 
-def velocity_loss(network, images, generator, schedule):
+def velocity_loss(network: Any, images: torch.Tensor, generator: torch.Generator, schedule: Schedule) -> torch.Tensor:
     """``E ||F - v||^2``, v = (eps - sqrt(1 - abar) x) / sqrt(abar): the noise loss of DDPM weighted by 1 / abar."""
     index = torch.randint(len(schedule), (len(images),), generator=generator)
     abar = torch.from_numpy(schedule.alphas_cumprod).float()[index].view(-1, 1, 1, 1)
@@ -45,15 +49,15 @@ def velocity_loss(network, images, generator, schedule):
     return (output - (abar.sqrt() * noise - (1 - abar).sqrt() * images)).square().mean()
 
 
-def train_diffusion(name, images, steps, seed):
+def train_diffusion(name: str, images: np.ndarray, steps: int, seed: int) -> tuple[nn.Module, dict[str, Any]]:
     """Adam, batch 256, cosine decay, moving average of the weights. Returns the network and its card's facts."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     real = torch.from_numpy(pixels.from_bytes(images))
     if name == "digits-edm":
         sigma_data = round(float(real.std()), 3)
-        network_card = {"name": "residual-mlp", "options": MLP}
-        facts = {
+        network_card: dict[str, Any] = {"name": "residual-mlp", "options": MLP}
+        facts: dict[str, Any] = {
             "image_shape": MLP["image_shape"],
             "prediction": "data",
             "preconditioning": {"name": "edm", "sigma_data": sigma_data},
@@ -87,7 +91,7 @@ def train_diffusion(name, images, steps, seed):
     return averaged, facts
 
 
-def train_classifier(images, labels, steps, seed):
+def train_classifier(images: np.ndarray, labels: np.ndarray, steps: int, seed: int) -> tuple[nn.Module, dict[str, Any]]:
     """Cross-entropy with one-pixel shifts and noise on 80 % of the digits; accuracy on the other 20 %."""
     from sklearn.model_selection import train_test_split
 
@@ -111,7 +115,7 @@ def train_classifier(images, labels, steps, seed):
         decay.step()
     network.eval().requires_grad_(False)
     accuracy = (network(real[test_rows]).argmax(1) == targets[test_rows]).double().mean().item()
-    facts = {"network": {"name": "digit-classifier", "options": {}}}
+    facts: dict[str, Any] = {"network": {"name": "digit-classifier", "options": {}}}
     facts |= {"test_accuracy": round(accuracy, 4), "test_images": len(test_rows)}
     return network, facts
 
@@ -123,7 +127,7 @@ RECIPES = {
 }
 
 
-def train(name, *, output, steps=None):
+def train(name: str, *, output: Path, steps: int | None = None) -> None:
     """Train ``name`` and write ``{name}.safetensors`` (half precision) and its card ``{name}.yaml`` to ``output``."""
     recipe = RECIPES[name]
     steps, seed = steps or recipe["steps"], recipe["seed"]

@@ -1,6 +1,8 @@
 """Any ``UNet2DModel`` of the Hugging Face hub, as the library that made it defines it."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from dode.models import torchvision_operators
 from dode.models.networks import networks
@@ -36,7 +38,7 @@ def _unet_class():
 
 
 @networks.register("diffusers-unet2d")
-def hub_unet(*, config):
+def hub_unet(*, config: Mapping[str, Any]) -> Any:
     """The network of a ``config.json`` of the hub (a mapping), ready for that repository's weights.
 
     Raises ModuleNotFoundError without diffusers, and ValueError for a key that ``UNet2DModel`` does not know; keys that
