@@ -7,6 +7,7 @@ with EDM's persistent classes. The result has the published parameter names, and
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from dode.checkpoints.pickles import CheckpointError, Recorded, shown
 from dode.storage import atomic
@@ -14,6 +15,8 @@ from dode.storage import atomic
 __all__ = ["FORMATS", "CheckpointError", "convert", "header", "read"]
 
 HEADER = "dode"  # one key of the safetensors metadata: several are written in no fixed order, and files would differ
+#: Where in a file the weights are.
+Key: TypeAlias = str | int | list[str | int] | None
 DTYPES = ("keep", "float32", "float16", "bfloat16")
 
 
@@ -78,7 +81,9 @@ def _named(value):
     return {name: tensor.detach() for name, tensor in value.items()}
 
 
-def read(source, *, format, key=None, dtype="keep"):
+def read(
+    source: str | Path, *, format: str, key: Key = None, dtype: str = "keep"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tensors of a published checkpoint by name, and what the file says of itself.
 
     Args:
@@ -105,7 +110,7 @@ def read(source, *, format, key=None, dtype="keep"):
         if isinstance(value, Recorded):
             from dode.checkpoints import persistent
 
-            value, facts = persistent.flatten(value), persistent.facts(value)
+            facts, value = persistent.facts(value), persistent.flatten(value)
         tensors = _named(value)
         stored = sum(tensor.nbytes for tensor in tensors.values())
         # Tied weights have one storage and several names; a small file that names one storage ever again is no model.
@@ -119,7 +124,15 @@ def read(source, *, format, key=None, dtype="keep"):
     return tensors, facts
 
 
-def convert(source, target, *, format, key=None, dtype="keep", sha256=None):
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    format: str,
+    key: Key = None,
+    dtype: str = "keep",
+    sha256: str | None = None,
+) -> None:
     """Read a published checkpoint (:func:`read`) and write it to ``target`` as safetensors, whole or not at all.
 
     The header (:func:`header`) has the format, the name and digest of ``source``, the number of tensors of each type,
@@ -132,7 +145,7 @@ def convert(source, target, *, format, key=None, dtype="keep", sha256=None):
     if sha256 is not None and digest != sha256:
         raise CheckpointError(f"{source}: sha256 is {digest}, expected {sha256}")
     tensors, facts = read(source, format=format, key=key, dtype=dtype)
-    counts = {}
+    counts: dict[str, int] = {}
     for tensor in tensors.values():
         name = str(tensor.dtype).removeprefix("torch.")
         counts[name] = counts.get(name, 0) + 1
@@ -155,7 +168,7 @@ def _apart(tensors):
     return apart
 
 
-def header(path):
+def header(path: str | Path) -> dict[str, Any]:
     """What :func:`convert` wrote of a file's origin."""
     from safetensors import safe_open
 

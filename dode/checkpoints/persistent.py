@@ -9,6 +9,7 @@ arguments that it was made with. Containers such as ``torch.nn.ModuleDict`` stan
 import hashlib
 import mmap
 from pathlib import Path
+from typing import Any
 
 from dode.checkpoints import tensors
 from dode.checkpoints.pickles import CheckpointError, Interpreter, Recorded, dictionary, shown
@@ -55,7 +56,7 @@ ALLOWED = {
 }
 
 
-def load(path):
+def load(path: str | Path) -> Any:
     """What the pickle at ``path`` holds, modules as :class:`Recorded`.
 
     Raises:
@@ -78,7 +79,7 @@ def _part(module, name):
     return part
 
 
-def flatten(module):
+def flatten(module: Recorded) -> dict[str, Any]:
     """The state dict of a recorded module, named as ``torch.nn.Module.state_dict`` names it."""
     found = {}
     visits = _modules(module, "", 0)
@@ -105,7 +106,7 @@ def _modules(module, prefix, depth):
             yield from _modules(child, f"{prefix}{name}.", depth + 1)
 
 
-def facts(module):
+def facts(module: Recorded) -> dict[str, Any]:
     """What a recorded module says of itself, as JSON takes it: class, arguments, digest of the source never run."""
     budget = [MAX_RECORDED]
     return {

@@ -8,8 +8,8 @@ that a file could nest), and the number of opcodes is limited.
 """
 
 import pickletools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 # The largest published file (EDM's ImageNet-64) needs some 10^5.
 MAX_OPCODES = 1_000_000
@@ -31,10 +31,10 @@ class Recorded:
 
     __slots__ = ("name", "source", "state")
 
-    def __init__(self, name, state, source=None):
+    def __init__(self, name: str, state: dict[str, Any], source: str | None = None):
         self.name, self.state, self.source = name, state, source
 
-    def build(self, state):
+    def build(self, state: object) -> None:
         """Take in the state that follows the object in the file."""
         if not isinstance(state, dict) or self.state:
             raise CheckpointError(f"the state of {shown(self.name)} is no dictionary, or is given twice")
@@ -44,18 +44,18 @@ class Recorded:
 class Dictionary(dict):
     """An ordered dictionary or one with attributes; further state that the file has of it is left out."""
 
-    def build(self, state):
+    def build(self, state: object) -> None:
         """Metadata of no use here."""
 
 
-def shown(value):
+def shown(value: object) -> str:
     """A short harmless form of what a file says, for messages."""
     if not isinstance(value, str | int | float | type(None)):
         return type(value).__name__
     return ascii(value if not isinstance(value, str) else value[:100])[:100]
 
 
-def dictionary():
+def dictionary() -> Dictionary:
     """In place of ``collections.OrderedDict`` and the like, which are pickled empty and then filled."""
     return Dictionary()
 
@@ -69,11 +69,13 @@ class Interpreter:
         persistent: function of a persistent id; None where none may occur.
     """
 
-    def __init__(self, file, allowed, persistent=None):
+    def __init__(self, file: Any, allowed: Mapping[str, Callable], persistent: Callable[[Any], Any] | None = None):
         self.file, self.allowed, self.persistent = file, allowed, persistent
-        self.stack, self.marks, self.memo = [], [], {}
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
 
-    def load(self):
+    def load(self) -> Any:
         """The value; the file stands behind its last opcode."""
         operations = pickletools.genops(self.file)
         for count in range(MAX_OPCODES):
@@ -97,19 +99,19 @@ class Interpreter:
                 raise CheckpointError(f"broken pickle: {opcode.name} at byte {position} fails ({kind})") from None
         raise CheckpointError(f"the pickle has more than {MAX_OPCODES} opcodes")
 
-    def pop_mark(self):
+    def pop_mark(self) -> list[Any]:
         """What was put on the stack since the last mark."""
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    def top(self, *kinds):
+    def top(self, *kinds: type) -> Any:
         """The value on top of the stack, which must be of one of ``kinds``."""
         value = self.stack[-1]
         if type(value) not in kinds:
             raise CheckpointError(f"broken pickle: {type(value).__name__} where {kinds[0].__name__} should be")
         return value
 
-    def find(self, module, name):
+    def find(self, module: object, name: object) -> None:
         """A global by name, from the table only."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise CheckpointError("broken pickle: a global whose name is no text")
@@ -121,14 +123,14 @@ class Interpreter:
             )
         self.stack.append(Global(f"{module}.{name}", rebuild))
 
-    def call(self, _):
+    def call(self, _: object) -> None:
         """REDUCE and NEWOBJ: our function in place of the file's."""
         arguments = self.top(tuple)
         self.stack.pop()
         function = self.top(Global)
         self.stack[-1] = _checked(function, arguments)
 
-    def build(self, _):
+    def build(self, _: object) -> None:
         """BUILD: only for what says here how it takes a state in; never an attribute set by a file's name."""
         state = self.stack.pop()
         target = self.stack[-1]
@@ -136,7 +138,7 @@ class Interpreter:
             raise CheckpointError(f"the pickle gives a state to {type(target).__name__}, which has none")
         target.build(state)
 
-    def set_items(self, items):
+    def set_items(self, items: Sequence[Any]) -> None:
         """Pairs into the dictionary on top."""
         target = self.top(dict, Dictionary)
         if len(items) % 2:
@@ -146,25 +148,25 @@ class Interpreter:
                 raise CheckpointError(f"the pickle has a dictionary with the key {shown(key)}, neither text nor index")
             target[key] = value
 
-    def add_items(self, items):
+    def add_items(self, items: Sequence[Any]) -> None:
         """Texts into the set on top."""
         target = self.top(set)
         if not all(type(item) is str for item in items):
             raise CheckpointError("the pickle has a set of something else than text")
         target.update(items)
 
-    def persistent_id(self, _):
+    def persistent_id(self, _: object) -> None:
         """A storage that lies elsewhere in the file."""
         if self.persistent is None:
             raise CheckpointError("the pickle has a persistent id, which this format has not")
         self.stack[-1] = self.persistent(self.stack[-1])
 
-    def mark(self, _):
+    def mark(self, _: object) -> None:
         """Begin a group."""
         self.marks.append(self.stack)
         self.stack = []
 
-    def put(self, index):
+    def put(self, index: int) -> None:
         """Remember the value on top."""
         self.memo[index] = self.stack[-1]
 

@@ -2,7 +2,8 @@
 
 import math
 import struct
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 from dode.checkpoints.pickles import CheckpointError, Global, dictionary, shown
 
@@ -26,20 +27,20 @@ class Storage(NamedTuple):
 
     dtype: str
     elements: int
-    data: object = None
+    data: Any = None
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes that its elements take."""
         return self.elements * BYTES.get(self.dtype, 1)
 
 
-def is_count(value):
+def is_count(value: object) -> bool:
     """Whether a value is an integer from 0 (and no boolean)."""
     return type(value) is int and value >= 0
 
 
-def storage_of(identifier, fields):
+def storage_of(identifier: Any, fields: int) -> tuple[str, Storage]:
     """(key, storage) of torch's persistent id ``('storage', type, key, location, elements)``, so many fields."""
     right = isinstance(identifier, tuple) and len(identifier) == fields and identifier[0] == "storage"
     if not right or not isinstance(identifier[1], Global) or not is_count(identifier[4]):
@@ -51,7 +52,15 @@ def storage_of(identifier, fields):
     return key, Storage(dtype, identifier[4])
 
 
-def rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
+def rebuild_tensor(
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    requires_grad: Any = False,
+    hooks: Any = None,
+    metadata: Any = None,
+) -> Any:
     """In place of ``torch._utils._rebuild_tensor_v2``: a view that lies within its storage and repeats no element."""
     if not isinstance(storage, Storage):
         raise CheckpointError("a tensor has no storage")
@@ -75,7 +84,7 @@ def rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=Non
     return torch.empty(0, dtype=getattr(torch, storage.dtype)).set_(storage.data, offset, size, stride)
 
 
-def rebuild_parameter(data, requires_grad=False, hooks=None, state=None):
+def rebuild_parameter(data: Any, requires_grad: Any = False, hooks: Any = None, state: Any = None) -> Any:
     """In place of ``torch._utils._rebuild_parameter``: the tensor."""
     return data
 
@@ -95,18 +104,18 @@ class NumpyType:
         "b1": "?",
     }
 
-    def __init__(self, code, align=False, copy=True):
+    def __init__(self, code: Any, align: Any = False, copy: Any = True):
         if code not in self.FORMATS:
             raise CheckpointError(f"a numpy value is of the type {shown(code)}, no plain number")
         self.format = self.FORMATS[code]
 
-    def build(self, state):
+    def build(self, state: object) -> None:
         """``(version, byte order, ...)``, the rest empty for plain numbers."""
         if not isinstance(state, tuple) or state[1:2] not in (("<",), ("|",), ("=",)):
             raise CheckpointError("a numpy value is not little-endian")
 
 
-def numpy_scalar(dtype, data):
+def numpy_scalar(dtype: Any, data: Any) -> float:
     """In place of ``numpy.core.multiarray.scalar``: Python's number (EDM writes its scales as numpy's)."""
     if not isinstance(dtype, NumpyType) or not isinstance(data, bytes):
         raise CheckpointError("a numpy value is no plain number")
@@ -115,7 +124,7 @@ def numpy_scalar(dtype, data):
     return struct.unpack("<" + dtype.format, data)[0]
 
 
-COMMON = {
+COMMON: dict[str, Callable] = {
     "collections OrderedDict": dictionary,
     "torch._utils _rebuild_tensor_v2": rebuild_tensor,
     "torch._utils _rebuild_parameter": rebuild_parameter,

@@ -10,7 +10,9 @@ import io
 import mmap
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 from dode.checkpoints import tensors
 from dode.checkpoints.pickles import CheckpointError, Interpreter, shown
@@ -18,12 +20,12 @@ from dode.checkpoints.pickles import CheckpointError, Interpreter, shown
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def _named(*arguments):
+def _named(*arguments: object) -> NoReturn:
     """In place of a class that is only named, such as a storage's."""
     raise CheckpointError("the pickle calls a class that checkpoints only name")
 
 
-ALLOWED = {
+ALLOWED: dict[str, Callable] = {
     **tensors.COMMON,
     **{f"torch {name}": _named for name in tensors.DTYPES},
     **{f"torch {name}": _named for name in set(tensors.DTYPES.values())},
@@ -48,7 +50,7 @@ class _Storages:
         return storage
 
 
-def look_through_legacy(file, size):
+def look_through_legacy(file: Any, size: int) -> Any:
     """Check a file in the layout before torch 1.6: five pickles, then the storages' bytes."""
     magic, protocol, _ = (Interpreter(file, {}).load() for _ in range(3))
     if (magic, protocol) != (MAGIC, PROTOCOL):
@@ -64,7 +66,7 @@ def look_through_legacy(file, size):
     return value
 
 
-def look_through_zip(file):
+def look_through_zip(file: BinaryIO) -> None:
     """Check a file in the layout since torch 1.6: a zip archive with ``data.pkl`` and a record for each storage."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -112,7 +114,7 @@ def _load(source, part=lambda value: value):
         raise CheckpointError(f"torch cannot read the file: {str(error)[:300]}") from None
 
 
-def load(path):
+def load(path: str | Path) -> Any:
     """What a file of ``torch.save`` holds: tensors on the CPU, containers, numbers and text.
 
     Raises:
@@ -129,7 +131,7 @@ def load(path):
     return _load(str(path))
 
 
-def load_storage(data):
+def load_storage(data: Any) -> tensors.Storage:
     """In place of ``torch.storage._load_from_bytes``: the storage in ``data``, itself a file of ``torch.save``."""
     if not isinstance(data, bytes) or data[:2] == b"PK":
         raise CheckpointError("a storage within the pickle is not in torch's own form")

@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dode.fetching import cache, cards, checksums
 from dode.fetching.fetch import Expected, fetched
@@ -11,7 +13,16 @@ from dode.fetching.fetch import Expected, fetched
 log = logging.getLogger(__name__)
 
 
-def obtain(name, card, target, *, root, shared=None, renew=False, announce=lambda text: None):
+def obtain(
+    name: str,
+    card: Mapping[str, Any],
+    target: str | Path,
+    *,
+    root: str | Path,
+    shared: str | Path | None = None,
+    renew: bool = False,
+    announce: Callable[[str], object] = lambda text: None,
+) -> dict[str, Any] | None:
     """Put the verified checkpoint of a card at ``target``; what is there and right is not fetched again.
 
     Where the card has no whole sha256, that of the first download goes into the lock file and is enforced ever after.
@@ -45,10 +56,10 @@ def obtain(name, card, target, *, root, shared=None, renew=False, announce=lambd
     return before
 
 
-def licence(name, card):
+def licence(name: str, card: Mapping[str, Any]) -> str:
     """What whoever fetches a card's file should know of its terms."""
     notes = {"non-commercial": "NON-COMMERCIAL USE ONLY. ", "research-only": "RESEARCH USE ONLY. "}
-    return f"Checkpoint {name}: {notes.get(card.get('restrictions'), '')}Licence: {card['licence']}"
+    return f"Checkpoint {name}: {notes.get(card.get('restrictions', ''), '')}Licence: {card['licence']}"
 
 
 class _Job:

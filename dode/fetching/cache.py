@@ -9,6 +9,7 @@ bytes.
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from dode import locks
@@ -21,15 +22,15 @@ class Cache:
         folder: its path; made when first written to.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().absolute()
 
-    def place(self, sha256, name):
+    def place(self, sha256: str, name: str) -> Path:
         """Path of a file by its digest."""
         return self.folder / sha256 / name
 
     @contextlib.contextmanager
-    def writing(self, key):
+    def writing(self, key: str) -> Iterator[None]:
         """Be the only one who adds the file called ``key``.
 
         Raises OSError, with what to do, where the folder cannot be written.
@@ -46,7 +47,7 @@ class Cache:
         with held:
             yield
 
-    def add(self, path, sha256, name):
+    def add(self, path: Path, sha256: str, name: str) -> Path:
         """Move the verified file at ``path``, on the same file system, to its place; returns the place."""
         place = self.place(sha256, name)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ class Cache:
         return place
 
 
-def link(place, target):
+def link(place: Path, target: Path) -> None:
     """Make ``target`` a symbolic link to ``place``; whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.link")

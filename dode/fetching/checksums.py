@@ -6,11 +6,14 @@ then on, and committed. ``make lock-checkpoints`` changes it on purpose.
 
 import datetime
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from dode import locks, storage
+from dode.fetching.fetch import Found
 
 NAME = "config/checkpoints.lock"
 HEADER = """\
@@ -20,7 +23,7 @@ HEADER = """\
 KEYS = {"url": str, "size": int, "sha256": str, "date": str}
 
 
-def read(root):
+def read(root: str | Path) -> dict[str, dict[str, Any]]:
     """All entries under the folder ``root``, by key.
 
     Raises:
@@ -40,7 +43,7 @@ def read(root):
     return entries
 
 
-def require_writable(root, key):
+def require_writable(root: str | Path, key: str) -> None:
     """Raise OSError with what to do, where an entry could not be added."""
     try:
         with locks.exclusive(Path(root) / NAME):
@@ -53,7 +56,7 @@ def require_writable(root, key):
         ) from None
 
 
-def record(root, key, found, *, replace=False):
+def record(root: str | Path, key: str, found: Found, *, replace: bool = False) -> dict[str, Any] | None:
     """Add the entry of a :class:`dode.fetching.fetch.Found`; jobs that do so at once wait for one another.
 
     Returns the entry that it replaces, or None.
@@ -75,7 +78,7 @@ def record(root, key, found, *, replace=False):
     return before
 
 
-def remove(root, keys):
+def remove(root: str | Path, keys: Iterable[str]) -> None:
     """Drop entries that no card needs any more."""
     with locks.exclusive(Path(root) / NAME):
         entries = read(root)

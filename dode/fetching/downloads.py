@@ -29,7 +29,7 @@ class Refused(ValueError):
     """What came is not the file."""
 
 
-def download(url, path, *, size=None, folder="."):
+def download(url: str, path: str | Path, *, size: int | None = None, folder: str | Path = ".") -> None:
     """Write the content of ``url`` to ``path``, into whose folder a library may write besides.
 
     Args:
@@ -49,7 +49,7 @@ def download(url, path, *, size=None, folder="."):
     SCHEMES[scheme](url, Path(path), size, folder)
 
 
-def is_page(head, content_type=""):
+def is_page(head: bytes, content_type: str = "") -> bool:
     """Whether the first bytes ``head`` are a web page's; what the server calls a page need only begin with a tag."""
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     named = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")

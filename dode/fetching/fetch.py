@@ -1,5 +1,7 @@
 """A file by its URLs, verified: whole at its place, or not at all."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import logging
@@ -8,8 +10,10 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 import pooch
 
@@ -30,10 +34,12 @@ class Expected:
     """
 
     size: int | None = None
-    digests: tuple = ()
+    digests: tuple[tuple[str, str, str], ...] = ()
 
     @classmethod
-    def of(cls, card, entry=None, lock="the lock file"):
+    def of(
+        cls, card: Mapping[str, Any], entry: Mapping[str, Any] | None = None, lock: str = "the lock file"
+    ) -> Expected:
         """What a card and its entry in the lock file ``lock`` say."""
         said = [(kind, card[kind], "the card says") for kind in ("sha256", "md5") if kind in card]
         if entry:
@@ -41,11 +47,11 @@ class Expected:
         return cls(card.get("size", (entry or {}).get("size")), tuple(said))
 
     @property
-    def sha256(self):
+    def sha256(self) -> str | None:
         """The whole digest, or None where only a part of it or none is known."""
         return next((said for kind, said, _ in self.digests if kind == "sha256" and len(said) == 64), None)
 
-    def fault(self, path):
+    def fault(self, path: str | Path) -> str | None:
         """What is wrong with the file at ``path``, in words; None where it is as expected."""
         size = Path(path).stat().st_size
         with open(path, "rb") as file:
@@ -70,7 +76,7 @@ class Found:
     sha256: str
 
 
-def fetch(urls, expected, target, *, folder="."):
+def fetch(urls: Iterable[str], expected: Expected | str, target: str | Path, *, folder: str | Path = ".") -> Found:
     """Fetch a file from the first of ``urls`` that has it, verify it and put it at ``target``, whole or not at all.
 
     Args:
@@ -93,7 +99,9 @@ def fetch(urls, expected, target, *, folder="."):
 
 
 @contextlib.contextmanager
-def fetched(urls, expected, *, beside, folder="."):
+def fetched(
+    urls: Iterable[str], expected: Expected | str, *, beside: str | Path, folder: str | Path = "."
+) -> Iterator[Found]:
     """Yield the verified file, :class:`Found`, in a folder of its own next to the path ``beside``; then both are gone.
 
     Raises as :func:`fetch` does.

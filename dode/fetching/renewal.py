@@ -1,11 +1,12 @@
 """The entries of ``config/checkpoints.lock``, made and renewed on purpose (``make lock-checkpoints``)."""
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from dode.fetching import acquire, cards, checksums
 
 
-def unlocked(root):
+def unlocked(root: str | Path) -> dict[str, tuple[str, cards.Card]]:
     """``(name, card)`` of the cards without a whole sha256, by the key of the entry that they need."""
     names = sorted(path.stem for path in cards.folder_of(root).glob("*.yaml"))
     known = {name: cards.load_card(root, name, "card") for name in names}
@@ -13,7 +14,7 @@ def unlocked(root):
     return {f"{name}/{cards.file_name(card)}": (name, card) for name, card in known.items() if name not in whole}
 
 
-def chosen(wanted, entries, names):
+def chosen(wanted: Mapping[str, tuple[str, cards.Card]], entries: Collection[str], names: Sequence[str]) -> list[str]:
     """The keys to fetch: of the cards ``names``, or those without an entry. ValueError for a name that needs none."""
     known = [name for name, _ in wanted.values()]
     for name in names:
@@ -22,7 +23,7 @@ def chosen(wanted, entries, names):
     return [key for key, (name, _) in wanted.items() if (name in names if names else key not in entries)]
 
 
-def lock(root, names, shared, say):
+def lock(root: str | Path, names: Sequence[str], shared: str | Path | None, say: Callable[[str], object]) -> bool:
     """Fetch what :func:`chosen` names and record it; without names drop the entries that no card needs.
 
     ``shared`` is a cache folder or None, ``say`` is called with a line for each entry. Returns whether all went well.

@@ -4,18 +4,28 @@ Whatever they are, they have a length, and a slice of them is an array (n, C, H,
 they are asked for, so that memory does not grow with their number.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
 import os
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from dode.registry import Registry
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 sources = Registry("data")
+
+#: A name, or a dictionary with one of :data:`KINDS` as key.
+Source: TypeAlias = str | Mapping[str, Any]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 KINDS = ("folder", "zip", "hub")
@@ -23,7 +33,7 @@ OF_THE_HUB = {"split": "train", "column": "image", "revision": None}
 
 
 @sources.register("digits")
-def digits():
+def digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's handwritten digits: 1,797 real 8x8 grey images (UCI Optical Recognition of Handwritten Digits).
 
     The 17 grey levels 0..16 become bytes by ``round(255 v / 16)``. Returns images (1797, 1, 8, 8) uint8 and the labels
@@ -35,7 +45,7 @@ def digits():
     return np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.int64)
 
 
-def check(source):
+def check(source: Source) -> None:
     """Raise ValueError for a source that is none: an unknown name, or a dictionary without one place that is there."""
     if isinstance(source, str):
         sources.get(source)
@@ -58,7 +68,7 @@ def _kind(source):
     return next(kind for kind in KINDS if kind in source)
 
 
-def identity(source, image_shape):
+def identity(source: Source, image_shape: Sequence[int]) -> str:
     """A short name for paths: the source's own, or ``folder-1a2b3c4d`` by what it is and the images' shape."""
     if isinstance(source, str):
         return source
@@ -66,7 +76,7 @@ def identity(source, image_shape):
     return f"{_kind(source)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def described(source):
+def described(source: Source) -> str:
     """A source in words, as the configuration has it.
 
     >>> described({"revision": "1a2b", "hub": "owner/name"})
@@ -77,12 +87,12 @@ def described(source):
     return ", ".join(f"{key} {source[key]}" for key in sorted(source, key=lambda key: (key not in KINDS, key)))
 
 
-def files(source):
+def files(source: Source) -> list[str]:
     """The path that a source reads, as a list of one; empty where it has none."""
     return [] if isinstance(source, str) else [source[kind] for kind in ("folder", "zip") if kind in source]
 
 
-def listing(source):
+def listing(source: Source) -> str | None:
     """Digest of names, sizes and times of the images in a folder, by which a change is noticed; None for others."""
     if isinstance(source, str) or "folder" not in source:
         return None
@@ -93,7 +103,7 @@ def listing(source):
     return digest.hexdigest()[:16]
 
 
-def load(source, image_shape):
+def load(source: Source, image_shape: Sequence[int]) -> tuple[np.ndarray | Images, np.ndarray | None]:
     """Images and labels (or None) of a source.
 
     Args:
@@ -112,21 +122,22 @@ def load(source, image_shape):
     if image_shape[0] not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, the model's images {image_shape[0]}")
     reader = {"folder": _folder, "zip": _zip, "hub": _hub}[_kind(source)]
-    return Images(*reader(source), image_shape), None
+    names, read = reader(source)
+    return Images(names, read, image_shape), None
 
 
 class Images:
     """Images that are decoded as they are asked for: ``names`` of each, and ``read(index)``, which opens one."""
 
-    def __init__(self, names, read, image_shape):
+    def __init__(self, names: Sequence[str], read: Callable[[int], Image.Image], image_shape: Sequence[int]):
         self.names, self.read, self.image_shape = names, read, tuple(image_shape)
         if not len(names):
             raise ValueError(f"there are no images (files that end with {', '.join(SUFFIXES)})")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, some):
+    def __getitem__(self, some: slice) -> np.ndarray:
         """(n, C, H, W) uint8 of a slice."""
         return np.stack([self._decoded(index) for index in range(*some.indices(len(self)))])
 

@@ -6,6 +6,7 @@ what is scored, whatever the seeds are.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ LATENT, CLASS, SHUFFLE = 0, 1, 2
 DRAWS = ("uniform", "balanced")
 
 
-def latents(indices, shape, *, seed, stream="sample", block=0):
+def latents(
+    indices: Sequence[int], shape: Sequence[int], *, seed: int, stream: str = "sample", block: int = 0
+) -> torch.Tensor:
     """Unit-normal noise, (len(indices), *shape) float64.
 
     Args:
@@ -34,7 +37,9 @@ def latents(indices, shape, *, seed, stream="sample", block=0):
     return torch.from_numpy(np.stack(draws) if draws else np.empty((0, *shape)))
 
 
-def labels(indices, classes, *, seed, draw="uniform", stream="sample", block=0):
+def labels(
+    indices: Sequence[int], classes: int, *, seed: int, draw: str = "uniform", stream: str = "sample", block: int = 0
+) -> torch.Tensor:
     """Classes of images, (len(indices),) int64, 0 to ``classes - 1``.
 
     Args:

@@ -13,7 +13,7 @@ class Plan:
     seeds: int
     trajectory_images: int
 
-    def batches(self, shard, shards, batch_size):
+    def batches(self, shard: int, shards: int, batch_size: int) -> list[tuple[int, range]]:
         """``(block, indices within the block)`` of each batch of one shard, in order.
 
         Shard s of n holds the images from ``s total / n`` to ``(s + 1) total / n``; a batch lies within one block, its
@@ -32,11 +32,11 @@ class Plan:
             start += last - first
         return found
 
-    def kept(self, indices):
+    def kept(self, indices: range) -> int:
         """How many of a batch's images (its first ones) are kept whole."""
         return max(0, min(len(indices), self.trajectory_images - indices.start))
 
     @staticmethod
-    def recorded(block, indices):
+    def recorded(block: int, indices: range) -> int:
         """How many of a batch's images (its first ones) have the states on their way kept."""
         return max(0, min(len(indices), RECORDED - indices.start)) if block == 0 else 0

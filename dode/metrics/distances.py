@@ -1,8 +1,13 @@
 """Distances between sets of features: Fréchet (FID) and kernel (KID), each with the error of a single block."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Features kept besides mean and covariance, so that memory does not grow with the number of images.
 KEPT_FEATURES = 10_000
@@ -11,7 +16,7 @@ TOLERANCE = 1e-5
 _ROWS = 1000  # features at once
 
 
-def random_rows(total, count):
+def random_rows(total: int, count: int) -> np.ndarray:
     """``count`` of ``total`` rows, or all where there are not so many: ascending, drawn alike every time.
 
     By a generator whose sequence numpy promises to keep.
@@ -31,12 +36,16 @@ class Statistics:
             classes are not.
     """
 
-    def __init__(self, total=None):
-        self.count, self.mean, self._scatter, self._kept = 0, None, None, []
-        self._gaussian = None
+    mean: np.ndarray  # and the scatter matrix: once there is a feature
+    _scatter: np.ndarray
+
+    def __init__(self, total: int | None = None):
+        self.count = 0
+        self._kept: list[np.ndarray] = []
+        self._gaussian: Gaussian | None = None
         self._chosen = None if total is None else random_rows(total, KEPT_FEATURES)
 
-    def add(self, features):
+    def add(self, features: np.ndarray) -> None:
         """Take in (b, F) float64."""
         batch = Statistics()
         batch.count, batch.mean = len(features), features.mean(axis=0)
@@ -51,7 +60,7 @@ class Statistics:
         first, last = np.searchsorted(self._chosen, (self.count, self.count + count))
         return self._chosen[first:last] - self.count
 
-    def merge(self, other):
+    def merge(self, other: Statistics) -> None:
         """Take in all that ``other`` has seen, as if it had been added here after what is here already.
 
         Of the features that ``other`` kept, as many are kept here as there is room for.
@@ -65,7 +74,7 @@ class Statistics:
                 self._kept.append(part[:room].astype(np.float32))
         if not other.count:
             return
-        if self.mean is None:
+        if not self.count:
             self.count, self.mean, self._scatter = other.count, other.mean.copy(), other._scatter.copy()
             return
         total, shift = self.count + other.count, other.mean - self.mean
@@ -74,7 +83,7 @@ class Statistics:
         self.count = total
 
     @classmethod
-    def of(cls, batches, total=None):
+    def of(cls, batches: Iterable[np.ndarray], total: int | None = None) -> Statistics:
         """Statistics of an iterable of batches."""
         statistics = cls(total)
         for batch in batches:
@@ -82,17 +91,17 @@ class Statistics:
         return statistics
 
     @property
-    def moments(self):
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """``(mean, covariance)``."""
         return self.mean, self.covariance
 
     @property
-    def covariance(self):
+    def covariance(self) -> np.ndarray:
         """(F, F), divided by count - 1."""
         return self._scatter / (self.count - 1)
 
     @property
-    def gaussian(self):
+    def gaussian(self) -> Gaussian:
         """The :class:`Gaussian` of these moments; of fewer images than features by the cheaper thin factor.
 
         Kept until more is taken in.
@@ -103,7 +112,7 @@ class Statistics:
         return self._gaussian
 
     @property
-    def features(self):
+    def features(self) -> np.ndarray:
         """The kept features, (n, F) float32."""
         return np.concatenate(self._kept)
 
@@ -117,7 +126,7 @@ class Gaussian:
     variance: float
 
     @classmethod
-    def of_moments(cls, mean, covariance):
+    def of_moments(cls, mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
         """From mean and covariance, singular or not.
 
         Directions whose variance is below the rounding of the largest are left out of the factor: their square roots
@@ -142,7 +151,7 @@ class Gaussian:
         return cls(mean, vectors[:, kept] * np.sqrt(values[kept]), float(np.trace(covariance)))
 
     @classmethod
-    def of_features(cls, features):
+    def of_features(cls, features: np.ndarray) -> Gaussian:
         """From features (n, F), n >= 2; of fewer than F the factor is the features themselves, centred."""
         features = np.asarray(features, np.float64)
         mean = features.mean(axis=0)
@@ -154,7 +163,11 @@ def _gaussian(moments):
     return moments if isinstance(moments, Gaussian) else Gaussian.of_moments(*moments)
 
 
-def fid(first, second):
+#: A normal distribution, or its mean (F,) and covariance (F, F).
+GaussianLike: TypeAlias = Gaussian | tuple[np.ndarray, np.ndarray]
+
+
+def fid(first: GaussianLike, second: GaussianLike) -> float:
     """Fréchet distance ``|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))`` (Heusel et al. 2017, arXiv 1706.08500).
 
     With ``S = A A^T`` the trace of the root is the sum of the singular values of ``A_1^T A_2``: no root of a product
@@ -166,8 +179,8 @@ def fid(first, second):
     Raises:
         ValueError: where a covariance is none, or the two are of different features.
     """
-    first, second = _gaussian(first), _gaussian(second)
-    return _frechet(first, second, np.linalg.svd(_overlap(first, second), compute_uv=False))
+    one, other = _gaussian(first), _gaussian(second)
+    return _frechet(one, other, np.linalg.svd(_overlap(one, other), compute_uv=False))
 
 
 def _overlap(first, second):
@@ -180,7 +193,7 @@ def _frechet(first, second, singular):
     return float(np.square(first.mean - second.mean).sum() + first.variance + second.variance - 2 * singular.sum())
 
 
-def fid_with_influences(features, first, second):
+def fid_with_influences(features: np.ndarray, first: GaussianLike, second: GaussianLike) -> tuple[float, np.ndarray]:
     """The Fréchet distance and the influence of single images on it (Hampel 1974).
 
     The influence is the derivative of the distance when the share of one image among those of ``first`` grows. With
@@ -195,24 +208,26 @@ def fid_with_influences(features, first, second):
     Returns:
         ``(distance, psi (m,))``.
     """
-    first, second = _gaussian(first), _gaussian(second)
-    _, singular, vectors = np.linalg.svd(_overlap(first, second), full_matrices=False)
-    kept = singular > len(first.mean) * np.finfo(np.float64).eps * singular.max(initial=0)
-    transport = second.factor @ (vectors[kept].T / np.sqrt(singular[kept]))
+    one, other = _gaussian(first), _gaussian(second)
+    _, singular, vectors = np.linalg.svd(_overlap(one, other), full_matrices=False)
+    kept = singular > len(one.mean) * np.finfo(np.float64).eps * singular.max(initial=0)
+    transport = other.factor @ (vectors[kept].T / np.sqrt(singular[kept]))
     psi = []
     for start in range(0, len(features), _ROWS):
-        centred = features[start : start + _ROWS].astype(np.float64) - first.mean
-        linear = 2 * centred @ (first.mean - second.mean)
+        centred = features[start : start + _ROWS].astype(np.float64) - one.mean
+        linear = 2 * centred @ (one.mean - other.mean)
         psi.append(linear + np.square(centred).sum(axis=1) - np.square(centred @ transport).sum(axis=1))
-    return _frechet(first, second, singular), np.concatenate(psi) - first.variance + singular.sum()
+    return _frechet(one, other, singular), np.concatenate(psi) - one.variance + singular.sum()
 
 
-def kid(real, generated, **options):
+def kid(real: np.ndarray, generated: np.ndarray, **options: Any) -> float:
     """Kernel distance: the mean of :func:`kid_of_subsets`."""
     return float(kid_of_subsets(real, generated, **options).mean())
 
 
-def kid_of_subsets(real, generated, *, subsets, subset_size, seed=0):
+def kid_of_subsets(
+    real: np.ndarray, generated: np.ndarray, *, subsets: int, subset_size: int, seed: int = 0
+) -> np.ndarray:
     """Squared maximum mean discrepancy, unbiased, under the kernel ``(x.y / F + 1)^3``, of each of random subsets.
 
     Binkowski et al. 2018, arXiv 1801.01401, Eq. 4.
@@ -247,7 +262,7 @@ def _squared_discrepancy(x, y):
     return within / (size * (size - 1)) - 2 * ((x @ y.T / width + 1) ** 3).mean()
 
 
-def kid_error(values, size, count):
+def kid_error(values: np.ndarray, size: int, count: int) -> float:
     """Standard error of the mean of S subsets' values: ``s sqrt(1/S + m / (n - m))``.
 
     The subsets are drawn from the same n images, so that more of them do not take the images' own error away. s is the
@@ -267,7 +282,7 @@ def kid_error(values, size, count):
     return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + size / (count - size)))
 
 
-def squared_errors(first, second):
+def squared_errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Mean squared difference of each image's elements, (n,) float64, for two arrays (n, ...)."""
     found = []
     for start in range(0, len(first), _ROWS):
@@ -277,7 +292,7 @@ def squared_errors(first, second):
     return np.concatenate(found)
 
 
-def psnr(squared, peak=2.0):
+def psnr(squared: ArrayLike, peak: float = 2.0) -> np.ndarray:
     """Peak signal-to-noise ratio ``10 log10(peak^2 / mse)`` of each image in decibels.
 
     Args:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from dode.metrics.distances import Gaussian, fid, fid_with_influences
+from dode.metrics.distances import Gaussian, GaussianLike, fid, fid_with_influences
 
 SIZES = 15
 FEWEST = 4  # images from which there are subsets of several sizes
@@ -16,10 +16,12 @@ class Extrapolation:
 
     value: float
     error: float | None
-    sizes: list
+    sizes: list[int]
 
 
-def fid_infinity(features, reference, *, seed=0, with_error=True):
+def fid_infinity(
+    features: np.ndarray, reference: GaussianLike, *, seed: int = 0, with_error: bool = True
+) -> Extrapolation:
     """Intercept at 1/N = 0 of the least-squares line through the distances of random subsets of N images over 1/N.
 
     The bias of a Fréchet distance is proportional to 1/N for large N. The N are evenly spaced in 1/N from half of the

@@ -8,6 +8,8 @@ Every set of features is replaced by balls: around each feature, as far as its k
   generated image in their balls (Naeem et al. 2020, arXiv 2002.09797, Eq. 5 and 6).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _ROWS = 1000  # of a matrix of distances at once
@@ -21,7 +23,7 @@ def _squared_distances(first, second):
         yield start, np.square(part).sum(axis=1)[:, None] + norms - 2 * part @ second.T
 
 
-def squared_radii(features, ks):
+def squared_radii(features: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """Squared distance of each feature to its k-th nearest neighbour, itself not counted, for each k: (len(ks), n)."""
     radii, indices = np.empty((len(ks), len(features))), [k - 1 for k in ks]
     for start, block in _squared_distances(features, features):
@@ -31,7 +33,9 @@ def squared_radii(features, ks):
     return radii
 
 
-def per_image(real, generated, *, precision_recall, density_coverage):
+def per_image(
+    real: np.ndarray, generated: np.ndarray, *, precision_recall: int, density_coverage: int
+) -> dict[str, np.ndarray]:
     """What each image contributes to the four scores, whose values are the means.
 
     Args:

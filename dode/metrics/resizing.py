@@ -17,7 +17,7 @@ def _bicubic(size):
     return torch.from_numpy(np.asarray(impulses.resize((SIZE, size), Image.Resampling.BICUBIC)).T.copy())
 
 
-def clean(images):
+def clean(images: torch.Tensor) -> torch.Tensor:
     """Mode ``clean`` (Parmar et al. 2022, arXiv 2104.11222): antialiased bicubic, not rounded.
 
     The filter is separable, so that a batch is resized by two matrix products. Images (B, C, H, W) float32 in [0, 255].
@@ -26,6 +26,6 @@ def clean(images):
     return (rows @ images @ columns.T).clamp(0, 255)
 
 
-def legacy_pytorch(images):
+def legacy_pytorch(images: torch.Tensor) -> torch.Tensor:
     """Mode ``legacy_pytorch``: bilinear without antialiasing, as torch has it."""
     return functional.interpolate(images, size=(SIZE, SIZE), mode="bilinear", align_corners=False).clamp(0, 255)

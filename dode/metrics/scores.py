@@ -1,14 +1,20 @@
 """What a cell's ``score.json`` holds (docs/scores.md): every metric with its error, and what it was made with."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from dode.metrics import distances, neighbours
+from dode.metrics.distances import Statistics
 from dode.metrics.extrapolation import FEWEST, fid_infinity
 
 PEAK = 2.0  # images in [-1, 1]
 
 
-def summary(blocks, error=None, kind=None, **settings):
+def summary(
+    blocks: Iterable[float], error: Callable[[], float | None] | None = None, kind: str | None = None, **settings: Any
+) -> dict[str, Any]:
     """One entry of ``metrics``.
 
     Args:
@@ -20,10 +26,11 @@ def summary(blocks, error=None, kind=None, **settings):
     blocks = [float(value) for value in blocks]
     if len(blocks) > 1:
         # Where a value is infinite there is no spread, and no reason to warn of it.
-        error, kind = np.std(blocks, ddof=1) if np.isfinite(blocks).all() else np.nan, "seeds"
+        spread, kind = np.std(blocks, ddof=1) if np.isfinite(blocks).all() else np.nan, "seeds"
     else:
-        error = error()
-    return {"value": float(np.mean(blocks)), "error": float(error), "error_kind": kind, "blocks": blocks, **settings}
+        assert error is not None  # a single block has no other
+        spread = error()  # type: ignore[assignment]
+    return {"value": float(np.mean(blocks)), "error": float(spread), "error_kind": kind, "blocks": blocks, **settings}
 
 
 def _of_images(blocks, **settings):
@@ -31,7 +38,7 @@ def _of_images(blocks, **settings):
     return summary([block.mean() for block in blocks], lambda: standard_error(blocks[0]), "images", **settings)
 
 
-def standard_error(values, count=None):
+def standard_error(values: np.ndarray, count: int | None = None) -> float:
     """Of the mean of ``count`` values, of which these are some (default all)."""
     return np.std(values, ddof=1) / np.sqrt(count or len(values))
 
@@ -39,7 +46,7 @@ def standard_error(values, count=None):
 GENERATED, REAL = "generated", "real"
 
 
-def biased(blocks, real):
+def biased(blocks: Sequence[Statistics], real: int | None) -> list[str]:
     """Of which images there are no more than features, so that their covariance is singular: a list.
 
     The covariance of n images has the rank n - 1 at most.
@@ -52,7 +59,7 @@ def biased(blocks, real):
     return [name for name, count in counts.items() if count is not None and count <= len(blocks[0].mean)]
 
 
-def frechet(blocks, references):
+def frechet(blocks: Sequence[Statistics], references: Sequence[distances.GaussianLike]) -> dict[str, Any]:
     """FID of each block's statistics against its reference (as :func:`distances.fid` takes it), one each."""
     pairs = list(zip(blocks, references, strict=True))
     if len(pairs) > 1:
@@ -62,7 +69,7 @@ def frechet(blocks, references):
     return summary([value], lambda: standard_error(psi, block.count), "images")
 
 
-def infinity(blocks, reference):
+def infinity(blocks: Sequence[Statistics], reference: distances.GaussianLike) -> dict[str, Any]:
     """``fid_infinity``, FID extrapolated to infinitely many images, by name; empty where it is not needed."""
     if not biased(blocks, None) or min(block.count for block in blocks) < FEWEST:
         return {}
@@ -71,7 +78,7 @@ def infinity(blocks, reference):
     return {"fid_infinity": summary(values, lambda: found[0].error, "images", sizes=found[0].sizes)}
 
 
-def kernel(blocks, real, settings):
+def kernel(blocks: Sequence[Statistics], real: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:
     """KID of each block's kept features against ``real`` (n, F)."""
     values = [distances.kid_of_subsets(real, block.features, **settings) for block in blocks]
     count = min(len(real), len(blocks[0].features))
@@ -81,7 +88,7 @@ def kernel(blocks, real, settings):
     return summary([each.mean() for each in values], error, "subsets", **used)
 
 
-def nearest(blocks, real, settings):
+def nearest(blocks: Sequence[Statistics], real: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Precision, recall, density and coverage of as many kept features of each block as of ``real`` (n, F), by name.
 
     Where ``real`` are more, of a random sample of them, for they may be sorted. Empty where there are too few images.
@@ -96,7 +103,7 @@ def nearest(blocks, real, settings):
     return {name: _of_images([each[name] for each in found], k=k, images=count) for name, k in k_of.items()}
 
 
-def trajectory(blocks):
+def trajectory(blocks: Sequence[np.ndarray]) -> dict[str, Any]:
     """Distance to the fine-step end state on the same noise; ``blocks`` are the mean squared errors of each image."""
 
     def error():

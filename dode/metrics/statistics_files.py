@@ -8,8 +8,9 @@ and ``extractor``, what the features are.
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,24 +20,32 @@ from dode.metrics.distances import Gaussian, Statistics
 class Reference(NamedTuple):
     """What an own file says: (mean, covariance), some features and number of images; None for what it does not."""
 
-    moments: tuple
+    moments: tuple[np.ndarray, np.ndarray]
     features: np.ndarray | None
     images: int | None
 
 
-def extractor_of(card):
+def extractor_of(card: Mapping[str, Any]) -> str:
     """What features of a card are, in one line: its network and checkpoint. Statistics with another line differ."""
     return json.dumps({key: card[key] for key in ("network", "sha256") if key in card}, sort_keys=True)
 
 
-def write(path, *, mu, sigma, card, features=None, images=None):
+def write(
+    path: str | Path,
+    *,
+    mu: np.ndarray,
+    sigma: np.ndarray,
+    card: Mapping[str, Any],
+    features: np.ndarray | None = None,
+    images: int | None = None,
+) -> None:
     """Write statistics of the features of a card."""
     optional = {"features": features, "images": images}
-    arrays = {name: value for name, value in optional.items() if value is not None}
+    arrays: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     np.savez(path, mu=mu, sigma=sigma, extractor=extractor_of(card), **arrays)
 
 
-def read(path, card):
+def read(path: str | Path, card: Mapping[str, Any]) -> Reference:
     """The :class:`Reference` of a file that :func:`write` made.
 
     Raises:
@@ -48,22 +57,22 @@ def read(path, card):
         return Reference((arrays["mu"], arrays["sigma"]), arrays.get("features"), images)
 
 
-def write_blocks(path, blocks, card):
+def write_blocks(path: str | Path, blocks: Iterable[tuple[np.ndarray, np.ndarray]], card: Mapping[str, Any]) -> None:
     """Write mean and covariance of several blocks of images, ``blocks`` being pairs of both."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for index, (mean, covariance) in enumerate(blocks):
         arrays |= {f"{index}/mu": mean, f"{index}/sigma": covariance}
     np.savez(path, extractor=extractor_of(card), **arrays)
 
 
-def read_blocks(path, card, count):
+def read_blocks(path: str | Path, card: Mapping[str, Any], count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The pairs that :func:`write_blocks` wrote; raises ValueError as :func:`read` does."""
     with np.load(path, allow_pickle=False) as arrays:
         _check_extractor(path, arrays, card)
         return [(arrays[f"{index}/mu"], arrays[f"{index}/sigma"]) for index in range(count)]
 
 
-def identity(path, reference):
+def identity(path: str | Path, reference: Reference) -> dict[str, Any]:
     """Which file a :class:`Reference` was read from, for a record of what was done with it."""
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -77,7 +86,9 @@ def _check_extractor(path, arrays, card):
         raise ValueError(f"{path} is of the features {found}, the images here have {wanted}; they cannot be compared")
 
 
-def published(path, stream, image_shape):
+def published(
+    path: str | Path, stream: Callable[[np.ndarray], Iterable[np.ndarray]], image_shape: Sequence[int]
+) -> Reference:
     """Mean, covariance and, where it has images, some features of a published file.
 
     Args:

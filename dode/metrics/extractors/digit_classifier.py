@@ -1,5 +1,10 @@
 """The features of the embedded benchmark."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 
 from dode.images import pixels
@@ -9,7 +14,9 @@ from dode.models.loading import with_weights
 
 
 @extractors.register("digit-classifier")
-def digit_classifier(*, card, checkpoint, device):
+def digit_classifier(
+    *, card: Mapping[str, Any], checkpoint: str | Path, device: str | torch.device
+) -> Callable[[np.ndarray], torch.Tensor]:
     """64 penultimate activations of the embedded digit classifier."""
     network = with_weights(DigitClassifier(), card, checkpoint, device=device)
 

@@ -1,8 +1,13 @@
 """TensorFlow's Inception of 2015, the features of published FIDs, as clean-fid has it."""
 
-import contextlib
-from pathlib import Path
+from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -12,7 +17,7 @@ from dode.registry import unknown
 
 
 @extractors.register("inception")
-def inception(*, card, checkpoint, device):
+def inception(*, card: Mapping[str, Any], checkpoint: str | Path, device: str | torch.device) -> Extraction:
     """The 2,048 features of TensorFlow's Inception of 2015 in clean-fid's three modes, from a fetched checkpoint.
 
     The card's option ``mode``: ``clean``, antialiased bicubic resizing to 299 pixels before the network; or
@@ -33,14 +38,19 @@ CPU_BATCH = 8
 class Extraction:
     """Features by ``network``, of images (B, 1 or 3, H, W) uint8, which ``resize`` gets as (B, 3, H, W) float32."""
 
-    def __init__(self, network, device, resize=lambda images: images):
-        self.network = network.to(device).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        device: str | torch.device,
+        resize: Callable[[torch.Tensor], torch.Tensor] = lambda images: images,
+    ):
+        network = network.to(device).eval().requires_grad_(False)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.resize = torch.device(device), resize
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> torch.Tensor:
         """(B, F)."""
-        images = torch.from_numpy(images)
-        parts = images.split(CPU_BATCH if self.device.type == "cpu" else len(images))
+        parts = torch.from_numpy(images).split(CPU_BATCH if self.device.type == "cpu" else len(images))
         return torch.cat([self._features(part.to(self.device)) for part in parts])
 
     def _features(self, images):
@@ -84,7 +94,7 @@ def _legacy_pytorch(checkpoint, device):
 MODES = {"clean": _clean, "legacy_tensorflow": _legacy_tensorflow, "legacy_pytorch": _legacy_pytorch}
 
 
-def pytorch_inception(weights):
+def pytorch_inception(weights: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """pytorch-fid's network, which clean-fid contains, with these weights (a state dict) instead of downloaded ones."""
     from dode.metrics.reference import inception_pytorch
 
