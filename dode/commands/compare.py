@@ -1,10 +1,11 @@
 """Hold two finished benchmarks against each other: scores beyond their errors, and what differs in their making."""
 
+import argparse
 import json
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two folders of results and what to show of them."""
     parser.add_argument("first", help="folder of a finished benchmark, results/<benchmark>")
     parser.add_argument("second", help="another")
@@ -23,7 +24,7 @@ def add_arguments(parser):
     )
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Print the comparison."""
     from dode.report import comparison
     from dode.report.finished import Finished

@@ -1,9 +1,11 @@
 """Write a cell of a finished benchmark as one small file, to be used on another model (docs/using-a-result.md)."""
 
+import argparse
+
 from dode.report.finished import Finished
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The cell, or how to choose it."""
     parser.add_argument("results", help="folder of a finished benchmark, results/<benchmark>")
     parser.add_argument("dataset", help="id of the dataset")
@@ -14,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--output", help="the file (default <dataset>-<solver>-nfe<nfe>.json)")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> None:
     """Choose, write, say what was written."""
     nfe = options.nfe if options.evaluations is None else options.evaluations
     if (options.solver is None) == (options.best is None) or nfe is None:
@@ -25,7 +27,7 @@ def run(options):
     from dode import portable
     from dode.benchmark import export
 
-    solver, ties = options.solver, []
+    solver, ties = options.solver, list[str]()
     if options.best:
         solver, nfe, ties = export.best(finished, options.dataset, options.best, nfe)
     record = export.record(finished, options.dataset, solver, nfe)

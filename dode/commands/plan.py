@@ -4,6 +4,7 @@ Jobs are those of the cells; fetching, tables and figures come to them. GPU hour
 features_per_second of the configuration's execution, which were measured on the GPU that its comments name.
 """
 
+import argparse
 import math
 from pathlib import Path
 
@@ -13,13 +14,13 @@ HOURS = {"sampling": "sampling, h", "fitting": "fitting, h", "scoring": "scoring
 SIZES = {"samples": "samples on disk", "others": "other files"}
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which configuration."""
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="default: %(default)s")
     parser.add_argument("--gpus", type=int, default=8, help="GPUs that the hours are divided by (default: %(default)s)")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> None:
     """Print the plan as a Markdown table."""
     from dode.benchmark.cells import Benchmark
     from dode.benchmark.planning import plan

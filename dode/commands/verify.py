@@ -1,18 +1,19 @@
 """Are the files of a benchmark what was written? Damaged ones are set aside, to be made again."""
 
+import argparse
 from pathlib import Path
 
 from dode.benchmark import records
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which folder, and how closely."""
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="default: results")
     parser.add_argument("--sizes", action="store_true", help="look at sizes alone, not at contents")
     parser.add_argument("--keep", action="store_true", help="say what is damaged and leave it in place")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Exit status 1 where something was damaged."""
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder}: there is no such folder")

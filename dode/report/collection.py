@@ -1,5 +1,11 @@
 """Reading what the cells left behind, for tables and figures."""
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
 from dode import storage
 from dode.names import CellName
 from dode.report import frame as frames
@@ -12,33 +18,35 @@ def _collected(kind, paths):
     return found
 
 
-def fits(cells, paths):
+def fits(cells: list[dict[str, Any]], paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     """The facts of each distilled cell with its fit, from the files that the rule ``collect`` makes."""
     found = _collected("fits", paths)
     return [{**found[name_of(facts)], **facts} for facts in cells]
 
 
-def name_of(facts):
+def name_of(facts: dict[str, Any]) -> str:
     """A cell's name in these files."""
     return str(CellName.of(facts))
 
 
-def scores(cells, paths):
+def scores(cells: list[dict[str, Any]], paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     """The facts of each cell with its scores; ``against`` is what the file of scores calls ``reference``."""
     found = _collected("scores", paths)
     return [{**(own := found[name_of(facts)]), "against": own["reference"], **facts} for facts in cells]
 
 
-def made(paths):
+def made(paths: Iterable[str | Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the scores and the fits of all cells say of themselves: two dictionaries by cell."""
     return _collected("scores", paths), _collected("fits", paths)
 
 
-def halves(paths):
+def halves(paths: Mapping[str, str | Path]) -> list[dict[str, Any]]:
     """How random halves of real images compare, of each dataset that has images (``{dataset id: path}``)."""
     return [{"dataset": dataset, **storage.read_json(path)} for dataset, path in paths.items()]
 
 
-def frame(cells, collected, halves_paths):
+def frame(
+    cells: list[dict[str, Any]], collected: Iterable[str | Path], halves_paths: Mapping[str, str | Path]
+) -> pd.DataFrame:
     """The tidy table of everything: one row a cell and metric."""
     return frames.tidy(scores(cells, collected), halves(halves_paths))

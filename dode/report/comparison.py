@@ -2,12 +2,14 @@
 
 import json
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from dode.metrics.catalogue import METRICS, Metric
 from dode.report import numbers, verdicts
+from dode.report.finished import Finished
 
 NO_ERROR = "no error"
 
@@ -40,7 +42,7 @@ class Change(NamedTuple):
     key: str
     first: object
     second: object
-    cells: tuple
+    cells: tuple[str, ...]
 
 
 class Comparison(NamedTuple):
@@ -50,20 +52,20 @@ class Comparison(NamedTuple):
     configuration has left in a folder.
     """
 
-    rows: list
-    only_first: list
-    only_second: list
-    changes: list
-    unrecorded: list
-    stale: list
+    rows: list[Row]
+    only_first: list[str]
+    only_second: list[str]
+    changes: list[Change]
+    unrecorded: list[str]
+    stale: list[str]
 
     @property
-    def differs(self):
+    def differs(self) -> bool:
         """Whether a score differs beyond its error (or differs and has none), or a cell is in one alone."""
         return bool(self.only_first or self.only_second or any(row.beyond is not False for row in self.rows))
 
 
-def compare(first, second, *, confidence=verdicts.CONFIDENCE):
+def compare(first: Finished, second: Finished, *, confidence: float = verdicts.CONFIDENCE) -> Comparison:
     """Hold two :class:`dode.report.finished.Finished` benchmarks against each other.
 
     A score is beyond the error where zero is not in the interval of this ``confidence`` around the difference. Where
@@ -73,7 +75,7 @@ def compare(first, second, *, confidence=verdicts.CONFIDENCE):
         raise ValueError(f"confidence must be a number between 0 and 1, not {confidence:g}")
     shared = [name for name in first.cells if name in second.cells]
     found = Comparison(
-        rows=[row for name in shared for row in _rows(name, *_pair(name, first, second), confidence)],
+        rows=[row for name in shared for row in _rows(name, confidence, *_pair(name, first, second))],
         only_first=[name for name in first.cells if name not in second.cells],
         only_second=[name for name in second.cells if name not in first.cells],
         changes=[],
@@ -96,7 +98,7 @@ def _pair(name, first, second):
     return *(file["metrics"] for file in files), reasons
 
 
-def _rows(cell, first, second, reasons, confidence):
+def _rows(cell, confidence, first, second, reasons):
     for name in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
         metric, pair = _metric(name), (first.get(name), second.get(name))
         values = [metric.scale * entry["value"] if verdicts.known(entry) else math.nan for entry in pair]
@@ -171,7 +173,9 @@ def _differences(first, second, key=""):
         yield key, first, second
 
 
-def markdown(comparison, names, *, confidence=verdicts.CONFIDENCE, everything=True):
+def markdown(
+    comparison: Comparison, names: Sequence[str], *, confidence: float = verdicts.CONFIDENCE, everything: bool = True
+) -> str:
     """The comparison as Markdown; ``names`` of the two benchmarks, ``everything``: rows within the error too."""
     parts = [f"# {names[0]} and {names[1]}", _scores(comparison, names, confidence, everything)]
     for name, cells in zip(names, (comparison.only_first, comparison.only_second), strict=True):
@@ -235,7 +239,7 @@ def _short(value):
     return (text if len(text) <= 40 else f"{text[:37]}...").replace("|", "\\|")
 
 
-def plain(comparison):
+def plain(comparison: Comparison) -> dict[str, Any]:
     """The comparison for :func:`json.dumps`; NaN is None."""
 
     def clean(value):

@@ -1,17 +1,20 @@
 """The fine-step solution of a few images between its steps, and how far others are from it."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 
 ROUNDING = 1e-6  # of float32 states
 
 
-def scale(sigmas):
+def scale(sigmas: ArrayLike) -> np.ndarray:
     """``sqrt(1 + sigma^2)``, by which a state is divided so that noise and images are of one size."""
     return np.sqrt(1 + np.square(np.asarray(sigmas, dtype=np.float64)))
 
 
-def standardised(sigmas, states):
+def standardised(sigmas: np.ndarray, states: np.ndarray) -> np.ndarray:
     """``x / sqrt(1 + sigma^2)`` of the states (L, C, H, W) of one image, flattened: (L, C H W)."""
     return np.asarray(states).reshape(len(sigmas), -1) / scale(sigmas)[:, None]
 
@@ -28,17 +31,17 @@ class Fine:
         states: (images, L, C, H, W) states at them.
     """
 
-    def __init__(self, sigmas, states):
+    def __init__(self, sigmas: np.ndarray, states: np.ndarray):
         self.sigmas, self.states = sigmas, states
         self._cardinal = CubicSpline(np.arctan(sigmas)[::-1], np.eye(len(sigmas))[::-1])
 
-    def at(self, sigmas):
+    def at(self, sigmas: np.ndarray) -> Iterator[np.ndarray]:
         """States (len(sigmas), C, H, W) at other noise levels, an image after the other; NaN outside of its own."""
         weights = self._cardinal(np.arctan(sigmas), extrapolate=False) * scale(sigmas)[:, None] / scale(self.sigmas)
         for states in self.states:
             yield np.tensordot(weights, states, 1)
 
-    def distances(self, sigmas, states):
+    def distances(self, sigmas: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Root-mean-square difference of states (images, len(sigmas), C, H, W) to the solution at each level.
 
         Over all elements of all images; NaN where the solution has no such noise level, and where the two are equal

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from dode import storage
 from dode.names import REFERENCE, CellName, cells_with
@@ -11,7 +12,7 @@ PROVENANCE = "provenance.json"
 KEYS = {"datasets", "cells", "checkpoints", "software", "environments"}
 
 
-def read(path):
+def read(path: str | Path) -> Any:
     """A JSON file; ValueError where it is damaged."""
     try:
         return storage.read_json(path)
@@ -32,7 +33,7 @@ class Finished:
         ValueError: where it is not the folder of a benchmark, or its record is damaged.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         found = {str(name): path for name, path in cells_with(self.folder, "score.json").items()}
         if not found:
@@ -47,11 +48,11 @@ class Finished:
         self.cells = {name: path for name, path in found.items() if name in known}
         self.stale = [name for name in found if name not in known]
 
-    def scores(self, cell):
+    def scores(self, cell: str) -> dict[str, Any]:
         """``{metric: entry}`` of a cell of :attr:`cells`: the ``metrics`` of its ``score.json``."""
         return self.score_file(cell)["metrics"]
 
-    def score_file(self, cell):
+    def score_file(self, cell: str) -> dict[str, Any]:
         """The ``score.json`` of a cell of :attr:`cells` (docs/scores.md).
 
         Raises:
@@ -63,14 +64,14 @@ class Finished:
             _check_made(path, found["made"], self.provenance["cells"][cell])
         return found
 
-    def aim(self, cell):
+    def aim(self, cell: str) -> dict[str, Any] | None:
         """The parameters of the fine-step solver that a cell is compared with; None where they are not recorded."""
         if self.provenance is None:
             return None
         dataset = self.provenance["datasets"].get(CellName.read(cell).dataset, {})
         return self.provenance["cells"].get(dataset.get("reference"), {}).get("run")
 
-    def measured(self, dataset):
+    def measured(self, dataset: str) -> list[dict[str, Any]]:
         """The cells of a dataset but its reference, as :mod:`dode.report.verdicts` takes them.
 
         Raises:
@@ -92,14 +93,14 @@ class Finished:
             if cell.dataset == dataset and cell.solver != REFERENCE
         ]
 
-    def made(self, cell):
+    def made(self, cell: str) -> dict[str, Any]:
         """What a cell was made of; ValueError where there is no record of it."""
         path = self.folder / PROVENANCE
         if self.provenance is None:
             raise ValueError(f"{path} is not there: run snakemake again, which writes it with the tables")
         return self.provenance["cells"][cell]
 
-    def cell(self, dataset, solver, nfe):
+    def cell(self, dataset: str, solver: str, nfe: int) -> str:
         """The name of a cell; ValueError that lists what is known where there is none."""
         cells, wanted = [CellName.read(name) for name in self.cells], CellName(dataset, solver, nfe)
         for place, (kind, value) in enumerate(zip(("dataset", "solver", "NFE"), wanted, strict=True)):

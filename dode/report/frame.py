@@ -1,6 +1,9 @@
 """Scores as one tidy frame, and that frame as CSV."""
 
 import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +41,7 @@ _COLUMNS = {
 SEPARATOR = " | "
 
 
-def tidy(scores, halves):
+def tidy(scores: Iterable[dict[str, Any]], halves: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row per cell and metric, then how random halves of each dataset's real images compare, as a frame.
 
     Args:
@@ -114,7 +117,7 @@ def _rows(cell, metrics):
         yield {**of_cell, **statistics}
 
 
-def entries(rows):
+def entries(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The entries of rows of a :func:`tidy` frame, as in a ``score.json``: value, error (or None) and blocks."""
     return [
         {
@@ -126,13 +129,13 @@ def entries(rows):
     ]
 
 
-def write_csv(frame, path):
+def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a :func:`tidy` frame, unscaled and to the last digit; :func:`read_csv` gives it back."""
     with storage.atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def read_csv(path):
+def read_csv(path: str | Path) -> pd.DataFrame:
     """The frame that :func:`write_csv` wrote."""
     # float() gives back every digit; which float_precision of read_csv does depends on the version of pandas.
     numbers = dict.fromkeys(("value", "error"), lambda text: float(text or "nan"))

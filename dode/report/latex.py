@@ -16,6 +16,8 @@ import functools
 import math
 import re
 import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -73,7 +75,7 @@ _BOLD = 1.16
 _MOST_LINES = 40
 
 
-def escaped(text):
+def escaped(text: str) -> str:
     """``text`` as it is, in LaTeX: on one line, long words breakable; what has no command by its code point."""
     words = unicodedata.normalize("NFC", text).split()
     # Two hyphens would be set as a dash.
@@ -101,7 +103,7 @@ def _character(character):
     return f"U+{ord(character):04X}"
 
 
-def environments(table, title, note, marks, width):
+def environments(table: Any, title: str, note: str, marks: Mapping[int, str], width: float) -> Iterator[str]:
     r"""A table of :mod:`dode.report.tables` as ``table`` environments, the values of an NFE aligned by their points.
 
     It is as wide as a column of a two-column document where it can be. Else it is a ``table*``, which is as wide as the

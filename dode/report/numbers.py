@@ -2,24 +2,25 @@
 
 import math
 import statistics
+from collections.abc import Iterable
 
 MOST_DECIMALS = 4
 
 
-def decimals(values, errors):
+def decimals(values: Iterable[float | None], errors: Iterable[float | None]) -> int:
     """Decimals that show two digits of the median error, or three of the median value where there is no error.
 
     The median: with the smallest error a lone stable number would dress all others in meaningless digits. At most
     :data:`MOST_DECIMALS`. What is None, zero or not finite does not count.
     """
-    for sizes, digits in ((errors, 2), (values, 3)):
-        sizes = [abs(size) for size in sizes if size and math.isfinite(size)]
+    for given, digits in ((errors, 2), (values, 3)):
+        sizes = [abs(size) for size in given if size and math.isfinite(size)]
         if sizes:
             return min(max(digits - 1 - math.floor(math.log10(statistics.median(sizes))), 0), MOST_DECIMALS)
     return 0
 
 
-def fixed(number, decimals, sign=""):
+def fixed(number: float | None, decimals: int, sign: str = "") -> str:
     """A number with so many decimals; empty where it is None or not finite."""
     if number is None or not math.isfinite(number):
         return ""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,18 +12,18 @@ from dode.names import HALVES
 from dode.report import ranking
 
 
-def escaped(text):
+def escaped(text: str) -> str:
     """``text`` as it is, in Markdown."""
     return re.sub(r"([\\|*_<`\[\]])", r"\\\1", text)
 
 
-def pipes(rows, header):
+def pipes(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """A pipe table, the first column to the left, the others to the right."""
     alignment = ["left", *["right"] * (len(header) - 1)]
     return pd.DataFrame(rows, columns=header).to_markdown(index=False, disable_numparse=True, colalign=alignment)
 
 
-def opening(frame):
+def opening(frame: pd.DataFrame) -> list[str]:
     """The paragraphs under the title: what marks and scores mean, how solvers rank."""
     if frame.empty:
         return []
@@ -56,7 +57,7 @@ def _ranks(frame):
     return ["## Ranks", note, pipes(rows, header)]
 
 
-def against(rows):
+def against(rows: pd.DataFrame) -> list[str]:
     """What the scores of a dataset are against; nothing where that is not known."""
     known = rows[rows["real"] != ""]
     if known.empty:

@@ -3,10 +3,14 @@
 Scores are entries as in :mod:`dode.report.verdicts`, whose :func:`~dode.report.verdicts.tied` tells them apart.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 
 from dode.report import frame as frames
 from dode.report import verdicts
+from dode.report.verdicts import Entry
 
 BEST, SECOND, UNMARKED = 0, 1, 2
 #: What marks mean; ``{}`` is how the second place is set.
@@ -16,7 +20,7 @@ LEGEND = (
 )
 
 
-def places(entries, *, lower_is_better=True):
+def places(entries: Sequence[Entry], *, lower_is_better: bool = True) -> list[int]:
     """:data:`BEST` for the best entry and those tied with it, :data:`SECOND` likewise of the rest.
 
     What is not finite has no place; nor has anything where all are tied, or there is one.
@@ -32,7 +36,7 @@ def places(entries, *, lower_is_better=True):
     return found.tolist() if distinct else [UNMARKED] * len(entries)
 
 
-def ranks(entries, *, lower_is_better=True):
+def ranks(entries: Sequence[Entry], *, lower_is_better: bool = True) -> list[float]:
     """The rank of each entry, from 1: one more than how many are better, ties counted half.
 
     So ranks are the ordinary mid-ranks where a tie's ties are its own. What is not finite ties with others of the kind
@@ -62,7 +66,7 @@ def _ties(entries):
     )
 
 
-def mean_ranks(cells, *, lower_is_better=True):
+def mean_ranks(cells: pd.DataFrame, *, lower_is_better: bool = True) -> dict[str, dict[int, tuple[float, int]]]:
     """Mean rank over datasets of each solver at each NFE: ``{label: {nfe: (mean rank, solvers ranked)}}``.
 
     Ranked at an NFE are the solvers that every dataset has there; none at an NFE where those are fewer than two.
@@ -70,7 +74,8 @@ def mean_ranks(cells, *, lower_is_better=True):
     Args:
         cells: rows of one metric of :func:`dode.report.frame.tidy`, without real halves and references.
     """
-    datasets, found = cells["dataset"].nunique(), {}
+    datasets = cells["dataset"].nunique()
+    found: dict[str, dict[int, tuple[float, int]]] = {}
     for nfe, column in cells.groupby("nfe"):
         counts = column.groupby("label", sort=False)["dataset"].nunique()
         labels = [label for label, count in counts.items() if count == datasets]

@@ -1,6 +1,8 @@
 """The tidy frame of scores as Markdown and LaTeX."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
@@ -109,7 +111,12 @@ def _count(column, noun):
     return f"{ends} {noun}{'' if numbers == [1] else 's'}"
 
 
-def write_markdown(frame, path, title="Results", incomparable=MappingProxyType({})):
+def write_markdown(
+    frame: pd.DataFrame,
+    path: str | Path,
+    title: str = "Results",
+    incomparable: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Write how solvers rank, then one pipe table per dataset and metric; rows are solvers, columns NFE.
 
     ``incomparable``: of a dataset's checkpoint, how many FIDs are published that no measured one compares with.
@@ -171,12 +178,12 @@ def _pipe_cell(table, cell):
     return f"{text} [{published}]" if published else text
 
 
-def write_latex(frame, path, width=345):
+def write_latex(frame: pd.DataFrame, path: str | Path, width: float = 345) -> None:
     r"""Write the same tables as ``table`` environments to ``\input``; they need the package booktabs.
 
     No row is wider than ``width``, in pt: a line of text over the whole page. The default is that of article.
     """
-    environments = []
+    environments: list[str] = []
     for table in _tables(frame):
         title = f"{METRICS[table.metric].latex} on {latex.escaped(table.dataset)}"
         note = f"{latex.escaped(_note(table))} {ranking.LEGEND.format('underlining')}"

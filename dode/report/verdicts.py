@@ -8,24 +8,29 @@ correlations are above 0.9). So it is differences seed by seed that tell solvers
 
 import math
 import statistics
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeGuard
 
 from scipy import stats
+
+#: One metric of a cell.
+Entry: TypeAlias = Mapping[str, Any]
 
 #: Two values are tied where zero is in the interval of this confidence around their difference.
 CONFIDENCE = 0.95
 
 
-def known(entry):
+def known(entry: Entry | None) -> TypeGuard[Entry]:
     """Whether there is an entry with a finite value."""
     return entry is not None and entry["value"] is not None and math.isfinite(entry["value"])
 
 
-def standard_error(entry):
+def standard_error(entry: Entry) -> float | None:
     """Standard error of an entry's value, the mean over its blocks; None where it is not known."""
     return None if entry["error"] is None else entry["error"] / math.sqrt(len(entry["blocks"]))
 
 
-def margin(one, other, confidence=CONFIDENCE):
+def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | None:
     """Half the width of the confidence interval around the difference of two entries.
 
     With as many seeds in both, at least two, that of Student's paired test, ``t s / sqrt(n)``, s the standard deviation
@@ -40,8 +45,8 @@ def margin(one, other, confidence=CONFIDENCE):
         differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
         bound = stats.t.ppf((1 + confidence) / 2, len(differences) - 1)
         return float(bound * statistics.stdev(differences) / math.sqrt(len(differences)))
-    errors = standard_error(one), standard_error(other)
-    if None in errors:
+    errors = [error for error in map(standard_error, (one, other)) if error is not None]
+    if len(errors) < 2:
         return None
     spread = math.hypot(*errors)
     seeds = [len(entry["blocks"]) for entry in (one, other)]
@@ -50,7 +55,7 @@ def margin(one, other, confidence=CONFIDENCE):
     return float(bound * spread)
 
 
-def tied(one, other):
+def tied(one: Entry, other: Entry) -> bool:
     """Whether two finite entries cannot be told apart: by their :func:`margin`, or because there is none."""
     own = margin(one, other)
     return own is None or abs(one["value"] - other["value"]) <= own
@@ -60,7 +65,7 @@ def _paired(one, other):
     return len(one["blocks"]) == len(other["blocks"]) > 1
 
 
-def choice(cells, metric, budget, *, lower=True):
+def choice(cells: list[dict[str, Any]], metric: str, budget: int, *, lower: bool = True) -> dict[str, Any] | None:
     """The best solver that needs at most ``budget`` evaluations, and those tied with it.
 
     Args:
@@ -76,7 +81,7 @@ def choice(cells, metric, budget, *, lower=True):
     sign = 1 if lower else -1
     found = [cell for cell in cells if cell["nfe"] <= budget and known(cell["scores"].get(metric))]
     found.sort(key=lambda cell: (sign * cell["scores"][metric]["value"], cell["nfe"]))
-    own = {}
+    own: dict[str, dict[str, Any]] = {}
     for cell in found:
         own.setdefault(cell["solver"], cell)
     if not own:
@@ -86,7 +91,7 @@ def choice(cells, metric, budget, *, lower=True):
     return {"best": best["name"], "ties": ties, "worse": len(others) - len(ties)}
 
 
-def choices(cells, metric, *, lower=True):
+def choices(cells: list[dict[str, Any]], metric: str, *, lower: bool = True) -> list[dict[str, Any]]:
     """The :func:`choice` for every number of evaluations there is, among the plain and among the distilled solvers.
 
     Returns:
@@ -99,7 +104,7 @@ def choices(cells, metric, *, lower=True):
     entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
     found = []
     for budget in sorted({cell["nfe"] for cell in cells}):
-        row = {kind: choice(own, metric, budget, lower=lower) for kind, own in kinds.items()}
+        row: dict[str, Any] = {kind: choice(own, metric, budget, lower=lower) for kind, own in kinds.items()}
         better, take = None, next((kind for kind in kinds if row[kind]), None)
         if take is None:
             continue
@@ -110,14 +115,14 @@ def choices(cells, metric, *, lower=True):
     return found
 
 
-def verdict(plain, distilled, *, lower=True):
+def verdict(plain: Entry, distilled: Entry, *, lower: bool = True) -> str:
     """Which of two entries is the better: ``"plain"``, ``"distilled"`` or ``"tied"``."""
     if tied(plain, distilled):
         return "tied"
     return "distilled" if (distilled["value"] < plain["value"]) is lower else "plain"
 
 
-def better(cells: list[dict], metric: str, level: dict | None, *, lower: bool = True) -> list[str]:
+def better(cells: list[dict[str, Any]], metric: str, level: Entry | None, *, lower: bool = True) -> list[str]:
     """Names of the cells that are better than ``level``, an entry, and not tied with it."""
     return [
         cell["name"]
@@ -128,7 +133,7 @@ def better(cells: list[dict], metric: str, level: dict | None, *, lower: bool = 
     ]
 
 
-def gain(plain, distilled, *, lower=True):
+def gain(plain: Entry, distilled: Entry, *, lower: bool = True) -> dict[str, Any]:
     """What a distilled entry gains on its plain one.
 
     Returns:
@@ -136,7 +141,7 @@ def gain(plain, distilled, *, lower=True):
         higher is; ``error``, the standard deviation over seeds of that ratio, of a single seed by the delta method,
         ``f sqrt((e_p / p)^2 + (e_d / d)^2)``; both None where a value is not positive. ``better`` is :func:`verdict`.
     """
-    found = {"factor": None, "error": None, "better": verdict(plain, distilled, lower=lower)}
+    found: dict[str, Any] = {"factor": None, "error": None, "better": verdict(plain, distilled, lower=lower)}
     above, below = (plain, distilled) if lower else (distilled, plain)
     if min(*above["blocks"], *below["blocks"], above["value"], below["value"]) > 0:
         found["factor"] = above["value"] / below["value"]
@@ -148,7 +153,7 @@ def gain(plain, distilled, *, lower=True):
     return found
 
 
-def gains(cells, metric, *, lower=True):
+def gains(cells: list[dict[str, Any]], metric: str, *, lower: bool = True) -> list[dict[str, Any]]:
     """The :func:`gain` of every distilled cell whose ``plain`` one (a name) is measured too, by ascending NFE."""
     entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
     pairs = [(cell["plain"], cell["name"]) for cell in sorted(cells, key=lambda cell: cell["nfe"]) if cell["plain"]]

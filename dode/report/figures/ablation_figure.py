@@ -1,6 +1,8 @@
 """The figure of ablations: the score against what the fit was given, a panel each."""
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import ticker
@@ -8,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from dode.metrics.catalogue import METRICS
 from dode.report.figures import scales
-from dode.report.figures.style import MARKERS, legend_below, panels_of, save, styled
+from dode.report.figures.style import MARKERS, Paths, legend_below, panels_of, save, styled
 
 NAMES = {
     "substeps": "teacher steps per step S",
@@ -21,7 +23,14 @@ _DASHES = ("-", "--", "-.", ":")
 
 
 @styled
-def draw(sweeps, scores, lambdas, colors, paths, metric="fid"):
+def draw(
+    sweeps: list[dict[str, Any]],
+    scores: Mapping[str, dict[str, Any]],
+    lambdas: Mapping[str, Sequence[Sequence[float]]],
+    colors: Mapping[str, Any],
+    paths: Paths,
+    metric: str = "fid",
+) -> None:
     """A panel for each key that is swept; where seeds are, another of how far the coefficients move.
 
     Args:

@@ -2,7 +2,9 @@
 
 import csv
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,14 +12,14 @@ from matplotlib.lines import Line2D
 
 from dode import storage
 from dode.report.figures import scales
-from dode.report.figures.style import PAGE, PANEL, legend_below, paired, save, styled
+from dode.report.figures.style import PAGE, PANEL, Paths, Styles, legend_below, paired, save, styled
 
 _ROOM = 1.6  # the axes end so many times above and below the outermost values, so that no marker is cut
-_EQUAL = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
+_EQUAL: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
 _PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
 
 
-def seconds(jobs):
+def seconds(jobs: Iterable[str | Path]) -> tuple[float, list[float]] | None:
     """Seconds that the jobs with these benchmark files of Snakemake took, and those of each one's start.
 
     A job's own seconds are in a JSON file beside its benchmark file.
@@ -25,18 +27,18 @@ def seconds(jobs):
     Returns:
         ``(seconds, [seconds of the start, ...])``; None where one of the jobs says nothing or has no such file.
     """
-    jobs = [Path(job) for job in jobs]
-    values = [job.with_suffix(".json") for job in jobs]
-    if not jobs or not all(path.is_file() for path in [*jobs, *values]):
+    files = [Path(job) for job in jobs]
+    values = [job.with_suffix(".json") for job in files]
+    if not files or not all(path.is_file() for path in [*files, *values]):
         return None
     own = [storage.read_json(path)["seconds"] for path in values]
-    whole = [list(csv.DictReader(job.read_text().splitlines(), delimiter="\t")) for job in jobs]
+    whole = [list(csv.DictReader(job.read_text().splitlines(), delimiter="\t")) for job in files]
     return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
 
 
-def sampling_jobs(folder):
+def sampling_jobs(folder: str | Path) -> list[Path]:
     """Benchmark files of all shards of the latest whole set in ``folder`` (``<shard>-of-<shards>.tsv``)."""
-    sets = {}
+    sets: dict[int, list[Path]] = {}
     for path in Path(folder).glob("*-of-*.tsv"):
         sets.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
     whole = [paths for count, paths in sets.items() if len(paths) == count]
@@ -44,7 +46,7 @@ def sampling_jobs(folder):
 
 
 @styled
-def draw(cells, rows, style, paths):
+def draw(cells: list[dict[str, Any]], rows: list[dict[str, Any]], style: Styles, paths: Paths) -> None:
     """Left: seconds to fit against seconds to sample; right: evaluations of the network in a fit; a point a cell.
 
     Published trainings stand on the right where the benchmark has images of their shape, and nowhere else: an

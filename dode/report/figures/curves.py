@@ -1,8 +1,10 @@
 """Figures of a score against NFE. Every function writes the files in ``paths``, the format by suffix."""
 
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -10,9 +12,9 @@ from dode.metrics.catalogue import METRICS
 from dode.names import HALVES
 from dode.report import CROWD
 from dode.report.figures import scales
-from dode.report.figures.style import PAGE, legend_below, paired, panels_of, save, styled, styles
+from dode.report.figures.style import PAGE, Paths, legend_below, paired, panels_of, save, styled, styles
 
-_GREY = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
+_GREY: dict[str, Any] = {"color": "0.8", "linewidth": 0.7, "marker": ".", "markersize": 2, "zorder": 1.2}
 _SMALL, _ENTRY = (
     (3, 1.75),
     0.11,
@@ -20,7 +22,7 @@ _SMALL, _ENTRY = (
 
 
 @styled
-def curves(frame, metric, paths):
+def curves(frame: pd.DataFrame, metric: str, paths: Paths) -> None:
     """A metric against NFE, one panel per dataset: plain dashed, distilled solid, error bars as in the table.
 
     Where there are more than :data:`dode.report.CROWD` solvers, in colour are those of the Pareto front of a dataset
@@ -52,7 +54,7 @@ def curves(frame, metric, paths):
 
 
 @styled
-def families(frame, metric, dataset, paths):
+def families(frame: pd.DataFrame, metric: str, dataset: str, paths: Paths) -> None:
     """A metric against NFE on one dataset, a small panel for each method, all other solvers in grey behind it."""
     style, rows = _style(frame), _scaled(frame, metric)
     rows = rows[rows["dataset"] == dataset]

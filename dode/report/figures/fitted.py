@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +18,7 @@ from dode.report.figures.style import (
     MARKERS,
     PAGE,
     PANEL,
+    Paths,
     columns_of,
     legend_below,
     panels_of,
@@ -92,7 +94,7 @@ def _blocks(pairs):
 
 
 @styled
-def coefficients(fits, paths):
+def coefficients(fits: list[dict[str, Any]], paths: Paths) -> None:
     """The fitted λ against the evaluation: one panel per dataset and solver, one line per NFE.
 
     A solver with several directions has one panel for each, one under the other.
@@ -124,7 +126,7 @@ def coefficients(fits, paths):
 
 
 @styled
-def residuals(fits, paths):
+def residuals(fits: list[dict[str, Any]], paths: Paths) -> None:
     """Distance to the teacher before (dashed) and after (solid) the correction of each evaluation, as the fit saw it.
 
     Args:
@@ -137,7 +139,10 @@ def residuals(fits, paths):
     matplotlib.rcParams.update(small)
     figure, axes = panels_of(max(len(pairs), 1), size, columns)
     style = _nfe_styles(fits)
-    stages = {"rms_before": ("before", "--", "white"), "rms_after": ("after", "-", None)}
+    stages: dict[str, tuple[str, Any, str | None]] = {
+        "rms_before": ("before", "--", "white"),
+        "rms_after": ("after", "-", None),
+    }
     for axis, own in zip(axes, pairs, strict=False):
         for fit in own:
             for key, (_, dashes, face) in stages.items():

@@ -1,11 +1,15 @@
 """Figures of images: samples and real ones. Every function writes the files in ``paths``, the format by suffix."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from dode.report.figures.style import (
     DPI,
     PAGE,
+    Paths,
     save,
     styled,
     text_width,
@@ -67,7 +71,7 @@ def _pixel_figure(canvas, title, size, left=0, right=0, below=0):
 
 
 @styled
-def sample_grid(rows, paths, title=None):
+def sample_grid(rows: Sequence[tuple[str, np.ndarray]], paths: Paths, title: str | None = None) -> None:
     """Samples of several solvers from the same noise, one solver per row, its label to the left.
 
     Args:
@@ -88,7 +92,7 @@ def sample_grid(rows, paths, title=None):
 
 
 @styled
-def real_images(images, labels, paths, title=None):
+def real_images(images: np.ndarray, labels: ArrayLike | None, paths: Paths, title: str | None = None) -> None:
     """Real images in rows of about ten, each with its label below.
 
     Args:

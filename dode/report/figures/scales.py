@@ -1,14 +1,19 @@
 """Scales, ticks and reference lines of the figures' axes."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 
 from dode.names import HALVES
 
 
-def fit_metric(axis, cells, levels):
+def fit_metric(axis: Axes, cells: pd.DataFrame, levels: pd.DataFrame) -> None:
     """Log scale with plain numbers; linear around zero where a mean is not positive, as an unbiased KID can be."""
     cells = cells[np.isfinite(cells["value"])]
     cells = levels[levels["value"] > 0] if cells.empty else cells
@@ -32,7 +37,7 @@ def fit_metric(axis, cells, levels):
     plain_ticks(axis.yaxis, log_ticks(low, high))
 
 
-def log_ticks(low, high, most=8):
+def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     """Readable numbers on a log axis from ``low`` to ``high``: powers of ten, with 2 and 5 or 3 where there is room."""
     decades = range(*_decades(low, high))
     for digits in ((1, 2, 5), (1, 3), (1,)):
@@ -66,13 +71,13 @@ def _decades(low, high):
     return math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
 
 
-def plain_ticks(axis, ticks):
+def plain_ticks(axis: Axis, ticks: Sequence[float]) -> None:
     axis.set_major_locator(ticker.FixedLocator(ticks))
     axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:.6g}".replace("-", "−")))
 
 
-def label_nfe(axis, nfes):
+def label_nfe(axis: Axes, nfes: pd.Series) -> None:
     """Ticks at the NFE there are; of two that would touch, the one that more cells have is labelled."""
     counts = nfes.value_counts()
     if counts.empty:
@@ -82,14 +87,14 @@ def label_nfe(axis, nfes):
     place = math.log if axis.get_xscale() == "log" else float
     low, high = place(counts.index.min()), place(counts.index.max())
     room = 0.085 * max(high - low, 1e-9)
-    labelled = []
+    labelled: list[int] = []
     for nfe in sorted(counts.index, key=lambda n: (-counts[n], n)):
         if all(abs(place(nfe) - place(other)) >= room for other in labelled):
             labelled.append(nfe)
     plain_ticks(axis.xaxis, sorted(int(nfe) for nfe in labelled))
 
 
-def level_styles(levels):
+def level_styles(levels: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """``{name: properties of a Line2D}`` of the real halves and references in ``levels``: thin grey lines."""
     dashes = [(0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2))]
     return {
@@ -103,7 +108,7 @@ def level_styles(levels):
     }
 
 
-def draw_levels(axis, levels, style):
+def draw_levels(axis: Axes, levels: pd.DataFrame, style: Mapping[str, dict[str, Any]]) -> list[str]:
     """Lines for the real halves and the references, which the legend names: a label among the curves would cover some.
 
     A level below the axis has its value written under the label of the x axis.
@@ -136,7 +141,7 @@ def _height(axis, value):
     return (place - low) / (high - low)
 
 
-def fit_coefficients(axis):
+def fit_coefficients(axis: Axes) -> None:
     """Linear, unless one coefficient would press all others flat."""
     values = np.concatenate([line.get_ydata() for line in axis.lines]).astype(float)
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])

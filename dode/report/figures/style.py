@@ -7,12 +7,16 @@ import functools
 import itertools
 import math
 import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import matplotlib
 import matplotlib.colors
 import numpy as np
 import seaborn
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from dode import solvers, storage
@@ -56,8 +60,16 @@ DARK_COLORS = (
 DARK_SURFACE, CONTRAST = "#171c22", 4.5
 MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "X", "P")
 
+#: Files to write, the format by suffix.
+Paths: TypeAlias = str | Path | Iterable[str | Path]
+#: Of each solver, (method, label), the properties of a Line2D.
+Styles: TypeAlias = Mapping[tuple[str, str], dict[str, Any]]
+Color: TypeAlias = tuple[float, float, float]
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def styled(function):
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
     """Draw and save under the style of the report, whatever the style of the caller."""
 
     @functools.wraps(function)
@@ -70,15 +82,15 @@ def styled(function):
     return wrapper
 
 
-def save(figure, paths):
+def save(figure: Figure, paths: Paths) -> None:
     """Write ``figure`` to each of ``paths`` (png, pdf or svg by suffix) without dates."""
-    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+    for path in [paths] if isinstance(paths, str | Path) else paths:
         metadata = _METADATA.get(os.path.splitext(path)[1].lower())
         with storage.atomic(path) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
 
 
-def styles(cells, dark=False):
+def styles(cells: list[dict[str, Any]], dark: bool = False) -> Styles:
     """Line styles of solvers; the same in every figure of a benchmark that is given all of its cells.
 
     Args:
@@ -91,8 +103,10 @@ def styles(cells, dark=False):
         markers, its distilled one solid with filled markers. A solver with other options, and each further variant, has
         a darker or lighter shade and a marker of its own; plain and distilled with the same options share them.
     """
-    places, bases, taken, found = _places([cell["method"] for cell in cells]), {}, {}, {}
-    palette = DARK_COLORS if dark else COLORS
+    places, palette = _places([cell["method"] for cell in cells]), DARK_COLORS if dark else COLORS
+    bases: dict[str, dict[str, int]] = {}
+    taken: dict[tuple[str, bool], set[int]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in cells:
         method = cell["method"]
         bases.setdefault(method, {}).setdefault(cell["options"], len(bases[method]))
@@ -144,13 +158,13 @@ def _mixed(color, end, share):
     return tuple((1 - share) * channel + share * end for channel in color)
 
 
-def readable(color):
+def readable(color: Color) -> Color:
     """``color`` (RGB), mixed with as little white as gives it :data:`CONTRAST` on :data:`DARK_SURFACE`."""
     mixed = (_mixed(color, 1.0, step / 20) for step in range(21))
     return next(each for each in mixed if contrast(each, DARK_SURFACE) >= CONTRAST)
 
 
-def contrast(one, other):
+def contrast(one: str | Color, other: str | Color) -> float:
     """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
     light, dark = sorted(map(_luminance, (one, other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
@@ -161,12 +175,12 @@ def _luminance(color):
     return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
 
 
-def columns_of(panels):
+def columns_of(panels: int) -> int:
     """Two panels are as wide as a printed page; more only where the figure would not fit a page anyway."""
     return min(panels, 2 if panels <= 8 else 3)
 
 
-def panels_of(panels, size=PANEL, columns=None):
+def panels_of(panels: int, size: tuple[float, float] = PANEL, columns: int | None = None) -> tuple[Figure, np.ndarray]:
     """A figure with ``panels`` axes of ``size``; what is left of the last row is blank."""
     columns = min(columns or columns_of(panels), panels)
     rows = math.ceil(panels / columns)
@@ -177,12 +191,12 @@ def panels_of(panels, size=PANEL, columns=None):
     return figure, axes[:panels]
 
 
-def legend_below(figure, handles):
+def legend_below(figure: Figure, handles: list[Line2D]) -> None:
     """One legend under all panels, in as many columns as the width takes; the figure grows by its height."""
     if not handles:
         return
     width, height = figure.get_size_inches()
-    entry = 0.42 + text_width([handle.get_label() for handle in handles]) / DPI
+    entry = 0.42 + text_width([str(handle.get_label()) for handle in handles]) / DPI
     columns = int(np.clip((width - 0.1) // entry, 1, len(handles)))
     rows = math.ceil(len(handles) / columns)
     columns = math.ceil(len(handles) / rows)  # else the last columns are short
@@ -198,13 +212,13 @@ def legend_below(figure, handles):
     )
 
 
-def paired(keys, style):
+def paired(keys: Iterable[tuple[str, str]], style: Styles) -> list[tuple[str, str]]:
     """Solvers (keys of :func:`styles`) method by method, plain before distilled: the order of a legend."""
     methods = list(dict.fromkeys(method for method, _ in style))
     return sorted(keys, key=lambda key: (methods.index(key[0]), style[key]["linestyle"] == "-", list(style).index(key)))
 
 
-def text_width(texts, size=8):
+def text_width(texts: Iterable[str], size: float = 8) -> int:
     """Width of the widest text in pixels of the figure."""
     widths = [TextPath((0, 0), text, size=size).get_extents().width for text in texts if text.strip()]
     return math.ceil(max(widths, default=0.0) / 72 * DPI)

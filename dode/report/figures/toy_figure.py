@@ -1,14 +1,20 @@
 """The picture of every solver on the exact toy (benchmarks/toy.py)."""
 
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
 import numpy as np
 from matplotlib.lines import Line2D
 
 from dode.report.figures import scales
-from dode.report.figures.style import legend_below, panels_of, save, styled, styles
+from dode.report.figures.style import Paths, legend_below, panels_of, save, styled, styles
+
+#: (evaluations, errors) by label.
+Curves: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
 
 @styled
-def draw(panels, best, paths):
+def draw(panels: Mapping[str, Curves], best: Curves, paths: Paths) -> None:
     """Error against evaluations, a panel each entry, and a last one of the best.
 
     Args:

@@ -1,18 +1,21 @@
 """The figure of solvers on their way from noise to image, beside the fine-step solution from the same noise."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dode.report.figures import scales
-from dode.report.figures.style import PAGE, PANEL, legend_below, save, styled
+from dode.report.figures.style import PAGE, PANEL, Paths, legend_below, save, styled
 from dode.report.fine_solution import Fine, standardised
 
 POWER = 7  # levels are spread like those of the Karras grid, so that the axis has room for all and a place for 0
-_FINE = {"color": "0.45", "linewidth": 2.4, "alpha": 0.55, "zorder": 1.5}
+_FINE: dict[str, Any] = {"color": "0.45", "linewidth": 2.4, "alpha": 0.55, "zorder": 1.5}
 
 
-def plane(sigmas, states):
+def plane(sigmas: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre and principal plane of a trajectory, (D,) and (2, D), of standardised states (L, ...)."""
     flat = standardised(sigmas, states)
     centre = flat.mean(axis=0)
@@ -22,7 +25,7 @@ def plane(sigmas, states):
     return centre, axes * np.where(signs == 0, 1, signs)[:, None]
 
 
-def pixels(sigmas, states, count=2):
+def pixels(sigmas: np.ndarray, states: np.ndarray, count: int = 2) -> list[int]:
     """Elements of one image to look at: drawn at random from the half that moves most (a margin stays as it is)."""
     flat = standardised(sigmas, states)
     moving = np.argsort(np.ptp(flat, axis=0))[flat.shape[1] // 2 :]
@@ -30,7 +33,12 @@ def pixels(sigmas, states, count=2):
 
 
 @styled
-def draw(fine, solvers, paths, title):
+def draw(
+    fine: tuple[np.ndarray, np.ndarray],
+    solvers: Sequence[tuple[str, dict[str, Any], np.ndarray, np.ndarray]],
+    paths: Paths,
+    title: str,
+) -> None:
     """Two pixels on their way, the way in the principal plane, and the distance to the fine-step solution.
 
     Args:

@@ -12,10 +12,17 @@ An axis has a ``label``; it is linear unless it is ``log`` or, for noise levels,
 ``chart.js`` is to choose them.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
 from dode.report.page import texts
+
+if TYPE_CHECKING:
+    from dode.report.page.views import Page, View
 
 _LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 _SIGMAS = {"label": "noise level σ, from noise to image", "ticks": [0, 0.1, 0.3, 0.6, 1, 2, 5, 80], "angle": True}
@@ -25,18 +32,19 @@ _SMALL = {"height": 240, "legend": False, "levels": []}
 def marker(name: str, size: float = 8.6) -> str:
     """Matplotlib's marker of that name and size as the path of an SVG around (0, 0)."""
     style = MarkerStyle(name)
-    path, written = style.get_path().transformed(style.get_transform().scale(size, -size)), []
+    transform: Any = style.get_transform()  # affine, as a marker's is
+    path, written = style.get_path().transformed(transform.scale(size, -size)), []
     for points, code in path.iter_segments():
         written.append("Z" if code == Path.CLOSEPOLY else _LETTERS[code] + ",".join(f"{x:.2f}" for x in points))
     return "".join(written)
 
 
-def _nfe(cells):
+def _nfe(cells: list[dict[str, Any]]) -> dict[str, Any]:
     nfes = sorted({cell["nfe"] for cell in cells})
     return {"label": "NFE (network evaluations per image)", "log": bool(nfes) and nfes[-1] > 8 * nfes[0], "ticks": nfes}
 
 
-def curve(view) -> dict:
+def curve(view: View) -> dict:
     """Scores against evaluations, a line per solver, of a :class:`dode.report.page.views.View`."""
     scale, lines = view.metric["scale"], []
     for solver, cells in view.rows.items():
@@ -58,14 +66,15 @@ def curve(view) -> dict:
     }
 
 
-def _line(page, solver, dashed=None):
+def _line(page: Page, solver: str, dashed: bool | None = None) -> dict[str, Any]:
     own = page.solvers[solver]
     return {"name": own["label"], "solver": solver, "dashed": not own["distilled"] if dashed is None else dashed}
 
 
-def gains(view) -> dict:
+def gains(view: View) -> dict:
     """How many times better distilled solvers are than their plain ones, a line per distilled solver."""
-    lines, name = {}, view.metric["name"]
+    lines: dict[str, Any] = {}
+    name = view.metric["name"]
     for gain in view.gains:
         cell, plain = view.page.cells[gain["distilled"]], view.page.cells[gain["plain"]]
         line = lines.setdefault(cell["solver"], {**_line(view.page, cell["solver"]), "points": []})
@@ -82,7 +91,7 @@ def gains(view) -> dict:
     }
 
 
-def fitted(page, cell: dict) -> list[dict]:
+def fitted(page: Page, cell: dict) -> list[dict]:
     """What was fitted in a cell: a chart per direction, and the distance to the teacher if it is known."""
     fit, solver = cell["fit"], cell["solver"]
     axis = {"label": "evaluation k (from 0)", "ticks": list(range(len(fit["lambdas"])))}
@@ -103,14 +112,14 @@ def fitted(page, cell: dict) -> list[dict]:
     return charts
 
 
-def error_on_the_way(page, cell: dict) -> dict:
+def error_on_the_way(page: Page, cell: dict) -> dict:
     """How far a cell is from the fine-step solution after every step."""
     lines = [{**_line(page, cell["solver"], False), "way": {"cell": cell["name"]}}]
     y, label = {"label": "RMS error", "log": True}, "Distance to the fine-step solution"
     return {**_SMALL, "lines": lines, "x": _SIGMAS, "y": y, "label": label}
 
 
-def pixels_on_the_way(page, cell: dict) -> dict:
+def pixels_on_the_way(page: Page, cell: dict) -> dict:
     """Two pixels of a cell on their way from noise to image, over those of the fine-step solution."""
     ways, reference = [(cell["name"], _line(page, cell["solver"], False))], page.reference(cell["dataset"])
     if reference not in (None, cell) and page.picture(reference, "trajectory"):

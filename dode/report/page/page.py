@@ -2,7 +2,9 @@
 
 import math
 import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import matplotlib.colors
@@ -18,7 +20,13 @@ ASSETS = Path(__file__).parent / "assets"
 _FITTED = ("lambdas", "rms_before", "rms_after")
 
 
-def data(cells, datasets, collected, halves, provenance):
+def data(
+    cells: list[dict[str, Any]],
+    datasets: list[dict[str, Any]],
+    collected: Iterable[str | Path],
+    halves: Mapping[str, str | Path],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
     """Everything the page says.
 
     Args:
@@ -167,7 +175,7 @@ def _settings(entry):
     return {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak") if key in entry}
 
 
-def write(path, found, thumbnails, config):
+def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], config: dict[str, Any]) -> None:
     """Write the page.
 
     Args:

@@ -2,19 +2,20 @@
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from dode.images import pixels
-from dode.report.fine_solution import standardised
+from dode.report.fine_solution import Fine, standardised
 
 #: (images, pixels on the longer side) that are tried, from the best: fewer images only where small ones do not fit.
 _SIZES = [(16, 64), (16, 48), (16, 32), (12, 32), (8, 32), (4, 32), (4, 24), (2, 24), (1, 16)]
 SHOWN = _SIZES[0][0]
 
 
-def sprite(ends, most):
+def sprite(ends: np.ndarray, most: int) -> dict[str, Any]:
     """The first images of ``ends`` side by side as PNG.
 
     Args:
@@ -46,7 +47,7 @@ def _strip(images, size):
     return {"png": text, "count": len(images), "width": width, "height": height}
 
 
-def trajectory(sigmas, states, fine):
+def trajectory(sigmas: np.ndarray, states: np.ndarray, fine: Fine) -> dict[str, Any]:
     """How far a cell's states are from the fine solution, and two pixels on their way.
 
     Args:

@@ -63,9 +63,9 @@ class Page:
     def neighbours(self, cell: dict) -> list[dict | None]:
         """The cells of the same solver and data set with the next fewer and the next more evaluations."""
         own = [each for each in self.cells_of(cell["dataset"]) if each["solver"] == cell["solver"]]
-        own = [None, *sorted(own, key=lambda each: each["nfe"]), None]
-        place = own.index(cell)
-        return [own[place - 1], own[place + 1]]
+        row = [None, *sorted(own, key=lambda each: each["nfe"]), None]
+        place = row.index(cell)
+        return [row[place - 1], row[place + 1]]
 
     def relatives(self, cell: dict) -> list[dict]:
         """Cells with samples on the same noise: itself, its plain or distilled relatives, and the fine-step one."""
@@ -78,7 +78,7 @@ class Page:
 
     def fewest(self, cells: list[dict]) -> int:
         """How many samples there are of each of the cells."""
-        return min(self.picture(cell, "samples")["count"] for cell in cells)
+        return min(self.pictures[cell["name"]]["samples"]["count"] for cell in cells)
 
     def directions(self, cell: dict) -> list[str]:
         """What each of the coefficients of an evaluation is called."""
@@ -91,7 +91,7 @@ class Page:
 
     def made_on(self, cell: dict) -> dict[str, str]:
         """What was made for a cell by what it was made on."""
-        found = {}
+        found: dict[str, list[str]] = {}
         for kind, indices in cell["made"]["environments"].items():
             found.setdefault("; ".join(self.environments[index] for index in indices), []).append(kind)
         return {where: texts.listed(kinds) for where, kinds in found.items()}
@@ -122,7 +122,7 @@ class View:
         self.metric = page.found["metrics"][key]
         self.cells = page.cells_of(dataset["id"])
         self.measured = [cell for cell in self.cells if page.kind(cell) != "reference"]
-        self.rows = {}
+        self.rows: dict[str, dict[int, dict]] = {}
         for cell in self.measured:
             self.rows.setdefault(cell["solver"], {})[cell["nfe"]] = cell
         self.nfes = sorted({cell["nfe"] for cell in self.measured})
