@@ -119,7 +119,9 @@ class _Bare(ast.NodeTransformer):
             if not any(word in ast.unparse(node.annotation) for word in MEANT):
                 node.annotation = ast.Constant(...)
             return node
-        return None if node.value is None else ast.Assign([node.target], node.value, lineno=node.lineno)
+        if node.value is None or ast.unparse(node.annotation) == "TypeAlias":
+            return None
+        return ast.Assign([node.target], node.value, lineno=node.lineno)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt] | None:
         if node.module in OF_TYPES:
@@ -165,7 +167,7 @@ def bare(tree: ast.Module) -> ast.Module:
     bared = _Bare().visit(tree)
     for node in ast.walk(bared):  # what is left of a block that had nothing else
         if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
     return ast.fix_missing_locations(bared)
 
 
@@ -211,8 +213,9 @@ def _error_of_check(node: ast.AST) -> str | None:
         return None
     *naming, last = node.body
     for each in naming:
-        simple = isinstance(each, ast.Assign) and all(isinstance(target, ast.Name) for target in each.targets)
-        if not simple or not is_silent(each.value):
+        if not isinstance(each, ast.Assign) or not is_silent(each.value):
+            return None
+        if not all(isinstance(target, ast.Name) for target in each.targets):
             return None
     return _last_name(last.exc) if isinstance(last, ast.Raise) else None
 

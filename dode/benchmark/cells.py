@@ -7,7 +7,7 @@ Snakefile is parsed again in every job.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class Benchmark:
         self.datasets: dict[str, Dataset] = {dataset["id"]: dataset for dataset in self.config["datasets"]}
         self.cells: dict[CellName, Cell] = {cell.key: cell for cell in self._cells()}
 
-    def _cells(self):
+    def _cells(self) -> Iterator[Cell]:
         for dataset in self.config["datasets"]:
             for entry in self.config["solvers"]:
                 if dataset["id"] in entry["datasets"]:

@@ -1,13 +1,15 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from dode import grids, solvers
 from dode.benchmark.execution import settings
 from dode.directions import Directions
 from dode.distillation import fit_checks
-from dode.fetching.cards import load_card
+from dode.fetching.cards import Card, load_card
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.images import data
@@ -15,12 +17,14 @@ from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
 from dode.validation import ConfigError, copied, validate
 
+Cards: TypeAlias = dict[str, Card]
+
 FIT_IMAGES = 100
 # Folders of results that are no dataset's and no solver's.
 RESERVED = (REFERENCE, HALVES, "real", "logs", "figures", "collected")
 
 
-def load(config, root):
+def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], Cards]:
     """A checked copy of ``config`` with defaults, and the cards it names.
 
     Args:
@@ -44,7 +48,7 @@ def load(config, root):
     for name in config["execution"]["datasets"]:
         if name not in known:
             raise ConfigError(f"execution.datasets: {unknown('dataset', name, known)}")
-    cards = {}
+    cards: Cards = {}
     for index, dataset in enumerate(config["datasets"]):
         _check_dataset(dataset, f"datasets[{index}]", cards, config, root)
     for index, entry in enumerate(config["solvers"]):
@@ -60,8 +64,8 @@ def load(config, root):
     return copied(config), cards
 
 
-def _check_unique(entries, key):
-    seen = {}
+def _check_unique(entries: list[dict[str, Any]], key: str) -> None:
+    seen: dict[str, int] = {}
     for index, entry in enumerate(entries):
         if entry["id"] in seen:
             raise ConfigError(
@@ -72,7 +76,7 @@ def _check_unique(entries, key):
         seen[entry["id"]] = index
 
 
-def _check_figures(config):
+def _check_figures(config: Mapping[str, Any]) -> None:
     chosen, entries = config["figures"]["trajectories"], config["solvers"]
     for name in chosen.get("solvers", []):
         if name not in {entry["id"] for entry in entries}:
@@ -84,9 +88,9 @@ def _check_figures(config):
         raise ConfigError(f"figures.trajectories.nfe: {chosen['nfe']} is not allowed; allowed: {allowed}")
 
 
-def _check_labels(entries):
+def _check_labels(entries: list[dict[str, Any]]) -> None:
     """Figures and tables know a solver by its label."""
-    seen = {}
+    seen: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(entries):
         for dataset in entry["datasets"]:
             other = seen.setdefault((dataset, entry["label"]), index)
@@ -96,7 +100,7 @@ def _check_labels(entries):
                 )
 
 
-def _refuse(key, function, *arguments, **options):
+def _refuse(key: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a check of the library; its ValueError becomes a ConfigError that names the key."""
     try:
         return function(*arguments, **options)
@@ -104,7 +108,9 @@ def _refuse(key, function, *arguments, **options):
         raise ConfigError(f"{key}: {error}") from None
 
 
-def _check_dataset(dataset, key, cards, config, root):
+def _check_dataset(
+    dataset: dict[str, Any], key: str, cards: Cards, config: Mapping[str, Any], root: str | Path
+) -> None:
     _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
     _fill_in(dataset, key, cards[dataset["model"]])
     _check_real(dataset, key, cards, root)
@@ -127,7 +133,7 @@ def _check_dataset(dataset, key, cards, config, root):
         _check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
 
 
-def _check_execution(dataset, key, execution):
+def _check_execution(dataset: dict[str, Any], key: str, execution: dict[str, Any]) -> None:
     own, total = settings(execution, dataset["id"]), dataset["images"] * dataset["seeds"]
     place = "execution"
     if "shards" in execution["datasets"].get(dataset["id"], {}):
@@ -142,7 +148,7 @@ def _check_execution(dataset, key, execution):
         raise ConfigError(f"{place}.shards: {own['shards']} shards for {total} images of {key}; at most {total}")
 
 
-def _fill_in(dataset, key, card):
+def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
     """What the dataset does not say is as its model's card has it."""
     for option, value in card.get("sampling", {}).items():
         dataset.setdefault(option, copied(value))
@@ -155,7 +161,7 @@ def _fill_in(dataset, key, card):
         raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
 
 
-def _check_real(dataset, key, cards, root):
+def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
     """Real images, or statistics of such, and features that are the statistics' own."""
     if "data" in dataset:
         _refuse(f"{key}.data", data.check, dataset["data"])
@@ -178,7 +184,7 @@ def _check_real(dataset, key, cards, root):
     _take_card(dataset["features"], "features", f"{key}.features", cards, root)
 
 
-def _take_card(name, role, key, cards, root):
+def _take_card(name: str, role: str, key: str, cards: Cards, root: str | Path) -> Card:
     """Put the card ``name`` into ``cards``; refuse one of another role."""
     card = cards[name] = cards.get(name) or load_card(root, name, key)
     if card["role"] != role:
@@ -186,7 +192,7 @@ def _take_card(name, role, key, cards, root):
     return card
 
 
-def _check_conditions(dataset, key, cards, root):
+def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
     """How classes are drawn and guide: of models that have classes alone."""
     name, card = dataset["model"], cards[dataset["model"]]
     if "classes" not in card:
@@ -215,14 +221,14 @@ def _check_conditions(dataset, key, cards, root):
         raise ConfigError(f"{key}.guidance.classifier: '{guidance['name']}' has no classifier; leave the key out")
 
 
-def _check_nfe(key, name, options, nfes):
+def _check_nfe(key: str, name: str, options: dict[str, Any], nfes: Iterable[int]) -> list[int]:
     """The grid intervals of each NFE; refuses unknown solvers and options, and NFEs the solver cannot make."""
     _refuse(f"{key}.solver", solvers.create, name)
     solver = _refuse(f"{key}.options", solvers.create, name, **options)
     return [_refuse(f"{key}.nfe", solver.steps, nfe) for nfe in nfes]
 
 
-def _check_grid(grid, key, card, steps):
+def _check_grid(grid: dict[str, Any], key: str, card: Card, steps: Sequence[int]) -> None:
     _refuse(f"{key}.name", grids.grids.get, grid["name"])
     _refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
     _refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
@@ -230,7 +236,7 @@ def _check_grid(grid, key, card, steps):
         _refuse(f"{key}.options", grids.check, grid["name"], count, ModelFacts.of_card(card), **grid["options"])
 
 
-def _check_solver(entry, key, chosen, cards):
+def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, Any]], cards: Cards) -> None:
     if len(set(entry["nfe"])) < len(entry["nfe"]):
         raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
     steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
@@ -249,7 +255,7 @@ def _check_solver(entry, key, chosen, cards):
             _check_distill(entry, f"{key}.distill", card, dataset)
 
 
-def _check_recipe(entry, key, alignment, card, steps):
+def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: Card, steps: Sequence[int]) -> None:
     """Refuse what the authors' code has no recipe for."""
     if alignment not in (None, "released"):
         raise ConfigError(
@@ -270,7 +276,7 @@ def _check_recipe(entry, key, alignment, card, steps):
         raise ConfigError(f"{key}.grid.name: 'released' needs the schedule of a noise-prediction model")
 
 
-def _check_released_grid(entry, key, grid, card):
+def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], card: Card) -> None:
     _refuse(f"{key}.distill.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
     if not grids.grids.get(grid["name"]).family:
         raise ConfigError(
@@ -284,7 +290,7 @@ def _check_released_grid(entry, key, grid, card):
             _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, facts, **grid["options"])
 
 
-def _check_distill(entry, key, card, dataset):
+def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     distill = entry["distill"]
     if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
         raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")

@@ -49,7 +49,7 @@ class Dependencies:
         if guidance and "classifier" in guidance:
             guidance = {**guidance, "classifier": computed(self.cards[guidance["classifier"]])}
         chosen = {key: entry[key] for key in ("solver", "options", "grid")}
-        classes = {"labels": cell.dataset.get("labels"), "guidance": guidance}
+        classes: dict[str, Any] = {"labels": cell.dataset.get("labels"), "guidance": guidance}
         return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
 
     def teacher(self, cell: Cell) -> Teacher:

@@ -4,16 +4,17 @@ import functools
 import os
 import tempfile
 from pathlib import Path
+from typing import Any, TextIO
 
 import torch
 
 from dode import locks
 
-_held = []  # locks of GPUs
+_held: list[TextIO] = []  # locks of GPUs
 
 
 @functools.cache
-def device(name):
+def device(name: str) -> torch.device:
     """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
 
     Of several the first that no other job of this user on this machine has; one that all have is shared.
@@ -23,7 +24,7 @@ def device(name):
     return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _free_gpu(cuda):
+def _free_gpu(cuda: Any) -> int:
     """Index of a GPU, held for as long as this process lives."""
     count = cuda.device_count()
     for index in range(count):

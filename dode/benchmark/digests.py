@@ -126,7 +126,8 @@ class _Caught:
 
     def _reachable(self, names: Iterable[str], statements: Sequence[_Statement]) -> set[int]:
         """The statements that a block with these identifiers may come to call; names are compared, not resolved."""
-        todo, seen, reached = set(names), set(), set()
+        todo, seen = set(names), set[str]()
+        reached: set[int] = set()
         while todo:
             name = todo.pop()
             seen.add(name)
@@ -161,7 +162,8 @@ def _code(script: Path, parts: tuple[str, ...]) -> tuple[tuple[Path, str], ...]:
             raise ValueError(f"{part}: there is no such module")
         roots.append(path)
     counted = _counted(roots)
-    caught, found = _Caught([each for _, each in counted]), {}
+    caught = _Caught([each for _, each in counted])
+    found: dict[Path, list[str]] = {}
     for place, (path, each) in enumerate(counted):
         found.setdefault(path, []).append(each.text(caught.of(place, each.errors)))
     return tuple(sorted((path, "\n".join(filter(None, texts))) for path, texts in found.items() if any(texts)))

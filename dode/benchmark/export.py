@@ -1,5 +1,11 @@
 """From a cell of a finished benchmark to a file that :func:`dode.load` reads."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from dode import grids, portable, solvers, storage
 from dode.directions import Directions
 from dode.distillation import released
@@ -8,13 +14,16 @@ from dode.grids.facts import ModelFacts
 from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
-from dode.report.finished import PROVENANCE
+from dode.report.finished import PROVENANCE, Finished
+
+if TYPE_CHECKING:
+    import torch
 
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")
 
 
-def record(finished, dataset, solver, nfe):
+def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str, Any]:
     """The record of a cell (``dode/portable.schema.yaml``).
 
     Args:
@@ -25,7 +34,8 @@ def record(finished, dataset, solver, nfe):
         ValueError: where there is no such cell, or what it left behind does not fit together.
     """
     name = finished.cell(dataset, solver, nfe)
-    cell, provenance = finished.made(name), finished.provenance
+    cell = finished.made(name)
+    provenance: Any = finished.provenance  # it is there, or nothing would be known of the cell
     shared = provenance["datasets"][dataset]
     software = _software(provenance["environments"][index] for index in cell["environments"]["samples"])
     run, fit = cell["run"], _fit(finished.cells[name], cell, shared["model"])
@@ -59,7 +69,7 @@ def record(finished, dataset, solver, nfe):
     }
 
 
-def best(finished, dataset, metric, nfe):
+def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, int, list[str]]:
     """What the page says to take on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
 
     Of the best plain and the best distilled solver the distilled one where it is better, else the plain one, which
@@ -79,16 +89,16 @@ def best(finished, dataset, metric, nfe):
     return cell["solver"], cell["nfe"], ties
 
 
-def _software(environments):
+def _software(environments: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Versions that the samples were made with; several where jobs had several."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for environment in environments:
         for name, version in environment["software"].items():
             found.setdefault(name, set()).add(version)
     return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
 
 
-def _fit(folder, cell, model):
+def _fit(folder: Path, cell: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Coefficients and what they belong to; all None for a plain cell."""
     if "fit" not in cell:
         return {"lambdas": None, "directions": None}
@@ -100,7 +110,7 @@ def _fit(folder, cell, model):
     return {"lambdas": values["lambdas"], "directions": directions, "fit": cell["fit"]}
 
 
-def _sigmas(folder, run, card):
+def _sigmas(folder: Path, run: dict[str, Any], card: dict[str, Any]) -> torch.Tensor:
     """The levels that the cell's samples were made on."""
     facts = ModelFacts.of_card(card)
     steps, grid = solvers.create(run["solver"], **run["options"]).steps(run["nfe"]), run["grid"]
@@ -112,7 +122,7 @@ def _sigmas(folder, run, card):
     return grids.for_facts(facts, grid["name"], steps, **grid["options"], **prepared)
 
 
-def _citation(run, distilled, version):
+def _citation(run: dict[str, Any], distilled: bool, version: str) -> list[str]:
     """The software, the method where the cell is distilled, and the sources of solver and grid."""
     solver, grid = run["solver"], run["grid"]["name"]
     sources = {

@@ -21,7 +21,8 @@ FOLLOWED = 3  # methods in a figure of trajectories
 def solvers(benchmark: Benchmark) -> list[dict[str, Any]]:
     """What the style of a solver follows from, of all solvers in the order of the report."""
     keys = ("method", "options", "label", "distilled")
-    found, said = {}, Facts(benchmark)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    said = Facts(benchmark)
     for cell in benchmark.cells.values():
         facts = said.of_cell(cell)
         if not facts["reference"]:
@@ -55,7 +56,7 @@ def followed(benchmark: Benchmark, dataset: str) -> list[Cell]:
     cells = [cell for cell in cells if cell.nfe == nfe]
     if "solvers" in chosen:
         return cells
-    first = {}
+    first: dict[str, Cell] = {}
     for cell in cells:
         if cell.distilled:
             first.setdefault(cell.entry["solver"], cell)
@@ -76,7 +77,7 @@ def sweeps(benchmark: Benchmark) -> list[dict[str, Any]]:
     """
     found = []
     for key in SWEPT:
-        groups = {}
+        groups: dict[str, dict[str, Any]] = {}
         for cell in benchmark.distilled():
             distill = {"seed": benchmark.config["seed"], **cell.entry["distill"]}
             value = distill.pop(key)

@@ -26,7 +26,7 @@ class FittingSet:
     def __init__(self, job: CellJob, teacher: Mapping[str, Any]):
         self.job, self.teacher = job, Teacher(**teacher)
         seed = job.trajectory.seed if self.teacher.seed is None else self.teacher.seed
-        self._where = {"indices": range(self.teacher.images), "stream": "fit", "seed": seed}
+        self._where: dict[str, Any] = {"indices": range(self.teacher.images), "stream": "fit", "seed": seed}
 
     @property
     def denoise(self) -> Any:
@@ -44,13 +44,14 @@ class FittingSet:
         recipe = getattr(job, "pairing", None)  # of the authors, which has a teacher of its own
         if recipe is not None:
             return recipe(own.substeps)
-        how = {"substeps": own.substeps, "alignment": own.alignment, "teacher": own.teacher}
+        how: dict[str, Any] = {"substeps": own.substeps, "alignment": own.alignment, "teacher": own.teacher}
         return fitting.align(job.solver, job.denoise, job.sigmas, **how)
 
 
 def write_states(path: str, states: Iterable[tuple[float, torch.Tensor]], made: Mapping[str, Any]) -> None:
     """Write ``(level, state)`` pairs as float32 safetensors, the levels and the dict ``made`` in the header."""
-    levels, tensors = [], {}
+    levels: list[float] = []
+    tensors: dict[str, torch.Tensor] = {}
     for level, state in states:
         tensors[str(len(levels))] = state.float().cpu().contiguous()
         levels.append(level)

@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,11 +77,11 @@ class CellJob:
         """The images that end states are."""
         return x
 
-    def latents(self, indices: Iterable[int], **where: Any) -> torch.Tensor:
+    def latents(self, indices: Sequence[int], **where: Any) -> torch.Tensor:
         """The noise of images (:func:`dode.images.noise.latents`) on the job's device."""
         return noise.latents(indices, self.shape, **{"seed": self.trajectory.seed, **where}).to(self.device)
 
-    def denoise_for(self, indices: Iterable[int], **where: Any) -> Any:
+    def denoise_for(self, indices: Sequence[int], **where: Any) -> Any:
         """The denoiser bound to the classes of images (:func:`dode.images.noise.labels`); the plain one without
         classes.
 

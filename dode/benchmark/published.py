@@ -9,6 +9,7 @@ import functools
 import json
 import math
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from dode import grids, solvers
 from dode.benchmark.config import ConfigError
@@ -29,8 +30,11 @@ FILE = Path("config") / "published_fids.csv"
 #: Images of a published FID by convention. More are as good; fewer bias it, so their number must be the same.
 MANY_IMAGES = 50_000
 
+#: A row of the file, parsed.
+Row: TypeAlias = dict[str, Any]
 
-def read(path):
+
+def read(path: str | Path) -> list[Row]:
     """The rows of the file at ``path``; none where there is no such file.
 
     Returns:
@@ -53,10 +57,10 @@ def read(path):
         return [_row(row, f"{name}, line {reader.line_num}") for row in reader]
 
 
-def _row(row, place):
+def _row(row: dict[str, str], place: str) -> Row:
     if None in row or None in row.values():
         raise ConfigError(f"{place}: {len(SOURCE) + len(CONVENTION)} values are needed")
-    parsed = {key: row[key] or None for key in row}
+    parsed: Row = {key: row[key] or None for key in row}
     for column, parse in _PARSERS.items():
         try:
             parsed[column] = parse(row)
@@ -65,7 +69,7 @@ def _row(row, place):
     return parsed
 
 
-def _number(text, kind, allowed):
+def _number(text: str, kind: type[int] | type[float], allowed: str) -> float:
     try:
         value = kind(text)
     except ValueError:
@@ -75,13 +79,13 @@ def _number(text, kind, allowed):
     return value
 
 
-def _fid(row):
+def _fid(row: dict[str, str]) -> str:
     """The text, for its digits."""
     _number(row["fid"], float, "a number of at least 0")
     return row["fid"]
 
 
-def _source(row):
+def _source(row: dict[str, str]) -> str:
     if not row["source"]:
         raise ValueError("it is empty; a published number has a source")
     if "|" in row["source"] + row["notes"]:
@@ -89,12 +93,12 @@ def _source(row):
     return row["source"]
 
 
-def _nfe(row):
+def _nfe(row: dict[str, str]) -> int | None:
     """A number; None where the source has only an approximate one (``~140``)."""
     return int(row["nfe"]) if row["nfe"].isdecimal() else None
 
 
-def _object(text):
+def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
@@ -104,11 +108,11 @@ def _object(text):
     return value
 
 
-def _method(row):
+def _method(row: dict[str, str]) -> str | None:
     return _solver(row["method"], "{}").name if row["method"] else None
 
 
-def _options(row):
+def _options(row: dict[str, str]) -> dict[str, Any] | None:
     if not row["options"]:
         return None
     if not row["method"]:
@@ -117,12 +121,12 @@ def _options(row):
 
 
 @functools.cache
-def _solver(name, options):
+def _solver(name: str, options: str) -> solvers.Solver:
     return solvers.create(name, **_object(options))
 
 
 @functools.cache
-def _grid(text):
+def _grid(text: str) -> dict[str, Any]:
     grid = {"options": {}, **_object(text)}
     if set(grid) != {"name", "options"} or not isinstance(grid["options"], dict):
         raise ValueError(f"{text!r} is no grid, which has a name and options")
@@ -145,7 +149,9 @@ _PARSERS = {
 }
 
 
-def comparable(rows, *, file, statistics, images, classes):
+def comparable(
+    rows: list[Row], *, file: str, statistics: str | None, images: int, classes: dict[str, Any]
+) -> list[Row]:
     """The rows of a checkpoint whose every convention is known, and that of a dataset.
 
     Args:
@@ -170,7 +176,16 @@ def comparable(rows, *, file, statistics, images, classes):
     ]
 
 
-def matching(rows, *, solver, options, grid, nfe, distill, **convention):
+def matching(
+    rows: list[Row],
+    *,
+    solver: str,
+    options: dict[str, Any],
+    grid: dict[str, Any],
+    nfe: int,
+    distill: dict[str, Any] | None,
+    **convention: Any,
+) -> list[Row]:
     """The rows of :func:`comparable` that stand for a cell too, in the order of the file.
 
     Args:
@@ -192,7 +207,7 @@ def matching(rows, *, solver, options, grid, nfe, distill, **convention):
     return [row for row in comparable(rows, **convention) if all(row[key] == cell[key] for key in cell)]
 
 
-def quoted(rows):
+def quoted(rows: list[Row]) -> list[dict[str, str]]:
     """What a table shows of the rows: ``{"fid": the text, "source": who published it, with the notes}`` each."""
     notes = [f" ({row['notes']})" if row["notes"] else "" for row in rows]
     return [{"fid": row["fid"], "source": row["source"] + note} for row, note in zip(rows, notes, strict=True)]

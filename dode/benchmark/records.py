@@ -53,7 +53,7 @@ class Made:
         """From the parameters of a rule themselves."""
         return cls(
             {name: digest(value) for name, value in params.items()},
-            {name: [tuple(each) for each in of_files] for name, of_files in inputs.items()},
+            {name: [(made, own) for made, own in of_files] for name, of_files in inputs.items()},
         )
 
     @property

@@ -8,9 +8,9 @@ at: a file that is missing is made, and what follows from a job that runs runs t
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from dode.benchmark.records import Made, as_input, differences
 
@@ -30,7 +30,7 @@ class Reason:
     def __str__(self) -> str:
         return ", ".join(self.names)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Never]:
         return iter(())
 
 

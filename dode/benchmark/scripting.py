@@ -8,7 +8,9 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dode import locks, storage
 from dode.benchmark import records, reruns
@@ -17,7 +19,7 @@ JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it l
 DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
 
 
-def prepare_environment(root):
+def prepare_environment(root: str | Path) -> None:
     """Set, for all jobs of a run, what has to be set before they start.
 
     Idle OpenMP threads spin by default, and two jobs on two cores then take ten times as long. The library that jobs
@@ -28,7 +30,7 @@ def prepare_environment(root):
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
 
 
-def execute(main, snakemake):
+def execute(main: Callable[[Any], object], snakemake: Any) -> None:
     """Call ``main(snakemake)`` with logging (and progress bars) into the rule's log, and record what its files are made
     of.
 
@@ -65,24 +67,24 @@ def execute(main, snakemake):
             sys.stderr = terminal
 
 
-def _lasted(log):
+def _lasted(log: Path) -> Path:
     """The file beside a job's log that says how many seconds it took, without the start of Python and its imports."""
     return Path(log).with_suffix(".json")
 
 
-def _is_full(error):
+def _is_full(error: Exception) -> bool:
     """Whether a disk or a quota is full; safetensors says so in its words alone."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
 
 
-def _wait_for_space(folder):
+def _wait_for_space(folder: Path) -> None:
     """So that the next attempt, which follows at once, finds some."""
     until = time.monotonic() + DISK_WAIT
     while time.monotonic() < until and shutil.disk_usage(folder).free < DISK_FREE:
         time.sleep(5)
 
 
-def _set_threads(threads):
+def _set_threads(threads: int) -> None:
     """Tell torch how many threads the rule was given; a job that does not use torch does not import it."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:

@@ -6,14 +6,16 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 CODE = ("Snakefile", "rules", "scripts", "dode", "config/models")  # what decides results, besides a configuration
 #: Packages whose versions may change the digits of a result.
 NUMERICAL = ("dode", "numpy", "scipy", "torch")
 
 
-def versions(packages):
+def versions(packages: Iterable[str]) -> dict[str, str]:
     """Python's version and those of ``packages`` that are installed, by name."""
     found = {"python": platform.python_version()}
     for package in packages:
@@ -24,7 +26,7 @@ def versions(packages):
     return found
 
 
-def environment(device="cpu"):
+def environment(device: object = "cpu") -> dict[str, Any]:
     """What may change the last digits of a result besides its parameters: ``software`` and ``machine``.
 
     Args:
@@ -34,7 +36,7 @@ def environment(device="cpu"):
         ``software`` of :data:`NUMERICAL`; ``machine``: ``cpu``, its model; ``threads``; ``device``, ``cpu`` or the name
         of a GPU, and of that ``cuda`` and ``cudnn``, what torch was built with and runs. No host is named.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     machine = {"cpu": _processor(), "threads": threads, "device": "cpu"}
     if str(device) != "cpu":
         torch = sys.modules["torch"]
@@ -43,7 +45,7 @@ def environment(device="cpu"):
     return {"software": versions(NUMERICAL), "machine": machine}
 
 
-def _processor():
+def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # there is none outside of Linux
@@ -52,7 +54,7 @@ def _processor():
     return next(names, platform.processor() or platform.machine())
 
 
-def revision(root):
+def revision(root: str | Path) -> str | None:
     """The git commit of the checkout ``root``, with ``+changes`` where :data:`CODE` is not its; None outside of one."""
     git = shutil.which("git")
     if git is None or not Path(root, ".git").exists():

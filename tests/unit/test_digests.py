@@ -71,8 +71,9 @@ SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
         ("dode/registry.py", "did you mean", "do you mean"),
         ("dode/registry.py", "is registered twice", "has two registrations"),
         ("dode/sampling.py", "if denoised.shape != x.shape:", "if denoised.shape != x.shape or x.ndim != 4:"),
-        ("dode/grids/base.py", "def names():", "def names() -> list[str]:"),  # an annotation
+        ("dode/grids/base.py", "def names() -> list[str]:", "def names():"),  # an annotation
         ("dode/sampling.py", "from typing import Any, NamedTuple", "from typing import Any, NamedTuple, Callable"),
+        ("dode/sampling.py", "Advance: TypeAlias = Callable[[Step]", "Advance: TypeAlias = Callable[[Step, int]"),
         ("dode/benchmark/scripting.py", "DISK_WAIT, DISK_FREE = 600", "DISK_WAIT, DISK_FREE = 700"),  # the frame
         ("dode/storage.py", "for start in range(0, len(part), ROWS)", "for start in range(0, len(part), 2 * ROWS)"),
         ("dode/distillation/fitting.py", "RIDGE = 1e-6", "RIDGE = 1e-7"),  # samples know nothing of fits
