@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
+from numpy.typing import ArrayLike
 
 from dode.directions import Directions, DirectionsLike, History, Step
 from dode.grids.facts import ModelFacts, ve_prior
@@ -20,6 +21,16 @@ class NonFiniteError(FloatingPointError):
 Steps: TypeAlias = Generator[Step, torch.Tensor | None, torch.Tensor]
 #: Gives the state to go on with after a step.
 Advance: TypeAlias = Callable[[Step], torch.Tensor]
+
+
+class Fitted(Protocol):
+    """A fit as :func:`dode.distill` returns it: coefficients, and which directions they belong to."""
+
+    @property
+    def lambdas(self) -> torch.Tensor: ...
+
+    @property
+    def directions(self) -> Directions: ...
 
 
 class _Recorder:
@@ -91,7 +102,7 @@ def drive(stepper: Steps, advance: Advance | None = None) -> torch.Tensor:
 class Correction:
     """``advance`` function of a distilled run: ``proposal + R_k lambda_k``; ``prediction`` is the model's."""
 
-    def __init__(self, lambdas: Any, directions: DirectionsLike | None, prediction: str, *, evaluations: int):
+    def __init__(self, lambdas: ArrayLike, directions: DirectionsLike | None, prediction: str, *, evaluations: int):
         self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
         if self.lambdas.ndim == 1:
             self.lambdas = self.lambdas[:, None]
@@ -145,7 +156,7 @@ def sample(
     latents: torch.Tensor,
     sigmas: Levels,
     *,
-    lambdas: Any = None,
+    lambdas: ArrayLike | Fitted | None = None,
     directions: DirectionsLike | None = None,
     watch: Callable[[torch.Tensor, torch.Tensor], object] | None = None,
 ) -> torch.Tensor:
@@ -227,7 +238,7 @@ def evaluations(
     *,
     prediction: str = "data",
     prior_std: Callable[[Any], Any] | None = None,
-    lambdas: Any = None,
+    lambdas: ArrayLike | Fitted | None = None,
     directions: DirectionsLike | None = None,
 ) -> Evaluations:
     """:func:`sample` turned inside out: yield each :class:`Evaluation`, be sent the clean image's estimate there.

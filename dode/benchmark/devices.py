@@ -4,13 +4,13 @@ import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import torch
 
 from dode import locks
 
-_held: list[TextIO] = []  # locks of GPUs
+_held: list[IO[str]] = []  # locks of GPUs
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
 from dode.distillation import fitting
 from dode.distillation.teacher import Alignment, Local
+from dode.solvers.base import Denoise
 
 
 class FittingSet:
@@ -29,7 +30,7 @@ class FittingSet:
         self._where: dict[str, Any] = {"indices": range(self.teacher.images), "stream": "fit", "seed": seed}
 
     @property
-    def denoise(self) -> Any:
+    def denoise(self) -> Denoise:
         """The denoiser bound to the classes of the fitting set."""
         return self.job.denoise_for(**self._where)
 

@@ -13,6 +13,7 @@ from dode.benchmark.parameters import RECIPES, Trajectory
 from dode.directions import Directions
 from dode.images import noise
 from dode.models import loading, precision
+from dode.solvers.base import Denoise
 
 
 class CellJob:
@@ -81,7 +82,7 @@ class CellJob:
         """The noise of images (:func:`dode.images.noise.latents`) on the job's device."""
         return noise.latents(indices, self.shape, **{"seed": self.trajectory.seed, **where}).to(self.device)
 
-    def denoise_for(self, indices: Sequence[int], **where: Any) -> Any:
+    def denoise_for(self, indices: Sequence[int], **where: Any) -> Denoise:
         """The denoiser bound to the classes of images (:func:`dode.images.noise.labels`); the plain one without
         classes.
 

@@ -12,13 +12,15 @@ from dode.benchmark import scripting, slurm
 LOCK = ".snakemake/dode.lock"
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # is there where jobs have gone to SLURM
 
+log = logging.getLogger(__name__)
+
 
 def begin(
     *,
     executor: str = "local",
     settings: Any = None,
     shared_folder: bool = True,
-    logger: logging.Logger | None = None,
+    logger: logging.Logger = log,
 ) -> IO[str]:
     """Hold the working directory for this run, once no job of a killed run works in it any more.
 

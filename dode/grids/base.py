@@ -71,14 +71,14 @@ def grid(
     return wrap
 
 
-def check_numbers(name: str, above: float = 0.0, **values: Any) -> None:
+def check_numbers(name: str, above: float = 0.0, **values: float) -> None:
     """Refuse what is not a finite number above a bound."""
     for option, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
             raise ValueError(f"grid '{name}': {option} must be a finite number above {above:g}, not {value!r}")
 
 
-def check_range(name: str, sigma_min: Any, sigma_max: Any) -> None:
+def check_range(name: str, sigma_min: float, sigma_max: float) -> None:
     """Refuse what is no range of noise levels."""
     check_numbers(name, sigma_min=sigma_min, sigma_max=sigma_max)
     if not sigma_min < sigma_max:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dode.grids.schedules import Schedule, schedules
+from dode.solvers.base import Denoise
 
 PREDICTIONS = ("data", "noise")
 
@@ -71,7 +72,7 @@ class ModelFacts:
         return cls(card["prediction"], classes=classes, **known)
 
     @classmethod
-    def of(cls, denoise: Any) -> "ModelFacts":
+    def of(cls, denoise: "Denoise | ModelFacts") -> "ModelFacts":
         """The facts of a denoiser: its ``facts``, or what attributes of these names say; the defaults otherwise."""
         own = denoise if isinstance(denoise, cls) else getattr(denoise, "facts", None)
         if isinstance(own, cls):

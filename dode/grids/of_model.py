@@ -6,6 +6,7 @@ import numpy as np
 
 from dode.grids.base import defaults, filled, grids
 from dode.grids.facts import ModelFacts
+from dode.solvers.base import Denoise
 
 if TYPE_CHECKING:
     from dode.grids.tensor import Grid
@@ -37,7 +38,7 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
             )
 
 
-def for_model(denoise: Any, name: str, steps: int, **options: Any) -> "Grid":
+def for_model(denoise: Denoise, name: str, steps: int, **options: Any) -> "Grid":
     """The grid ``name`` for a model (:class:`dode.models.denoiser.Denoiser`), on its schedule or noise range.
 
     A model that knows some noise levels alone (``round_sigma``) gets the nearest of them.

@@ -13,7 +13,7 @@ PEAK = 2.0  # images in [-1, 1]
 
 
 def summary(
-    blocks: Iterable[float], error: Callable[[], float | None] | None = None, kind: str | None = None, **settings: Any
+    blocks: Iterable[float], error: Callable[[], float] | None = None, kind: str | None = None, **settings: Any
 ) -> dict[str, Any]:
     """One entry of ``metrics``.
 
@@ -29,7 +29,7 @@ def summary(
         spread, kind = np.std(blocks, ddof=1) if np.isfinite(blocks).all() else np.nan, "seeds"
     else:
         assert error is not None  # a single block has no other
-        spread = error()  # type: ignore[assignment]
+        spread = error()
     return {"value": float(np.mean(blocks)), "error": float(spread), "error_kind": kind, "blocks": blocks, **settings}
 
 
@@ -75,7 +75,8 @@ def infinity(blocks: Sequence[Statistics], reference: distances.GaussianLike) ->
         return {}
     found = [fid_infinity(block.features, reference, with_error=len(blocks) == 1) for block in blocks]
     values = [each.value for each in found]
-    return {"fid_infinity": summary(values, lambda: found[0].error, "images", sizes=found[0].sizes)}
+    error: Any = lambda: found[0].error  # noqa: E731 - of a single block there is one
+    return {"fid_infinity": summary(values, error, "images", sizes=found[0].sizes)}
 
 
 def kernel(blocks: Sequence[Statistics], real: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,16 +11,21 @@ with TeX Live 2022, and left:
   arrows, operators) 315 do not compile in the default font encoding, 293 not in T1, for want of a package or a font.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+
+if TYPE_CHECKING:
+    from dode.report.tables import _Table
 
 # Of a character, its name in maths.
 _MATHS = """
@@ -103,7 +108,7 @@ def _character(character):
     return f"U+{ord(character):04X}"
 
 
-def environments(table: Any, title: str, note: str, marks: Mapping[int, str], width: float) -> Iterator[str]:
+def environments(table: _Table, title: str, note: str, marks: Mapping[int, str], width: float) -> Iterator[str]:
     r"""A table of :mod:`dode.report.tables` as ``table`` environments, the values of an NFE aligned by their points.
 
     It is as wide as a column of a two-column document where it can be. Else it is a ``table*``, which is as wide as the
@@ -145,7 +150,7 @@ def _sources(table):
 class _Layout:
     """How a table is set: ``room`` for a label in pt, the NFEs beside each other, whether errors have own columns."""
 
-    table: object
+    table: _Table
     marks: dict
     environment: str
     room: float

@@ -65,7 +65,7 @@ class Method:
     evaluations: Callable
     teacher: Callable
     levels: Callable | None = None
-    choices: dict = dataclasses.field(default_factory=dict)
+    choices: Mapping[str, Sequence[object]] = dataclasses.field(default_factory=dict)
     spanning: Callable = lambda **_: False
     prepare: str | None = None
     source: str | None = None
