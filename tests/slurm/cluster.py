@@ -167,7 +167,7 @@ class Cluster:
             left = self.processes()
             for process in left:
                 process.kill()
-            psutil.wait_procs(left, timeout=LAST_RESORT)
+            psutil.wait_procs(left, timeout=60)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_jobs(self):
