@@ -97,7 +97,7 @@ def growing_array(path, shape, dtype):
 
         yield append
         if rows != shape[0]:
-            raise ValueError(f"{path} should have {shape[0]} rows, and {rows} were written")
+            raise ValueError(f"{path} should have {shape[0]} rows, but {rows} were written")
 
 
 def read_array(path):

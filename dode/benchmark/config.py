@@ -36,7 +36,7 @@ def load(config, root):
     try:
         config = copied(config)
     except TypeError as error:
-        raise ConfigError(f"configuration: {error}; a date or the like must be quoted") from None
+        raise ConfigError(f"configuration: {error}; put dates and the like in quotes") from None
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
@@ -65,10 +65,10 @@ def _check_unique(entries, key):
     for index, entry in enumerate(entries):
         if entry["id"] in seen:
             raise ConfigError(
-                f"{key}[{index}].id: '{entry['id']}' is the id of {key}[{seen[entry['id']]}] too; ids are unique"
+                f"{key}[{index}].id: '{entry['id']}' is also the id of {key}[{seen[entry['id']]}]; ids must be unique"
             )
         if entry["id"] in RESERVED:
-            raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is taken; not allowed: {', '.join(RESERVED)}")
+            raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is reserved; not allowed: {', '.join(RESERVED)}")
         seen[entry["id"]] = index
 
 
@@ -92,7 +92,7 @@ def _check_labels(entries):
             other = seen.setdefault((dataset, entry["label"]), index)
             if other != index:
                 raise ConfigError(
-                    f"solvers[{index}].label: '{entry['label']}' is the label of solvers[{other}] on {dataset} too"
+                    f"solvers[{index}].label: '{entry['label']}' is also the label of solvers[{other}] on {dataset}"
                 )
 
 
@@ -112,14 +112,17 @@ def _check_dataset(dataset, key, cards, config, root):
     _check_execution(dataset, key, config["execution"])
     kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
     if kept > dataset["images"]:
-        raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
+        raise ConfigError(
+            f"{key}.trajectory_images: {kept} is not allowed; allowed: at most the {dataset['images']} images"
+        )
     steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
     place = f"{key}.reference.grid" if "grid" in dataset["reference"] else f"{key}.grid"
     grid = dataset["reference"].get("grid", dataset["grid"])
     _check_grid(grid, place, cards[dataset["model"]], steps)
     if grids.grids.get(grid["name"]).prepare:
         raise ConfigError(
-            f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
+            f"{place}.name: '{grid['name']}' must be prepared, which {key}.reference does not "
+            "support; take another grid"
         )
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
     if grids.grids.get(grid["name"]).recipe:
@@ -160,7 +163,9 @@ def _check_real(dataset, key, cards, root):
     if "data" in dataset:
         _refuse(f"{key}.data", data.check, dataset["data"])
         if "statistics" in dataset:
-            raise ConfigError(f"{key}.statistics: FIDs are against data or against statistics; leave one of them out")
+            raise ConfigError(
+                f"{key}.statistics: FIDs are computed against data or against statistics; leave one of them out"
+            )
     elif "statistics" not in dataset:
         raise ConfigError(
             f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
@@ -210,9 +215,13 @@ def _check_conditions(dataset, key, cards, root):
         judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
         known = judge["network"]["options"].get("classes", card["classes"])
         if known != card["classes"]:
-            raise ConfigError(f"{key}.guidance.classifier: it knows {known} classes, the model {card['classes']}")
+            raise ConfigError(
+                f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
+            )
     elif "classifier" in guidance:
-        raise ConfigError(f"{key}.guidance.classifier: '{guidance['name']}' has no classifier; leave the key out")
+        raise ConfigError(
+            f"{key}.guidance.classifier: '{guidance['name']}' guidance uses no classifier; leave the key out"
+        )
 
 
 def _check_nfe(key, name, options, nfes):
@@ -232,10 +241,10 @@ def _check_grid(grid, key, card, steps):
 
 def _check_solver(entry, key, chosen, cards):
     if len(set(entry["nfe"])) < len(entry["nfe"]):
-        raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
+        raise ConfigError(f"{key}.nfe: {entry['nfe']} lists an NFE twice")
     steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
     if "prepared" in entry["options"]:
-        raise ConfigError(f"{key}.options: 'prepared' follows from a preparation; leave it out")
+        raise ConfigError(f"{key}.options: 'prepared' is filled in by the workflow; leave it out")
     for place, dataset in chosen.items():
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
@@ -257,7 +266,7 @@ def _check_recipe(entry, key, alignment, card, steps):
             "allowed: released"
         )
     if entry.get("grid", {}).get("options"):
-        raise ConfigError(f"{key}.grid.options: the grid 'released' has none; leave the key out")
+        raise ConfigError(f"{key}.grid.options: the grid 'released' has no options; leave the key out")
     if not entry.get("distill", {}).get("stages", True):
         raise ConfigError(f"{key}.distill.stages: the authors' recipes correct inner stages too; leave the key out")
     _refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
@@ -267,7 +276,7 @@ def _check_recipe(entry, key, alignment, card, steps):
         for count in steps:
             _refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
     elif card["prediction"] == "noise":
-        raise ConfigError(f"{key}.grid.name: 'released' needs the schedule of a noise-prediction model")
+        raise ConfigError(f"{key}.grid.name: 'released' needs a noise-prediction model with a schedule")
 
 
 def _check_released_grid(entry, key, grid, card):

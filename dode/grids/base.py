@@ -17,7 +17,7 @@ from dode.registry import FileRegistry
 
 grids = FileRegistry("grid", "dode.grids", Path(__file__).parent)
 
-FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
+FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "the workflow"}
 
 
 def grid(name, *, family=True, prepare=None, plan=None, recipe=False, source=None):

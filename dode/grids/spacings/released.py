@@ -27,4 +27,4 @@ def released(*, steps, schedule=None, sigma_min=0.002, sigma_max=80.0):
 
     The workflow makes the whole recipe of a cell with this grid, plain or distilled with ``alignment: released``.
     """
-    raise ValueError("grid 'released' is a part of the authors' recipe for a solver: dode.released.recipe makes it")
+    raise ValueError("grid 'released' is part of the authors' recipe for a solver; dode.released.recipe makes it")
