@@ -167,7 +167,7 @@ def test_fid_of_degenerate_covariances():
 @pytest.mark.parametrize(
     ("covariance", "said"),
     [
-        (np.diag([1.0, 1.0, -1e-3]), r"eigenvalues are from -0\.001 to 1"),
+        (np.diag([1.0, 1.0, -1e-3]), r"eigenvalues range from -0\.001 to 1"),
         (-np.eye(3), "eigenvalues"),
         (np.eye(3) + np.triu(np.full((3, 3), 0.1), 1), "differ from their mirror images by 0.1"),
         (np.diag([1.0, np.nan, 1.0]), "NaN or infinity"),
@@ -190,7 +190,7 @@ def test_rounding_of_a_published_float32_covariance_is_none_of_these():
 
 
 def test_fid_refuses_other_features():
-    with pytest.raises(ValueError, match="3 features an image cannot be compared with 2"):
+    with pytest.raises(ValueError, match="3 features per image cannot be compared with 2"):
         distances.fid((np.zeros(3), np.eye(3)), (np.zeros(2), np.eye(2)))
 
 

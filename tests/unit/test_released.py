@@ -141,7 +141,7 @@ def test_schedules_of_other_lengths_are_taken_where_the_released_code_takes_them
             "noise", solver, order, 5, 10, lambda x, index: x / 2, images(FIT), images(NEW), schedule=cosine
         )
         assert bool(result.distilled_new.isfinite().all())
-    with pytest.raises(ValueError, match=r"half log-SNR -5\.1 and this one goes down to -11"):
+    with pytest.raises(ValueError, match=r"half log-SNR -5\.1, but this one goes down to -11"):
         released.run("noise", "dpm-solver", 2, 5, 10, noise_model, images(FIT), images(NEW), schedule=cosine)
 
 
@@ -168,9 +168,9 @@ def test_heun_for_data_prediction(steps, scale):
     ("prediction", "solver", "order", "message"),
     [
         ("image", "ddim", None, "prediction must be 'noise' or 'data', not 'image'"),
-        ("noise", "ddim", 2, "solver 'ddim' has no order to choose; order must be None, not 2"),
-        ("noise", "ipndm", 4, "solver 'ipndm' has no order to choose; order must be None, not 4"),
-        ("data", "heun", 2, "solver 'heun' has no order to choose; order must be None, not 2"),
+        ("noise", "ddim", 2, "solver 'ddim' has only one order; order must be None, not 2"),
+        ("noise", "ipndm", 4, "solver 'ipndm' has only one order; order must be None, not 4"),
+        ("data", "heun", 2, "solver 'heun' has only one order; order must be None, not 2"),
         ("noise", "deis", None, "solver 'deis': order must be one of 1, 2, 3, not None"),
         ("noise", "deis", 4, "solver 'deis': order must be one of 1, 2, 3, not 4"),
         ("noise", "deis", True, "solver 'deis': order must be one of 1, 2, 3, not True"),
