@@ -30,8 +30,8 @@ def data(
     """Everything the page says.
 
     Args:
-        cells: from :func:`dode.benchmark.facts.cells`.
-        datasets: from :func:`dode.benchmark.facts.datasets`.
+        cells: from :meth:`dode.benchmark.facts.Facts.cells`.
+        datasets: from :meth:`dode.benchmark.facts.Facts.datasets`.
         collected: paths of the files that the rule ``collect`` makes.
         halves: ``{dataset id: path}`` of the datasets that have real images.
         provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
