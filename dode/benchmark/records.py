@@ -110,10 +110,10 @@ def as_input(path: str | Path) -> tuple[str | None, str | None]:
 
 
 def differences(path: str | Path, made: Made) -> list[str]:
-    """What of ``made`` is another than what the file ``path`` was made from: names of parameters and inputs.
+    """How ``made`` differs from what the file ``path`` was made from: names of parameters and inputs.
 
-    Empty where it is the same. ``["no record of it"]`` of a file without one. Contents of inputs are compared where both are
-    known.
+    Empty where it is the same; ``["no record of it"]`` for a file without one. Contents of inputs are compared where
+    both are known.
     """
     found = read(path)
     if found is None:
