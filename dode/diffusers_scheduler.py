@@ -180,7 +180,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         self.register_to_config(result=self.sampler.record)
         if rescale_betas_zero_snr:
             raise ValueError(
-                "rescale_betas_zero_snr: the schedule begins at an infinite noise level, which no result has"
+                "rescale_betas_zero_snr: the schedule begins at an infinite noise level, which is not supported"
             )
         kind = _VariancePreserving if sigma_data is None else _VarianceExploding
         self.coordinates = kind(self.config, self.sampler.facts)
@@ -193,8 +193,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         for level in self.levels:
             if not lowest * (1 - 1e-6) <= level <= highest * (1 + 1e-6):
                 raise ValueError(
-                    f"the result calls the network at the noise level {level:.6g}, the model's schedule is from "
-                    f"{lowest:.6g} to {highest:.6g}"
+                    f"the result calls the network at the noise level {level:.6g}, but the model's schedule goes "
+                    f"from {lowest:.6g} to {highest:.6g}"
                 )
         self.sigmas = self.sampler.sigmas
         self.init_noise_sigma = self.coordinates.init_noise_sigma(self.levels[0])
@@ -271,20 +271,20 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
     def _check(self, timestep, sample, eta, clipped):
         if self._index == len(self.levels):
-            raise ValueError("the run is at its end: set_timesteps begins another")
+            raise ValueError("the run has ended; set_timesteps starts another one")
         expected = float(self.timesteps[self._index])
         if not math.isclose(float(timestep), expected, rel_tol=1e-5, abs_tol=1e-4):
             raise ValueError(
-                f"timestep: {float(timestep):g} is out of turn; {expected:g} is due (set_timesteps begins)"
+                f"timestep: {float(timestep):g} is out of order: {expected:g} is next (set_timesteps starts again)"
             )
         if self._index and sample is not self._returned and not torch.equal(sample, self._returned):
             raise ValueError(
                 "sample: it was changed after the last step, but a solver of several evaluations goes on from its own "
-                "state; pipelines that paint over the state (inpainting) are not served"
+                "state; pipelines that paint over the state (inpainting) are not supported"
             )
         if eta or clipped:
             raise ValueError(
-                "eta and use_clipped_model_output: the result is of the ODE, without noise; leave them out"
+                "eta and use_clipped_model_output: the result solves the ODE, which adds no noise; leave them out"
             )
 
     def __len__(self) -> int:

@@ -37,7 +37,7 @@ class Directions:
         if not isinstance(self.drift, bool):
             raise ValueError(f"drift of directions must be True or False, not {self.drift!r}")
         if self.count < 1:
-            raise ValueError("at least one direction is needed, not 0 differences without drift")
+            raise ValueError("at least one direction is needed, but there are 0 differences without drift")
 
     @property
     def kinds(self) -> tuple[str, ...]:

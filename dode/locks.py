@@ -44,7 +44,7 @@ def _take(file: IO[str], how: int, held: Callable[[], None] | None = None) -> bo
     except OSError as error:
         if error.errno not in LOCKLESS:
             raise
-        log.warning("%s: no locks on this file system; other processes may do the same work", file.name)
+        log.warning("%s: this file system has no locks, so other processes may do the same work", file.name)
     return True
 
 
@@ -113,8 +113,8 @@ def hold(path: str | Path, *, take_over: bool = False) -> IO[str]:
         file.close()
         # Locks do not reach from machine to machine on every file system.
         raise Busy(
-            f"a run (process {owner}) has not given {path.parent.resolve()} back, and this is {host}. Where it has "
-            "ended, `make resume` goes on"
+            f"a run (process {owner}) has not released {path.parent.resolve()}, and this machine is {host}. If that "
+            "run has ended, `make resume` takes over"
         )
     file.truncate(0)
     file.write(f"{os.getpid()} on {host}")

@@ -30,7 +30,7 @@ class CellName(NamedTuple):
         """From ``<dataset>/<solver>/nfe<n>``; ValueError for anything else."""
         found = re.fullmatch(r"([^/]+)/([^/]+)/nfe([0-9]+)", text)
         if found is None:
-            raise ValueError(f"{text!r} is not the name of a cell; expected is <dataset>/<solver>/nfe<n>")
+            raise ValueError(f"{text!r} is not the name of a cell; expected <dataset>/<solver>/nfe<n>")
         return cls(found[1], found[2], int(found[3]))
 
     @classmethod

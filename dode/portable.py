@@ -45,7 +45,7 @@ class Sampler:
         self.solver, self.sigmas = solvers.create(name, **options), checked(record["sigmas"])
         steps = len(self.sigmas) - 1
         if self.solver.nfe(steps) != self.nfe:
-            raise ValueError(f"{len(self.sigmas)} sigmas are not those of {self.nfe} evaluations of '{name}'")
+            raise ValueError(f"{len(self.sigmas)} sigmas do not match {self.nfe} evaluations of '{name}'")
         self.recipe = None
         if grids.grids.get(record["grid"]["name"]).recipe:
             order = fit_checks.recipe_order(self.facts.prediction, name, options)
@@ -55,7 +55,7 @@ class Sampler:
             self.solver, self.facts, self.to_images = made.student, made.facts, made.to_images
         self.lambdas = self.directions = None
         if (record["lambdas"] is None) != (record["directions"] is None):
-            raise ValueError("lambdas and directions: only one of them is null; they belong together")
+            raise ValueError("lambdas and directions: either both or neither must be null")
         if record["lambdas"] is not None:
             self.lambdas, self.directions = _matrix(record["lambdas"]), Directions(**record["directions"])
             sampling.Correction(self.lambdas, self.directions, self.facts.prediction, evaluations=self.nfe)
@@ -96,7 +96,9 @@ class Sampler:
     def check_prediction(self, prediction: str) -> None:
         """Raise ValueError where this is one of the authors' recipes, and not for models of this ``prediction``."""
         if self.recipe and prediction != self.facts.prediction:
-            raise ValueError(f"the authors' recipe is of {self.facts.prediction} prediction, the model of {prediction}")
+            raise ValueError(
+                f"the authors' recipe is for {self.facts.prediction} prediction, but the model is for {prediction}"
+            )
 
     def evaluations(
         self,
@@ -161,14 +163,16 @@ def _plain(record):
     try:
         return json.loads(json.dumps(record))
     except TypeError as error:
-        raise ValueError(f"result: not what a file can hold: {error}") from None
+        raise ValueError(f"result: cannot be written as JSON: {error}") from None
 
 
 def _sampler(record, what):
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"{what}: no result to use; expected is a file that `python -m dode export` wrote")
+        raise ValueError(f"{what}: not an exported result; expected a file that `python -m dode export` wrote")
     if record.get("version") != VERSION:
-        raise ValueError(f"{what}: version {record.get('version')!r} of the format; this release reads {VERSION}")
+        raise ValueError(
+            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads {VERSION}"
+        )
     try:
         validate(record, SCHEMA, what)
         return Sampler(record)

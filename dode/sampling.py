@@ -74,7 +74,9 @@ def steps(
             break
         index += 1
         if recorder.calls != index:
-            raise RuntimeError(f"{solver} made {recorder.calls} evaluations before its proposal {index}: one is due")
+            raise RuntimeError(
+                f"{solver} made {recorder.calls} evaluations before its proposal {index}; it must make exactly one"
+            )
         step = Step(index - 1, proposal, recorder.x, recorder.sigma, latents_exact, float(proposal.sigma - begun))
         sent = yield step
         x = reply = proposal.x if sent is None else sent
@@ -84,7 +86,7 @@ def steps(
         raise RuntimeError(f"{solver} made an evaluation without a proposal after it")
     finite = x.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
-        raise NonFiniteError(f"{int((~finite).sum())} of {len(x)} end states hold NaN or infinity ({solver})")
+        raise NonFiniteError(f"{int((~finite).sum())} of {len(x)} end states contain NaN or infinity ({solver})")
     return x
 
 
@@ -108,18 +110,20 @@ class Correction:
             self.lambdas = self.lambdas[:, None]
         if self.lambdas.ndim != 2 or len(self.lambdas) != evaluations:
             raise ValueError(
-                f"lambdas of shape {tuple(self.lambdas.shape)} do not fit {evaluations} evaluations; "
-                f"({evaluations}, m) is due"
+                f"lambdas of shape {tuple(self.lambdas.shape)} do not match {evaluations} evaluations; "
+                f"expected ({evaluations}, m)"
             )
         if not bool(self.lambdas.isfinite().all()):
-            raise ValueError("lambdas hold NaN or infinity")
+            raise ValueError("lambdas contain NaN or infinity")
         if directions is None:
             directions = Directions.of(self.lambdas.shape[1], prediction)
             # A first evaluation that has a coefficient on a difference was fitted with pure noise as its predecessor.
             directions = dataclasses.replace(directions, from_noise=bool(self.lambdas[0, 0] != 0))
         self.directions = Directions.of(directions, prediction)
         if self.directions.count != self.lambdas.shape[1]:
-            raise ValueError(f"lambdas have {self.lambdas.shape[1]} columns, the directions {self.directions.count}")
+            raise ValueError(
+                f"lambdas have {self.lambdas.shape[1]} columns, but there are {self.directions.count} directions"
+            )
         self.history = History(self.directions)
 
     def __call__(self, step: Step) -> torch.Tensor:
@@ -225,7 +229,7 @@ class _Answer:
         if float(sigma) != float(self.due.sigma) or not torch.equal(x, self.due.x):
             raise RuntimeError(
                 f"the solver evaluates the network at another point (sigma = {float(sigma):g}) than the state that it "
-                f"was given last (sigma = {float(self.due.sigma):g}); such a solver runs in dode.sample only"
+                f"was given last (sigma = {float(self.due.sigma):g}); such a solver runs only in dode.sample"
             )
         return self.denoised
 

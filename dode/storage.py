@@ -100,7 +100,7 @@ def growing_array(path: str | Path, shape: Sequence[int], dtype: DTypeLike) -> I
 
         yield append
         if rows != shape[0]:
-            raise ValueError(f"{path} should have {shape[0]} rows, and {rows} were written")
+            raise ValueError(f"{path} should have {shape[0]} rows, but {rows} were written")
 
 
 def read_array(path: str | Path) -> np.ndarray:

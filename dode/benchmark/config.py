@@ -40,7 +40,7 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
     try:
         config = copied(config)
     except TypeError as error:
-        raise ConfigError(f"configuration: {error}; a date or the like must be quoted") from None
+        raise ConfigError(f"configuration: {error}; put dates and the like in quotes") from None
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
@@ -69,10 +69,10 @@ def _check_unique(entries: list[dict[str, Any]], key: str) -> None:
     for index, entry in enumerate(entries):
         if entry["id"] in seen:
             raise ConfigError(
-                f"{key}[{index}].id: '{entry['id']}' is the id of {key}[{seen[entry['id']]}] too; ids are unique"
+                f"{key}[{index}].id: '{entry['id']}' is also the id of {key}[{seen[entry['id']]}]; ids must be unique"
             )
         if entry["id"] in RESERVED:
-            raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is taken; not allowed: {', '.join(RESERVED)}")
+            raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is reserved; not allowed: {', '.join(RESERVED)}")
         seen[entry["id"]] = index
 
 
@@ -96,7 +96,7 @@ def _check_labels(entries: list[dict[str, Any]]) -> None:
             other = seen.setdefault((dataset, entry["label"]), index)
             if other != index:
                 raise ConfigError(
-                    f"solvers[{index}].label: '{entry['label']}' is the label of solvers[{other}] on {dataset} too"
+                    f"solvers[{index}].label: '{entry['label']}' is also the label of solvers[{other}] on {dataset}"
                 )
 
 
@@ -118,14 +118,17 @@ def _check_dataset(
     _check_execution(dataset, key, config["execution"])
     kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
     if kept > dataset["images"]:
-        raise ConfigError(f"{key}.trajectory_images: {kept} of {dataset['images']} images; at most {dataset['images']}")
+        raise ConfigError(
+            f"{key}.trajectory_images: {kept} is not allowed; allowed: at most the {dataset['images']} images"
+        )
     steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
     place = f"{key}.reference.grid" if "grid" in dataset["reference"] else f"{key}.grid"
     grid = dataset["reference"].get("grid", dataset["grid"])
     _check_grid(grid, place, cards[dataset["model"]], steps)
     if grids.grids.get(grid["name"]).prepare:
         raise ConfigError(
-            f"{place}.name: '{grid['name']}' must be prepared; {key}.reference needs a grid that need not"
+            f"{place}.name: '{grid['name']}' must be prepared, which {key}.reference does not "
+            "support; take another grid"
         )
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
     if grids.grids.get(grid["name"]).recipe:
@@ -166,7 +169,9 @@ def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Pat
     if "data" in dataset:
         _refuse(f"{key}.data", data.check, dataset["data"])
         if "statistics" in dataset:
-            raise ConfigError(f"{key}.statistics: FIDs are against data or against statistics; leave one of them out")
+            raise ConfigError(
+                f"{key}.statistics: FIDs are computed against data or against statistics; leave one of them out"
+            )
     elif "statistics" not in dataset:
         raise ConfigError(
             f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
@@ -216,9 +221,13 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
         judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
         known = judge["network"]["options"].get("classes", card["classes"])
         if known != card["classes"]:
-            raise ConfigError(f"{key}.guidance.classifier: it knows {known} classes, the model {card['classes']}")
+            raise ConfigError(
+                f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
+            )
     elif "classifier" in guidance:
-        raise ConfigError(f"{key}.guidance.classifier: '{guidance['name']}' has no classifier; leave the key out")
+        raise ConfigError(
+            f"{key}.guidance.classifier: '{guidance['name']}' guidance uses no classifier; leave the key out"
+        )
 
 
 def _check_nfe(key: str, name: str, options: dict[str, Any], nfes: Iterable[int]) -> list[int]:
@@ -238,10 +247,10 @@ def _check_grid(grid: dict[str, Any], key: str, card: Card, steps: Sequence[int]
 
 def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, Any]], cards: Cards) -> None:
     if len(set(entry["nfe"])) < len(entry["nfe"]):
-        raise ConfigError(f"{key}.nfe: {entry['nfe']} names an NFE twice")
+        raise ConfigError(f"{key}.nfe: {entry['nfe']} lists an NFE twice")
     steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
     if "prepared" in entry["options"]:
-        raise ConfigError(f"{key}.options: 'prepared' follows from a preparation; leave it out")
+        raise ConfigError(f"{key}.options: 'prepared' is filled in by the workflow; leave it out")
     for place, dataset in chosen.items():
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
@@ -263,7 +272,7 @@ def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: 
             "allowed: released"
         )
     if entry.get("grid", {}).get("options"):
-        raise ConfigError(f"{key}.grid.options: the grid 'released' has none; leave the key out")
+        raise ConfigError(f"{key}.grid.options: the grid 'released' has no options; leave the key out")
     if not entry.get("distill", {}).get("stages", True):
         raise ConfigError(f"{key}.distill.stages: the authors' recipes correct inner stages too; leave the key out")
     _refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
@@ -273,7 +282,7 @@ def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: 
         for count in steps:
             _refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
     elif card["prediction"] == "noise":
-        raise ConfigError(f"{key}.grid.name: 'released' needs the schedule of a noise-prediction model")
+        raise ConfigError(f"{key}.grid.name: 'released' needs a noise-prediction model with a schedule")
 
 
 def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], card: Card) -> None:

@@ -40,7 +40,9 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
     software = _software(provenance["environments"][index] for index in cell["environments"]["samples"])
     run, fit = cell["run"], _fit(finished.cells[name], cell, shared["model"])
     if solvers.create(run["solver"]).method.prepare:
-        raise ValueError(f"{name}: the solver '{run['solver']}' is made from a file of its own; it cannot be exported")
+        raise ValueError(
+            f"{name}: the solver '{run['solver']}' needs a prepared file, which an exported result cannot hold"
+        )
     conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
     return {
         "format": portable.FORMAT,
@@ -73,7 +75,7 @@ def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, 
     """What the page says to take on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
 
     Of the best plain and the best distilled solver the distilled one where it is better, else the plain one, which
-    needs no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told from it.
+    needs no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from it.
     """
     if metric not in METRICS:
         raise ValueError(unknown("metric", metric, METRICS))
@@ -105,7 +107,7 @@ def _fit(folder: Path, cell: dict[str, Any], model: dict[str, Any]) -> dict[str,
     path = folder / "lambdas.json"
     values = storage.read_json(path)
     if values["cell"] != {**cell["run"], "model": model} or values["distill"] != cell["fit"]:
-        raise ValueError(f"{path} is of another configuration than {PROVENANCE}: run snakemake again")
+        raise ValueError(f"{path} was made with another configuration than {PROVENANCE} says: run snakemake again")
     directions = vars(Directions(**values["directions"]))
     return {"lambdas": values["lambdas"], "directions": directions, "fit": cell["fit"]}
 

@@ -87,9 +87,9 @@ def _fid(row: dict[str, str]) -> str:
 
 def _source(row: dict[str, str]) -> str:
     if not row["source"]:
-        raise ValueError("it is empty; a published number has a source")
+        raise ValueError("it is empty; every published number needs a source")
     if "|" in row["source"] + row["notes"]:
-        raise ValueError("'|' in source or notes; tables set it between two sources")
+        raise ValueError("'|' is not allowed in source or notes, because tables put it between two sources")
     return row["source"]
 
 
@@ -129,7 +129,7 @@ def _solver(name: str, options: str) -> solvers.Solver:
 def _grid(text: str) -> dict[str, Any]:
     grid = {"options": {}, **_object(text)}
     if set(grid) != {"name", "options"} or not isinstance(grid["options"], dict):
-        raise ValueError(f"{text!r} is no grid, which has a name and options")
+        raise ValueError(f"{text!r} is not a grid, which has a name and options")
     grids.refuse_filled(grid["options"])
     grids.grids.check_options(grid["name"], {"steps": 1, **grid["options"]})
     return {"name": grid["name"], "options": {**grids.defaults(grid["name"]), **grid["options"]}}

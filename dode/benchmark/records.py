@@ -152,9 +152,9 @@ def damage(path: str | Path, *, contents: bool = True) -> str | None:
         # Of the open file: a path's size may be an old one on a network's file system.
         found = os.fstat(file.fileno()).st_size
         if found != wanted["size"]:
-            return f"has {found} bytes, {wanted['size']} were written"
+            return f"has {found} bytes, but {wanted['size']} were written"
         if contents and hashlib.file_digest(file, "sha256").hexdigest() != wanted["sha256"]:
-            return "has other contents than were written"
+            return "has other contents than those written"
     return None
 
 
@@ -174,12 +174,12 @@ def check(paths: Iterable[str | Path]) -> None:
             set_aside(path)
     if found:
         said = "; ".join(f"{path} {how}" for path, how in found.items())
-        raise DamagedError(f"{said}. It is set aside ({DAMAGED}); {remaking(found)}")
+        raise DamagedError(f"{said}. Set aside ({DAMAGED}); {remaking(found)}")
 
 
 def remaking(paths: Iterable[str | Path]) -> str:
     """What to do, in words. A file by itself, so that what was made from it stays if it comes out the same."""
-    return f"make it again before anything else: snakemake {' '.join(map(str, paths))}"
+    return f"before anything else, make it again: snakemake {' '.join(map(str, paths))}"
 
 
 def damaged_files(folder: str | Path, *, contents: bool = True) -> Iterator[tuple[Path, str]]:

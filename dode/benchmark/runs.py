@@ -65,7 +65,7 @@ def begin(
         try:
             slurm.cancel_leftovers(Path.cwd(), say)
         except OSError as error:
-            say(f"Jobs of an earlier run may still be at work, SLURM cannot be asked: {error}")
-    message = "Waiting for a job that a killed run has left behind (end it by hand if it should not go on)"
+            say(f"Jobs of an earlier run may still be running, and SLURM cannot be asked: {error}")
+    message = "Waiting for a job that a killed run has left behind (end it by hand if it should not continue)"
     locks.wait_for_shared(scripting.JOBS_LOCK, lambda: say(message))
     return lock

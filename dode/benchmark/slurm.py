@@ -64,7 +64,7 @@ def cancel_leftovers(folder: Path, say: Callable[[str], None]) -> None:
     say(f"Cancelling {len(jobs)} jobs that a killed run has left behind: {', '.join(jobs)}")
     silence, pause = _Seldom(), 1
     while jobs:
-        silence.say(say, f"Waiting for {', '.join(jobs[:10])} to be gone, for {{minutes}}")
+        silence.say(say, f"Waiting for {', '.join(jobs[:10])} to end, for {{minutes}} so far")
         with contextlib.suppress(OSError):  # busy for a moment; what is still there is asked for again
             cancel(jobs)
         time.sleep(pause)
@@ -138,8 +138,8 @@ class Status:
         if states is None:
             self.silence.say(
                 logger.warning,
-                "SLURM has not said for {minutes} what its jobs do (neither sacct nor squeue answers). They go on, and "
-                "it will be asked again.",
+                "SLURM has not reported on its jobs for {minutes} (neither sacct nor squeue answers). They keep "
+                "running, and it will be asked again.",
             )
             return {}, 0.0
         self.silence.over()
@@ -155,7 +155,7 @@ class Status:
             said, _ = await self.query(self._to_the_controller(command), logger)
             stopped = [] if said is None else [job for job in stopped if said.get(job, found[job]) in TO_START_AGAIN]
         for job in stopped:
-            logger.warning(f"SLURM does not start job {job} again ({found[job]}); Snakemake does.")
+            logger.warning(f"SLURM does not restart job {job} ({found[job]}); Snakemake does.")
             self.given_up.add(job)
         return found | dict.fromkeys(self.given_up, "FAILED"), seconds
 
@@ -188,7 +188,7 @@ class Status:
         jobs = [job for job in sorted(self.given_up) if states.get(job, "FAILED") not in gone]
         if not jobs:
             return self.returning.over()
-        sentence = f"SLURM has jobs again that Snakemake has submitted anew; they are cancelled: {', '.join(jobs)}"
+        sentence = f"SLURM has restarted jobs that Snakemake had resubmitted; they are cancelled: {', '.join(jobs)}"
         self.returning.say(logger.warning, sentence)
         with contextlib.suppress(OSError):
             cancel(jobs)
@@ -214,7 +214,7 @@ def wait_for_controller(warn: Callable[[str], None], given_up: threading.Event |
                 return
         except TimeoutError:
             pass
-        silence.say(warn, "SLURM's controller has not answered for {minutes}; jobs are submitted once it does.")
+        silence.say(warn, "SLURM's controller has not answered for {minutes}; jobs will be submitted once it does.")
         given_up.wait(ASK_EVERY)
 
 
@@ -245,7 +245,7 @@ def check(settings: Any) -> None:
     found = importlib.metadata.version(package)
     if found != VERSION:
         raise ValueError(
-            f"{package} {found} is installed, but dode/benchmark/slurm.py mends {VERSION}, the only version allowed: "
+            f"{package} {found} is installed, but dode/benchmark/slurm.py supports only {VERSION}: "
             f"python -m pip install {package}=={VERSION}"
         )
     if settings.jobname_prefix != PREFIX:
@@ -279,7 +279,7 @@ def mend(logger: logging.Logger) -> None:
         try:
             cancel(leftovers(Path.cwd()))
         except OSError as error:
-            logger.warning(f"Jobs go on, SLURM cannot be asked to cancel them ({error}). The next run does.")
+            logger.warning(f"Jobs keep running: SLURM cannot be asked to cancel them ({error}). The next run will.")
 
     plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
     plugin.Executor.cancel_jobs = cancel_jobs

@@ -27,7 +27,7 @@ def _safetensors(path):
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"no safetensors file: {error}") from None
+        raise CheckpointError(f"not a safetensors file: {error}") from None
 
 
 def _torch(path):
@@ -69,10 +69,12 @@ def _named(value):
     import torch
 
     if not isinstance(value, dict) or not value:
-        raise CheckpointError(f"no state dict: {_contents(value)}; the card's 'key' says where in the file it is")
+        raise CheckpointError(f"not a state dict: {_contents(value)}; the card's 'key' says where in the file it is")
     for name, tensor in value.items():
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 500:
-            raise CheckpointError(f"{shown(name)} is no parameter's name; the card's 'key' says where the weights are")
+            raise CheckpointError(
+                f"{shown(name)} is not a parameter's name; the card's 'key' says where the weights are"
+            )
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
             kind = type(tensor).__name__
             raise CheckpointError(f"{shown(name)} is {kind}, not a tensor; the card's 'key' says where the weights are")
@@ -102,7 +104,8 @@ def read(
 
     if format not in FORMATS or dtype not in DTYPES:
         raise CheckpointError(
-            f"format {format!r} and dtype {dtype!r}: allowed are {', '.join(FORMATS)}; {', '.join(DTYPES)}"
+            f"format {format!r} and dtype {dtype!r}: allowed are the formats {', '.join(FORMATS)} and "
+            f"the dtypes {', '.join(DTYPES)}"
         )
     try:
         value = _select(FORMATS[format](source), key)

@@ -24,7 +24,7 @@ def _persistent(meta):
         raise CheckpointError("a persistent object has no class and state")
     name, source = meta.get("class_name"), meta.get("module_src")
     if not isinstance(name, str) or not isinstance(source, str):
-        raise CheckpointError("a persistent object's class or source is no text")
+        raise CheckpointError("a persistent object's class or source is not text")
     digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
     return Recorded(name, meta["state"], digest)
 
@@ -36,7 +36,7 @@ def _container(name):
 def _text_set(items=()):
     """In place of ``set``, as protocols before 4 write it."""
     if not isinstance(items, list) or not all(type(item) is str for item in items):
-        raise CheckpointError("the pickle has a set of something else than text")
+        raise CheckpointError("the pickle has a set of something other than text")
     return set(items)
 
 
@@ -68,14 +68,14 @@ def load(path: str | Path) -> Any:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             value = Interpreter(mapped, ALLOWED).load()
             if mapped.tell() != len(mapped):
-                raise CheckpointError("the file goes on behind its pickle")
+                raise CheckpointError("the file continues after the end of its pickle")
             return value
 
 
 def _part(module, name):
     part = module.state.get(name, {})
     if not isinstance(part, dict):
-        raise CheckpointError(f"{name} of {shown(module.name)} is no dictionary")
+        raise CheckpointError(f"{name} of {shown(module.name)} is not a dictionary")
     return part
 
 

@@ -37,7 +37,7 @@ class Recorded:
     def build(self, state: object) -> None:
         """Take in the state that follows the object in the file."""
         if not isinstance(state, dict) or self.state:
-            raise CheckpointError(f"the state of {shown(self.name)} is no dictionary, or is given twice")
+            raise CheckpointError(f"the state of {shown(self.name)} is not a dictionary, or is given twice")
         self.state = state
 
 
@@ -89,9 +89,11 @@ class Interpreter:
                 return self.stack[0]
             operation = OPERATIONS.get(opcode.name)
             if operation is None:
-                raise CheckpointError(f"the pickle has the opcode {opcode.name} (byte {position}), which is not read")
+                raise CheckpointError(
+                    f"the pickle has the opcode {opcode.name} (byte {position}), which is not supported"
+                )
             if count == 0 and opcode.name != "PROTO":
-                raise CheckpointError("no pickle of a protocol from 2 to 5")
+                raise CheckpointError("not a pickle of a protocol from 2 to 5")
             try:
                 operation(self, argument)
             except (IndexError, KeyError, TypeError) as error:
@@ -114,7 +116,7 @@ class Interpreter:
     def find(self, module: object, name: object) -> None:
         """A global by name, from the table only."""
         if not isinstance(module, str) or not isinstance(name, str):
-            raise CheckpointError("broken pickle: a global whose name is no text")
+            raise CheckpointError("broken pickle: a global whose name is not text")
         rebuild = self.allowed.get(f"{module} {name}")
         if rebuild is None:
             raise CheckpointError(
@@ -152,13 +154,13 @@ class Interpreter:
         """Texts into the set on top."""
         target = self.top(set)
         if not all(type(item) is str for item in items):
-            raise CheckpointError("the pickle has a set of something else than text")
+            raise CheckpointError("the pickle has a set of something other than text")
         target.update(items)
 
     def persistent_id(self, _: object) -> None:
         """A storage that lies elsewhere in the file."""
         if self.persistent is None:
-            raise CheckpointError("the pickle has a persistent id, which this format has not")
+            raise CheckpointError("the pickle has a persistent id, which this format does not have")
         self.stack[-1] = self.persistent(self.stack[-1])
 
     def mark(self, _: object) -> None:
@@ -175,7 +177,7 @@ def _checked(function, arguments):
     try:
         return function.rebuild(*arguments)
     except TypeError:
-        raise CheckpointError(f"{function.name} is called with arguments that it does not have") from None
+        raise CheckpointError(f"{function.name} is called with arguments that it does not take") from None
 
 
 def _push(machine, value):

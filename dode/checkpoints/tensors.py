@@ -44,7 +44,7 @@ def storage_of(identifier: Any, fields: int) -> tuple[str, Storage]:
     """(key, storage) of torch's persistent id ``('storage', type, key, location, elements)``, so many fields."""
     right = isinstance(identifier, tuple) and len(identifier) == fields and identifier[0] == "storage"
     if not right or not isinstance(identifier[1], Global) or not is_count(identifier[4]):
-        raise CheckpointError("the pickle has a persistent id that is no storage of torch")
+        raise CheckpointError("the pickle has a persistent id that is not a storage of torch")
     dtype = DTYPES.get(identifier[1].name.removeprefix("torch."))
     key = identifier[2]
     if dtype is None or not isinstance(key, str) or any(field is not None for field in identifier[5:]):
@@ -66,9 +66,9 @@ def rebuild_tensor(
         raise CheckpointError("a tensor has no storage")
     both = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 16
     if not both or not is_count(offset) or not all(map(is_count, size)) or not all(map(is_count, stride)):
-        raise CheckpointError("a tensor's offset, size and strides are not what a tensor has")
+        raise CheckpointError("a tensor's offset, size and strides are invalid")
     if metadata:
-        raise CheckpointError("a tensor is conjugated or negated lazily, which is not read")
+        raise CheckpointError("a tensor is conjugated or negated lazily, which is not supported")
     count = math.prod(size)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) if count else offset - 1
     if last >= storage.elements or count > storage.elements:
@@ -106,7 +106,7 @@ class NumpyType:
 
     def __init__(self, code: Any, align: Any = False, copy: Any = True):
         if code not in self.FORMATS:
-            raise CheckpointError(f"a numpy value is of the type {shown(code)}, no plain number")
+            raise CheckpointError(f"a numpy value is of the type {shown(code)}, not a plain number")
         self.format = self.FORMATS[code]
 
     def build(self, state: object) -> None:
@@ -118,9 +118,9 @@ class NumpyType:
 def numpy_scalar(dtype: Any, data: Any) -> float:
     """In place of ``numpy.core.multiarray.scalar``: Python's number (EDM writes its scales as numpy's)."""
     if not isinstance(dtype, NumpyType) or not isinstance(data, bytes):
-        raise CheckpointError("a numpy value is no plain number")
+        raise CheckpointError("a numpy value is not a plain number")
     if len(data) != struct.calcsize(dtype.format):
-        raise CheckpointError("a numpy value has not as many bytes as its type")
+        raise CheckpointError("a numpy value does not have as many bytes as its type")
     return struct.unpack("<" + dtype.format, data)[0]
 
 

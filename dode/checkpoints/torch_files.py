@@ -54,12 +54,14 @@ def look_through_legacy(file: Any, size: int) -> Any:
     """Check a file in the layout before torch 1.6: five pickles, then the storages' bytes."""
     magic, protocol, _ = (Interpreter(file, {}).load() for _ in range(3))
     if (magic, protocol) != (MAGIC, PROTOCOL):
-        raise CheckpointError("no file of torch.save: neither a zip archive nor torch's own numbers at its beginning")
+        raise CheckpointError(
+            "not a file of torch.save: it begins neither as a zip archive nor with torch's own numbers"
+        )
     storages = _Storages(6, size)
     value = Interpreter(file, ALLOWED, storages).load()
     keys = Interpreter(file, {}).load()
     if not isinstance(keys, list) or not all(type(key) is str for key in keys) or set(keys) != set(storages.known):
-        raise CheckpointError("the file's list of storages is not that of its tensors")
+        raise CheckpointError("the file's list of storages does not match its tensors")
     expected = sum(8 + storage.nbytes for storage in storages.known.values())
     if len(keys) != len(set(keys)) or file.tell() + expected != size:
         raise CheckpointError(f"the file is cut short or longer than its storages: {size} bytes")
@@ -85,7 +87,7 @@ def _look_through_archive(archive):
         raise CheckpointError("the zip archive is compressed, which torch.save does not do")
     pickles = [name for name in records if name.split("/")[-1] == "data.pkl"]
     if len(pickles) != 1 or pickles[0].count("/") != 1:
-        raise CheckpointError("the zip archive is none of torch.save: it has no data.pkl of its own")
+        raise CheckpointError("the zip archive was not written by torch.save: it has no data.pkl")
     folder = pickles[0].split("/")[0]
     if f"{folder}/constants.pkl" in records:
         raise CheckpointError("the file is a TorchScript program, not a checkpoint")
@@ -138,6 +140,6 @@ def load_storage(data: Any) -> tensors.Storage:
     with contextlib.closing(io.BytesIO(data)) as file:
         value = look_through_legacy(file, len(data))
         if not isinstance(value, tensors.Storage):
-            raise CheckpointError("a storage within the pickle holds something else than a storage")
+            raise CheckpointError("a storage within the pickle holds something other than a storage")
         file.seek(0)
         return value._replace(data=_load(file, lambda typed: typed.untyped()))

@@ -13,14 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence",
         type=float,
         default=0.95,
-        help="with which a difference of one score is called one (default %(default)s; 0.999 where there are many)",
+        help="confidence level at which two scores count as different (default %(default)s; take 0.999 for many)",
     )
-    parser.add_argument("--changed", action="store_true", help="leave out scores that do not differ beyond their error")
+    parser.add_argument("--changed", action="store_true", help="show only scores that differ beyond their error")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     parser.add_argument(
         "--fail-on-difference",
         action="store_true",
-        help="exit status 3 where a score differs beyond its error, or cannot be judged, or a cell is in one alone",
+        help="exit with status 3 if a score differs or cannot be judged, or if a cell is in only one folder",
     )
 
 

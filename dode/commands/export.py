@@ -9,11 +9,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The cell, or how to choose it."""
     parser.add_argument("results", help="folder of a finished benchmark, results/<benchmark>")
     parser.add_argument("dataset", help="id of the dataset")
-    parser.add_argument("solver", nargs="?", help="id of the solver; left out with --best")
+    parser.add_argument("solver", nargs="?", help="id of the solver; leave it out with --best")
     parser.add_argument("evaluations", nargs="?", type=int, metavar="nfe", help="number of network evaluations")
-    parser.add_argument("--best", metavar="METRIC", help="what the page says to take in this metric, e.g. fid")
-    parser.add_argument("--nfe", type=int, help="the same as an option; with --best, the most evaluations")
-    parser.add_argument("--output", help="the file (default <dataset>-<solver>-nfe<nfe>.json)")
+    parser.add_argument(
+        "--best", metavar="METRIC", help="export the solver that the page recommends by this metric, such as fid"
+    )
+    parser.add_argument("--nfe", type=int, help="the same as an option; with --best, the largest number of evaluations")
+    parser.add_argument("--output", help="the file to write (default <dataset>-<solver>-nfe<nfe>.json)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,5 +37,5 @@ def run(options: argparse.Namespace) -> None:
     portable.write(path, record)
     print(f"{path}: {record['cell']}")
     if ties:
-        print(f"Cannot be told from it by {options.best}: {', '.join(ties)}")
+        print(f"Cannot be told apart from it by {options.best}: {', '.join(ties)}")
     print(*record["citation"], sep="\n")

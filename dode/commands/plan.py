@@ -17,7 +17,7 @@ SIZES = {"samples": "samples on disk", "others": "other files"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which configuration."""
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="default: %(default)s")
-    parser.add_argument("--gpus", type=int, default=8, help="GPUs that the hours are divided by (default: %(default)s)")
+    parser.add_argument("--gpus", type=int, default=8, help="GPUs that share the work (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> None:
     whole, hours = found.loc["all"], found[list(HOURS)].sum(axis=1, skipna=False)
     if math.isnan(hours["all"]):
         without = ", ".join(name for name in benchmark.datasets if math.isnan(hours[name]))
-        print(f"\nNo GPU hours of {without}: without evaluations_per_second (benchmarks/throughput.py measures it).")
+        print(
+            f"\nNo GPU hours for {without}: evaluations_per_second is missing (benchmarks/throughput.py measures it)."
+        )
     else:
         days = hours["all"] / options.gpus / 24
         print(

@@ -9,14 +9,14 @@ from dode.benchmark import records
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which folder, and how closely."""
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="default: results")
-    parser.add_argument("--sizes", action="store_true", help="look at sizes alone, not at contents")
-    parser.add_argument("--keep", action="store_true", help="say what is damaged and leave it in place")
+    parser.add_argument("--sizes", action="store_true", help="check only sizes, not contents")
+    parser.add_argument("--keep", action="store_true", help="report what is damaged but leave it in place")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 1 where something was damaged."""
     if not options.folder.is_dir():
-        raise ValueError(f"{options.folder}: there is no such folder")
+        raise ValueError(f"{options.folder}: no such folder")
     found = list(records.damaged_files(options.folder, contents=not options.sizes))
     for path, how in found:
         print(f"{path} {how}" + ("" if options.keep else f"; set aside as {records.set_aside(path).name}"))

@@ -71,7 +71,7 @@ def check_recipe_order(prediction: str, solver: str, order: int | None) -> None:
     """Raise ValueError for an order that the recipe has not."""
     orders = RECIPES[prediction, solver]
     if not orders and order is not None:
-        raise ValueError(f"solver '{solver}' has no order to choose; order must be None, not {order!r}")
+        raise ValueError(f"solver '{solver}' has only one order; order must be None, not {order!r}")
     if orders and (type(order) is not int or order not in orders):
         raise ValueError(f"solver '{solver}': order must be one of {', '.join(map(str, orders))}, not {order!r}")
 
@@ -90,8 +90,9 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
     lowest = -math.log(schedule.sigma_max)
     if solver == "dpm-solver" and lowest < LOWEST_LOG_SNR:
         raise ValueError(
-            f"schedule: the released dpm-solver cuts a schedule off at half log-SNR {LOWEST_LOG_SNR} and this one goes "
-            f"down to {lowest:.2f}; such a run is not reproduced"
+            f"schedule: the released dpm-solver cuts a schedule off at half log-SNR {LOWEST_LOG_SNR}, but this one "
+            "goes "
+            f"down to {lowest:.2f}; this recipe is not supported on it"
         )
 
 
@@ -100,7 +101,7 @@ def check_refine(refine: int, alignment: str) -> None:
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
         raise ValueError(f"refine must be an integer of at least 0, not {refine!r}")
     if refine and alignment != "aligned":
-        raise ValueError(f"refine {refine}: alignment '{alignment}' has no end state to aim at; take 'aligned' or 0")
+        raise ValueError(f"refine {refine}: alignment '{alignment}' has no end state to aim at; use 'aligned' or 0")
 
 
 def held_out(images: int) -> int:

@@ -251,7 +251,7 @@ def solve(columns: Sequence[torch.Tensor], residual: torch.Tensor, index: int) -
     gram = torch.stack([torch.dot(a, b) for a in columns for b in columns]).view(size, size).cpu()
     moments = torch.stack([torch.dot(column, residual) for column in columns]).cpu()
     if not bool(gram.isfinite().all() and moments.isfinite().all()):
-        raise FitError(f"evaluation {index}: a direction or the residual holds NaN or infinity")
+        raise FitError(f"evaluation {index}: a direction or the residual contains NaN or infinity")
     lengths = gram.diagonal().sqrt()
     if bool((lengths == 0).any()):
         column = int((lengths == 0).nonzero()[0])

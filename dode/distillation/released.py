@@ -91,8 +91,8 @@ class Recipe:
             return denoise
         if not hasattr(denoise, "at"):
             raise ValueError(
-                "this recipe of the authors calls the network at another index than the state's: give a denoiser "
-                "with a method at(schedule, shift), such as dode.models.NoisePrediction"
+                "this recipe of the authors calls the network at another index than the state's, so the "
+                "denoiser needs a method at(schedule, shift), which dode.models.NoisePrediction has"
             )
         return denoise.at(self.facts.schedule, self.facts.shift)
 

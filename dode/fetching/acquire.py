@@ -82,7 +82,7 @@ class _Job:
             return None
         fault = expected.fault(place)
         if fault is None:
-            log.info("%s is there and right", place)
+            log.info("%s is already there, and its checksum is right", place)
             return place
         if speak:
             log.warning("%s was damaged and is fetched again: it %s", place, fault)
@@ -110,6 +110,6 @@ class _Job:
             if not published:
                 raise
             log.warning(
-                "%s could not be written (%s); %s is held by what its card says", checksums.NAME, error, self.key
+                "%s could not be written (%s); %s is verified by its card alone", checksums.NAME, error, self.key
             )
             return None

@@ -41,8 +41,8 @@ class Cache:
             held.enter_context(locks.exclusive(lock))
         except OSError as error:
             raise OSError(
-                f"{key} is not (whole) in the cache {self.folder}, which cannot be written ({error}): fetch it there "
-                "as somebody who may, or set execution.cache in the configuration to another folder"
+                f"{key} is missing or incomplete in the cache {self.folder}, which cannot be written ({error}): fetch "
+                "it as a user who may write there, or set execution.cache in the configuration to another folder"
             ) from None
         with held:
             yield

@@ -46,8 +46,8 @@ def _check_card(card: Card, place: str) -> None:
     for url in map(urlparse, card.get("urls", [])):
         if url.username or url.password or re.search(SECRETS, url.query):
             raise ConfigError(
-                f"{place}: urls: the one of {url.hostname} holds a credential, which would end up in logs; "
-                "they belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
+                f"{place}: urls: the one at {url.hostname} contains a credential, which would end up in logs; "
+                "credentials belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
             )
     if "schedule" in card:
         try:
@@ -65,8 +65,9 @@ def _check_card(card: Card, place: str) -> None:
         if card["role"] == "diffusion" and value is not None and value != card.get(key):
             raise ConfigError(f"{place}: {key}: {card.get(key)}, but the network's options say {value}")
     if "key" in card and card["format"] not in CONVERTED:
-        raise ConfigError(f"{place}: key: a file of the format {card['format']} has none; leave it out")
+        raise ConfigError(f"{place}: key: a file of the format {card['format']} has no keys; leave it out")
     if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):
         raise ConfigError(
-            f"{place}: format: 'torchscript' is a program and runs: it is for features only, and with its whole sha256"
+            f"{place}: format: 'torchscript' is a program that will be run, so it is allowed only for features, "
+            "and only with the whole sha256"
         )

@@ -33,10 +33,10 @@ def read(root: str | Path) -> dict[str, dict[str, Any]]:
     try:
         entries = yaml.safe_load(path.read_text()) if path.exists() else {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML (a merge left undone?): {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: not YAML (an unfinished merge?): {' '.join(str(error).split())}") from None
     entries = {} if entries is None else entries
     if not isinstance(entries, dict):
-        raise ValueError(f"{path}: expected are entries by <card>/<file>")
+        raise ValueError(f"{path}: expected entries named <card>/<file>")
     for key, entry in entries.items():
         if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != KEYS:
             raise ValueError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
@@ -52,7 +52,8 @@ def require_writable(root: str | Path, key: str) -> None:
     except OSError as error:
         raise OSError(
             f"no checksum of {key} is published, so that of the first download must be recorded, but {NAME} cannot be "
-            f"written ({error}): run `make lock-checkpoints` in a checkout of yours and bring its {NAME} here"
+            f"written ({error}): run `make lock-checkpoints` in a checkout that you can write to and copy its "
+            f"{NAME} here"
         ) from None
 
 

@@ -45,7 +45,7 @@ def download(url: str, path: str | Path, *, size: int | None = None, folder: str
     """
     scheme = url.split(":", 1)[0]
     if scheme not in SCHEMES:
-        raise OSError(f"'{scheme}:' is none of {', '.join(f'{name}:' for name in SCHEMES)}")
+        raise OSError(f"'{scheme}:' is not one of {', '.join(f'{name}:' for name in SCHEMES)}")
     SCHEMES[scheme](url, Path(path), size, folder)
 
 
@@ -58,12 +58,12 @@ def is_page(head: bytes, content_type: str = "") -> bool:
 
 def _refuse_page(head, content_type=""):
     if is_page(head, content_type):
-        raise Refused("is a web page (HTML) and not the file: a login, quota or error page")
+        raise Refused("is a web page (HTML), not the file: probably a login, quota or error page")
 
 
 def _refuse_size(announced, size):
     if None not in (announced, size) and announced != size:
-        raise Refused(f"the server announces {announced} bytes, expected are {size}")
+        raise Refused(f"the server announces {announced} bytes, expected {size}")
 
 
 def _copy(url, path, size, folder):
@@ -93,7 +93,7 @@ class _Body:
         if response.status_code == 206:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", span)
             if not found or int(found[1]) != self.file.tell():
-                raise Refused(f"asked for the bytes from {self.file.tell()}, the server sends {span or 'others'}")
+                raise Refused(f"asked for the bytes from {self.file.tell()}, the server sent {span or 'others'}")
             self.total = int(found[2])
         else:
             self.file.seek(0)
@@ -118,7 +118,7 @@ def _reason(error, body):
     """Why a request failed, in words."""
     text = str(error)
     if isinstance(error, exceptions.Timeout) or "timed out" in text:
-        return f"stalled: nothing came for {TIMEOUT} s, after {body.file.tell()} bytes"
+        return f"stalled: nothing arrived for {TIMEOUT} s, after {body.file.tell()} bytes"
     if isinstance(error, exceptions.ChunkedEncodingError):
         count = re.search(r"IncompleteRead\((.*?)\)", text)
         return f"truncated: the connection was closed early ({count[1] if count else text})"
@@ -163,7 +163,7 @@ def _optional(name, url):
 def _hub(url, path, size, folder):
     found = re.fullmatch(r"hf:([^/@]+/[^/@]+)/([^@]+)(?:@(.+))?", url)
     if not found:
-        raise OSError("a file of the hub is written hf:owner/repository/path@revision")
+        raise OSError("a file on the hub is written as hf:owner/repository/path@revision")
     hub = _optional("huggingface_hub", url)
     repository, name, revision = found.groups()
     try:
@@ -209,9 +209,7 @@ def _drive(url, path, size, folder):
         )
     except gdown.exceptions.FileURLRetrievalError as error:
         reason = " ".join(str(error).split())
-        raise Refused(
-            f"Google Drive sends a web page (HTML) and not the file (quota or permission): {reason}"
-        ) from error
+        raise Refused(f"Google Drive sent a web page (HTML), not the file (quota or permission): {reason}") from error
     except gdown.exceptions.DownloadError as error:
         raise OSError(" ".join(str(error).split())) from error
 

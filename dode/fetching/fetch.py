@@ -56,9 +56,9 @@ class Expected:
         size = Path(path).stat().st_size
         with open(path, "rb") as file:
             if is_page(file.read(1024)):
-                return "is a web page (HTML) and not the file"
+                return "is a web page (HTML), not the file"
         if self.size is not None and size != self.size:
-            return f"is {'truncated' if size < self.size else 'too long'}: {size} bytes, expected are {self.size}"
+            return f"is {'truncated' if size < self.size else 'too long'}: {size} bytes, expected {self.size}"
         for kind, said, who in self.digests:
             found = pooch.file_hash(str(path), alg=kind)
             if not found.startswith(said):

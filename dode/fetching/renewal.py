@@ -19,7 +19,7 @@ def chosen(wanted: Mapping[str, tuple[str, cards.Card]], entries: Collection[str
     known = [name for name, _ in wanted.values()]
     for name in names:
         if name not in known:
-            raise ValueError(f"{name}: no card that needs an entry; those that do: {', '.join(known) or 'none'}")
+            raise ValueError(f"{name}: no such card needs an entry; those that do: {', '.join(known) or 'none'}")
     return [key for key, (name, _) in wanted.items() if (name in names if names else key not in entries)]
 
 

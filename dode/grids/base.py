@@ -27,7 +27,7 @@ grids = FileRegistry("grid", "dode.grids", Path(__file__).parent)
 #: A grid as a function of keyword options.
 Spacing: TypeAlias = Callable[..., tuple[np.ndarray, Variable]]
 
-FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "a preparation"}
+FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "the workflow"}
 
 
 def grid(

@@ -33,7 +33,7 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
         if not (np.diff(rounded) < 0).all():
             place = int(np.argmin(np.diff(rounded) < 0))
             raise ValueError(
-                f"grid '{name}': of the noise levels that the model knows {rounded[place]:.6g} is the nearest to both "
+                f"grid '{name}': of the model's noise levels, {rounded[place]:.6g} is the nearest to both "
                 f"{levels[place]:.6g} and {levels[place + 1]:.6g}; take fewer than {steps} steps, or a larger sigma_min"
             )
 

@@ -55,9 +55,9 @@ def check(source: Source) -> None:
         raise ValueError(f"needs one of the keys {', '.join(KINDS)}, not {' and '.join(kinds) or 'none'}")
     foreign = [key for key in source if key not in kinds and not (kinds == ["hub"] and key in OF_THE_HUB)]
     if foreign:
-        raise ValueError(f"'{foreign[0]}' is for hub alone; leave it out")
+        raise ValueError(f"'{foreign[0]}' is only for hub; leave it out")
     if "hub" in source and "revision" not in source:
-        raise ValueError("hub needs a revision, a commit of the data set: what it has today may change")
+        raise ValueError("hub needs a revision, a commit of the data set, because the data set may change")
     path = files(source)
     if path and not (Path(path[0]).is_dir() if "folder" in source else Path(path[0]).is_file()):
         raise ValueError(f"there is no {kinds[0]} '{path[0]}'; a relative path is relative to the working directory")
@@ -120,7 +120,7 @@ def load(source: Source, image_shape: Sequence[int]) -> tuple[np.ndarray | Image
     if isinstance(source, str):
         return sources.create(source)
     if image_shape[0] not in (1, 3):
-        raise ValueError(f"image files have 1 or 3 channels, the model's images {image_shape[0]}")
+        raise ValueError(f"image files have 1 or 3 channels, but the model's images have {image_shape[0]}")
     reader = {"folder": _folder, "zip": _zip, "hub": _hub}[_kind(source)]
     names, read = reader(source)
     return Images(names, read, image_shape), None
@@ -132,7 +132,7 @@ class Images:
     def __init__(self, names: Sequence[str], read: Callable[[int], Image.Image], image_shape: Sequence[int]):
         self.names, self.read, self.image_shape = names, read, tuple(image_shape)
         if not len(names):
-            raise ValueError(f"there are no images (files that end with {', '.join(SUFFIXES)})")
+            raise ValueError(f"there are no images (files that end in {', '.join(SUFFIXES)})")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -150,13 +150,11 @@ class Images:
                 transparent = transparent and image.convert("RGBA").getextrema()[3][0] < 255
                 pixels = np.asarray(image.convert("L" if mode[0] in "IF" else "RGB"))
         except (OSError, SyntaxError, ValueError, AttributeError, TypeError) as error:  # Pillow's of broken files
-            raise OSError(f"{name} is no image that can be read: {error}") from None
+            raise OSError(f"{name} cannot be read as an image: {error}") from None
         if mode[0] in "IF":  # which Pillow cuts off at 255
             raise ValueError(f"{name} has more than 8 bits a channel (Pillow's mode {mode}); save it with 8")
         if transparent:
-            raise ValueError(
-                f"{name} is transparent in places; put it on the background of the model's training images"
-            )
+            raise ValueError(f"{name} is transparent in places; give it the background of the model's training images")
         if size != (width, height):
             raise ValueError(
                 f"{name} has {size[0]}x{size[1]} pixels, the model's images {width}x{height}; "
@@ -199,7 +197,7 @@ def _zip(source):
     try:
         archive = zipfile.ZipFile(source["zip"])
     except zipfile.BadZipFile:
-        raise ValueError(f"{source['zip']} is no zip file") from None
+        raise ValueError(f"{source['zip']} is not a zip file") from None
     names = _images(archive.namelist())
     inside = [f"{source['zip']}/{name}" for name in names]
     return inside, lambda index: Image.open(io.BytesIO(archive.read(names[index])))
@@ -209,7 +207,7 @@ def _hub(source):
     try:
         import datasets
     except ImportError:
-        raise ValueError("data of the hub need a further package: python -m pip install 'datasets>=3'") from None
+        raise ValueError("data from the hub needs another package: python -m pip install 'datasets>=3'") from None
     options = {**OF_THE_HUB, **source}
     found = datasets.load_dataset(options["hub"], split=options["split"], revision=options["revision"])
     if options["column"] not in found.column_names:

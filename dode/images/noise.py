@@ -71,7 +71,7 @@ def _key(indices, seed, stream, block):
             f"seed must be an integer from 0 to 2^63 - 1, block from 0 to 2^32 - 1, not {seed!r}, {block!r}"
         )
     if any(index < 0 for index in indices):
-        raise ValueError(f"indices of images are at least 0, not {min(indices)}")
+        raise ValueError(f"indices of images must be at least 0, not {min(indices)}")
     return seed, STREAMS[stream] << 32 | block
 
 

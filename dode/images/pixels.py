@@ -13,5 +13,5 @@ def to_bytes(images: ArrayLike) -> np.ndarray:
     """Array or CPU tensor in [-1, 1] to uint8: ``round(127.5 (v + 1))``, clipped. ValueError for non-finite values."""
     values = np.asarray(images).astype(np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("an image holds NaN or infinity; it is not written")
+        raise ValueError("an image contains NaN or infinity; it is not written")
     return np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)

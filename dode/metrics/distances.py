@@ -138,15 +138,15 @@ class Gaussian:
         """
         mean, covariance = np.atleast_1d(mean).astype(np.float64), np.atleast_2d(covariance).astype(np.float64)
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-            raise ValueError(f"a mean {mean.shape} and a covariance {covariance.shape} do not fit")
+            raise ValueError(f"a mean {mean.shape} and a covariance {covariance.shape} do not match")
         if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
-            raise ValueError("mean or covariance hold NaN or infinity")
+            raise ValueError("the mean or the covariance contains NaN or infinity")
         asymmetry, largest = np.abs(covariance - covariance.T).max(), np.abs(covariance).max()
         if asymmetry > TOLERANCE * largest:
-            raise ValueError(f"no covariance: entries differ from their mirror images by {asymmetry:.3g}")
+            raise ValueError(f"not a covariance: entries differ from their mirror images by {asymmetry:.3g}")
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         if values[0] < -TOLERANCE * abs(values).max():
-            raise ValueError(f"no covariance: its eigenvalues are from {values[0]:.3g} to {values[-1]:.3g}")
+            raise ValueError(f"not a covariance: its eigenvalues range from {values[0]:.3g} to {values[-1]:.3g}")
         kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
         return cls(mean, vectors[:, kept] * np.sqrt(values[kept]), float(np.trace(covariance)))
 
@@ -185,7 +185,7 @@ def fid(first: GaussianLike, second: GaussianLike) -> float:
 
 def _overlap(first, second):
     if first.mean.shape != second.mean.shape:
-        raise ValueError(f"{len(first.mean)} features an image cannot be compared with {len(second.mean)}")
+        raise ValueError(f"{len(first.mean)} features per image cannot be compared with {len(second.mean)}")
     return first.factor.T @ second.factor
 
 
@@ -246,7 +246,7 @@ def kid_of_subsets(
     size = min(len(real), len(generated), subset_size)
     if size < 2 or subsets < 1:
         raise ValueError(
-            f"KID needs a subset or more, of at least 2 images each, not {subsets} of {size} (subset_size "
+            f"KID needs at least one subset of at least 2 images, not {subsets} of {size} (subset_size "
             f"{subset_size}, {len(real)} real and {len(generated)} generated images)"
         )
     values = []

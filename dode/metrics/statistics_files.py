@@ -83,7 +83,9 @@ def _check_extractor(path, arrays, card):
     """Raise ValueError where the arrays of an own file are of other features than those of ``card``."""
     found, wanted = str(arrays["extractor"]) if "extractor" in arrays else "unknown", extractor_of(card)
     if found != wanted:
-        raise ValueError(f"{path} is of the features {found}, the images here have {wanted}; they cannot be compared")
+        raise ValueError(
+            f"{path} was made with the features {found}, but the images here have {wanted}; they cannot be compared"
+        )
 
 
 def published(
@@ -108,7 +110,7 @@ def published(
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ("mu", "sigma", "arr_0") if name in arrays}
     except Exception as error:  # of a hostile archive numpy lets more than its own errors through
-        raise ValueError(f"{path}: no .npz of plain arrays ({type(error).__name__})") from None
+        raise ValueError(f"{path}: not an .npz file of plain arrays ({type(error).__name__})") from None
     moments, own = None, None
     if "mu" in found and "sigma" in found:
         (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
@@ -119,7 +121,7 @@ def published(
     if moments:
         return Reference(moments, None if own is None else own.features, None)
     if own is None:
-        raise ValueError(f"{path}: expected are the arrays mu and sigma, or the images arr_0")
+        raise ValueError(f"{path}: expected the arrays mu and sigma, or the images arr_0")
     return Reference(own.moments, own.features, own.count)
 
 
@@ -141,7 +143,7 @@ def _moments(path, mu, sigma, width):
             f"{sigma.shape} {sigma.dtype}"
         )
     if len(mu) != width:
-        raise ValueError(f"{path} is of {len(mu)} features an image, those of the dataset are {width}")
+        raise ValueError(f"{path} is of {len(mu)} features per image, but the dataset's features have {width}")
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     try:
         Gaussian.of_moments(mu, sigma)

@@ -35,7 +35,7 @@ class Batches:
                     raise
             # Outside of the handler, where the error no longer holds the tensors of its frames.
             self.size = size // 2
-            log.warning("out of memory with %d images at once; going on with %d", size, self.size)
+            log.warning("out of memory with %d images at once; continuing with %d", size, self.size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 

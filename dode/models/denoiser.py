@@ -93,10 +93,10 @@ class Denoiser(Described):
     def _check_labels(self, images):
         if self.facts.classes is not None and self.labels is None:
             raise ValueError(
-                f"the model has {self.facts.classes} classes: bind it to labels first, denoise.conditioned(labels)"
+                f"the model has {self.facts.classes} classes: bind it to labels first with denoise.conditioned(labels)"
             )
         if self.labels is not None and len(self.labels) != images:
-            raise ValueError(f"the model is bound to the labels of {len(self.labels)} images and called with {images}")
+            raise ValueError(f"the model is bound to the labels of {len(self.labels)} images but called with {images}")
 
     @staticmethod
     def _given(labels):

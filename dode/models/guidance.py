@@ -55,7 +55,9 @@ class Guided(Described):
 
     def _labels(self):
         if self.model.labels is None:
-            raise ValueError("guidance needs the classes of the images: bind them first, denoise.conditioned(labels)")
+            raise ValueError(
+                "guidance needs the classes of the images: bind them first with denoise.conditioned(labels)"
+            )
         return self.model.labels
 
 

@@ -16,7 +16,7 @@ def level_sizes(image_size: int, levels: int, attention_resolutions: Iterable[in
     sizes = [image_size >> level for level in range(levels)]
     for size in attention_resolutions:
         if size not in sizes:
-            raise ValueError(f"attention_resolutions: {size} is none of this network's {', '.join(map(str, sizes))}")
+            raise ValueError(f"attention_resolutions: {size} is not one of this network's {', '.join(map(str, sizes))}")
     return sizes
 
 

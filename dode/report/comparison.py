@@ -92,9 +92,9 @@ def _pair(name, first, second):
     # By whether a metric has the attribute.
     reasons = {}
     if len({file.get("images") for file in files}) > 1:
-        reasons["other number of images"] = lambda metric: not metric.any_count
+        reasons["different number of images"] = lambda metric: not metric.any_count
     if None not in aims and aims[0] != aims[1]:
-        reasons["other fine-step solver"] = lambda metric: metric.aim
+        reasons["different fine-step solver"] = lambda metric: metric.aim
     return *(file["metrics"] for file in files), reasons
 
 
@@ -182,8 +182,8 @@ def markdown(
         if cells:
             parts.append(f"Cells only in {name}: {', '.join(cells)}")
     if comparison.stale:
-        parts.append(f"Left by an earlier configuration, and left out here: {', '.join(comparison.stale)}")
-    parts.append("## What differs in their making\n\n" + _making(comparison, names))
+        parts.append(f"Left behind by an earlier configuration, and not compared: {', '.join(comparison.stale)}")
+    parts.append("## What differs in how they were made\n\n" + _making(comparison, names))
     return "\n\n".join(parts)
 
 
@@ -193,7 +193,7 @@ def _scores(comparison, names, confidence, everything):
     same = sum(row.first == row.second for row in rows)
     chance = sum(row.margin is not None and row.first != row.second for row in rows) * (1 - confidence)
     summary = (
-        f"{counts[0]} of {len(rows)} scores differ beyond their error, with {confidence:.4g} confidence each, "
+        f"{counts[0]} of {len(rows)} scores differ beyond their error, with {confidence:.4g} confidence each; "
         f"{counts[1]} cannot be judged, {counts[2]} do not, of these {same} are equal to the last digit. Had nothing "
         f"changed but rounding or noise, {chance:.2g} would be beyond by chance."
     )
@@ -205,7 +205,7 @@ def _scores(comparison, names, confidence, everything):
         columns=["cell", "metric", *names, "difference", "beyond"],
     )
     sides = ["left", "left", *["right"] * 3, "left"]
-    note = f"± is the standard error, of a difference half its {confidence:.4g} confidence interval."
+    note = f"± is the standard error; for a difference, half its {confidence:.4g} confidence interval."
     return f"{summary}\n\n{table.to_markdown(index=False, colalign=sides, disable_numparse=True)}\n\n{note}"
 
 
@@ -222,9 +222,9 @@ def _number(value, error, sign=""):
 
 def _making(comparison, names):
     if comparison.unrecorded:
-        return f"Not known: no provenance.json in {', '.join(comparison.unrecorded)} (run snakemake again)."
+        return f"Unknown: there is no provenance.json in {', '.join(comparison.unrecorded)} (run snakemake again)."
     if not comparison.changes:
-        return "Nothing that is recorded."
+        return "Nothing that was recorded."
     rows = []
     for change in comparison.changes:
         where = change.part if not change.cells else ", ".join(change.cells[:3])

@@ -38,12 +38,12 @@ class Finished:
         found = {str(name): path for name, path in cells_with(self.folder, "score.json").items()}
         if not found:
             raise ValueError(
-                f"{self.folder}: no folder of results; expected is <dataset>/<solver>/nfe<n>/score.json in it"
+                f"{self.folder}: not a folder of results; expected <dataset>/<solver>/nfe<n>/score.json in it"
             )
         path = self.folder / PROVENANCE
         self.provenance = read(path) if path.is_file() else None
         if self.provenance is not None and not set(self.provenance) >= KEYS:
-            raise ValueError(f"{path}: not the record that the workflow writes")
+            raise ValueError(f"{path}: not a record that the workflow wrote")
         known = found if self.provenance is None else self.provenance["cells"]
         self.cells = {name: path for name, path in found.items() if name in known}
         self.stale = [name for name in found if name not in known]
@@ -97,7 +97,7 @@ class Finished:
         """What a cell was made of; ValueError where there is no record of it."""
         path = self.folder / PROVENANCE
         if self.provenance is None:
-            raise ValueError(f"{path} is not there: run snakemake again, which writes it with the tables")
+            raise ValueError(f"{path} is missing: run snakemake again, which writes it with the tables")
         return self.provenance["cells"][cell]
 
     def cell(self, dataset: str, solver: str, nfe: int) -> str:

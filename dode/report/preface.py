@@ -29,7 +29,7 @@ def opening(frame: pd.DataFrame) -> list[str]:
         return []
     found = [kind for name, kind in METRICS.items() if (frame["metric"] == name).any()]
     rare = ", ".join(kind.name for kind in found if not kind.tabled)
-    more = f" The CSV file alone has {rare}." if rare else ""
+    more = f" Only the CSV file has {rare}." if rare else ""
     marks = f"{ranking.LEGEND.format('italic')} docs/scores.md says how scores are told apart.{more}"
     meanings = [f"- **{escaped(kind.name)}**: {escaped(kind.description)}" for kind in found if kind.tabled]
     return [marks, "\n".join(meanings), *_ranks(frame)]
@@ -51,8 +51,8 @@ def _ranks(frame):
         rows.append([escaped(label), *(texts.get(nfe, "–") for nfe in nfes)])
     header = ["solver", *(f"NFE {nfe} (of {counts[nfe]})" for nfe in nfes)]
     note = (
-        f"Mean over {cells['dataset'].nunique()} datasets of the rank by FID, 1 the best, of the solvers that every "
-        "dataset has at that NFE. What cannot be told apart is a tie; a tie counts half."
+        f"Mean over {cells['dataset'].nunique()} datasets of the rank by FID (1 is best) among the solvers that every "
+        "dataset has at that NFE. Solvers that cannot be told apart are tied, and a tie counts half."
     )
     return ["## Ranks", note, pipes(rows, header)]
 

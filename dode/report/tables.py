@@ -136,7 +136,7 @@ def write_markdown(
 
 def _remark(count):
     published = f"{_count(pd.Series([count]), 'FID')} of this checkpoint in `config/published_fids.csv`"
-    return f"Not shown, because not comparable: {published}, published at other or unstated conventions."
+    return f"Not shown, because not comparable: {published}, published under other or unstated conventions."
 
 
 def _note(table):
@@ -152,7 +152,7 @@ def _note(table):
     if kind.unit:
         sentences.append(f"unit: {kind.unit}")
     if table.sources:
-        sentences.append("in brackets: published at the same checkpoint, solver, NFE and convention")
+        sentences.append("in brackets: published for the same checkpoint, solver, NFE and convention")
     return "; ".join(sentences) + "."
 
 

@@ -115,7 +115,7 @@ def solver(
     """
 
     if prepare and not teacher:
-        raise ValueError(f"solver '{name}' must be prepared, so its teacher must be named: one that need not")
+        raise ValueError(f"solver '{name}' must be prepared, so it must name another solver as its teacher")
 
     def add(function):
         if name in _methods:
@@ -235,5 +235,5 @@ class Solver:
                 break
         around = sorted({n for n in possible[-2:] if n != nfe})
         raise ValueError(
-            f"solver '{self.name}' cannot make {nfe} evaluations; the nearest it makes: {' or '.join(map(str, around))}"
+            f"solver '{self.name}' cannot make {nfe} evaluations; the nearest possible: {' or '.join(map(str, around))}"
         )

@@ -354,7 +354,7 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("damage", "said"), [(truncate, "bytes, "), (flip, "has other contents than were written")])
+@pytest.mark.parametrize(("damage", "said"), [(truncate, "bytes, "), (flip, "has other contents than those written")])
 def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster, shards=2), cluster, script=f"{SAMPLE}/1-of-2") as run:
         run.held()
@@ -364,7 +364,7 @@ def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinish
         run.release()
         assert run.end() != 0
         assert said in run.said
-        assert "make it again before anything else: snakemake" in run.said
+        assert "before anything else, make it again: snakemake" in run.said
         aside = shard.with_name(f"{shard.name}.damaged")
         assert aside.is_file()
         run.start()

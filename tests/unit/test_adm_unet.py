@@ -248,7 +248,7 @@ def test_labels_are_for_class_conditional_networks():
     ("wrong", "message"),
     [
         ({"clases": 5}, "unknown option 'clases' .did you mean 'classes'"),
-        ({"attention_resolutions": [16]}, "16 is none of this network's 8, 4"),
+        ({"attention_resolutions": [16]}, "16 is not one of this network's 8, 4"),
         ({"head_channels": 48}, "attention over 64 channels cannot have heads of 48 channels"),
         ({"head_channels": 128}, "attention over 64 channels cannot have heads of 128 channels"),
         ({"head_channels": None, "heads": 3}, "attention over 64 channels cannot have 3 heads"),

@@ -97,10 +97,10 @@ def test_scores_of_other_numbers_of_images_or_fine_steps_are_not_judged(finished
         runs.append(found)
     found = {row.metric: (row.beyond, row.why) for row in comparison.compare(*runs).rows}
     assert found == {
-        "fid": (None, "other number of images"),
+        "fid": (None, "different number of images"),
         "kid": (True, ""),
-        "self_fid": (None, "other number of images"),
-        "trajectory_rmse": (None, "other fine-step solver"),
+        "self_fid": (None, "different number of images"),
+        "trajectory_rmse": (None, "different fine-step solver"),
     }
 
 

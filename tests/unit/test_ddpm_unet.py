@@ -104,7 +104,7 @@ def test_a_state_dict_with_a_name_too_many_or_too_few_is_refused():
     [
         ({**TINY, "chanels": 32}, "network 'ddpm-unet': unknown option 'chanels' .did you mean 'channels'"),
         ({"multipliers": [1], "attention_resolutions": []}, "network 'ddpm-unet' needs the option 'image_size'"),
-        ({**TINY, "attention_resolutions": [16]}, "16 is none of this network's 8, 4, 2"),
+        ({**TINY, "attention_resolutions": [16]}, "16 is not one of this network's 8, 4, 2"),
         ({**TINY, "image_size": 6}, "image_size 6 cannot be halved 2 times, as 3 multipliers need"),
     ],
 )

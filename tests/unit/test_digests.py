@@ -67,7 +67,7 @@ SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
             "total = (self.images *\n            self.seeds)",
         ),
         ("dode/images/noise.py", '"""Unit-normal noise', '"""Noise'),
-        ("dode/sampling.py", "end states hold NaN or infinity", "images are not finite"),  # the words of an error
+        ("dode/sampling.py", "end states contain NaN or infinity", "images are not finite"),  # the words of an error
         ("dode/registry.py", "did you mean", "do you mean"),
         ("dode/registry.py", "is registered twice", "has two registrations"),
         ("dode/sampling.py", "if denoised.shape != x.shape:", "if denoised.shape != x.shape or x.ndim != 4:"),

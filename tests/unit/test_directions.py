@@ -22,7 +22,7 @@ def test_directions_must_be_a_positive_integer(directions):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"differences": 0}, "at least one direction is needed, not 0 differences without drift"),
+        ({"differences": 0}, "at least one direction is needed, but there are 0 differences without drift"),
         ({"differences": -1, "drift": True}, "differences of directions must be an integer of at least 0, not -1"),
         ({"differences": 1.0}, "differences of directions must be an integer of at least 0, not 1.0"),
         ({"drift": 1}, "drift of directions must be True or False, not 1"),

@@ -190,7 +190,7 @@ def test_rounding_of_a_published_float32_covariance_is_none_of_these():
 
 
 def test_fid_refuses_other_features():
-    with pytest.raises(ValueError, match="3 features an image cannot be compared with 2"):
+    with pytest.raises(ValueError, match="3 features per image cannot be compared with 2"):
         distances.fid((np.zeros(3), np.eye(3)), (np.zeros(2), np.eye(2)))
 
 

@@ -170,7 +170,7 @@ ORDERED, TENSOR = named("collections", "OrderedDict"), named("torch._utils", "_r
         ([named("collections", "OrderedDict.fromkeys.__globals__")], "OrderedDict.fromkeys.__globals__"),
         ([named("collections.abc", "OrderedDict")], "collections.abc.OrderedDict"),
         ([named("os", "system\n; touch x")], "system"),
-        ([b"K\x01K\x02\x93"], "a global whose name is no text"),
+        ([b"K\x01K\x02\x93"], "a global whose name is not text"),
         ([b"cposix\nsystem\n"], "posix.system"),
         ([b"(S'touch x'\niposix\nsystem\n"], "opcode STRING|opcode INST"),
         ([b"\x82\x01"], "opcode EXT1"),

@@ -190,7 +190,7 @@ def test_several_sources_are_all_found_in_their_order(rows_of):
         ({"options": "order 3"}, "column 'options': 'order 3' is not a JSON object"),
         ({"method": ""}, "column 'options': options need a method"),
         ({"grid": '{"name": "edm"}'}, "column 'grid': unknown grid 'edm'"),
-        ({"grid": '{"name": "karras", "rho": 7}'}, "column 'grid': .* is no grid, which has a name and options"),
+        ({"grid": '{"name": "karras", "rho": 7}'}, "column 'grid': .* is not a grid, which has a name and options"),
         ({"grid": '{"name": "karras", "options": {"steps": 7}}'}, "column 'grid': 'steps' follows from the nfe"),
         ({"fid": "n/a"}, "column 'fid': 'n/a' is not a number of at least 0"),
         ({"fid": "nan"}, "column 'fid': 'nan' is not a number"),

@@ -11,7 +11,7 @@ from dode.report import tables
 
 EDM = {"fid": "1.97", "source": "NVlabs/edm README.md (min of 3_seeds)"}
 OTHER = {"fid": "1.98", "source": "Another paper & code, Table 1 #2"}
-LEGEND = "in brackets: published at the same checkpoint, solver, NFE and convention"
+LEGEND = "in brackets: published for the same checkpoint, solver, NFE and convention"
 
 
 def entry(blocks):
@@ -94,7 +94,7 @@ def test_what_cannot_be_compared_is_counted_under_its_dataset(frame_of, tmp_path
     text = markdown(frame_of(), tmp_path / "t.md", incomparable={"cifar10": 231})
     assert text[text.index("##") :].startswith(
         "## cifar10\n\nNot shown, because not comparable: 231 FIDs of this checkpoint in "
-        "`config/published_fids.csv`, published at other or unstated conventions.\n\n### FID\n"
+        "`config/published_fids.csv`, published under other or unstated conventions.\n\n### FID\n"
     )
     assert text.count("Not shown") == 1
     assert ": 1 FID of" in markdown(frame_of(), tmp_path / "t.md", incomparable={"cifar10": 1})

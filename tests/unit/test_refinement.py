@@ -154,7 +154,7 @@ def breaking(problem, radius, failure):
         ends = problem.student(lambdas, latents)
         if lambdas.abs().max() > radius:
             if failure == "raises":
-                raise NonFiniteError("12 of 18 end states hold NaN or infinity")
+                raise NonFiniteError("12 of 18 end states contain NaN or infinity")
             ends = ends * 1e200  # finite; its square is not
         return ends
 

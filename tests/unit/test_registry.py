@@ -48,7 +48,7 @@ def test_impossible_nfe_is_refused_with_the_nearest_possible(name):
 
 
 def test_heun_refuses_ten_evaluations_and_names_nine_and_eleven():
-    with pytest.raises(ValueError, match=r"cannot make 10 evaluations; the nearest it makes: 9 or 11$"):
+    with pytest.raises(ValueError, match=r"cannot make 10 evaluations; the nearest possible: 9 or 11$"):
         solvers.create("heun").steps(nfe=10)
 
 

@@ -168,9 +168,9 @@ def test_heun_for_data_prediction(steps, scale):
     ("prediction", "solver", "order", "message"),
     [
         ("image", "ddim", None, "prediction must be 'noise' or 'data', not 'image'"),
-        ("noise", "ddim", 2, "solver 'ddim' has no order to choose; order must be None, not 2"),
-        ("noise", "ipndm", 4, "solver 'ipndm' has no order to choose; order must be None, not 4"),
-        ("data", "heun", 2, "solver 'heun' has no order to choose; order must be None, not 2"),
+        ("noise", "ddim", 2, "solver 'ddim' has only one order; order must be None, not 2"),
+        ("noise", "ipndm", 4, "solver 'ipndm' has only one order; order must be None, not 4"),
+        ("data", "heun", 2, "solver 'heun' has only one order; order must be None, not 2"),
         ("noise", "deis", None, "solver 'deis': order must be one of 1, 2, 3, not None"),
         ("noise", "deis", 4, "solver 'deis': order must be one of 1, 2, 3, not 4"),
         ("noise", "deis", True, "solver 'deis': order must be one of 1, 2, 3, not True"),

@@ -78,4 +78,4 @@ def test_the_command_refuses_a_card_that_needs_no_entry(checkout):
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode != 0
-    assert done.stderr.strip().endswith("whole: no card that needs an entry; those that do: mine")
+    assert done.stderr.strip().endswith("whole: no such card needs an entry; those that do: mine")

@@ -60,7 +60,7 @@ def test_what_a_job_writes_is_recorded(tmp_path):
     scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
     assert records.damage(tmp_path / "out.txt") is None
     (tmp_path / "out.txt").write_text("fone")
-    assert records.damage(tmp_path / "out.txt") == "has other contents than were written"
+    assert records.damage(tmp_path / "out.txt") == "has other contents than those written"
 
 
 def test_the_seconds_of_a_job_stand_beside_its_log_without_its_start(tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):
     assert said.count("\n") == 1
     assert "rule: DamagedError: " in said
     assert (
-        "has 3 bytes, 4 were written. It is set aside (.damaged); make it again before anything else: snakemake" in said
+        "has 3 bytes, but 4 were written. Set aside (.damaged); before anything else, make it again: snakemake" in said
     )
     assert (tmp_path / "out.txt.damaged").exists()
 

@@ -198,7 +198,7 @@ def test_a_job_that_slurm_starts_after_it_is_given_up_is_cancelled_and_stays_fai
         assert ask() == {"7": "FAILED", "9": "RUNNING"}
     assert cancelled == [("scancel", "7")] * 2
     assert [record.message for record in caplog.records][1:] == [
-        "SLURM has jobs again that Snakemake has submitted anew; they are cancelled: 7"
+        "SLURM has restarted jobs that Snakemake had resubmitted; they are cancelled: 7"
     ]
 
 
@@ -283,7 +283,7 @@ def test_waiting_for_the_controller_can_be_given_up(monkeypatch):
     said = []
     with pytest.raises(SystemExit):
         slurm.wait_for_controller(said.append, given_up)
-    assert said == ["SLURM's controller has not answered for 0 min; jobs are submitted once it does."]
+    assert said == ["SLURM's controller has not answered for 0 min; jobs will be submitted once it does."]
 
 
 def test_sigterm_ends_the_wait_at_the_start_alone():

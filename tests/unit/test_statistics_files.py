@@ -71,7 +71,7 @@ INDEFINITE = np.diag(np.ones(6)) + 0.9 * (np.eye(6, k=1) + np.eye(6, k=-1))  # v
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"mu": MU}, "expected are the arrays mu and sigma, or the images arr_0"),
+        ({"mu": MU}, "expected the arrays mu and sigma, or the images arr_0"),
         ({"activations": FEATURES}, "expected are the arrays"),
         ({"mu": MU, "sigma": SIGMA[:5, :5]}, r"sigma \(F, F\)"),
         ({"mu": MU[None], "sigma": SIGMA}, r"mu \(F,\)"),
@@ -87,7 +87,7 @@ INDEFINITE = np.diag(np.ones(6)) + 0.9 * (np.eye(6, k=1) + np.eye(6, k=-1))  # v
         ({"mu": MU[:5], "sigma": SIGMA[:5, :5]}, "is of 5 features an image, those of the dataset are 6"),
         ({"arr_0": IMAGES.astype(np.float32)}, "arr_0 must be images"),
         ({"arr_0": IMAGES[0]}, "arr_0 must be images"),
-        ({"mu": np.array([object()]), "sigma": SIGMA}, "no .npz of plain arrays"),
+        ({"mu": np.array([object()]), "sigma": SIGMA}, "not an .npz file of plain arrays"),
     ],
 )
 def test_what_is_no_statistics_is_refused_in_one_sentence(tmp_path, arrays, said):
@@ -106,7 +106,7 @@ def test_what_scores_would_refuse_is_refused_before_any_image_is_looked_at(tmp_p
         return stream(images)
 
     np.savez(tmp_path / "s.npz", mu=MU, sigma=INDEFINITE, arr_0=IMAGES)
-    with pytest.raises(ValueError, match=r"s\.npz: no covariance: its eigenvalues are from -\S+ to 2\S+$"):
+    with pytest.raises(ValueError, match=r"s\.npz: not a covariance: its eigenvalues range from -\S+ to 2\S+$"):
         statistics_files.published(tmp_path / "s.npz", watched, SHAPE)
     assert max(seen, default=0) <= 1  # an empty one, for the number of features
 

@@ -45,8 +45,8 @@ def test_what_the_page_says_to_take_is_exported_by_itself(finished, tmp_path, ca
         assert main(["export", str(finished.results), "digits-edm", "--best", "fid", "--nfe", str(nfe)]) == 0
         said = capsys.readouterr().out
         assert said.startswith(f"digits-edm-{solver}-{folder}.json: tiny/{taken}")
-        ties = "cannot be told from it" in lead or "Cannot be told from it:" in card
-        assert ("Cannot be told from it by fid: " in said) == ties
+        ties = "cannot be told apart from it" in lead or "Cannot be told apart from it:" in card
+        assert ("Cannot be told apart from it by fid: " in said) == ties
         assert dode.load(tmp_path / f"digits-edm-{solver}-{folder}.json").nfe == int(folder.removeprefix("nfe"))
 
 

@@ -28,7 +28,7 @@ TABLE = [
         STATISTICS | SCORED,
     ),
     ("another extractor", "dode/metrics/extractors/inception.py", "CPU_BATCH = 8", "CPU_BATCH = 9", set()),
-    ("a check's message", "dode/sampling.py", "end states hold NaN or infinity", "end states are not finite", set()),
+    ("a check's message", "dode/sampling.py", "end states contain NaN or infinity", "end states are not finite", set()),
     ("words of the registry", "dode/registry.py", "did you mean", "is it", set()),
     ("a check", "dode/models/denoiser.py", "labels.ndim != 1 or", "labels.ndim != 1 or len(labels) > 10**9 or", set()),
     ("a solver", "dode/solvers/ddim.py", "euler(x, denoised", "euler(x, 1 * denoised", FIT | RUNS | SCORED | SHOWN),

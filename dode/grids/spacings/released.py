@@ -30,4 +30,4 @@ def released(
 
     The workflow makes the whole recipe of a cell with this grid, plain or distilled with ``alignment: released``.
     """
-    raise ValueError("grid 'released' is a part of the authors' recipe for a solver: dode.released.recipe makes it")
+    raise ValueError("grid 'released' is part of the authors' recipe for a solver; dode.released.recipe makes it")

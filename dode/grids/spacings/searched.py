@@ -65,7 +65,7 @@ def searched(
     :class:`dode.grids.facts.ModelFacts`. Refined in the variable of ``over``.
     """
     if prepared is None:
-        raise ValueError("grid 'searched' is made from a file with its levels; in a program call dode.search.search")
+        raise ValueError("grid 'searched' needs a prepared file with its levels; in a program, call dode.search.search")
     _, variable = _search_plan(
         steps=steps,
         model=model,
@@ -77,5 +77,5 @@ def searched(
     )
     levels = storage.read_json(prepared)["sigmas"]
     if len(levels) != steps + 1:
-        raise ValueError(f"grid 'searched': {prepared} holds a grid of {len(levels) - 1} steps, not {steps}")
+        raise ValueError(f"grid 'searched': {prepared} contains a grid of {len(levels) - 1} steps, not {steps}")
     return np.array(levels), variable

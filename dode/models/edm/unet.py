@@ -29,7 +29,7 @@ def inner_state(state: Mapping[str, T]) -> dict[str, T]:
     """
     foreign = sorted(name for name in state if not name.startswith("model.") and name not in OF_THE_PRECONDITIONING)
     if foreign:
-        raise ValueError(f"not the state of a preconditioned EDM network: {', '.join(foreign[:5])}")
+        raise ValueError(f"not the weights of a preconditioned EDM network: {', '.join(foreign[:5])}")
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
 

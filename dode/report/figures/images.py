@@ -40,7 +40,9 @@ def _mosaic(rows, gaps):
     for i, row in enumerate(rows):
         for j, tile in enumerate(row):
             if tile.shape != rows[0][0].shape:
-                raise ValueError(f"images of unequal size: {tile.shape[:2]} and {rows[0][0].shape[:2]} after scaling")
+                raise ValueError(
+                    f"images of different sizes: {tile.shape[:2]} and {rows[0][0].shape[:2]} after scaling"
+                )
             canvas[i * down : i * down + height, j * across : j * across + width] = tile
     return canvas
 

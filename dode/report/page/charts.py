@@ -129,4 +129,10 @@ def pixels_on_the_way(page: Page, cell: dict) -> dict:
         for name, line in ways
         for pixel in (0, 1)
     ]
-    return {**_SMALL, "lines": lines, "x": _SIGMAS, "y": {"label": "x / √(1 + σ²)"}, "label": "Two pixels on their way"}
+    return {
+        **_SMALL,
+        "lines": lines,
+        "x": _SIGMAS,
+        "y": {"label": "x / √(1 + σ²)"},
+        "label": "Paths of two pixels",
+    }

@@ -23,7 +23,7 @@ function short(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
-/** Fill an element with the block of the page that is called so, in which Jinja has escaped all text; false without one. */
+/** Fill an element with the page's block of that name, in which Jinja has escaped all text; false if there is none. */
 function fill(element, name) {
   const block = find(name);
   element.innerHTML = block?.textContent ?? "";
@@ -36,12 +36,12 @@ function fill(element, name) {
   return Boolean(block);
 }
 
-/** Fill the part of the page that is called so. */
+/** Fill the part of the page of that name. */
 const fillPart = (part, name) => fill(document.querySelector(`[data-part="${part}"]`), `${part}/${name}`);
 
 const parsed = new Map();
 
-/** The pictures of a cell, undefined where there are none or they are not read yet. */
+/** The pictures of a cell; undefined if there are none or they have not been read yet. */
 function picturesOf(name) {
   if (!parsed.has(name)) {
     const block = document.querySelector(`script[data-pictures="${CSS.escape(name)}"]`);
@@ -51,7 +51,7 @@ function picturesOf(name) {
   return parsed.get(name);
 }
 
-/** Samples of a strip, side by side in the boxes that are left for them. */
+/** The samples of a strip, side by side in the boxes reserved for them. */
 function fillSamples(element) {
   for (const box of element.querySelectorAll("[data-samples]")) {
     const found = picturesOf(box.dataset.samples)?.samples;
@@ -64,7 +64,7 @@ function fillSamples(element) {
   }
 }
 
-/** The points of a line of a chart that has values of evaluations, or a way among the pictures of a cell, instead. */
+/** The points of a chart's line, which may instead be given as values per evaluation or as a way in a cell's pictures. */
 function pointsOf({ points, values, way }) {
   if (values) return values.map((y, k) => ({ x: k, y, text: `evaluation ${k}: ${short(y)}` }));
   if (!way) return points;

@@ -24,7 +24,7 @@ function evenTicks(low, high, most = 6) {
   return ticks;
 }
 
-/** Where values stand between 0 and 1, with some room at both ends; noise levels by their angle, from the largest. */
+/** Maps values to 0 to 1, with some room at both ends; noise levels by their angle, from the largest. */
 function scaleOf(values, { log = false, angle = false, ticks = null, always = [] }) {
   const known = [...values, ...always].filter((value) => Number.isFinite(value) && (!log || value > 0));
   const at = angle ? (sigma) => -Math.atan(sigma) : log ? Math.log10 : (value) => value;
@@ -50,7 +50,7 @@ const swatch = ({ solver, dashed }) =>
     make("use", { href: `#swatch-${solver}` }),
   );
 
-/** How the levels of a chart are told apart. */
+/** Dash patterns that tell the levels of a chart apart. */
 const dashes = (i) => ({ "stroke-dasharray": ["2 4", "8 3 2 3", "5 3"][i % 3] });
 
 const levelSwatch = (i) =>

@@ -42,7 +42,7 @@ function drawAll() {
 function drawChoice() {
   for (const input of document.querySelectorAll("[name=nfe]")) input.checked = Number(input.value) === state.nfe;
   if (!fillPart("choice", `${state.dataset}/${state.metric}/${state.nfe}`))
-    find("choice").textContent = "Nothing was measured.";
+    find("choice").textContent = "No score was measured.";
 }
 
 const THEMES = ["auto", "light", "dark"];
@@ -56,7 +56,7 @@ function setTheme(name) {
   try {
     localStorage.setItem("theme", name);
   } catch {
-    // A browser may keep nothing for files; the theme is then chosen again.
+    // A browser may store nothing for local files; the theme is then chosen anew.
   }
 }
 
@@ -92,7 +92,7 @@ find("kinds").addEventListener("change", drawTable);
 readAddress();
 drawAll();
 
-/** What waits for the cells and pictures at the end of the page. */
+/** What has to wait until the cells and pictures at the end of the page are read. */
 function whenRead() {
   fillSamples(document);
   if (state.cell) openCell(state.cell);

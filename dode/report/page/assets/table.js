@@ -5,7 +5,7 @@ let rows = [];
 
 const headings = () => [...find("scores").tHead.querySelectorAll("[data-sort]")];
 
-/** Take over the table that has just been filled in. */
+/** Set up the table that has just been filled in. */
 function takeTable() {
   rows = [...find("scores").tBodies[0].rows];
   const table = find("scores");
@@ -40,7 +40,7 @@ function drawTable() {
   };
   const known = column > 0 ? found.filter((row) => value(row) !== undefined) : found;
   if (column >= 0) known.sort((a, b) => (order.falling ? -1 : 1) * rising(a, b));
-  const none = make("tr", {}, make("td", { colspan: headings().length, class: "empty" }, "No solver is called so."));
+  const none = make("tr", {}, make("td", { colspan: headings().length, class: "empty" }, "No solver matches."));
   const shown = [...known, ...found.filter((row) => !known.includes(row))];
   find("scores").tBodies[0].replaceChildren(...(shown.length ? shown : [none]));
   find("count").textContent = `${shown.length} of ${rows.length} solver${rows.length === 1 ? "" : "s"}`;
@@ -60,7 +60,7 @@ function drawColumn() {
     [...row.cells].forEach((cell, i) => cell.classList.toggle("chosen", i === chosen));
 }
 
-/** Of the buttons of the table this one alone is in the order of the Tab key. */
+/** Make this the only button of the table that the Tab key stops at. */
 function stopAt(button) {
   for (const other of find("scores").querySelectorAll('[data-cell][tabindex="0"]')) other.tabIndex = -1;
   if (button) button.tabIndex = 0;
