@@ -122,7 +122,7 @@ class Correction:
         self.directions = Directions.of(directions, prediction)
         if self.directions.count != self.lambdas.shape[1]:
             raise ValueError(
-                f"lambdas have {self.lambdas.shape[1]} columns, but there are {self.directions.count} directions"
+                f"lambdas have {self.lambdas.shape[1]} columns, but the number of directions is {self.directions.count}"
             )
         self.history = History(self.directions)
 

@@ -143,7 +143,7 @@ def _moments(path, mu, sigma, width):
             f"{sigma.shape} {sigma.dtype}"
         )
     if len(mu) != width:
-        raise ValueError(f"{path} is of {len(mu)} features per image, but the dataset's features have {width}")
+        raise ValueError(f"{path} is of {len(mu)} features per image, but the dataset's extractor gives {width}")
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     try:
         Gaussian.of_moments(mu, sigma)

@@ -151,7 +151,7 @@ def test_job_that_is_preempted_is_run_again(kind, mode, state, request, unfinish
         run.release()
         assert run.end() == 0, run.said[-5000:]
     assert len(attempts(run, cluster, "JobId")) == (2 if mode == "CANCEL" else 1)
-    assert run.said.count(f"does not start job {job} again") == (mode == "CANCEL")
+    assert run.said.count(f"does not restart job {job} again") == (mode == "CANCEL")
     run.check(local)
     cost(run)
 
@@ -184,7 +184,7 @@ def go_on_without_a_controller(run, cluster, *, says):
 @pytest.mark.common
 def test_run_waits_for_a_controller_that_is_down(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster), cluster) as run:
-        go_on_without_a_controller(run, cluster, says="SLURM has not said for")
+        go_on_without_a_controller(run, cluster, says="SLURM has not reported on its jobs for")
     run.check(local)
     assert len(run.jobs()) == 3
     cost(run)
@@ -359,7 +359,7 @@ def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinish
     with HeldRun(unfinished(cluster, shards=2), cluster, script=f"{SAMPLE}/1-of-2") as run:
         run.held()
         shard = run.workspace.cell(CELL) / "shards" / "0-of-2.npy"
-        run.until(lambda: shard.exists() and shard.with_name(f".{shard.name}.sha256").exists())
+        run.until(lambda: shard.exists() and (shard.parent / "made" / f"{shard.name}.json").exists())
         damage(shard)
         run.release()
         assert run.end() != 0

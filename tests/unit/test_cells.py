@@ -317,9 +317,11 @@ def test_a_solver_that_must_be_prepared_is_nobodys_teacher(statistics):
         edited(solvers__1__distill={"teacher": "statistics"})
     with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.grid\.options: .* teacher cannot be 'statistics'"):
         edited(solvers__0__grid={"name": "searched", "options": {"teacher": "statistics"}})
-    with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.options: 'prepared' follows from a preparation"):
+    with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.options: 'prepared' is filled in by the workflow"):
         edited(solvers__0__solver="statistics", solvers__0__options={"prepared": "mine.txt"})
-    with pytest.raises(ValueError, match="solver 'alone' must be prepared, so its teacher must be named"):
+    with pytest.raises(
+        ValueError, match="solver 'alone' must be prepared, so it must name another solver as its teacher"
+    ):
         base.solver("alone", order=1, prepare="alone.json")
 
 

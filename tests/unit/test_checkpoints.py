@@ -132,14 +132,14 @@ def test_the_same_source_gives_the_same_bytes(source, tmp_path):
         ({"state_dict": {"w": torch.ones(2)}}, {}, "'key' says where"),
         ({"state_dict": {"w": torch.ones(2)}}, {"key": "ema"}, "it has the keys 'state_dict'"),
         ([{"w": torch.ones(2)}], {"key": 4}, "it is a list of 1"),
-        ({}, {}, "no state dict"),
+        ({}, {}, "not a state dict"),
         ({"w": 3}, {}, "'w' is int, not a tensor"),
         ({"w": torch.ones(3).to_sparse()}, {}, "_rebuild_sparse_tensor"),
         ({"w": torch.ones(1).expand(10**6)}, {}, "does not lie within its storage"),
-        ({"w": torch.ones(2)}, {"format": "zip"}, "allowed are safetensors, torch, edm-pickle"),
+        ({"w": torch.ones(2)}, {"format": "zip"}, "allowed are the formats safetensors, torch, edm-pickle"),
         ({"w": torch.ones(2)}, {"sha256": "0" * 64}, "sha256 is"),
-        ({"w": torch.ones(2)}, {"format": "safetensors"}, "no safetensors file"),
-        ({"w": torch.ones(2)}, {"format": "edm-pickle"}, "broken pickle|no pickle|opcode"),
+        ({"w": torch.ones(2)}, {"format": "safetensors"}, "not a safetensors file"),
+        ({"w": torch.ones(2)}, {"format": "edm-pickle"}, "broken pickle|not a pickle|opcode"),
     ],
 )
 def test_what_is_no_checkpoint_of_the_format_is_refused_in_one_sentence(source, tmp_path, value, options, message):

@@ -111,7 +111,7 @@ def test_what_an_earlier_configuration_left_is_no_part_of_it(finished):
     found = comparison.compare(first, second)
     assert (list(first.cells), found.stale) == (["d/s/nfe5"], [f"{first.folder}/d/old/nfe5"])
     assert not found.differs
-    assert "Left by an earlier configuration" in comparison.markdown(found, ["a", "b"])
+    assert "Left behind by an earlier configuration" in comparison.markdown(found, ["a", "b"])
     assert [cell["name"] for cell in first.measured("d")] == ["d/s/nfe5"]
 
 
@@ -179,7 +179,7 @@ def test_without_a_record_the_scores_are_compared_all_the_same(finished, capsys)
     first, second = finished("first", cells), finished("second", cells, record=False)
     assert main(["compare", str(first.folder), str(second.folder)]) == 0
     text = capsys.readouterr().out
-    assert "0 of 2 scores differ beyond their error, with 0.95 confidence each, 0 cannot be judged, 2 do not" in text
+    assert "0 of 2 scores differ beyond their error, with 0.95 confidence each; 0 cannot be judged, 2 do not" in text
     assert "of these 2 are equal to the last digit. Had nothing changed but rounding or noise, 0 would be" in text
     assert "| 1.25 ± 0.25 |" in text
     assert "| 1.50 ± 0.50 |" in text  # KID is in thousandths
@@ -205,16 +205,16 @@ def test_the_command_says_what_it_was_asked_for(finished, capsys):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda folder: None, "no folder of results"),
+        (lambda folder: None, "not a folder of results"),
         (lambda folder: (folder / "d/s/nfe5/score.json").write_text("{"), "score.json: not JSON"),
-        (lambda folder: (folder / "provenance.json").write_text("{}"), "provenance.json: not the record"),
+        (lambda folder: (folder / "provenance.json").write_text("{}"), "provenance.json: not a record"),
     ],
 )
 def test_bad_folders_are_one_sentence(finished, tmp_path, capsys, make, says):
     good = finished("good", {"d/s/nfe5": {"fid": entry(1.0)}})
     bad = (
         finished("bad", {"d/s/nfe5": {"fid": entry(1.0)}}).folder
-        if says != "no folder of results"
+        if says != "not a folder of results"
         else tmp_path / "none"
     )
     make(bad)

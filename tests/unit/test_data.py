@@ -120,7 +120,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
         ({"folder": "a", "zip": "b"}, "one of the keys folder, zip, hub, not folder and zip"),
         ({"folder": "/there/is/none"}, "no folder '/there/is/none'"),
         ({"zip": "/there/is/none.zip"}, "no zip '/there/is/none.zip'"),
-        ({"folder": ".", "split": "test"}, "'split' is for hub alone"),
+        ({"folder": ".", "split": "test"}, "'split' is only for hub"),
     ],
 )
 def test_what_is_no_source_is_refused(source, said):
@@ -198,7 +198,7 @@ def test_what_is_no_zip_file_is_refused(tmp_path):
 
 
 def test_image_files_have_one_or_three_channels(folder):
-    with pytest.raises(ValueError, match=r"1 or 3 channels, the model's images 6"):
+    with pytest.raises(ValueError, match=r"1 or 3 channels, but the model's images have 6"):
         data.load({"folder": str(folder)}, [6, 6, 8])
 
 

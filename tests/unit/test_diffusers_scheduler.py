@@ -260,7 +260,7 @@ def test_what_a_step_refuses(unet):
     scheduler.set_timesteps(5)
     for timestep in scheduler.timesteps:
         x = scheduler.step(x, timestep, x, return_dict=False)[0]
-    with pytest.raises(ValueError, match="at its end"):
+    with pytest.raises(ValueError, match="has ended"):
         scheduler.step(x, timestep, x)
 
 
@@ -268,11 +268,13 @@ def test_what_does_not_fit_the_model_is_refused():
     made = record("heun", {}, 5)
     with pytest.raises(ValueError, match="unknown kind 'flow'"):
         DodeScheduler(made, prediction_type="flow")
-    with pytest.raises(ValueError, match=r"at the noise level 80, the model's schedule is from 0\.01\d* to 3\.444"):
+    with pytest.raises(
+        ValueError, match=r"at the noise level 80, but the model's schedule goes from 0\.01\d* to 3\.444"
+    ):
         DodeScheduler(made, beta_end=0.005)
     low = record("ddim", {}, 5)
     low["sigmas"][-2] = 0.002
-    with pytest.raises(ValueError, match=r"at the noise level 0\.002, the model's schedule is from 0\.01"):
+    with pytest.raises(ValueError, match=r"at the noise level 0\.002, but the model's schedule goes from 0\.01"):
         DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=low)
     with pytest.raises(ValueError, match="round_timesteps: under EDM's preconditioning"):
         DodeScheduler(made, sigma_data=0.5, round_timesteps=True)

@@ -1,4 +1,4 @@
-"""Which directions a correction has, how they are named, and coefficients that do not fit them."""
+"""Which directions a correction has, how they are named, and coefficients that do not match them."""
 
 import pytest
 import torch
@@ -99,18 +99,18 @@ def test_a_fit_brings_its_directions_along():
     whole = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit)
     assert torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=own))
     assert not torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas))
-    with pytest.raises(ValueError, match="lambdas have 2 columns, the directions 1"):
+    with pytest.raises(ValueError, match="lambdas have 2 columns, but the number of directions is 1"):
         dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit, directions=1)
 
 
 @pytest.mark.parametrize(
     ("lambdas", "message"),
     [
-        (torch.zeros(4), r"lambdas of shape \(4, 1\) do not fit 5 evaluations"),
-        (torch.zeros(6, 2), r"lambdas of shape \(6, 2\) do not fit 5 evaluations"),
-        (torch.zeros(5, 1, 1), r"lambdas of shape \(5, 1, 1\) do not fit 5 evaluations"),
-        (torch.tensor(1.0), r"lambdas of shape \(\) do not fit 5 evaluations"),
-        (torch.full((5, 1), float("nan")), "lambdas hold NaN"),
+        (torch.zeros(4), r"lambdas of shape \(4, 1\) do not match 5 evaluations"),
+        (torch.zeros(6, 2), r"lambdas of shape \(6, 2\) do not match 5 evaluations"),
+        (torch.zeros(5, 1, 1), r"lambdas of shape \(5, 1, 1\) do not match 5 evaluations"),
+        (torch.tensor(1.0), r"lambdas of shape \(\) do not match 5 evaluations"),
+        (torch.full((5, 1), float("nan")), "lambdas contain NaN"),
         (torch.zeros(5, 0), "directions must be an integer of at least 1"),
     ],
 )
@@ -120,7 +120,7 @@ def test_lambdas_that_do_not_fit_are_refused(lambdas, message):
 
 
 def test_lambdas_of_other_directions_are_refused():
-    with pytest.raises(ValueError, match="lambdas have 2 columns, the directions 1"):
+    with pytest.raises(ValueError, match="lambdas have 2 columns, but the number of directions is 1"):
         dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5, lambdas=torch.zeros(5, 2), directions=1)
 
 

@@ -167,7 +167,7 @@ def test_fid_of_degenerate_covariances():
 @pytest.mark.parametrize(
     ("covariance", "said"),
     [
-        (np.diag([1.0, 1.0, -1e-3]), r"eigenvalues are from -0\.001 to 1"),
+        (np.diag([1.0, 1.0, -1e-3]), r"eigenvalues range from -0\.001 to 1"),
         (-np.eye(3), "eigenvalues"),
         (np.eye(3) + np.triu(np.full((3, 3), 0.1), 1), "differ from their mirror images by 0.1"),
         (np.diag([1.0, np.nan, 1.0]), "NaN or infinity"),

@@ -105,7 +105,7 @@ FAULTS = {
     # path: (error, what the message says, requests) where size and digest are known, and where they are not
     "missing": (OSError, "404", 1),
     "truncated": (OSError, f"truncated: .*{CUT} bytes read, {len(GOOD) - CUT} more expected", 4),
-    "stalling": (OSError, "stalled: nothing came for 0.5 s", 4),
+    "stalling": (OSError, "stalled: nothing arrived for 0.5 s", 4),
     "round": (OSError, "30 redirects", 31),
     "page": (ValueError, r"web page \(HTML\)", 1),
     "disguised-page": (ValueError, r"web page \(HTML\)", 1),
@@ -114,8 +114,8 @@ FAULTS = {
 }
 ONLY_KNOWN = {
     "wrong": (ValueError, f"sha256 is {WRONG_SHA256}", 1),
-    "short": (ValueError, f"announces {CUT} bytes, expected are {len(GOOD)}", 1),
-    "unannounced": (ValueError, f"is truncated: {CUT} bytes, expected are {len(GOOD)}", 1),
+    "short": (ValueError, f"announces {CUT} bytes, expected {len(GOOD)}", 1),
+    "unannounced": (ValueError, f"is truncated: {CUT} bytes, expected {len(GOOD)}", 1),
 }
 
 
@@ -179,7 +179,7 @@ def test_when_every_url_fails_one_error_gives_each_reason(server, target, dead, 
         fetch(urls, SHA256, target, folder=tmp_path)
     message = str(caught.value)
     assert "\n" not in message
-    reasons = ("404", "refused", "truncated", "No such file", "'gopher:' is none of https:", "hf:owner/repository")
+    reasons = ("404", "refused", "truncated", "No such file", "'gopher:' is not one of https:", "hf:owner/repository")
     for url, reason in zip(urls, reasons, strict=True):
         assert reason in message.split(url, 1)[1]
     assert left(target) == {}
@@ -294,7 +294,7 @@ def test_a_big_file_of_drive_is_confirmed(drive, target):
     ("file", "card", "kind", "said"),
     [
         ("busy", KNOWN, ValueError, r"web page \(HTML\).*Too many users"),
-        ("good", {"size": 5}, ValueError, f"announces {len(GOOD)} bytes, expected are 5"),
+        ("good", {"size": 5}, ValueError, f"announces {len(GOOD)} bytes, expected 5"),
         ("good", {"sha256": WRONG_SHA256}, ValueError, "sha256 is"),
         ("stalling", KNOWN, OSError, "timed out"),
     ],

@@ -403,7 +403,7 @@ def test_the_searched_grid_takes_its_levels_from_the_file_and_its_variable_from_
         assert grid.remake is None
     vp = grids.for_model(MODELS["cosine"], "searched", 3, prepared=str(path), over={"name": "uniform-index"})
     assert vp.variable.max_steps == 4000
-    with pytest.raises(ValueError, match="holds a grid of 3 steps, not 4"):
+    with pytest.raises(ValueError, match="contains a grid of 3 steps, not 4"):
         grids.for_model(Edm(), "searched", 4, prepared=str(path))
     with pytest.raises(ValueError, match=r"call dode\.search\.search"):
         grids.for_model(Edm(), "searched", 3)

@@ -145,7 +145,7 @@ def test_a_gadget_in_the_source_field_is_refused(source, sentinel):
         source.write_bytes(pickle.dumps({"ema": call}))
         refused(source, "asks for posix.system")
         source.write_bytes(pickle.dumps({"ema": Calls(reconstruct, {**meta, "module_src": 3})}))
-        refused(source, "source is no text")
+        refused(source, "source is not text")
 
 
 def raw(*opcodes):
@@ -188,8 +188,8 @@ ORDERED, TENSOR = named("collections", "OrderedDict"), named("torch._utils", "_r
         ([b"]}", text("__class__"), ORDERED, b"sb"], "gives a state to list"),
         ([ORDERED, b"K\x01R"], "int where tuple"),
         ([b"K\x01)R"], "int where Global"),
-        ([named("builtins", "set"), text("abc"), b"\x85R"], "a set of something else"),
-        ([named("torch.nn.modules.container", "ModuleDict"), b")\x81K\x07b"], "no dictionary"),
+        ([named("builtins", "set"), text("abc"), b"\x85R"], "a set of something other"),
+        ([named("torch.nn.modules.container", "ModuleDict"), b")\x81K\x07b"], "not a dictionary"),
         ([b"}K\x01\x85K\x02s"], "the key tuple"),
         ([b"}}K\x01s"], "the key dict"),
         ([b"h\x07"], "broken pickle"),
@@ -202,11 +202,11 @@ ORDERED, TENSOR = named("collections", "OrderedDict"), named("torch._utils", "_r
         ([b"\x95" + struct.pack("<Q", 2**60), b"N"], "is NoneType"),
         ([b"r\xff\xff\xff\xffN"], "is NoneType"),
         ([TENSOR, b"(NK\x00))t", b"R"], "no storage"),
-        ([TENSOR, b")R"], "arguments that it does not have"),
+        ([TENSOR, b")R"], "arguments that it does not take"),
         ([named("torch.storage", "_load_from_bytes"), b"K\x05\x85R"], "not in torch's own form"),
         ([named("torch_utils.persistence", "_reconstruct_persistent_obj"), b"N\x85R"], "no class and state"),
-        ([named("numpy", "dtype"), text("O8"), b"\x85R"], "no plain number"),
-        ([named("numpy.core.multiarray", "scalar"), b"NN\x86R"], "no plain number"),
+        ([named("numpy", "dtype"), text("O8"), b"\x85R"], "not a plain number"),
+        ([named("numpy.core.multiarray", "scalar"), b"NN\x86R"], "not a plain number"),
     ],
 )
 def test_a_trick_of_opcodes_is_refused(source, sentinel, opcodes, message):
@@ -288,7 +288,7 @@ def test_compressed_doubled_and_foreign_archives_are_refused(source):
     write(compression=zipfile.ZIP_DEFLATED)
     refused(source, "compressed", "torch", None)
     write([("other/data.pkl", b"")])
-    refused(source, "no data.pkl of its own", "torch", None)
+    refused(source, "not written by torch.save: it has no data.pkl", "torch", None)
     with pytest.warns(UserWarning, match="Duplicate"):
         write([(pickled, records[pickled])])
     refused(source, "two records", "torch", None)
@@ -298,7 +298,7 @@ def test_compressed_doubled_and_foreign_archives_are_refused(source):
 
 BOMBS = {
     "neither text nor index": b"}" + b")" + b"\x85" * 300_000 + b"Ns",  # to hash such a key overflows C's stack
-    "no state dict": b"]" * 300_000 + b"a" * 299_999,
+    "not a state dict": b"]" * 300_000 + b"a" * 299_999,
     "more than 1000000 opcodes": b"N" * 2_000_000,
     "broken pickle": b"(" * 900_000,
     "more than 64 deep": named("torch.nn.modules.container", "ModuleDict")

@@ -36,7 +36,7 @@ def test_a_lock_that_another_machine_has_not_given_back_must_be_taken_over(tmp_p
     """Locks do not reach from machine to machine on every file system."""
     path = tmp_path / "lock"
     path.write_text("17 on elsewhere")
-    with pytest.raises(locks.Busy, match=r"process 17 on elsewhere.*`make resume` goes on"):
+    with pytest.raises(locks.Busy, match=r"process 17 on elsewhere.*`make resume` takes over"):
         locks.hold(path)
     assert path.read_text() == "17 on elsewhere"
     locks.hold(path, take_over=True).close()

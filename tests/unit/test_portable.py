@@ -164,8 +164,8 @@ def good():
 
 
 FAULTS = {
-    "not ours": ({"format": "other"}, "no result to use"),
-    "of the future": ({"version": 2}, "version 2 of the format; this release reads 1"),
+    "not ours": ({"format": "other"}, "not an exported result"),
+    "of the future": ({"version": 2}, "version 2 of the format is not supported; this release reads 1"),
     "unknown key": ({"lambda": []}, r"unknown key 'lambda' \(did you mean 'lambdas'\?\)"),
     "missing key": ({"nfe": None, "-": "nfe"}, "the key 'nfe' is missing"),
     "unknown solver": ({"solver": {"name": "ddmi", "options": {}}}, "unknown solver 'ddmi'"),
@@ -174,15 +174,15 @@ FAULTS = {
     "sigmas of another number": ({"nfe": 4}, "4 sigmas are not those of 4 evaluations"),
     "sigmas that ascend": ({"sigmas": [1.0, 2.0, 0.5, 0.0]}, "strictly descending"),
     "a row missing": ({"lambdas": [[0.0], [0.1]]}, "do not fit 3 evaluations"),
-    "a column too many": ({"lambdas": [[0.0, 1.0]] * 3}, "2 columns, the directions 1"),
+    "a column too many": ({"lambdas": [[0.0, 1.0]] * 3}, "2 columns, but the number of directions is 1"),
     "ragged": ({"lambdas": [[0.0], [0.1, 1], [0.2]]}, "not a matrix"),
     "NaN": ({"lambdas": [[0.0], [float("nan")], [0.2]]}, "finite"),
     "no directions": (
         {"directions": {"differences": 0, "drift": False, "outputs": "data", "from_noise": False}},
         "least one",
     ),
-    "coefficients of nothing": ({"directions": None}, "only one of them is null"),
-    "directions of nothing": ({"lambdas": None}, "only one of them is null"),
+    "coefficients of nothing": ({"directions": None}, "either both or neither must be null"),
+    "directions of nothing": ({"lambdas": None}, "either both or neither must be null"),
     "unknown key of a schedule": (
         {"model": {**MODEL, "schedule": {"name": "linear", "beta_mx": 0.02}}},
         "schedule 'linear': unknown option 'beta_mx'",
@@ -227,7 +227,7 @@ def test_a_file_cut_off_anywhere_is_refused(good, tmp_path):
     with pytest.raises(ValueError, match="not JSON"):
         dode.load(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="no result to use"):
+    with pytest.raises(ValueError, match="not an exported result"):
         dode.load(path)
     with pytest.raises(OSError, match=r"none\.json"):
         dode.load(tmp_path / "none.json")

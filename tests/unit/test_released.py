@@ -141,7 +141,7 @@ def test_schedules_of_other_lengths_are_taken_where_the_released_code_takes_them
             "noise", solver, order, 5, 10, lambda x, index: x / 2, images(FIT), images(NEW), schedule=cosine
         )
         assert bool(result.distilled_new.isfinite().all())
-    with pytest.raises(ValueError, match=r"half log-SNR -5\.1 and this one goes down to -11"):
+    with pytest.raises(ValueError, match=r"half log-SNR -5\.1, but this one goes down to -11"):
         released.run("noise", "dpm-solver", 2, 5, 10, noise_model, images(FIT), images(NEW), schedule=cosine)
 
 

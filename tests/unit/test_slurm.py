@@ -54,7 +54,7 @@ def test_no_answer_is_no_news_and_said_once_a_minute(clock, caplog):
         clock.now = second
         assert ask() == {}
     assert [record.message for record in caplog.records] == [
-        f"SLURM has not said for {minutes} min what its jobs do (neither sacct nor squeue answers). They go on, and it "
+        f"SLURM has not reported on its jobs for {minutes} min (neither sacct nor squeue answers). They go on, and it "
         "will be asked again."
         for minutes in (0, 1)
     ]
@@ -150,7 +150,7 @@ def test_a_job_that_slurm_does_not_start_again_failed_once_the_controller_says_s
     clock.now = slurm.STOPPED_AFTER + 1
     assert ask() == stopped  # the controller does not answer
     assert ask() == {"7": "FAILED", "8": "NODE_FAIL"}
-    assert "does not start job 7 again (PREEMPTED)" in caplog.text
+    assert "does not restart job 7 (PREEMPTED)" in caplog.text
     assert ask() == {"7": "FAILED", "8": "NODE_FAIL"}  # 7 is not known any more
 
 
@@ -263,7 +263,7 @@ def test_a_pause_comes_between_two_attempts_to_cancel_what_a_killed_run_left(que
     assert happened == ["squeue", "scancel", 1, "squeue", "scancel", 2, "squeue", "scancel", 4, "squeue"]
     assert said == [
         "Cancelling 2 jobs that a killed run has left behind: 7, 8",
-        "Waiting for 7, 8 to be gone, for 0 min",
+        "Waiting for 7, 8 to end, for 0 min so far",
     ]
 
 

@@ -72,7 +72,7 @@ INDEFINITE = np.diag(np.ones(6)) + 0.9 * (np.eye(6, k=1) + np.eye(6, k=-1))  # v
     ("arrays", "said"),
     [
         ({"mu": MU}, "expected the arrays mu and sigma, or the images arr_0"),
-        ({"activations": FEATURES}, "expected are the arrays"),
+        ({"activations": FEATURES}, "expected the arrays"),
         ({"mu": MU, "sigma": SIGMA[:5, :5]}, r"sigma \(F, F\)"),
         ({"mu": MU[None], "sigma": SIGMA}, r"mu \(F,\)"),
         ({"mu": np.array(["a"] * 6), "sigma": SIGMA}, "must be numbers"),
@@ -83,8 +83,8 @@ INDEFINITE = np.diag(np.ones(6)) + 0.9 * (np.eye(6, k=1) + np.eye(6, k=-1))  # v
         ({"mu": MU, "sigma": -SIGMA}, "no covariance"),
         ({"mu": MU, "sigma": INDEFINITE}, "no covariance"),
         ({"mu": np.float64(0), "sigma": np.float64(1)}, r"mu \(F,\)"),
-        ({"mu": MU[:0], "sigma": SIGMA[:0, :0]}, "is of 0 features an image, those of the dataset are 6"),
-        ({"mu": MU[:5], "sigma": SIGMA[:5, :5]}, "is of 5 features an image, those of the dataset are 6"),
+        ({"mu": MU[:0], "sigma": SIGMA[:0, :0]}, "is of 0 features per image, but the dataset's extractor gives 6"),
+        ({"mu": MU[:5], "sigma": SIGMA[:5, :5]}, "is of 5 features per image, but the dataset's extractor gives 6"),
         ({"arr_0": IMAGES.astype(np.float32)}, "arr_0 must be images"),
         ({"arr_0": IMAGES[0]}, "arr_0 must be images"),
         ({"mu": np.array([object()]), "sigma": SIGMA}, "not an .npz file of plain arrays"),
@@ -114,7 +114,7 @@ def test_what_scores_would_refuse_is_refused_before_any_image_is_looked_at(tmp_p
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>"])
 def test_a_broken_file_is_refused(tmp_path, content):
     (tmp_path / "s.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"no \.npz of plain arrays"):
+    with pytest.raises(ValueError, match=r"not an \.npz file of plain arrays"):
         statistics_files.published(tmp_path / "s.npz", stream, SHAPE)
 
 

@@ -113,8 +113,8 @@ def test_gathered_arrays_equal_concatenate(tmp_path, monkeypatch, dtype, lengths
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([np.zeros((2, 3), np.uint8)], "should have 4 rows, and 2 were written"),
-        ([np.zeros((5, 3), np.uint8)], "should have 4 rows, and 5 were written"),
+        ([np.zeros((2, 3), np.uint8)], "should have 4 rows, but 2 were written"),
+        ([np.zeros((5, 3), np.uint8)], "should have 4 rows, but 5 were written"),
         ([np.zeros((4, 2), np.uint8)], r"has rows uint8 \(3,\), not uint8 \(2,\)"),
         ([np.zeros((4, 3), np.float32)], r"has rows uint8 \(3,\), not float32"),
     ],
