@@ -12,15 +12,15 @@ demo: .venv/run
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# A run on the cluster that has died, also on another login node: cancels what it left in the queue and goes on.
+# Resumes a run on the cluster that has died, even on another login node, and cancels the jobs that it left in the queue.
 resume: .venv/run
 	DODE_RESUME=1 $(BIN)/snakemake --profile slurm $(ARGS)
 
-# The workflow on a real SLURM that is started on this machine; as root its Debian packages are installed where missing.
+# The workflow on a real SLURM that is started on this machine. As root, this installs missing Debian packages.
 test-cluster: .venv/dev
 	$(BIN)/python -m pytest tests/slurm -m cluster
 
-# The same with the commonest faults alone.
+# The same with only the most common faults.
 test-cluster-short: .venv/dev
 	$(BIN)/python -m pytest tests/slurm -m "cluster and (common or not fault)"
 

@@ -9,7 +9,7 @@
 >>> dode.sample(solver, denoise, latents, sigmas, lambdas=fit.lambdas).shape
 torch.Size([8, 3, 4, 4])
 
-Names are imported when first used: the workflow reads its configuration without torch.
+Names are imported on first use, so that the workflow can read its configuration without torch.
 """
 
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Commands that ask something of a configuration or of finished results, without running the workflow."""
+"""Commands that inspect a configuration or finished results, without running the workflow."""
 
 import argparse
 import importlib

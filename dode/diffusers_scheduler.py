@@ -238,7 +238,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> SchedulerOutput | tuple[torch.Tensor]:
-        """Answer the evaluation that is due with the network's output; the state of the next one.
+        """Answer the pending evaluation with the network's output; returns the state of the next one.
 
         Args:
             model_output: at ``sample`` and ``timestep``, guided where the pipeline guides; channels beyond the sample's

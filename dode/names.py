@@ -1,4 +1,4 @@
-"""The names that paths, tables and commands have for cells, made and read here alone."""
+"""The names of cells in paths, tables and commands, which are formed and read only here."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""A cell's solver, grid and coefficients as one file, and that file as a sampler for one's own model."""
+"""A cell's solver, grid and coefficients as one file, and that file as a sampler for your own model."""
 
 import json
 import math
@@ -22,7 +22,7 @@ SCHEMA = Path(__file__).with_suffix(".schema.yaml")
 
 
 class Sampler:
-    """A result ready to be used on one's own model; made by :func:`load`.
+    """A result ready for use on your own model; made by :func:`load`.
 
     Attributes:
         record: the file's contents, as ``dode/portable.schema.yaml`` describes them.
@@ -67,7 +67,7 @@ class Sampler:
 
     @property
     def citation(self) -> str:
-        """What to cite, one source a line."""
+        """What to cite, one source per line."""
         return "\n".join(self.record["citation"])
 
     @property
@@ -94,7 +94,7 @@ class Sampler:
         return sampling.sample(self.solver, denoise, latents, self.sigmas, **fitted) * self.to_images
 
     def check_prediction(self, prediction: str) -> None:
-        """Raise ValueError where this is one of the authors' recipes, and not for models of this ``prediction``."""
+        """Raise ValueError if this is one of the authors' recipes for models of another ``prediction``."""
         if self.recipe and prediction != self.facts.prediction:
             raise ValueError(
                 f"the authors' recipe is for {self.facts.prediction} prediction, but the model is for {prediction}"
@@ -113,7 +113,7 @@ class Sampler:
         Args:
             latents: (B, C, H, W), unit normal.
             prediction, prior_std: as of :func:`dode.sampling.evaluations`.
-            shift: ``facts.shift``, to say that the network is called where the result wants it: at the index
+            shift: ``facts.shift``, to confirm that the network is called where the result needs it: at the index
                 ``facts.schedule.index(sigma) + shift``. 0 but for the recipes ``ipndm`` and ``deis`` of the authors.
 
         Returns:

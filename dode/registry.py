@@ -1,6 +1,6 @@
 """Named parts with checked options: solvers, grids, schedules, networks, feature extractors, guidances.
 
-And public names that are imported when they are first used. Nothing here imports torch: the configuration is checked
+Also public names that are imported on first use. Nothing here imports torch: the configuration is checked
 each time that Snakemake parses the Snakefile, in every job.
 """
 
@@ -18,13 +18,13 @@ F = TypeVar("F", bound=Callable)
 
 
 def nearest(word: object, known: Iterable[object]) -> str:
-    """The known name most like ``word``, as ``" (did you mean 'x'?)"``, or an empty string."""
+    """The known name nearest to ``word``, as ``" (did you mean 'x'?)"``, or an empty string."""
     matches = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
 def unknown(kind: str, name: object, known: Iterable[object]) -> str:
-    """The sentence that every unknown name is refused with."""
+    """The sentence with which every unknown name is refused."""
     listing = ", ".join(sorted(str(k) for k in known)) or "none"
     return f"unknown {kind} '{name}'{nearest(name, known)}; known: {listing}"
 
@@ -68,10 +68,10 @@ class Registry:
 
 
 class FileRegistry(Registry):
-    """A registry with a file for each part, found by the part's name and imported when the part is first asked for.
+    """A registry with one file per part, which is found by the part's name and imported when the part is first needed.
 
     The part ``adm-unet`` is registered in a file ``adm_unet.py`` somewhere below the registry's folder. So a new part
-    is a new file and no edit elsewhere, and what a result depends on is the file of its own part alone.
+    needs a new file and no edit elsewhere, and a result depends only on the file of its own part.
 
     Args:
         kind: what the parts are, for messages.

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place and renamed into it."""
+"""Files that are complete or absent: everything is written under another name and then renamed."""
 
 import contextlib
 import glob
@@ -35,7 +35,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def _on_disk(path):
-    """Wait until the contents are on the disk: a rename may get there before them, and the machine lose its power."""
+    """Wait until the contents are on the disk: a rename may reach it first, and the power fail in between."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -80,7 +80,7 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 def growing_array(path: str | Path, shape: Sequence[int], dtype: DTypeLike) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield a function that appends rows (n, ...) to a ``.npy`` file; whole at ``path`` afterwards, or absent.
 
-    The rows are written and not mapped: on a full disk a mapped array ends the process without a word (SIGBUS), and the
+    The rows are written rather than mapped: on a full disk a mapped array ends the process silently (SIGBUS), and the
     pages count as its memory.
 
     Raises:

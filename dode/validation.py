@@ -1,4 +1,4 @@
-"""Mappings checked against a schema file and filled in with its defaults; one clear sentence for what is wrong."""
+"""Mappings checked against a schema file and completed with its defaults; errors are one clear sentence."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ def _with_defaults(validator):
         yield from check_properties(checker, properties, instance, schema)
 
     def is_integer(_, value):
-        """40.0 is no number of images, though JSON Schema takes it for an integer."""
+        """40.0 is not a number of images, although JSON Schema accepts it as an integer."""
         return isinstance(value, int) and not isinstance(value, bool)
 
     types = validator.TYPE_CHECKER.redefine("integer", is_integer)
@@ -43,7 +43,7 @@ Validator = _with_defaults(jsonschema.Draft202012Validator)
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The value in a YAML file; ConfigError in one sentence where it is none."""
+    """The value in a YAML file; ConfigError in one sentence if it is not YAML."""
     try:
         return yaml.safe_load(Path(path).read_text())
     except yaml.YAMLError as error:

@@ -1,13 +1,13 @@
 """Syntax trees without what cannot change a number.
 
-Taken away are docstrings, annotations and the papers that methods are from; what is printed, logged or warned of;
+This removes docstrings, annotations and the papers that methods are from; what is printed, logged or warned about;
 progress bars (``tqdm(x)`` is ``x``); the words of errors (``raise ValueError("...")`` is ``raise ValueError``); and
 checks.
 
-A *check* is an ``if`` (or ``assert``) that does nothing but raise. It changes no number: a job that it lets pass has
-the same results without it, one that it stops has none. That holds where nobody catches the error and goes on, so a
-check stays where its error may be caught; and what its condition calls must have no effect of its own, so one stays
-that calls more than the functions in :data:`SILENT`.
+A *check* is an ``if`` (or ``assert``) that does nothing but raise. It changes no number: a job that passes it has
+the same results without it, and a job that fails it has no results. This is not so if other code catches the error and
+continues, so a check is kept if its error may be caught. Its condition must have no effect of its own, so a check is
+also kept if it calls functions that are not in :data:`SILENT`.
 """
 
 import ast
@@ -36,7 +36,7 @@ MEANT = ("ClassVar", "InitVar", "KW_ONLY")
 
 
 def name_of_call(call: ast.Call) -> str:
-    """The last name of what is called: ``isfinite`` of ``x.abs().isfinite()``; empty where it has none."""
+    """The last name of what is called: ``isfinite`` for ``x.abs().isfinite()``; empty if it has no name."""
     function = call.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
@@ -163,7 +163,7 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
 
 
 def bare(tree: ast.Module) -> ast.Module:
-    """A module without what cannot change a number; its checks are still there, without their words."""
+    """A module without what cannot change a number; its checks are kept, without their words."""
     bared = _Bare().visit(tree)
     for node in ast.walk(bared):  # what is left of a block that had nothing else
         if getattr(node, "body", None) == []:
@@ -206,7 +206,7 @@ def protected(tree: ast.AST) -> list[tuple[frozenset[str], frozenset[str]]]:
 
 
 def _error_of_check(node: ast.AST) -> str | None:
-    """What a check raises; None for what is not a check. A check may name things for its words."""
+    """What a check raises; None if this is not a check. A check may first name what its message needs."""
     if isinstance(node, ast.Assert):
         return "AssertionError" if is_silent(node.test) else None
     if not isinstance(node, ast.If) or node.orelse or not is_silent(node.test):
@@ -239,7 +239,7 @@ class _WithoutChecks(ast.NodeTransformer):
         return self._without_else(node)
 
     def _without_else(self, node: ast.AST) -> ast.AST | None:
-        """An ``if`` whose other branch was a check and is gone may have become one itself."""
+        """An ``if`` may become a check once its other branch, a check, has been removed."""
         return None if (error := _error_of_check(node)) is not None and error not in self.kept else node
 
 

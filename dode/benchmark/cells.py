@@ -55,7 +55,7 @@ class Cell:
 
     @property
     def with_teacher(self) -> bool:
-        """Whether its fit reads a teacher's states; a local fit has its teacher with it, and no file."""
+        """Whether its fit reads a teacher's states from a file; a local fit runs its teacher itself."""
         return self.distilled and self.entry["distill"]["alignment"] != "local"
 
     @property
@@ -79,7 +79,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Real images: what :func:`dode.images.data.load` is given, and the files that it reads."""
+    """Real images: the argument of :func:`dode.images.data.load`, and the files that it reads."""
 
     source: str | dict
     image_shape: list[int]
@@ -170,7 +170,7 @@ class Benchmark:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """The real images, each once, by the name that paths have of them."""
+        """The real images, each once, by their name in paths."""
         return {
             self.real(dataset)["data"]: Source(dataset["data"], self.image_shape(dataset["id"]))
             for dataset in self.with_data()

@@ -152,7 +152,7 @@ def _check_execution(dataset: dict[str, Any], key: str, execution: dict[str, Any
 
 
 def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
-    """What the dataset does not say is as its model's card has it."""
+    """Fill in from the model's card what the dataset does not say."""
     for option, value in card.get("sampling", {}).items():
         dataset.setdefault(option, copied(value))
     if "data" not in dataset and "statistics" in card:
@@ -165,7 +165,7 @@ def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
 
 
 def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
-    """Real images, or statistics of such, and features that are the statistics' own."""
+    """Check the real images or their statistics, and that the features are those of the statistics."""
     if "data" in dataset:
         _refuse(f"{key}.data", data.check, dataset["data"])
         if "statistics" in dataset:
@@ -198,7 +198,7 @@ def _take_card(name: str, role: str, key: str, cards: Cards, root: str | Path) -
 
 
 def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
-    """How classes are drawn and guide: of models that have classes alone."""
+    """Check how classes are drawn and how they guide; only models with classes may have these keys."""
     name, card = dataset["model"], cards[dataset["model"]]
     if "classes" not in card:
         for option in ("labels", "guidance"):
@@ -265,7 +265,7 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
 
 
 def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: Card, steps: Sequence[int]) -> None:
-    """Refuse what the authors' code has no recipe for."""
+    """Refuse combinations for which the authors' code has no recipe."""
     if alignment not in (None, "released"):
         raise ConfigError(
             f"{key}.distill.alignment: '{alignment}' on the grid 'released', which has a teacher of its own; "

@@ -1,6 +1,6 @@
 """What the jobs of a benchmark depend on: parameters and code. Imports no torch.
 
-Everything that decides a result is in a rule's ``params``, of a cell as :mod:`dode.benchmark.parameters` has it.
+Everything that decides a result is in a rule's ``params``; for a cell, as :mod:`dode.benchmark.parameters` defines.
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ class Dependencies:
         return _chosen(Samples, cell.dataset)
 
     def model(self, cell: Cell) -> Card:
-        """What the cell's network is: its card without remarks on training and licence."""
+        """The cell's network: its card without remarks on training and licence."""
         return computed(self.cards[cell.dataset["model"]])
 
     def features(self, dataset: str) -> Card:
@@ -77,7 +77,7 @@ class Dependencies:
         return {key: self.cards[card].get(key) for key in ("format", "key")}
 
     def published(self, card: str) -> str:
-        """The checksum that a card's file is published with, where the lock file's must not come in."""
+        """The published checksum of a card's file, without that of the lock file."""
         own = self.cards[card]
         return own.get("sha256") or own.get("md5") or "none"
 

@@ -1,4 +1,4 @@
-"""The device that a job's network is on."""
+"""The device on which a job's network runs."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ _held: list[IO[str]] = []  # locks of GPUs
 def device(name: str) -> torch.device:
     """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
 
-    Of several the first that no other job of this user on this machine has; one that all have is shared.
+    If there are several, the first that no other job of this user on this machine has; if all are taken, one is shared.
     """
     if name != "auto":
         return torch.device(name)
@@ -25,7 +25,7 @@ def device(name: str) -> torch.device:
 
 
 def _free_gpu(cuda: Any) -> int:
-    """Index of a GPU, held for as long as this process lives."""
+    """Index of a GPU, reserved for as long as this process lives."""
     count = cuda.device_count()
     for index in range(count):
         name = f"dode-{os.getuid()}-gpu-{cuda.get_device_properties(index).uuid}.lock"

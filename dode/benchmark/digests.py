@@ -5,13 +5,13 @@ The workflow engine sees only a rule's script. The digest covers what can change
 - the script, the parts that the configuration names (the files of a solver, a grid, a network, a feature extractor),
   and every module of this package that these import, directly or not;
 - of the script its ``main`` and what that needs, but not the frame around it (:data:`FRAME`: log, locks, threads);
-- of a module what is done as it is imported, and the functions and classes whose name is mentioned by what counts;
-- of a statement all but what :mod:`dode.benchmark.bare_code` takes away: comments, docstrings, layout, annotations, the
+- of a module what is executed on import, and the functions and classes whose name is mentioned by what counts;
+- of a statement all but what :mod:`dode.benchmark.bare_code` removes: comments, docstrings, layout, annotations, the
   words of errors and of logs, progress bars, and checks whose error nobody catches.
 
-So an edited message, an added check, a further network or a function that no job of the rule calls reruns nothing. The
-rule errs on the safe side: names are compared and not resolved, so that a definition counts where another one of its
-name is meant. Another Python may print the same syntax tree otherwise, and everything is then run again.
+So an edited message, an added check, another network or a function that no job of the rule calls reruns nothing. The
+rule errs on the safe side: names are compared but not resolved, so a definition counts even if another one of the same
+name is meant. Another version of Python may print the same syntax tree differently; then everything runs again.
 """
 
 import ast
@@ -76,7 +76,7 @@ def _modules(tree: ast.AST) -> tuple[Path, ...]:
 
 
 def _names(statement: ast.stmt) -> frozenset[str]:
-    """What a statement defines, where that is all it does; else nothing."""
+    """What a statement defines, if that is all it does; otherwise nothing."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return frozenset((alias.asname or alias.name).split(".")[0] for alias in statement.names)
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
@@ -110,7 +110,7 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
 
 
 class _Caught:
-    """Which errors may be caught in which of the statements, so that the program goes on."""
+    """Which errors may be caught in which of the statements, so that the program continues."""
 
     def __init__(self, statements: Sequence[_Statement]):
         self.bases = {name: each.bases for each in statements for name in each.names if each.bases}

@@ -3,8 +3,8 @@
 An evaluation is one call of the denoiser for one image, as in NFE and in ``evaluations_per_second``: the second half of
 the batch of classifier-free guidance and the gradient of a classifier are part of it (:mod:`dode.models.guidance`).
 
-The numbers are exact but for two, which are bounds from above: of a fit on a searched grid, whose last level is not
-known before the search, and of a refinement, which may end early.
+The numbers are exact with two exceptions, which are upper bounds: for a fit on a searched grid, whose last level is not
+known before the search, and for a refinement, which may end early.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ FURTHER_TRIES = 16
 
 
 def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:
-    """Evaluations in all jobs of a cell's rule; ValueError for an unknown rule.
+    """Evaluations in all jobs of a rule for a cell; ValueError for an unknown rule.
 
     Of ``distill`` with ``refine`` it is the number where all iterations are made, no direction is left out, and as many
     steps are tried in vain as can be. Of refinements that make all iterations it is within 1.3 where these are twelve

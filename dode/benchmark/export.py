@@ -31,7 +31,7 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
         dataset, solver: their ids; nfe: the cell's number of evaluations.
 
     Raises:
-        ValueError: where there is no such cell, or what it left behind does not fit together.
+        ValueError: if there is no such cell, or its files contradict each other.
     """
     name = finished.cell(dataset, solver, nfe)
     cell = finished.made(name)
@@ -72,10 +72,10 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
 
 
 def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, int, list[str]]:
-    """What the page says to take on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
+    """What the page recommends on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
 
-    Of the best plain and the best distilled solver the distilled one where it is better, else the plain one, which
-    needs no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from it.
+    Of the best plain and the best distilled solver, the distilled one if it is better, else the plain one, which needs
+    no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from it.
     """
     if metric not in METRICS:
         raise ValueError(unknown("metric", metric, METRICS))
@@ -92,7 +92,7 @@ def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, 
 
 
 def _software(environments: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Versions that the samples were made with; several where jobs had several."""
+    """Versions that the samples were made with; several if the jobs had different ones."""
     found: dict[str, set[str]] = {}
     for environment in environments:
         for name, version in environment["software"].items():

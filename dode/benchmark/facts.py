@@ -1,4 +1,4 @@
-"""What reports say of cells and datasets besides their scores and their provenance. Imports no torch."""
+"""What reports say about cells and datasets besides scores and provenance. Imports no torch."""
 
 import itertools
 import json
@@ -16,9 +16,9 @@ MOST, WHOLE = 150_000, 40_000_000
 
 
 def share(cells: int) -> int:
-    """Bytes that the samples of each of so many cells may take on the page, :data:`WHOLE` together.
+    """Bytes that the samples of each cell may take on the page, so that all ``cells`` stay within :data:`WHOLE`.
 
-    ``MOST`` times 1, 2/3, 1/2, 1/3, 1/4, ...: in steps, so that a cell more seldom changes what the others may take.
+    ``MOST`` times 1, 2/3, 1/2, 1/3, 1/4, ...: in steps, so that one more cell seldom changes the share of the others.
     """
     steps = (MOST * 2 // (divisor * 2**power) for power in itertools.count() for divisor in (2, 3))
     return next(each for each in steps if each * cells <= WHOLE)
@@ -31,7 +31,7 @@ class Facts:
         benchmark: the :class:`dode.benchmark.cells.Benchmark`.
 
     Raises:
-        dode.benchmark.config.ConfigError: in one sentence, where the file of published FIDs is not as it must be.
+        dode.benchmark.config.ConfigError: in one sentence, if the file of published FIDs is invalid.
     """
 
     def __init__(self, benchmark: Benchmark):

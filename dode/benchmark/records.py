@@ -135,7 +135,7 @@ def _other_contents(before: Sequence[Any], now: Sequence[Any]) -> bool:
 
 
 def damage(path: str | Path, *, contents: bool = True) -> str | None:
-    """How the file ``path`` differs from its record, in words; None where it does not, or where there is no record.
+    """How the file ``path`` differs from its record, in words; None if it does not or has no record.
 
     Args:
         path: of the file.

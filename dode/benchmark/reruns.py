@@ -1,7 +1,7 @@
 """Which jobs run again: those whose files were made from something else than is asked for now.
 
 Snakemake decides by times and by records of its own, in ``.snakemake``. Both are lost or wrong once results are copied,
-renamed or touched, and a record that is lost counts as agreement. Here each file's own record decides
+renamed or touched, and a missing record counts as up to date. Here each file's own record decides
 (:mod:`dode.benchmark.records`), whatever ``--rerun-triggers`` says; a time is no reason. The rest is Snakemake's: a
 file that is missing is made, and what follows from a job that runs runs too.
 """

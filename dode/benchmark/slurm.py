@@ -43,7 +43,7 @@ def _answer(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Ids of this user's jobs, pending or at work, that a run in ``folder`` submitted.
+    """Ids of this user's jobs, queued or running, that a run in ``folder`` submitted.
 
     Raises:
         OSError: where SLURM does not answer.
@@ -92,7 +92,7 @@ class _Seldom:
         self.said: float | None = None
 
     def over(self) -> None:
-        """It is no longer so."""
+        """It is over."""
         self.since = self.said = None
 
     def say(self, warn: Callable[[str], None], sentence: str) -> None:

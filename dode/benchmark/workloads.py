@@ -85,7 +85,7 @@ class Workloads:
         return math.ceil(own["mem_mb"] * (1 + MORE_MEMORY * (attempt - 1)))
 
     def walltime(self, wildcards: Any, attempt: int) -> int:
-        """Walltime in minutes of a rule's job that is no cell's."""
+        """Walltime in minutes of a job that belongs to no cell."""
         return settings(self.execution, wildcards.get("dataset"))["runtime"] * attempt
 
     def gpus(self, wildcards: Any) -> int:

@@ -77,9 +77,9 @@ def check_recipe_order(prediction: str, solver: str, order: int | None) -> None:
 
 
 def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) -> None:
-    """Raise ValueError for a VP schedule on which the authors' code cannot make so many steps, or that it would cut.
+    """Raise ValueError for a VP schedule that has too few steps for the authors' code, or that it would cut off.
 
-    And for none (None), without which there is no recipe for a model of noise prediction.
+    Also for None, because a recipe for noise prediction needs a schedule.
     """
     if schedule is None:
         raise ValueError("the authors' recipes for noise prediction need the schedule of the model")
@@ -97,7 +97,7 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
 
 
 def check_refine(refine: int, alignment: str) -> None:
-    """Raise ValueError for a number of iterations that is none, or an alignment whose end state is no target."""
+    """Raise ValueError for an invalid number of iterations, or an alignment that has no end state to aim at."""
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
         raise ValueError(f"refine must be an integer of at least 0, not {refine!r}")
     if refine and alignment != "aligned":

@@ -1,8 +1,8 @@
-"""Joint refinement of all coefficients of a distilled solver on the end state, without back-propagation.
+"""Joint refinement of all coefficients of a distilled solver for the end state, without back-propagation.
 
 The greedy fit makes each evaluation's error small; what matters is the end. Levenberg-Marquardt on
 ``sum ||x_end(c) - y_end||^2`` over all coefficients c at once, from the greedy ones: the Jacobian by forward
-differences, a student run per coefficient, so that any black-box denoiser and any solver serves.
+differences, one student run per coefficient, so that any black-box denoiser and any solver will do.
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ class _Problem:
         return zip(self.latents.split(self.chunk), self.ends.split(self.chunk), starts, strict=True)
 
     def error(self, lambdas):
-        """Root-mean-square error of the end states; infinite where a run breaks down or there is none to make."""
+        """Root-mean-square error of the end states; infinite if a run breaks down or a coefficient is not finite."""
         if not bool(lambdas.isfinite().all()):
             return float("inf")
         self.runs += 1

@@ -156,8 +156,8 @@ def run(
         A :class:`Released`.
 
     Raises:
-        ValueError: for a recipe that the released code does not have, an order that the solver has not, or a schedule
-            that the released code would cut (``dpm-solver``).
+        ValueError: for a recipe that the released code does not have, an order that the solver does not have, or a
+            schedule that the released code would cut (``dpm-solver``).
         dode.distillation.fitting.FitError: where a lambda is undetermined.
     """
     _check(prediction, solver, order, steps, scale)

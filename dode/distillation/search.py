@@ -1,7 +1,7 @@
-"""The search for a grid: which few levels of a fine grid a first-order solver should step on.
+"""The search for a grid: which levels of a fine grid a first-order solver should use.
 
 After Chen et al. 2024, "On the Trajectory Regularity of ODE-based Diffusion Sampling" (arXiv 2405.11326, GITS):
-trajectories of one model have all nearly the same shape, so that the levels found on a few images serve the others.
+all trajectories of a model have nearly the same shape, so the levels found on a few images suit the others.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Teacher trajectories: which solver, on which grid, and which of its states a student is held against."""
+"""Teacher trajectories: which solver, on which grid, and with which of its states a student is compared."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _teacher_of(solver, name):
 
 
 def aligned(solver: Solver, sigmas: Levels, substeps: int, teacher: str | None = None) -> Alignment:
-    """Each state of the student is held against the teacher's at the same noise level, inner stages included.
+    """Each state of the student is compared with the teacher's at the same noise level, including inner stages.
 
     The teacher's grid divides every interval between the student's proposals into ``substeps``, uniform in the grid's
     own variable; ``teacher`` is a solver name, by default the student's own choice.

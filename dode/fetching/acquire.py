@@ -23,14 +23,14 @@ def obtain(
     renew: bool = False,
     announce: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any] | None:
-    """Put the verified checkpoint of a card at ``target``; what is there and right is not fetched again.
+    """Put the verified checkpoint of a card at ``target``; a file that is already there and right is not fetched again.
 
     Where the card has no whole sha256, that of the first download goes into the lock file and is enforced ever after.
 
     Args:
         name: the card's name.
         card: the card.
-        target: where the file shall be, under its published name.
+        target: where to put the file, under its published name.
         root: the folder that holds ``config/``.
         shared: a cache folder; ``target`` becomes a link into it. None keeps the file at ``target`` itself.
         renew: fetch what is there too, and replace its entry in the lock file.
@@ -57,7 +57,7 @@ def obtain(
 
 
 def licence(name: str, card: Mapping[str, Any]) -> str:
-    """What whoever fetches a card's file should know of its terms."""
+    """What a user who fetches a card's file should know of its terms."""
     notes = {"non-commercial": "NON-COMMERCIAL USE ONLY. ", "research-only": "RESEARCH USE ONLY. "}
     return f"Checkpoint {name}: {notes.get(card.get('restrictions', ''), '')}Licence: {card['licence']}"
 
@@ -73,7 +73,7 @@ class _Job:
         return Expected.of(self.card, entry, checksums.NAME)
 
     def there(self, *, speak=False):
-        """Path of the right file, where it is there."""
+        """Path of the right file if it is already there, else None."""
         expected = self.expected()
         if self.renew or not expected.digests or (self.store and not expected.sha256):
             return None

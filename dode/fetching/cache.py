@@ -57,7 +57,7 @@ class Cache:
 
 
 def link(place: Path, target: Path) -> None:
-    """Make ``target`` a symbolic link to ``place``; whole or not at all."""
+    """Make ``target`` a symbolic link to ``place``, atomically."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.link")
     temporary.unlink(missing_ok=True)

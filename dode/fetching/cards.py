@@ -40,7 +40,7 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
 
 
 def _check_card(card: Card, place: str) -> None:
-    """Refuse what does not fit together: format and key, statistics and a network, the network and its images."""
+    """Refuse contradictions: format and key, statistics with a network, the network and its images."""
     if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
         raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
     for url in map(urlparse, card.get("urls", [])):

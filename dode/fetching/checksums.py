@@ -44,7 +44,7 @@ def read(root: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def require_writable(root: str | Path, key: str) -> None:
-    """Raise OSError with what to do, where an entry could not be added."""
+    """Raise OSError, with what to do, if an entry cannot be added."""
     try:
         with locks.exclusive(Path(root) / NAME):
             if not os.access((Path(root) / NAME).parent, os.W_OK):  # a file that is written is written aside first

@@ -1,6 +1,6 @@
 """The bytes of one URL, by the library that knows its kind: pooch, huggingface_hub, gdown, or a copy of a file.
 
-A content that cannot be the file is a :class:`Refused`, a URL that cannot be read an OSError; either message says why.
+Content that cannot be the file raises :class:`Refused`, a URL that cannot be read OSError; both messages say why.
 """
 
 import importlib
@@ -26,11 +26,11 @@ EXTRA = {"huggingface_hub": "huggingface_hub>=1", "gdown": "gdown>=6.5"}  # as i
 
 
 class Refused(ValueError):
-    """What came is not the file."""
+    """The content received is not the file."""
 
 
 def download(url: str, path: str | Path, *, size: int | None = None, folder: str | Path = ".") -> None:
-    """Write the content of ``url`` to ``path``, into whose folder a library may write besides.
+    """Write the content of ``url`` to ``path``; a library may write other files into the same folder.
 
     Args:
         url: ``https:``, ``http:``, ``file:`` (relative to ``folder``), ``hf:owner/repository/path@revision`` or

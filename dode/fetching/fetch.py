@@ -1,4 +1,4 @@
-"""A file by its URLs, verified: whole at its place, or not at all."""
+"""A file fetched from its URLs and verified: complete at its place, or not at all."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _first(urls, expected, path, folder):
 
 
 def _clear(folder):
-    """Leave nothing of one URL to the next."""
+    """Remove everything that one URL has left behind before the next is tried."""
     shutil.rmtree(folder)
     folder.mkdir()
 

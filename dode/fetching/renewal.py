@@ -47,7 +47,7 @@ def lock(root: str | Path, names: Sequence[str], shared: str | Path | None, say:
 
 
 def _line(key, now, before, *, known):
-    """What has become of an entry."""
+    """A line that says what happened to an entry."""
     what = "added     " if not known else "unchanged " if before == now else "CHANGED   "
     was = f" (was {before['sha256']}, {before['size']} bytes, of {before['date']})" if before not in (None, now) else ""
     return f"{what} {key}: sha256 {now['sha256']}, {now['size']} bytes{was}"

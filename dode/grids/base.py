@@ -79,7 +79,7 @@ def check_numbers(name: str, above: float = 0.0, **values: float) -> None:
 
 
 def check_range(name: str, sigma_min: float, sigma_max: float) -> None:
-    """Refuse what is no range of noise levels."""
+    """Refuse an invalid range of noise levels."""
     check_numbers(name, sigma_min=sigma_min, sigma_max=sigma_max)
     if not sigma_min < sigma_max:
         raise ValueError(f"grid '{name}': needs sigma_min < sigma_max, not {sigma_min} and {sigma_max}")

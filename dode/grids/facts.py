@@ -1,4 +1,4 @@
-"""What a model says of itself. Imports no torch: grids are checked, and results written, without the network."""
+"""What is known of a model. Imports no torch: grids are checked, and results written, without the network."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ def vp_prior(sigma: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ModelFacts:
-    """What solvers, grids and fits want to know of a model besides ``denoise(x, sigma)``.
+    """What solvers, grids and fits need to know of a model besides ``denoise(x, sigma)``.
 
     Attributes:
         prediction: which quantity the network was trained to output, ``"data"`` or ``"noise"``.

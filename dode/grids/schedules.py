@@ -69,7 +69,7 @@ def snapped(index: ArrayLike) -> np.ndarray:
 
 
 def _check(steps, **numbers):
-    """Refuse a number of steps that is no integer of at least 2, and what is no finite number of at least 0."""
+    """Refuse steps that are not an integer of at least 2, and options that are not finite numbers of at least 0."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps of a schedule must be an integer of at least 2, not {steps!r}")
     for option, value in numbers.items():

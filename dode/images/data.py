@@ -46,7 +46,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(source: Source) -> None:
-    """Raise ValueError for a source that is none: an unknown name, or a dictionary without one place that is there."""
+    """Raise ValueError for an invalid source: an unknown name, or a dictionary that does not name one place."""
     if isinstance(source, str):
         sources.get(source)
         return
@@ -169,7 +169,7 @@ class Images:
 
 
 def _images(names):
-    """Those names that are of image files, in one order for folder and zip; what a system hides is none."""
+    """The names of image files, in the same order for folder and zip; hidden files are left out."""
     hidden = (".", "__MACOSX")
     seen = {name for name in names if not any(part.startswith(hidden) for part in name.split("/"))}
     return sorted(name for name in seen if name.lower().endswith(SUFFIXES))

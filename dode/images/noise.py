@@ -65,7 +65,7 @@ def labels(
 
 
 def _key(indices, seed, stream, block):
-    """The generators' key; refuses what is no seed, block or index."""
+    """The generators' key; refuses an invalid seed, block or index."""
     if not isinstance(seed, int) or not 0 <= seed < 2**63 or not 0 <= block < 2**32:
         raise ValueError(
             f"seed must be an integer from 0 to 2^63 - 1, block from 0 to 2^32 - 1, not {seed!r}, {block!r}"

@@ -1,6 +1,6 @@
 """The states of a few images on their way from noise to image, kept beside a cell's samples. Imports no torch.
 
-``states.npy`` has one row an image, the first :data:`dode.images.shards.RECORDED` of seed block 0, with two fields:
+``states.npy`` has one row per image, the first :data:`dode.images.shards.RECORDED` of seed block 0, with two fields:
 ``sigmas``, (L,) float64, the noise levels, the same in every row; ``states``, (L, C, H, W) float32, the state x at each
 of them, which is an image in [-1, 1] plus sigma times unit noise. L is one more than the steps of the solver; inner
 stages are left out.

@@ -133,7 +133,7 @@ class Gaussian:
         would be noise.
 
         Raises:
-            ValueError: for what is no covariance: not square, not finite, not symmetric, or with a negative eigenvalue
+            ValueError: for an invalid covariance: not square, not finite, not symmetric, or with a negative eigenvalue
                 beyond rounding.
         """
         mean, covariance = np.atleast_1d(mean).astype(np.float64), np.atleast_2d(covariance).astype(np.float64)
@@ -177,7 +177,7 @@ def fid(first: GaussianLike, second: GaussianLike) -> float:
         first, second: ``(mean (F,), covariance (F, F))``, or a :class:`Gaussian`.
 
     Raises:
-        ValueError: where a covariance is none, or the two are of different features.
+        ValueError: for an invalid covariance, or if the two are of different features.
     """
     one, other = _gaussian(first), _gaussian(second)
     return _frechet(one, other, np.linalg.svd(_overlap(one, other), compute_uv=False))

@@ -1,4 +1,4 @@
-"""Feature extractors: images as bytes in, one vector an image out. A dataset names the card of its own."""
+"""Feature extractors: images as bytes in, one vector per image out. Each dataset names the card of its extractor."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many images go through a network at once, and what happens where the memory does not hold so many."""
+"""How many images go through a network at once, and what happens when memory runs out."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ OUT_OF_MEMORY = ("CUDA out of memory", "PYTORCH_CUDA_ALLOC_CONF", "DefaultCPUAll
 class Batches:
     """Applies a function to a set of images part by part.
 
-    Where memory runs out the parts are halved, for all further calls, and the work goes on with the same images: what
+    When memory runs out the parts are halved for all further calls, and work continues with the same images: what
     the parts are changes a result by float rounding at most.
 
     Args:

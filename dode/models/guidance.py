@@ -21,7 +21,7 @@ guidances = Registry("guidance")
 
 
 class Guided(Described):
-    """A denoiser around another, which answers for it what grids, solvers and fits ask of a model."""
+    """A denoiser around another one, with the facts that grids, solvers and fits need to know of a model."""
 
     def __init__(self, denoise: Denoiser, *, scale: float):
         self.model, self.scale = denoise, scale

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Autocast(nn.Module):
-    """A network whose products and convolutions are computed in a lower precision, its weights kept in their own.
+    """A network whose products and convolutions are computed in a lower precision, while its weights keep theirs.
 
     For networks that have no method ``lower``, which puts the weights themselves into the lower precision.
     """

@@ -48,5 +48,5 @@ def halves(paths: Mapping[str, str | Path]) -> list[dict[str, Any]]:
 def frame(
     cells: list[dict[str, Any]], collected: Iterable[str | Path], halves_paths: Mapping[str, str | Path]
 ) -> pd.DataFrame:
-    """The tidy table of everything: one row a cell and metric."""
+    """The tidy table of everything: one row per cell and metric."""
     return frames.tidy(scores(cells, collected), halves(halves_paths))

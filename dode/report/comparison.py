@@ -1,4 +1,4 @@
-"""Two finished benchmarks held against each other: scores beyond their errors, and what differs in their making."""
+"""Two finished benchmarks compared: scores that differ beyond their errors, and what differs in how they were made."""
 
 import json
 import math
@@ -66,7 +66,7 @@ class Comparison(NamedTuple):
 
 
 def compare(first: Finished, second: Finished, *, confidence: float = verdicts.CONFIDENCE) -> Comparison:
-    """Hold two :class:`dode.report.finished.Finished` benchmarks against each other.
+    """Compare two :class:`dode.report.finished.Finished` benchmarks.
 
     A score is beyond the error where zero is not in the interval of this ``confidence`` around the difference. Where
     nothing changed, of the scores that are not the same to the last digit 1 - confidence are beyond it all the same.

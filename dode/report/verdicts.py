@@ -1,7 +1,7 @@
 """Which of several measured values is best with regard to their errors, and what distillation gains.
 
 An entry is one metric of a cell as in its ``score.json``: ``value``, ``error`` (one standard deviation, None where it
-cannot be told), ``error_kind`` and ``blocks``, a value a seed. The cells of a dataset share noise and real images: a
+is not known), ``error_kind`` and ``blocks``, a value per seed. The cells of a dataset share noise and real images: a
 seed that is hard for one solver is hard for all, and blocks rise and fall together (FID of the digits at NFE 10: most
 correlations are above 0.9). So it is differences seed by seed that tell solvers apart, not the two spreads.
 """

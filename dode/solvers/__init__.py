@@ -1,4 +1,4 @@
-"""The solvers, one file a method family. A new file in this folder is found by itself; see docs/adding-a-solver.md."""
+"""The solvers, one file per method family. A new file here is found automatically (docs/adding-a-solver.md)."""
 
 import importlib
 import pkgutil

@@ -77,9 +77,9 @@ def dpm_solver_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: 
 
     With ``h = log(sigma / sigma')`` and the backward differences ``D_1``, ``D_2`` of eps in log-SNR, order 2:
     ``x' = x + (sigma' - sigma) (eps + D_1 / 2)``; order 3: ``x' = x + (sigma' - sigma) eps - sigma' (E(h) / h - 1) D_1
-    - sigma' ((E(h) - h) / h^2 - 1/2) D_2``, ``E(h) = exp(h) - 1``. One evaluation a step; order 1, 2, 3 over the first
-    steps, and over the last ones no more than the number of steps left, so that the step to sigma = 0 is Euler's. The
-    denoising output is the effective noise estimate.
+    - sigma' ((E(h) - h) / h^2 - 1/2) D_2``, ``E(h) = exp(h) - 1``. One evaluation per step; order 1, 2, 3 over the
+    first steps, and over the last ones no more than the number of steps left, so that the step to sigma = 0 is
+    Euler's. The denoising output is the effective noise estimate.
     """
 
     def weights(levels, sigma_next, left):

@@ -26,7 +26,7 @@ def dpm_solver_pp(denoise: Denoise, x: Tensor, sigmas: Tensor, *, variant: str =
     - 2M adds ``-e D_1 / 2``, 3M ``(e / h + 1) D_1 - ((e + h) / h^2 - 1/2) D_2``, with backward differences of the last
       two or three outputs; lower orders over the first steps and, where fewer steps are left, over the last.
 
-    One evaluation an interval; the step to sigma = 0 is Euler's. The denoising output is the evaluation for 2S, the
+    One evaluation per interval; the step to sigma = 0 is Euler's. The denoising output is the evaluation for 2S, the
     effective image for 2M and 3M.
     """
     if variant == "2S":

@@ -103,7 +103,7 @@ def multistep(
     noise: bool,
     history: Iterable[tuple[float, Tensor]] = (),
 ) -> Proposals:
-    """The loop of a linear multistep method: a generator of proposals, one evaluation a step.
+    """The loop of a linear multistep method: a generator of proposals, one evaluation per step.
 
     Args:
         weights: ``weights(levels, sigma_next, left)`` gives the weights of the effective output, newest first, at most

@@ -22,7 +22,7 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, order: int = 4) -> Pro
     """``x' = x + h sum_j w_j eps_{k-j}`` with Adams-Bashforth weights w for equal steps, whatever the steps are.
 
     Improved PNDM (Zhang & Chen 2023, arXiv 2204.13902, Sec. 3; after Liu et al. 2022, arXiv 2202.09778): order 1, 2, 3,
-    ... over the first steps instead of a Runge-Kutta start. One evaluation a step; the denoising output is the
+    ... over the first steps instead of a Runge-Kutta start. One evaluation per step; the denoising output is the
     effective noise estimate ``sum_j w_j eps_{k-j}``. On unequal steps orders above 2 are of second order in the number
     of steps.
     """

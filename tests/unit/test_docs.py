@@ -5,16 +5,22 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import dode
 from dode import grids, report, solvers
 from dode.benchmark import cells, digests
 from dode.distillation import fitting
-from dode.metrics import distances, extrapolation
+from dode.grids import base as base_of_grids
+from dode.metrics import distances, extrapolation, features
 from dode.metrics.catalogue import METRICS
-from dode.models import mixture
+from dode.metrics.extractors import extractors
+from dode.models import loading, mixture
+from dode.models.networks import networks
 from dode.report import tables, verdicts
 from dode.report.figures import style
 from dode.solvers import base
@@ -142,3 +148,41 @@ def test_every_room_of_the_architecture_exists_and_every_module_has_a_room():
         )
     for room in re.findall(r"`([\w/.]+/)`", table):
         assert (ROOT / room).is_dir(), f"{room} of docs/architecture.md does not exist"
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Run the code of a document as its file would; what it registers is forgotten afterwards."""
+
+    def run(registry, path, index):
+        monkeypatch.setattr(registry, "_functions", dict(registry._functions))
+        names = {"__name__": "documented"}
+        exec(compile(blocks(path, "python")[index], path, "exec"), names)
+
+    return run
+
+
+def test_a_documented_grid_is_made_for_a_model_and_refined_for_a_teacher(registered):
+    registered(base_of_grids.grids, "docs/adding-a-solver.md", 2)
+    sigmas = grids.for_model(mixture.denoise, "uniform-sigma", 4, sigma_min=1.0, sigma_max=10.0)
+    assert sigmas.tolist() == pytest.approx([10, 7, 4, 1, 0])
+    fit = dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(64, 1), sigmas)
+    assert fit.lambdas.shape == (4, 1)
+
+
+def test_a_documented_network_runs_with_its_card(registered, tmp_path):
+    registered(networks, "docs/adding-a-model.md", 0)
+    card = yaml.safe_load(blocks("docs/adding-a-model.md", "yaml")[0])
+    card["network"] = {"name": "small-cnn", "options": {"image_shape": [1, 8, 8], "width": 64}}
+    save_file(networks.create("small-cnn", **card["network"]["options"]).state_dict(), tmp_path / "small.safetensors")
+    denoise = loading.load(card, tmp_path / "small.safetensors")
+    sigmas = grids.for_model(denoise, "karras", 5)
+    assert dode.sample(solvers.create("heun"), denoise, torch.randn(3, 1, 8, 8), sigmas).isfinite().all()
+
+
+def test_a_documented_extractor_makes_features_of_bytes(registered, tmp_path):
+    registered(extractors, "docs/adding-a-model.md", 3)
+    (card,) = (yaml.safe_load(text) for text in blocks("docs/adding-a-model.md", "yaml") if "role: features" in text)
+    save_file({"0.weight": torch.randn(16, 1, 3, 3), "0.bias": torch.zeros(16)}, tmp_path / "small.safetensors")
+    extract = features.create(card, tmp_path / "small.safetensors")
+    assert extract(np.full((3, 1, 8, 8), 128, dtype=np.uint8)).shape == (3, 256)

@@ -54,8 +54,8 @@ def test_no_answer_is_no_news_and_said_once_a_minute(clock, caplog):
         clock.now = second
         assert ask() == {}
     assert [record.message for record in caplog.records] == [
-        f"SLURM has not reported on its jobs for {minutes} min (neither sacct nor squeue answers). They go on, and it "
-        "will be asked again."
+        f"SLURM has not reported on its jobs for {minutes} min (neither sacct nor squeue answers). They keep "
+        "running, and it will be asked again."
         for minutes in (0, 1)
     ]
     assert ask() == {"7": "COMPLETED"}
