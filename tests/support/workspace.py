@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
 
+import ready_snakemake
 from dode.benchmark import records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -43,31 +45,31 @@ class Workspace:
         """A copy as it stands, with modification times and Snakemake's records."""
         return Workspace(shutil.copytree(self.folder, folder, symlinks=True), self.environment)
 
-    def start(self, *arguments, **options):
-        """A running ``snakemake`` in a process group of its own."""
-        environment = {key: value for key, value in self.environment.items() if not key.startswith("SNAKEMAKE")}
+    def start(self, *arguments):
+        """A running ``python -m snakemake`` in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
-            env={**environment, "PYTHONPATH": str(self.folder)},
+            env=self._own_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
             # A shell starts what is to run in its background with SIGINT ignored, and all below inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **options,
         )
 
     def attempt(self, *arguments):
         """``snakemake`` to its end: (exit status, standard output, standard error)."""
-        with self.start(*arguments) as process:
-            try:
-                output, errors = process.communicate(timeout=LAST_RESORT)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # or leaving this block waits for it
-                raise
-        return process.returncode, output, errors
+        with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+            files = output.name, errors.name
+            run = ready_snakemake.run
+            status = run(arguments, self.folder, self._own_environment(), *files, timeout=LAST_RESORT)
+            return status, output.read(), errors.read()
+
+    def _own_environment(self):
+        environment = {key: value for key, value in self.environment.items() if not key.startswith("SNAKEMAKE")}
+        return {**environment, "PYTHONPATH": str(self.folder)}
 
     def snakemake(self, *arguments):
         """``snakemake`` to its end, which must be good: standard output and error."""
