@@ -12,6 +12,7 @@ also kept if it calls functions that are not in :data:`SILENT`.
 
 import ast
 import symtable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _SILENT = """
@@ -56,17 +57,20 @@ def _global_names(table: symtable.SymbolTable) -> set[str]:
     return here.union(*map(_global_names, table.get_children()))
 
 
-def mentions(*trees: ast.AST) -> frozenset[str]:
+def mentions(source: str, nodes: Sequence[ast.AST]) -> frozenset[str]:
     """The identifiers in statements that may mean something outside of them.
 
     Names that are not a function's own, attributes, what is imported, and texts that could be a name.
+
+    Args:
+        source: the statements as text.
+        nodes: all of their syntax trees' nodes.
     """
-    source = "\n".join(map(ast.unparse, trees))
     try:
         found = _global_names(symtable.symtable(source, "?", "exec"))
     except SyntaxError:  # a part of a function: its names may all mean something outside
-        found = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for node in (node for tree in trees for node in ast.walk(tree)):
+        found = {node.id for node in nodes if isinstance(node, ast.Name)}
+    for node in nodes:
         if isinstance(node, ast.Attribute):
             found.add(node.attr)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
@@ -168,12 +172,12 @@ def bare(tree: ast.Module) -> ast.Module:
     for node in ast.walk(bared):  # what is left of a block that had nothing else
         if getattr(node, "body", None) == []:
             node.body = [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.fix_missing_locations(bared)
+    return bared
 
 
-def definitions(tree: ast.AST) -> frozenset[str]:
-    """The names of all functions and classes that are defined in a syntax tree."""
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef))
+def definitions(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """The names of all functions and classes that are defined in a syntax tree with these nodes."""
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef))
 
 
 def bases(tree: ast.AST) -> tuple[str, ...]:
@@ -185,10 +189,10 @@ def _last_name(node: ast.AST | None) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
-def protected(tree: ast.AST) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """``(errors, identifiers)`` of each block whose errors are caught without being raised again."""
+def protected(nodes: Iterable[ast.AST]) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """``(errors, identifiers)`` of each block among the nodes whose errors are caught without being raised again."""
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Try):
             kinds: list[ast.AST | None] = []
             for handler in node.handlers:
@@ -201,7 +205,8 @@ def protected(tree: ast.AST) -> list[tuple[frozenset[str], frozenset[str]]]:
             continue
         if kinds:
             errors = frozenset(_last_name(kind) or "BaseException" for kind in kinds)
-            found.append((errors, mentions(*node.body)))
+            source = "\n".join(map(ast.unparse, node.body))
+            found.append((errors, mentions(source, [each for part in node.body for each in ast.walk(part)])))
     return found
 
 
@@ -220,9 +225,9 @@ def _error_of_check(node: ast.AST) -> str | None:
     return _last_name(last.exc) if isinstance(last, ast.Raise) else None
 
 
-def checked_errors(tree: ast.AST) -> frozenset[str]:
-    """What the checks in a syntax tree raise."""
-    return frozenset(error for node in ast.walk(tree) if (error := _error_of_check(node)) is not None)
+def checked_errors(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """What the checks among the nodes raise."""
+    return frozenset(error for node in nodes if (error := _error_of_check(node)) is not None)
 
 
 class _WithoutChecks(ast.NodeTransformer):
@@ -243,7 +248,6 @@ class _WithoutChecks(ast.NodeTransformer):
         return None if (error := _error_of_check(node)) is not None and error not in self.kept else node
 
 
-def without_checks(tree: ast.stmt, caught: frozenset[str]) -> str:
-    """A statement as text, without the checks that raise something else than ``caught``; empty where it was one."""
-    module = ast.parse(ast.unparse(tree))  # a copy: the statement is of the code of many scripts
-    return ast.unparse(ast.fix_missing_locations(_WithoutChecks(caught).visit(module)))
+def without_checks(source: str, caught: frozenset[str]) -> str:
+    """A statement's text without the checks that raise something else than ``caught``; empty where it was one."""
+    return ast.unparse(_WithoutChecks(caught).visit(ast.parse(source)))

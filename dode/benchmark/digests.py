@@ -27,6 +27,7 @@ PACKAGE = Path(__file__).parents[1]
 FRAME = PACKAGE / "benchmark" / "scripting.py"
 
 
+@functools.cache
 def _file_of(module: str) -> Path | None:
     path = PACKAGE.parent.joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
@@ -49,23 +50,24 @@ class _Statement:
     """
 
     def __init__(self, tree: ast.stmt):
-        self.tree, self.names, self.mentions = tree, _names(tree), bare_code.mentions(tree)
-        self.modules = _modules(tree)
-        self.owned = bare_code.definitions(tree)
+        nodes = list(ast.walk(tree))
+        self.source, self.names, self.modules = ast.unparse(tree), _names(tree), _modules(nodes)
+        self.mentions = bare_code.mentions(self.source, nodes)
+        self.owned = bare_code.definitions(nodes)
         self.bases = bare_code.bases(tree)
-        self.protected = bare_code.protected(tree)
-        self.errors = bare_code.checked_errors(tree)
+        self.protected = bare_code.protected(nodes)
+        self.errors = bare_code.checked_errors(nodes)
 
     @functools.cache  # noqa: B019 - there is one of each statement as long as the program runs
     def text(self, caught: frozenset[str]) -> str:
         """The statement as text without its checks, but for those that raise what is ``caught``."""
-        return bare_code.without_checks(self.tree, caught)
+        return self.source if self.errors <= caught else bare_code.without_checks(self.source, caught)
 
 
-def _modules(tree: ast.AST) -> tuple[Path, ...]:
-    """Files of this package that are imported anywhere in a syntax tree, with the packages that they are in."""
+def _modules(nodes: Iterable[ast.AST]) -> tuple[Path, ...]:
+    """Files of this package that are imported anywhere among the nodes, with the packages that they are in."""
     dotted = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             dotted |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -93,7 +95,7 @@ def _statements(path: Path) -> tuple[_Statement, ...]:
 
 
 def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
-    """The statements that count, with their files, in their order. Of a script that is ``main`` and what it needs."""
+    """The statements that count, with their files, a file's in their order. Of a script that is ``main`` and its needs."""
     todo, loaded = list(roots), set()
     while todo:
         path = todo.pop()
@@ -106,7 +108,7 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
         waiting = [item for item in waiting if item[2].names and not item[2].names & mentioned]
         counted |= {(path, place) for path, place, _ in new}
         mentioned = mentioned.union(*(each.mentions for _, _, each in new))
-    return [(path, _statements(path)[place]) for path, place in sorted(counted)]
+    return [(path, each) for path in loaded for place, each in enumerate(_statements(path)) if (path, place) in counted]
 
 
 class _Caught:

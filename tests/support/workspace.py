@@ -20,15 +20,19 @@ LAST_RESORT = 3600  # seconds for a run that takes one minute on a machine that 
 
 
 class Workspace:
-    """A copy of the repository in ``folder`` whose jobs import the copy's package, run in ``environment``."""
+    """A copy of the repository in ``folder`` whose jobs import the copy's package, run in ``environment``.
 
-    def __init__(self, folder, environment=os.environ):
+    ``python`` runs Snakemake, and Snakemake the jobs with it; but ``start`` uses Python itself.
+    """
+
+    def __init__(self, folder, environment=os.environ, python=sys.executable):
         self.folder = Path(folder)
         self.results = self.folder / RESULTS
         self.environment = environment
+        self.python = python
 
     @classmethod
-    def fresh(cls, folder, config=TINY, environment=os.environ):
+    def fresh(cls, folder, config=TINY, **options):
         """Nothing has run yet; ``config`` is the copy's config/config.yaml (None: the repository's own)."""
         Path(folder).mkdir(parents=True)
         for part in PARTS:
@@ -37,17 +41,17 @@ class Workspace:
             copy(there, Path(folder) / part, **({} if copy is shutil.copytree else {"follow_symlinks": False}))
         if config is not None:
             shutil.copy2(config, Path(folder) / "config" / "config.yaml")
-        return cls(folder, environment)
+        return cls(folder, **options)
 
     def copy(self, folder):
         """A copy as it stands, with modification times and Snakemake's records."""
-        return Workspace(shutil.copytree(self.folder, folder, symlinks=True), self.environment)
+        return Workspace(shutil.copytree(self.folder, folder, symlinks=True), self.environment, self.python)
 
-    def start(self, *arguments, **options):
+    def start(self, *arguments, python=sys.executable):
         """A running ``snakemake`` in a process group of its own."""
         environment = {key: value for key, value in self.environment.items() if not key.startswith("SNAKEMAKE")}
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [python, "-m", "snakemake", *arguments],
             cwd=self.folder,
             env={**environment, "PYTHONPATH": str(self.folder)},
             stdout=subprocess.PIPE,
@@ -56,12 +60,11 @@ class Workspace:
             start_new_session=True,
             # A shell starts what is to run in its background with SIGINT ignored, and all below inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **options,
         )
 
     def attempt(self, *arguments):
-        """``snakemake`` to its end: (exit status, standard output, standard error)."""
-        with self.start(*arguments) as process:
+        """``snakemake`` to its end, by the workspace's ``python``: (exit status, standard output, standard error)."""
+        with self.start(*arguments, python=self.python) as process:
             try:
                 output, errors = process.communicate(timeout=LAST_RESORT)
             except subprocess.TimeoutExpired:

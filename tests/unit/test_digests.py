@@ -1,12 +1,11 @@
 """A digest changes with the code that a result depends on, and with nothing else.
 
-Each test works on a copy of the package in a folder of its own, asked in a process of its own.
+Each test has a copy of the package to edit, in the same place as the others', where what was not edited is parsed once.
 """
 
 import ast
+import functools
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,46 @@ import pytest
 from dode.benchmark import digests
 
 ROOT = Path(__file__).parents[2]
-DIGEST = """
-from dode.benchmark import digests
-import sys
-print(digests.code_digest(*sys.argv[1:]))
-"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where each test finds its copy."""
+    return tmp_path_factory.mktemp("digests")
 
 
 @pytest.fixture
-def copy(tmp_path):
-    """A function that edits a file of the copied package and one that gives a digest in it."""
-    for folder in ("dode", "scripts"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return Copy(tmp_path)
+def copy(place, monkeypatch):
+    """A copy of the package: its folder, functions that edit a file of it, and one that gives a digest in it."""
+    shutil.rmtree(place)
+    return Copy(place, monkeypatch)
+
+
+statements_of = digests._statements.__wrapped__
+
+
+@functools.cache
+def parsed(path, content, files):
+    """The statements of a file, which depend on its content and on what there is to import."""
+    return statements_of(path)
 
 
 class Copy:
-    def __init__(self, root):
-        self.root = root
+    def __init__(self, root, monkeypatch):
+        self.root, self.monkeypatch = root, monkeypatch
+        for folder in ("dode", "scripts"):
+            shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
 
     def digest(self, script="scripts/sample.py", *modules):
-        command = [sys.executable, "-B", "-c", DIGEST, str(self.root / script), *modules]
-        done = subprocess.run(
-            command, cwd=self.root, env={"PYTHONPATH": str(self.root)}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        """As in a new process whose package is this one."""
+        files = frozenset(self.root.rglob("*.py"))
+        with self.monkeypatch.context() as patch:
+            patch.setattr(digests, "PACKAGE", self.root / "dode")
+            patch.setattr(digests, "FRAME", self.root / "dode/benchmark/scripting.py")
+            patch.setattr(digests, "_file_of", functools.cache(digests._file_of.__wrapped__))
+            patch.setattr(digests, "_code", digests._code.__wrapped__)
+            patch.setattr(digests, "_statements", lambda path: parsed(path, path.read_bytes(), files))
+            return digests.code_digest(self.root / script, *modules)
 
     def append(self, name, text):
         path = self.root / name
@@ -213,11 +226,18 @@ def test_imports_in_a_circle_end(copy):
     assert copy.digest("scripts/new.py") != before
 
 
-def test_a_digest_does_not_depend_on_where_the_package_lies(copy, tmp_path):
-    other = tmp_path / "zz" / "elsewhere"
-    for folder in ("dode", "scripts"):
-        shutil.copytree(copy.root / folder, other / folder)
-    assert Copy(other).digest("scripts/score.py") == copy.digest("scripts/score.py")
+def test_a_digest_does_not_depend_on_where_the_package_lies(copy, tmp_path, monkeypatch):
+    other = Copy(tmp_path / "zz" / "elsewhere", monkeypatch)
+    assert other.digest("scripts/score.py") == copy.digest("scripts/score.py")
+
+
+@functools.cache
+def names(path):
+    """What a file defines or imports, and every name in it."""
+    tree = ast.parse(path.read_text())
+    found = {each.name for each in tree.body if hasattr(each, "name")}
+    found |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return found | {node.asname or node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
 
 
 def test_what_is_imported_is_where_the_import_says():
@@ -229,9 +249,6 @@ def test_what_is_imported_is_where_the_import_says():
                 if node.module.split(".")[0] == "dode":
                     for alias in node.names:
                         place = f"{node.module}.{alias.name}"
-                        own = digests._file_of(node.module)
-                        tree = ast.parse(own.read_text())
-                        names = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name)}
-                        names |= {each.name for each in tree.body if hasattr(each, "name")}
-                        names |= {each.asname or each.name for each in ast.walk(tree) if isinstance(each, ast.alias)}
-                        assert digests._file_of(place) or alias.name in names, f"{path}: {ast.unparse(node)}"
+                        assert digests._file_of(place) or alias.name in names(digests._file_of(node.module)), (
+                            f"{path}: {ast.unparse(node)}"
+                        )

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+import forked_python
 from workspace import Workspace
 
 
@@ -31,14 +32,14 @@ def once(tmp_path_factory):
                 shutil.rmtree(folder, ignore_errors=True)
                 make(folder)
                 done.touch()
-        return Workspace(folder)
+        return Workspace(folder, python=forked_python.executable())
 
     return made
 
 
 @pytest.fixture(scope="session")
 def finished(once):
-    """The tiny benchmark, run; leave it as it is."""
+    """The tiny benchmark, run by Python itself; leave it as it is."""
     return once("finished", lambda folder: Workspace.fresh(folder).snakemake())
 
 
@@ -52,7 +53,13 @@ def folder(tmp_path):
 @pytest.fixture
 def fresh(folder):
     """A copy of the repository with the tiny configuration; nothing has run."""
-    return Workspace.fresh(folder)
+    return Workspace.fresh(folder, python=forked_python.executable())
+
+
+@pytest.fixture
+def shipped(folder):
+    """A copy of the repository with its own configurations; nothing has run."""
+    return Workspace.fresh(folder, config=None, python=forked_python.executable())
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workspace import REPOSITORY, TINY, Workspace
+from workspace import REPOSITORY, TINY
 
 
 def test_lint_has_no_complaint(fresh):
@@ -23,9 +23,8 @@ def test_snakefmt_has_no_complaint():
     subprocess.run([command, "--check", *files], cwd=REPOSITORY, check=True)
 
 
-def test_dry_run_of_the_default_configuration(folder):
-    workspace = Workspace.fresh(folder, config=None)
-    text = workspace.snakemake("--dry-run", "--quiet", "rules")
+def test_dry_run_of_the_default_configuration(shipped):
+    text = shipped.snakemake("--dry-run", "--quiet", "rules")
     cells = 0
     config = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
     datasets = [dataset["id"] for dataset in config["datasets"]]
@@ -35,10 +34,9 @@ def test_dry_run_of_the_default_configuration(folder):
     assert int(jobs["score"]) == int(jobs["gather"]) == cells + len(datasets)
 
 
-def test_dry_run_of_the_papers_configuration(folder):
+def test_dry_run_of_the_papers_configuration(shipped):
     """Every kind of job is in it, and as many cells as the configuration has."""
-    workspace = Workspace.fresh(folder, config=None)
-    text = workspace.snakemake("--dry-run", "--quiet", "rules", "--configfile", "config/paper.yaml")
+    text = shipped.snakemake("--dry-run", "--quiet", "rules", "--configfile", "config/paper.yaml")
     config = yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text())
     cells = len(config["datasets"]) + sum(len(entry["nfe"]) * len(entry["datasets"]) for entry in config["solvers"])
     fits = sum(len(entry["nfe"]) * len(entry["datasets"]) for entry in config["solvers"] if "distill" in entry)
@@ -55,17 +53,16 @@ def test_dry_run_of_the_papers_configuration(folder):
     assert int(jobs["published_statistics"]) == len(config["datasets"])
 
 
-def test_configfile_replaces_the_default_configuration(folder):
+def test_configfile_replaces_the_default_configuration(shipped):
     """Were it laid over it, the default's second dataset and further solvers would be there."""
-    workspace = Workspace.fresh(folder, config=None)
     config = yaml.safe_load(TINY.read_text())
     del config["kid"], config["execution"]
-    (workspace.folder / "other.yaml").write_text(yaml.safe_dump(config))
-    plan = workspace.plan("--configfile", "other.yaml")
+    (shipped.folder / "other.yaml").write_text(yaml.safe_dump(config))
+    plan = shipped.plan("--configfile", "other.yaml")
     cells = {"ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"}
     assert {name for name in plan if name.startswith("score ")} == {f"score {cell}" for cell in cells}
-    (workspace.folder / "none.yaml").write_text("benchmark: none\n")
-    status, output, errors = workspace.attempt("--dry-run", "--configfile", "none.yaml")
+    (shipped.folder / "none.yaml").write_text("benchmark: none\n")
+    status, output, errors = shipped.attempt("--dry-run", "--configfile", "none.yaml")
     assert status != 0
     assert "the key 'datasets' is missing" in output + errors
 

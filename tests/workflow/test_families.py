@@ -13,6 +13,7 @@ import torch
 import yaml
 
 import faulty_server
+import forked_python
 from dode.fetching import checksums
 from dode.images import noise
 from families import CLASSES, FAMILIES, SENTINEL, SIZE, denoised
@@ -56,7 +57,7 @@ def serve(workspace, server, files):
 
 
 def run(folder):
-    workspace = Workspace.fresh(folder, config=CONFIG)
+    workspace = Workspace.fresh(folder, config=CONFIG, python=forked_python.executable())
     (folder / checksums.NAME).unlink(missing_ok=True)
     files = {name: published(workspace, name) for name in [*MODELS, CLASSIFIER]}
     with faulty_server.serving() as server:
