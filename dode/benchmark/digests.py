@@ -95,7 +95,7 @@ def _statements(path: Path) -> tuple[_Statement, ...]:
 
 
 def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
-    """The statements that count, with their files, a file's in their order. Of a script that is ``main`` and its needs."""
+    """The statements that count, with their files, in their order. Of a script that is ``main`` and its needs."""
     todo, loaded = list(roots), set()
     while todo:
         path = todo.pop()
