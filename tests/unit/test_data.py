@@ -187,13 +187,13 @@ def test_a_damaged_image_is_named_also_within_a_zip(images, tmp_path, cut):
     Image.fromarray(images[0].transpose(1, 2, 0)).save(buffer, "png")
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as packed:
         packed.writestr("in/bad.png", buffer.getvalue()[:cut])
-    with pytest.raises(OSError, match=r"some\.zip/in/bad\.png is no image that can be read"):
+    with pytest.raises(OSError, match=r"some\.zip/in/bad\.png cannot be read as an image"):
         data.load({"zip": str(tmp_path / "some.zip")}, SHAPE)[0][0:1]
 
 
 def test_what_is_no_zip_file_is_refused(tmp_path):
     (tmp_path / "page.zip").write_text("<html>")
-    with pytest.raises(ValueError, match=r"page\.zip is no zip file"):
+    with pytest.raises(ValueError, match=r"page\.zip is not a zip file"):
         data.load({"zip": str(tmp_path / "page.zip")}, SHAPE)
 
 

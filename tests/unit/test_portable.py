@@ -126,7 +126,7 @@ def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
     recipe = dode.released.recipe(solver, options.get("order"), denoise, 5, 1)
     expected = dode.sample(recipe.student, recipe.bound(denoise), latents, recipe.sigmas) * recipe.to_images
     assert torch.equal(sampler.sample(denoise, latents), expected)
-    with pytest.raises(ValueError, match="of noise prediction, the model of data"):
+    with pytest.raises(ValueError, match="is for noise prediction, but the model is for data"):
         sampler.sample(mixture.denoise, latents)
 
 
@@ -138,7 +138,7 @@ def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished
     changed = json.loads(path.read_text())
     changed[part]["seed"] = 1
     path.write_text(json.dumps(changed))
-    with pytest.raises(ValueError, match=r"lambdas\.json is of another configuration"):
+    with pytest.raises(ValueError, match=r"lambdas\.json was made with another configuration"):
         export.record(made, "d", "s", 2)
 
 
@@ -171,9 +171,9 @@ FAULTS = {
     "unknown solver": ({"solver": {"name": "ddmi", "options": {}}}, "unknown solver 'ddmi'"),
     "unknown option": ({"solver": {"name": "ddim", "options": {"eta": 1}}}, "unknown option 'eta'"),
     "unknown grid": ({"grid": {"name": "karas", "options": {}}}, "unknown grid 'karas'"),
-    "sigmas of another number": ({"nfe": 4}, "4 sigmas are not those of 4 evaluations"),
+    "sigmas of another number": ({"nfe": 4}, "4 sigmas do not match 4 evaluations"),
     "sigmas that ascend": ({"sigmas": [1.0, 2.0, 0.5, 0.0]}, "strictly descending"),
-    "a row missing": ({"lambdas": [[0.0], [0.1]]}, "do not fit 3 evaluations"),
+    "a row missing": ({"lambdas": [[0.0], [0.1]]}, "do not match 3 evaluations"),
     "a column too many": ({"lambdas": [[0.0, 1.0]] * 3}, "2 columns, but the number of directions is 1"),
     "ragged": ({"lambdas": [[0.0], [0.1, 1], [0.2]]}, "not a matrix"),
     "NaN": ({"lambdas": [[0.0], [float("nan")], [0.2]]}, "finite"),

@@ -30,7 +30,7 @@ def test_a_file_as_it_was_written_passes(written):
 
 def test_a_truncated_file_is_set_aside_and_named(written):
     written.write_bytes(written.read_bytes()[:-1])
-    with pytest.raises(records.DamagedError, match=r"samples\.npy has 25599 bytes, 25600 were written"):
+    with pytest.raises(records.DamagedError, match=r"samples\.npy has 25599 bytes, but 25600 were written"):
         records.check([written])
     assert not written.exists()
     assert not records.record_of(written).exists()
@@ -66,4 +66,4 @@ def test_the_command_finds_what_is_damaged_under_a_folder(written, capsys):
 
 def test_the_command_names_a_folder_that_is_not_there(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "absent")]) == 1
-    assert "absent: there is no such folder" in capsys.readouterr().err
+    assert "absent: no such folder" in capsys.readouterr().err

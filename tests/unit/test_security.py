@@ -70,7 +70,7 @@ def test_a_card_with_a_credential_in_a_url_is_refused_without_repeating_it(tmp_p
     folder.mkdir(parents=True)
     (tmp_path / "config" / "schemas").symlink_to(ROOT / "config" / "schemas")
     (folder / "mine.yaml").write_text(yaml.safe_dump({**card, "urls": ["https://example.org/file.pt?download=1", url]}))
-    with pytest.raises(ConfigError, match=r"urls: the one of example\.org holds a credential") as caught:
+    with pytest.raises(ConfigError, match=r"urls: the one at example\.org contains a credential") as caught:
         cards.load_card(tmp_path, "mine", "model")
     assert "abc" not in str(caught.value)
     assert "pass@" not in str(caught.value)

@@ -78,10 +78,10 @@ INDEFINITE = np.diag(np.ones(6)) + 0.9 * (np.eye(6, k=1) + np.eye(6, k=-1))  # v
         ({"mu": np.array(["a"] * 6), "sigma": SIGMA}, "must be numbers"),
         ({"mu": MU * np.nan, "sigma": SIGMA}, "NaN or infinity"),
         ({"mu": MU, "sigma": SIGMA * np.inf}, "NaN or infinity"),
-        ({"mu": MU, "sigma": ASYMMETRIC}, "no covariance"),
-        ({"mu": MU, "sigma": HARDLY}, "no covariance"),
-        ({"mu": MU, "sigma": -SIGMA}, "no covariance"),
-        ({"mu": MU, "sigma": INDEFINITE}, "no covariance"),
+        ({"mu": MU, "sigma": ASYMMETRIC}, "not a covariance"),
+        ({"mu": MU, "sigma": HARDLY}, "not a covariance"),
+        ({"mu": MU, "sigma": -SIGMA}, "not a covariance"),
+        ({"mu": MU, "sigma": INDEFINITE}, "not a covariance"),
         ({"mu": np.float64(0), "sigma": np.float64(1)}, r"mu \(F,\)"),
         ({"mu": MU[:0], "sigma": SIGMA[:0, :0]}, "is of 0 features per image, but the dataset's extractor gives 6"),
         ({"mu": MU[:5], "sigma": SIGMA[:5, :5]}, "is of 5 features per image, but the dataset's extractor gives 6"),
@@ -97,7 +97,7 @@ def test_what_is_no_statistics_is_refused_in_one_sentence(tmp_path, arrays, said
 
 
 def test_what_scores_would_refuse_is_refused_before_any_image_is_looked_at(tmp_path):
-    with pytest.raises(ValueError, match="no covariance"):
+    with pytest.raises(ValueError, match="not a covariance"):
         distances.Gaussian.of_moments(MU, INDEFINITE)
     seen = []
 
@@ -183,5 +183,5 @@ def test_images_of_another_kind_than_the_models_are_refused(tmp_path, images):
 
 def test_a_file_that_does_not_say_its_features_is_refused(tmp_path):
     np.savez(tmp_path / "s.npz", mu=MU, sigma=SIGMA)
-    with pytest.raises(ValueError, match="of the features unknown, the images here have"):
+    with pytest.raises(ValueError, match="made with the features unknown, but the images here have"):
         statistics_files.read(tmp_path / "s.npz", CARD)
