@@ -369,7 +369,7 @@ def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinish
         assert aside.is_file()
         run.start()
         assert run.end() == 0, run.said[-5000:]
-    aside.unlink()
+    assert not aside.exists(), "it goes with the shards"
     run.check(local)
     cost(run)
 
