@@ -9,7 +9,7 @@ correlations are above 0.9). So it is differences seed by seed that tell solvers
 import math
 import statistics
 
-from scipy import stats
+from scipy import special
 
 #: Two values are tied where zero is in the interval of this confidence around their difference.
 CONFIDENCE = 0.95
@@ -38,7 +38,7 @@ def margin(one, other, confidence=CONFIDENCE):
     """
     if _paired(one, other):
         differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
-        bound = stats.t.ppf((1 + confidence) / 2, len(differences) - 1)
+        bound = special.stdtrit(len(differences) - 1, (1 + confidence) / 2)
         return float(bound * statistics.stdev(differences) / math.sqrt(len(differences)))
     errors = standard_error(one), standard_error(other)
     if None in errors:
@@ -46,7 +46,7 @@ def margin(one, other, confidence=CONFIDENCE):
     spread = math.hypot(*errors)
     seeds = [len(entry["blocks"]) for entry in (one, other)]
     uncertain = sum(error**4 / (count - 1) for error, count in zip(errors, seeds, strict=True) if count > 1)
-    bound = stats.t.ppf((1 + confidence) / 2, spread**4 / uncertain if uncertain else math.inf)
+    bound = special.stdtrit(spread**4 / uncertain if uncertain else math.inf, (1 + confidence) / 2)
     return float(bound * spread)
 
 
