@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeGuard
 
-from scipy import stats
+from scipy import special
 
 #: One metric of a cell.
 Entry: TypeAlias = Mapping[str, Any]
@@ -43,7 +43,7 @@ def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | 
     """
     if _paired(one, other):
         differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
-        bound = stats.t.ppf((1 + confidence) / 2, len(differences) - 1)
+        bound = special.stdtrit(len(differences) - 1, (1 + confidence) / 2)
         return float(bound * statistics.stdev(differences) / math.sqrt(len(differences)))
     errors = [error for error in map(standard_error, (one, other)) if error is not None]
     if len(errors) < 2:
@@ -51,7 +51,7 @@ def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | 
     spread = math.hypot(*errors)
     seeds = [len(entry["blocks"]) for entry in (one, other)]
     uncertain = sum(error**4 / (count - 1) for error, count in zip(errors, seeds, strict=True) if count > 1)
-    bound = stats.t.ppf((1 + confidence) / 2, spread**4 / uncertain if uncertain else math.inf)
+    bound = special.stdtrit(spread**4 / uncertain if uncertain else math.inf, (1 + confidence) / 2)
     return float(bound * spread)
 
 

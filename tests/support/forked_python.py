@@ -8,6 +8,7 @@ for it, and imports the copy of the workspace that it runs in.
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import marshal
 import os
@@ -64,6 +65,7 @@ def _serve(kind, client):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(Path(client).with_name(kind)))
     listener.listen()
+    gc.freeze()  # or each fork's first collection copies every page that has an object
     print("ready", flush=True)
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
