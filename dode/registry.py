@@ -86,10 +86,12 @@ class FileRegistry(Registry):
     @functools.cached_property
     def modules(self) -> dict[str, str]:
         """The dotted name of the module of each part; nothing is imported."""
-        found = {}
+        found: dict[str, str] = {}
         for path in sorted(self.folder.rglob("*.py")):
             name = path.stem.replace("_", "-")
             if re.search(rf'^@[\w.]+\(\s*"{re.escape(name)}"', path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+                if name in found:
+                    raise ValueError(f"{self.kind} '{name}' is in two files below {self.folder}: {found[name]}, {path}")
                 found[name] = ".".join([self.package, *path.relative_to(self.folder).with_suffix("").parts])
         return found
 

@@ -32,7 +32,7 @@ rule fetch_checkpoint:
         mem_mb=WORK.memory,
         runtime=WORK.walltime,
     params:
-        sha256=lambda wildcards: DEPENDS.published(wildcards.card),
+        sha256=lambda wildcards: DEPENDS.expected(wildcards.card),
         root=os.path.relpath(workflow.basedir),
     message:
         "Fetching and verifying checkpoint {wildcards.card}"

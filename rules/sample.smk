@@ -61,6 +61,7 @@ rule gather:
         cell=rules.sample.params.cell,
         samples=rules.sample.params.samples,
         code=rules.sample.params.code,
+        gathering=lambda wildcards: DEPENDS.code("gather.py"),
     message:
         "Gathering the samples of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

@@ -104,11 +104,8 @@ rule score:
         gpu=WORK.gpus,
         cpus_per_task=EXECUTION["threads"],
     params:
-        card=lambda wildcards: DEPENDS.features(wildcards.dataset),
+        scoring=lambda wildcards: DEPENDS.score(wildcards.dataset),
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
-        real=lambda wildcards: DEPENDS.real(wildcards.dataset),
-        kid=BENCH.config["kid"],
-        neighbours=BENCH.config["neighbours"],
         code=lambda wildcards: DEPENDS.features_code("score.py", features_of(wildcards)),
     message:
         "Scoring {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"

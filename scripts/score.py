@@ -10,9 +10,10 @@ from dode.metrics import distances, features, scores, statistics_files
 
 def main(snakemake):
     params, settings = snakemake.params, execution.of_job(snakemake)
+    scoring, card = params.scoring, params.scoring["card"]
     device = devices.device(settings["device"])
-    extract = features.create(params.card, snakemake.input.features, device=device)
-    real = statistics_files.read(snakemake.input.real, params.card)
+    extract = features.create(card, snakemake.input.features, device=device)
+    real = statistics_files.read(snakemake.input.real, card)
 
     def blocks(path):
         """The images of each seed, or what was kept of them."""
@@ -25,11 +26,11 @@ def main(snakemake):
     target = distances.Gaussian.of_moments(*real.moments)
     metrics = {"fid": scores.frechet(generated, [target] * params.seeds), **scores.infinity(generated, target)}
     if real.features is not None:
-        metrics["kid"] = scores.kernel(generated, real.features, params.kid)
-        metrics |= scores.nearest(generated, real.features, params.neighbours)
+        metrics["kid"] = scores.kernel(generated, real.features, scoring["kid"])
+        metrics |= scores.nearest(generated, real.features, scoring["neighbours"])
     own = snakemake.input.ends == snakemake.input.reference_ends
     if params.seeds > 1:
-        fine = statistics_files.read_blocks(snakemake.input.reference, params.card, params.seeds)
+        fine = statistics_files.read_blocks(snakemake.input.reference, card, params.seeds)
         # Against the next seed's fine-step samples: never on the same noise. Two sets of them are one pair, not two.
         pairs = 1 if own and params.seeds == 2 else params.seeds
         metrics["self_fid"] = scores.frechet(generated[:pairs], (fine[1:] + fine[:1])[:pairs])
@@ -43,13 +44,13 @@ def main(snakemake):
         "images": generated[0].count,
         "seeds": params.seeds,
         "reference": reference,
-        "extractor": statistics_files.extractor_of(params.card),
+        "extractor": statistics_files.extractor_of(card),
         "biased": scores.biased(generated, reference["images"]),
         **environment(device),
         "samples": made["environments"],
         "made": {
             **{key: made[key] for key in ("cell", "samples")},
-            "scoring": {key: params[key] for key in ("card", "real", "kid", "neighbours")},
+            "scoring": scoring,
             "code": {"sample": made["code"], "score": params.code},
         },
     }

@@ -5,12 +5,14 @@ progress bars (``tqdm(x)`` is ``x``); the words of errors (``raise ValueError(".
 checks.
 
 A *check* is an ``if`` (or ``assert``) that does nothing but raise. It changes no number: a job that passes it has
-the same results without it, and a job that fails it has no results. This is not so if other code catches the error and
-continues, so a check is kept if its error may be caught. Its condition must have no effect of its own, so a check is
-also kept if it calls functions that are not in :data:`SILENT`.
+the same results without it, and a job that fails it has no results. This is not so where an error of its kind is
+caught and the program goes on, so a check is kept wherever some code that counts does that, and always if it raises
+what Python itself catches (:data:`MEANINGFUL`). Its condition must have no effect of its own, so a check is also kept
+if it calls functions that are not in :data:`SILENT`, or may use up an iterator.
 """
 
 import ast
+import builtins
 import symtable
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,9 +29,24 @@ _SILENT = """
 """
 #: Functions and methods, by their last name, that change nothing but what they return.
 SILENT = frozenset(_SILENT.split())
-#: Functions whose calls, as statements of their own, only tell somebody something.
-TELLING = frozenset(["print", "info", "warning", "debug", "exception", "warn"])
-PROGRESS = frozenset({"tqdm", "trange"})
+#: Of these, builtins that may use up an iterator.
+CONSUMING = frozenset(
+    {"all", "any", "dict", "enumerate", "frozenset", "iter", "list", "map", "max", "min", "reversed", "set", "sorted"}
+    | {"sum", "tuple", "zip"}
+)
+#: Errors by which Python's own protocols are answered (iteration, ``getattr`` with a default, ...).
+MEANINGFUL = frozenset(
+    {"AttributeError", "GeneratorExit", "IndexError", "KeyError", "StopAsyncIteration", "StopIteration"}
+)
+#: What tells somebody something: ``print(...)``, and methods of these.
+TELLERS = frozenset({"log", "logger", "logging", "warnings"})
+#: Decorators that change no number and call nothing else; another one may register what it decorates.
+PLAIN_DECORATORS = frozenset(
+    {"classmethod", "contextlib.contextmanager", "dataclass", "dataclasses.dataclass", "functools.cache", "property"}
+    | {"functools.cached_property", "functools.lru_cache", "staticmethod", "torch.inference_mode", "torch.no_grad"}
+)
+#: What may stand in a script's ``if __name__ == "__main__"`` without counting.
+FRAMES = frozenset({"scripting.execute(main, snakemake)", "remove_others(snakemake.input)", "main()"})
 # Modules whose names are of use in annotations alone, or define nothing but types.
 OF_TYPES = ("typing", "collections.abc", "__future__")
 # Annotations that make a field of a dataclass another one.
@@ -49,6 +66,30 @@ def is_silent(node: ast.AST) -> bool:
         not isinstance(each, unquiet) and (not isinstance(each, ast.Call) or name_of_call(each) in SILENT)
         for each in ast.walk(node)
     )
+
+
+def is_lazy(tree: ast.stmt) -> bool:
+    """Whether a function or class only comes to be when it is defined: nothing is registered, nothing else happens."""
+    if isinstance(tree, ast.FunctionDef):
+        arguments = tree.args
+        values = [*arguments.defaults, *arguments.kw_defaults]
+        return _plain_decorators(tree) and all(each is None or is_silent(each) for each in values)
+    if isinstance(tree, ast.ClassDef):
+        return not tree.keywords and _plain_decorators(tree) and all(map(_is_lazy_in_class, tree.body))
+    return False
+
+
+def _plain_decorators(tree: ast.FunctionDef | ast.ClassDef) -> bool:
+    functions = (each.func if isinstance(each, ast.Call) else each for each in tree.decorator_list)
+    return all(ast.unparse(each) in PLAIN_DECORATORS for each in functions)
+
+
+def _is_lazy_in_class(tree: ast.stmt) -> bool:
+    if isinstance(tree, ast.FunctionDef | ast.ClassDef):
+        return is_lazy(tree)
+    if isinstance(tree, ast.Assign | ast.AnnAssign):
+        return tree.value is None or is_silent(tree.value)
+    return isinstance(tree, ast.Pass) or (isinstance(tree, ast.Expr) and isinstance(tree.value, ast.Constant))
 
 
 def _global_names(table: symtable.SymbolTable) -> set[str]:
@@ -105,7 +146,7 @@ class _Bare(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         node.returns = None
         for decorator in node.decorator_list:  # a method says there which paper it is from
-            if isinstance(decorator, ast.Call):
+            if isinstance(decorator, ast.Call) and name_of_call(decorator) in ("solver", "grid"):
                 decorator.keywords = [each for each in decorator.keywords if each.arg != "source"]
         return self._body(node, of_class=False)
 
@@ -135,31 +176,49 @@ class _Bare(ast.NodeTransformer):
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [ast.Import([alias]) for alias in node.names]
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return None
-        if ast.unparse(node.test) == "__name__ == '__main__'":
+            return [each for other in node.orelse for each in self._listed(self.visit(other))]
+        if ast.unparse(node.test) == "__name__ == '__main__'" and {ast.unparse(each) for each in node.body} <= FRAMES:
             return None
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
         return node
 
+    @staticmethod
+    def _listed(found: Any) -> list[ast.stmt]:
+        return found if isinstance(found, list) else [] if found is None else [found]
+
     def visit_Raise(self, node: ast.Raise) -> ast.Raise:
-        if isinstance(node.exc, ast.Call) and name_of_call(node.exc) != "StopIteration":
-            node.exc = node.exc.func
+        if isinstance(node.exc, ast.Call) and (name := name_of_call(node.exc)) not in MEANINGFUL:
+            if hasattr(builtins, name):
+                node.exc = node.exc.func
+            else:  # an error of one's own may carry more than words
+                node.exc.args = [each for each in node.exc.args if not _is_text(each)]
         node.cause = None
         return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         call = node.value
-        if isinstance(call, ast.Call) and name_of_call(call) in TELLING and all(map(is_silent, _arguments(call))):
+        if isinstance(call, ast.Call) and _tells(call) and all(map(is_silent, _arguments(call))):
             return None
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if name_of_call(node) in PROGRESS and node.args:
+        if name_of_call(node) == "tqdm" and node.args:
             return self.visit(node.args[0])
         return self.generic_visit(node)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _tells(call: ast.Call) -> bool:
+    function = call.func
+    if isinstance(function, ast.Attribute):
+        return isinstance(function.value, ast.Name) and function.value.id in TELLERS
+    return isinstance(function, ast.Name) and function.id == "print"
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
@@ -175,11 +234,6 @@ def bare(tree: ast.Module) -> ast.Module:
     return bared
 
 
-def definitions(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """The names of all functions and classes that are defined in a syntax tree with these nodes."""
-    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef))
-
-
 def bases(tree: ast.AST) -> tuple[str, ...]:
     """The last names of a class's bases; nothing for other statements."""
     return tuple(map(_last_name, tree.bases)) if isinstance(tree, ast.ClassDef) else ()
@@ -189,40 +243,63 @@ def _last_name(node: ast.AST | None) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
-def protected(nodes: Iterable[ast.AST]) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """``(errors, identifiers)`` of each block among the nodes whose errors are caught without being raised again."""
-    found = []
+def caught_errors(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """The names of errors that code among the nodes may catch and go on; ``BaseException`` where that is not known."""
+    found = set()
     for node in nodes:
-        if isinstance(node, ast.Try):
-            kinds: list[ast.AST | None] = []
+        if isinstance(node, ast.Try | ast.TryStar):
             for handler in node.handlers:
-                if not isinstance(handler.body[-1], ast.Raise):
-                    kinds += handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-        elif isinstance(node, ast.With):
-            calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
-            kinds = [kind for call in calls if name_of_call(call) == "suppress" for kind in call.args]
-        else:
-            continue
-        if kinds:
-            errors = frozenset(_last_name(kind) or "BaseException" for kind in kinds)
-            source = "\n".join(map(ast.unparse, node.body))
-            found.append((errors, mentions(source, [each for part in node.body for each in ast.walk(part)])))
-    return found
+                if not _only_raises_again(handler):
+                    found |= _errors(handler.type)
+            if any(isinstance(each, LEAVING) for part in node.finalbody for each in ast.walk(part)):
+                found.add("BaseException")
+        elif isinstance(node, ast.Call) and name_of_call(node) == "suppress":
+            found |= set().union(*map(_errors, node.args))
+    return frozenset(found)
+
+
+LEAVING = (ast.Return, ast.Break, ast.Continue)
+
+
+def _only_raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    leaves = any(isinstance(each, LEAVING) for part in handler.body for each in ast.walk(part))
+    return isinstance(last, ast.Raise) and last.exc is None and not leaves
+
+
+def _errors(kinds: ast.expr | None) -> set[str]:
+    """The names of the classes in an ``except``; a name that is not one of a class may stand for any."""
+    names = [_last_name(each) for each in (kinds.elts if isinstance(kinds, ast.Tuple) else [kinds])]
+    return {name if name[:1].isupper() and not name.isupper() else "BaseException" for name in names}
+
+
+def _is_condition(node: ast.expr) -> bool:
+    """Whether an expression may be asked, or not asked, without any difference."""
+    once = (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)
+    return is_silent(node) and not any(
+        isinstance(each, once)
+        or (isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in CONSUMING)
+        for each in ast.walk(node)
+    )
 
 
 def _error_of_check(node: ast.AST) -> str | None:
     """What a check raises; None if this is not a check. A check may first name what its message needs."""
     if isinstance(node, ast.Assert):
-        return "AssertionError" if is_silent(node.test) else None
-    if not isinstance(node, ast.If) or node.orelse or not is_silent(node.test):
+        return "AssertionError" if _is_condition(node.test) else None
+    if not isinstance(node, ast.If) or node.orelse or not _is_condition(node.test):
         return None
     *naming, last = node.body
     for each in naming:
-        if not isinstance(each, ast.Assign) or not is_silent(each.value):
+        if not isinstance(each, ast.Assign) or not _is_condition(each.value):
             return None
         if not all(isinstance(target, ast.Name) for target in each.targets):
             return None
-    return _last_name(last.exc) if isinstance(last, ast.Raise) else None
+    if not isinstance(last, ast.Raise):
+        return None
+    # An error that is given more than words is made by calling it.
+    name = _last_name(last.exc.func if isinstance(last.exc, ast.Call) else last.exc)
+    return None if name in MEANINGFUL or not name else name
 
 
 def checked_errors(nodes: Iterable[ast.AST]) -> frozenset[str]:

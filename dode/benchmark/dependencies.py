@@ -12,6 +12,8 @@ from dode import grids, solvers
 from dode.benchmark import digests
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.parameters import RECIPES, Card, Fit, Samples, Teacher, Trajectory
+from dode.fetching import checksums
+from dode.fetching.cards import file_name
 from dode.metrics.extractors import extractors
 from dode.models.networks import networks
 
@@ -75,6 +77,12 @@ class Dependencies:
     def reading(self, card: str) -> dict[str, Any]:
         """How a card's file is read, for its conversion."""
         return {key: self.cards[card].get(key) for key in ("format", "key")}
+
+    def expected(self, card: str) -> str:
+        """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file."""
+        published = self.published(card)
+        entry = checksums.read(self.benchmark.root).get(f"{card}/{file_name(self.cards[card])}")
+        return published if len(published) == 64 or entry is None else entry["sha256"]
 
     def published(self, card: str) -> str:
         """The published checksum of a card's file, without that of the lock file."""

@@ -18,6 +18,7 @@ import ast
 import builtins
 import functools
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -43,9 +44,8 @@ class _Statement:
         names: what it defines; empty where it counts as soon as the module is imported.
         mentions: the identifiers in it.
         modules: files of this package that it imports.
-        owned: functions and classes that are defined in it, itself included.
         bases: of a class, the names of its bases.
-        protected: ``(errors, identifiers)`` of each block in it whose errors are caught without being raised again.
+        caught: errors that are caught in it so that the program goes on.
         errors: what the checks in it raise.
     """
 
@@ -53,9 +53,8 @@ class _Statement:
         nodes = list(ast.walk(tree))
         self.source, self.names, self.modules = ast.unparse(tree), _names(tree), _modules(nodes)
         self.mentions = bare_code.mentions(self.source, nodes)
-        self.owned = bare_code.definitions(nodes)
         self.bases = bare_code.bases(tree)
-        self.protected = bare_code.protected(nodes)
+        self.caught = bare_code.caught_errors(nodes)
         self.errors = bare_code.checked_errors(nodes)
 
     @functools.cache  # noqa: B019 - there is one of each statement as long as the program runs
@@ -81,10 +80,9 @@ def _names(statement: ast.stmt) -> frozenset[str]:
     """What a statement defines, if that is all it does; otherwise nothing."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return frozenset((alias.asname or alias.name).split(".")[0] for alias in statement.names)
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef) and bare_code.is_lazy(statement):
         special = statement.name.startswith("__")  # a module's __getattr__ is called without being named
-        registered = any(not bare_code.is_silent(decorator) for decorator in statement.decorator_list)
-        return frozenset() if special or registered else frozenset({statement.name})
+        return frozenset() if special else frozenset({statement.name})
     return frozenset()
 
 
@@ -112,31 +110,11 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
 
 
 class _Caught:
-    """Which errors may be caught in which of the statements, so that the program continues."""
+    """Which errors some of the statements may catch, so that the program continues."""
 
     def __init__(self, statements: Sequence[_Statement]):
         self.bases = {name: each.bases for each in statements for name in each.names if each.bases}
-        self.owners: dict[str, set[int]] = {}
-        for place, each in enumerate(statements):
-            for name in each.owned:
-                self.owners.setdefault(name, set()).add(place)
-        self.errors: dict[int, set[str]] = {}
-        for place, each in enumerate(statements):
-            for errors, names in each.protected:
-                for reached in {place, *self._reachable(names, statements)}:
-                    self.errors.setdefault(reached, set()).update(errors)
-
-    def _reachable(self, names: Iterable[str], statements: Sequence[_Statement]) -> set[int]:
-        """The statements that a block with these identifiers may come to call; names are compared, not resolved."""
-        todo, seen = set(names), set[str]()
-        reached: set[int] = set()
-        while todo:
-            name = todo.pop()
-            seen.add(name)
-            for place in self.owners.get(name, set()) - reached:
-                reached.add(place)
-                todo |= statements[place].mentions - seen
-        return reached
+        self.errors = frozenset[str]().union(*(each.caught for each in statements))
 
     def _kinds(self, error: str) -> set[str]:
         """The names of the error's class and of all that it is derived from."""
@@ -148,10 +126,9 @@ class _Caught:
                 todo += self.bases.get(name, ())
         return found
 
-    def of(self, place: int, errors: Iterable[str]) -> frozenset[str]:
-        """Those of ``errors`` that may be caught when they are raised in a statement."""
-        caught = self.errors.get(place, set())
-        return frozenset(error for error in errors if not error or caught & self._kinds(error))
+    def among(self, errors: Iterable[str]) -> frozenset[str]:
+        """Those of ``errors`` that may be caught."""
+        return frozenset(error for error in errors if self.errors & self._kinds(error))
 
 
 @functools.cache
@@ -166,8 +143,8 @@ def _code(script: Path, parts: tuple[str, ...]) -> tuple[tuple[Path, str], ...]:
     counted = _counted(roots)
     caught = _Caught([each for _, each in counted])
     found: dict[Path, list[str]] = {}
-    for place, (path, each) in enumerate(counted):
-        found.setdefault(path, []).append(each.text(caught.of(place, each.errors)))
+    for path, each in counted:
+        found.setdefault(path, []).append(each.text(caught.among(each.errors)))
     return tuple(sorted((path, "\n".join(filter(None, texts))) for path, texts in found.items() if any(texts)))
 
 
@@ -177,10 +154,10 @@ def code_of(script: str | Path, *parts: str) -> dict[Path, str]:
 
 
 def code_digest(script: str | Path, *parts: str) -> str:
-    """Digest of :func:`code_of`; where the files lie does not count."""
+    """Digest of :func:`code_of`, with the files' places below the root; where that lies does not count."""
     digest = hashlib.sha256()
-    for name, text in sorted((path.name, text) for path, text in code_of(script, *parts).items()):
-        digest.update(f"{name}\0{text}\0".encode())
+    for path, text in sorted(code_of(script, *parts).items()):
+        digest.update(f"{os.path.relpath(path, PACKAGE.parent.resolve())}\0{text}\0".encode())
     return digest.hexdigest()[:16]
 
 

@@ -18,9 +18,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from dode import storage
 
 FOLDER, DAMAGED = "made", ".damaged"
 
@@ -91,11 +94,8 @@ def write(path: str | Path, made: Made | None) -> None:
     found = {"size": size, "sha256": sha256, "made": None if made is None else made.digest}
     if made is not None:
         found |= {"params": made.params, "inputs": made.inputs}
-    place = record_of(path)
-    place.parent.mkdir(exist_ok=True)
-    temporary = place.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    os.replace(temporary, place)
+    with storage.atomic(record_of(path)) as temporary:
+        temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 def forget(path: str | Path) -> None:
@@ -104,9 +104,18 @@ def forget(path: str | Path) -> None:
 
 
 def as_input(path: str | Path) -> tuple[str | None, str | None]:
-    """What a file that a job reads was made from, and the digest of its contents, as its record has them."""
-    found = read(path) or {}
-    return found.get("made"), found.get("sha256")
+    """What a file that a job reads was made from, and the digest of its contents, as its record has them.
+
+    A file without a record is no rule's, or a user has laid it there: its contents are known by size and time.
+    """
+    found = read(path)
+    if found is not None:
+        return found["made"], found["sha256"]
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return None, None
+    return None, f"{state.st_size} bytes of {state.st_mtime_ns}" if stat.S_ISREG(state.st_mode) else None
 
 
 def differences(path: str | Path, made: Made) -> list[str]:
@@ -130,8 +139,9 @@ def differences(path: str | Path, made: Made) -> list[str]:
 
 
 def _other_contents(before: Sequence[Any], now: Sequence[Any]) -> bool:
-    pairs = zip(before, now, strict=True) if len(before) == len(now) else []
-    return any(old[1] != new[1] for old, new in pairs if None not in (old[1], new[1]))
+    if len(before) != len(now):  # of shards nothing is known any more
+        return any(contents is not None for _, contents in now)
+    return any(old[1] != new[1] for old, new in zip(before, now, strict=True) if None not in (old[1], new[1]))
 
 
 def damage(path: str | Path, *, contents: bool = True) -> str | None:

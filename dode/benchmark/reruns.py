@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Never
 
-from dode.benchmark.records import Made, as_input, differences
+from dode.benchmark.records import Made, as_input, differences, read
 
-#: Rules whose files a user may lay at their place: these are verified by their own checksum, and known by contents.
+#: Rules whose files a user may lay at their place: known by their contents, and by their checksum if there is one.
 LAID_THERE = frozenset({"fetch_checkpoint"})
+SHA256 = 64  # digits of a whole one
 
 
 class Reason:
@@ -69,11 +70,25 @@ class Wanted:
         return (self.found[maker].digest if maker is not None and _recorded(maker) else None), contents
 
     def changes(self, job: Any) -> list[str]:
-        """What was another when the files of a job were made; empty where nothing was, or there are no files."""
+        """What was another when the files of a job were made; empty where nothing was, or there are no files.
+
+        Raises:
+            ValueError: for a rule that makes files without a script, of which there would be no record.
+        """
+        existing = [path for path in job.output if Path(path).is_file()]
+        if job.rule.name in LAID_THERE:
+            wanted, recorded = str(job.params.get("sha256")), [read(path) for path in existing]
+            other = [found for found in recorded if found is not None and found["sha256"] != wanted]
+            return ["sha256"] if other and len(wanted) == SHA256 else []
+        if job.output and job.rule.script is None:
+            raise ValueError(
+                f"rule {job.rule.name}: it makes files without a script; a script that runs in scripting.execute is "
+                "needed, which records what they are made from"
+            )
         if not _recorded(job):
             return []
         made = self.made(job)
-        return [name for path in job.output if Path(path).is_file() for name in differences(path, made)]
+        return [name for path in existing for name in differences(path, made)]
 
 
 def made(job: Any) -> Made:
@@ -96,14 +111,19 @@ def decide_by_records(graph_class: Any, job_class: Any) -> None:
     """Have Snakemake's graph of jobs (its classes ``DAG`` and ``Job``) ask the records."""
     if hasattr(graph_class.update_needrun, "by_records"):
         return
+    from snakemake.exceptions import WorkflowError  # jobs import this module too, and need no Snakemake
+
     update, oldest = graph_class.update_needrun, job_class.output_mintime
 
     @functools.wraps(update)
     async def update_needrun(graph: Any, *arguments: Any, **options: Any) -> None:
         wanted = Wanted(graph)
-        for job in graph.jobs:
-            if not graph.finished(job) and (changes := wanted.changes(job)):
-                graph.reason(job).params_changed = Reason(changes)
+        try:
+            for job in graph.jobs:
+                if not graph.finished(job) and (changes := wanted.changes(job)):
+                    graph.reason(job).params_changed = Reason(changes)
+        except ValueError as error:
+            raise WorkflowError(str(error)) from None
         await update(graph, *arguments, **options)
 
     async def no_time(job: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 CODE = ("Snakefile", "rules", "scripts", "dode", "config/models")  # what decides results, besides a configuration
 #: Packages whose versions may change the digits of a result.
-NUMERICAL = ("dode", "numpy", "scipy", "torch")
+NUMERICAL = ("clean-fid", "diffusers", "dode", "numpy", "scikit-learn", "scipy", "torch", "torchvision")
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

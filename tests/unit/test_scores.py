@@ -60,7 +60,11 @@ def job(tmp_path_factory):
         return {
             "input": {**{name: str(folder / file) for name, file in files.items()}, "features": CHECKPOINT},
             "output": [str(folder / "score.json")],
-            "params": {"card": CARD, "seeds": seeds, "real": "digits", "code": "of the score", **settings},
+            "params": {
+                "scoring": {"card": CARD, "real": "digits", **settings},
+                "seeds": seeds,
+                "code": "of the score",
+            },
             "config": {"execution": execution},
             "wildcards": {"dataset": "digits"},
         }
@@ -110,7 +114,7 @@ def test_the_file_says_what_it_was_made_with(job):
     assert found["made"] == {
         "cell": MADE["cell"],
         "samples": MADE["samples"],
-        "scoring": {key: given["params"][key] for key in ("card", "real", "kid", "neighbours")},
+        "scoring": given["params"]["scoring"],
         "code": {"sample": "of the samples", "score": "of the score"},
     }
     metrics = found["metrics"]
