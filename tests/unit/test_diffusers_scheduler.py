@@ -166,7 +166,7 @@ def test_a_recipe_of_the_authors_in_its_own_coordinates(unet, solver, options):
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
     found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(2))
     torch.testing.assert_close(found, expected, **CLOSE)
-    with pytest.raises(ValueError, match="recipe is of noise prediction, the model of data"):
+    with pytest.raises(ValueError, match="recipe is for noise prediction, but the model is for data"):
         DodeScheduler(made, sigma_data=0.5)
     if sampler.facts.shift:
         with pytest.raises(ValueError, match=r"a method at\(schedule, shift\)"):
@@ -249,7 +249,7 @@ def test_what_a_step_refuses(unet):
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
     first, second = scheduler.timesteps[:2]
     x = noise(8)
-    with pytest.raises(ValueError, match="out of turn"):
+    with pytest.raises(ValueError, match="out of order"):
         scheduler.step(x, second, x)
     with pytest.raises(ValueError, match="eta"):
         scheduler.step(x, first, x, eta=1.0)

@@ -118,7 +118,7 @@ def test_a_recipe_of_the_authors_inside_out_is_its_run_to_the_bit(solver, option
     assert torch.equal(found, sampler.sample(denoise, latents))
     with pytest.raises(ValueError, match=f"shift: 7 is not allowed; allowed: {facts.shift}, for the network is called"):
         sampler.evaluations(latents, **model, shift=7)
-    with pytest.raises(ValueError, match="recipe is of noise prediction, the model of data"):
+    with pytest.raises(ValueError, match="recipe is for noise prediction, but the model is for data"):
         sampler.evaluations(latents, shift=facts.shift)
     if facts.shift:
         with pytest.raises(ValueError, match="shift: 0 is not allowed"):
