@@ -74,8 +74,9 @@ def test_the_solver_benchmark_has_a_row_for_every_variant():
 def test_throughput_has_a_row_for_every_point_and_the_same_figures_in_its_file(tmp_path):
     """Two kinds of models and one of features; the sampler of the first."""
     cards = ["digits-ddpm", "digits-edm", "inception-tensorflow"]
-    command = [forked_python.executable(), "benchmarks/throughput.py", "--device", "cpu", "--cards", *cards, "--batch-sizes", "3"]
-    command += ["2", "--seconds", "0.01", "--precision", "card", "bf16", "--output", str(tmp_path / "found.json")]
+    command = [forked_python.executable(), "benchmarks/throughput.py", "--device", "cpu", "--cards", *cards]
+    command += ["--batch-sizes", "3", "2", "--seconds", "0.01", "--precision", "card", "bf16"]
+    command += ["--output", str(tmp_path / "found.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *parts = done.stdout.strip().split("\n\n")
