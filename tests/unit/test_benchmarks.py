@@ -5,12 +5,12 @@ import importlib.util
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import forked_python
 import variants
 from dode.models.embedded.residual_mlp import ResidualMLP
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def tables():
     """The first line of the output, and its two tables as ``{first cell: other cells}``, headings included."""
-    command = [sys.executable, "benchmarks/overhead.py", "--quick", "--batch", "12", "--threads", "1"]
+    command = [forked_python.executable(), "benchmarks/overhead.py", "--quick", "--batch", "12", "--threads", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *parts = done.stdout.strip().split("\n\n")
@@ -55,7 +55,7 @@ def test_the_states_held_do_not_grow_with_the_teachers_trajectory(tables):
 
 
 def test_the_solver_benchmark_has_a_row_for_every_variant():
-    command = [sys.executable, "benchmarks/solvers.py", "--quick"]
+    command = [forked_python.executable(), "benchmarks/solvers.py", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, table = done.stdout.strip().split("\n\n")
@@ -74,8 +74,9 @@ def test_the_solver_benchmark_has_a_row_for_every_variant():
 def test_throughput_has_a_row_for_every_point_and_the_same_figures_in_its_file(tmp_path):
     """Two kinds of models and one of features; the sampler of the first."""
     cards = ["digits-ddpm", "digits-edm", "inception-tensorflow"]
-    command = [sys.executable, "benchmarks/throughput.py", "--device", "cpu", "--cards", *cards, "--batch-sizes", "3"]
-    command += ["2", "--seconds", "0.01", "--precision", "card", "bf16", "--output", str(tmp_path / "found.json")]
+    command = [forked_python.executable(), "benchmarks/throughput.py", "--device", "cpu", "--cards", *cards]
+    command += ["--batch-sizes", "3", "2", "--seconds", "0.01", "--precision", "card", "bf16"]
+    command += ["--output", str(tmp_path / "found.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *parts = done.stdout.strip().split("\n\n")

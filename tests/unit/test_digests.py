@@ -252,3 +252,68 @@ def test_what_is_imported_is_where_the_import_says():
                         assert digests._file_of(place) or alias.name in names(digests._file_of(node.module)), (
                             f"{path}: {ast.unparse(node)}"
                         )
+
+
+#: What the digest does not see: it compares names and follows imports. So the package has none of it.
+UNSEEN = {
+    "globals": lambda node: (
+        isinstance(node, ast.Call) and ast.unparse(node.func) in ("globals", "vars().update", "exec")
+    ),
+    "star import": lambda node: isinstance(node, ast.ImportFrom) and node.names[0].name == "*",
+    "whole package": lambda node: isinstance(node, ast.Import) and any(each.name == "dode" for each in node.names),
+    "subclass hooks": lambda node: getattr(node, "name", "") in ("__init_subclass__", "__set_name__"),
+    "subclass registry": lambda node: isinstance(node, ast.Attribute) and node.attr == "__subclasses__",
+    "single dispatch": lambda node: isinstance(node, ast.Attribute) and node.attr.startswith("singledispatch"),
+    "made-up name": lambda node: (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "getattr"
+        and isinstance(node.args[1], ast.JoinedStr | ast.BinOp)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSEEN)
+def test_the_package_has_nothing_that_the_digest_does_not_see(what):
+    for path in [*(ROOT / "dode").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not UNSEEN[what](node), f"{path}: {ast.unparse(node)[:200]}"
+
+
+CAUGHT = [
+    ("    try:\n        check(x)\n    except ValueError:\n        return 1\n", True),
+    ("    try:\n        check(x)\n    except BAD:\n        return 1\n", True),
+    ("    try:\n        check(x)\n    except ValueError:\n        raise KeyError from None\n", True),
+    ("    try:\n        check(x)\n    finally:\n        return 1\n", True),
+    ("    with contextlib.suppress(ValueError):\n        check(x)\n", True),
+    ("    try:\n        check(x)\n    except OSError:\n        return 1\n", False),
+    ("    try:\n        check(x)\n    except ValueError:\n        clean()\n        raise\n", False),
+]
+
+
+@pytest.mark.parametrize(("body", "counts"), CAUGHT)
+def test_a_check_counts_where_an_error_of_its_kind_is_caught(copy, body, counts):
+    source = (
+        "import contextlib\nBAD = (ValueError,)\n\n\ndef check(x):\n    if x > 1:\n        raise ValueError('large')\n"
+    )
+    (copy.root / "scripts/new.py").write_text(f"{source}\n\ndef main(snakemake):\n    x = snakemake.x\n{body}")
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "x > 1", "x > 2")
+    assert (copy.digest("scripts/new.py") != before) == counts
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "def check(x):\n    if x > 1:\n        raise IndexError\n",  # ends a loop over what has no __iter__
+        "def check(x):\n    if not any(y > 1 for y in x):\n        raise ValueError\n",  # may use up an iterator
+        "@hook\ndef check(x):\n    return x > 1\n",  # nobody calls it by name
+        "class Check(metaclass=Hook):\n    limit = 1 > 1\n",
+        "def other(x=hook(1 > 1)):\n    pass\n",
+    ],
+)
+def test_what_may_have_an_effect_counts(copy, function):
+    text = f"{function}\n\ndef main(snakemake):\n    check(snakemake.x)\n"
+    (copy.root / "scripts/new.py").write_text(text)
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "> 1", "> 2")
+    assert copy.digest("scripts/new.py") != before

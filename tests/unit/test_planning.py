@@ -4,12 +4,12 @@ import copy
 import math
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import forked_python
 from dode.__main__ import main
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.planning import plan
@@ -30,7 +30,7 @@ def test_jobs_are_those_of_a_dry_run(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({**CONFIG, "execution": execution}))
     command = [
-        sys.executable,
+        forked_python.executable(),
         "-m",
         "snakemake",
         "--dry-run",

@@ -67,3 +67,40 @@ def test_the_command_finds_what_is_damaged_under_a_folder(written, capsys):
 def test_the_command_names_a_folder_that_is_not_there(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "absent")]) == 1
     assert "absent: no such folder" in capsys.readouterr().err
+
+
+def test_a_file_that_no_rule_makes_is_known_by_its_size_and_time(tmp_path):
+    """A zip of real images that somebody replaces."""
+    images, output = tmp_path / "images.zip", tmp_path / "statistics.npz"
+    images.write_bytes(b"one image")
+    output.write_bytes(b"statistics")
+    made = records.Made.of({"code": "1a2b"}, {"": [records.as_input(images)]})
+    records.write(output, made)
+    assert records.differences(output, made) == []
+    images.write_bytes(b"other images")
+    now = records.Made.of({"code": "1a2b"}, {"images": [], "": [records.as_input(images)]})
+    assert records.differences(output, records.Made(now.params, {"": now.inputs[""]})) == [""]
+
+
+def test_what_differs_is_named(tmp_path):
+    output = tmp_path / "samples.npy"
+    output.write_bytes(b"samples")
+    made = records.Made.of({"cell": {"seed": 0}, "code": "1a2b"}, {"model": [("5b0e", "c81a")]})
+    assert records.differences(output, made) == ["no record of it"]
+    records.write(output, made)
+    assert records.differences(output, made) == []
+    for params, inputs, expected in (
+        ({"cell": {"seed": 1}, "code": "1a2b"}, {"model": [("5b0e", "c81a")]}, ["cell"]),
+        ({"cell": {"seed": 0}, "code": "1a2c"}, {"model": [("5b0e", "c81a")]}, ["code"]),
+        ({"cell": {"seed": 0}, "code": "1a2b"}, {"model": [("77d1", "c81a")]}, ["its inputs"]),
+        ({"cell": {"seed": 0}, "code": "1a2b"}, {"model": [("5b0e", "9a3e")]}, ["model"]),
+    ):
+        assert records.differences(output, records.Made.of(params, inputs)) == expected
+    output.write_bytes(b"sampl")
+    assert records.differences(output, made) == ["its size"]
+
+
+def test_equally_made_inputs_count_once_so_that_shards_do_not(tmp_path):
+    one, three = (records.Made.of({}, {"images": [("5b0e", None)] * count}) for count in (1, 3))
+    assert one.digest == three.digest
+    assert one.digest != records.Made.of({}, {"images": [("5b0e", None), ("77d1", None)]}).digest

@@ -90,3 +90,17 @@ def test_a_file_of_unknown_making_is_made_again(workspace):
     ends = workspace.cell("ddim/nfe2") / "ends.npy"
     ends.write_bytes(ends.read_bytes()[:-8])
     assert {"gather heun/nfe3", "gather ddim/nfe2"} <= workspace.plan()
+
+
+def test_another_checksum_in_a_card_fetches_its_file_again(workspace):
+    card = workspace.folder / "config/models/digits-edm.yaml"
+    text = card.read_text()
+    sha256 = next(line.split()[1] for line in text.splitlines() if line.startswith("sha256:"))
+    card.write_text(text.replace(sha256, sha256[::-1]))
+    assert {"fetch_checkpoint", "sample ddim/nfe2"} <= workspace.plan()
+
+
+def test_code_that_gathers_counts(workspace):
+    path = workspace.folder / "scripts/gather.py"
+    path.write_text(path.read_text().replace("snakemake.input[kind]", "snakemake.input[kind][::-1]"))
+    assert {"gather ddim/nfe2", "score ddim/nfe2"} <= workspace.plan()
