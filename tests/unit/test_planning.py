@@ -91,7 +91,7 @@ def test_what_is_not_known_is_a_dash_and_sizes_have_digits(capsys):
     assert "nan" not in said
     assert " 0 GB" not in said
     assert re.search(r"\| all +\|.* – \| +– \| +– \| +[\d.]+ MB \| +[\d.]+ MB \|", said)
-    assert "No GPU hours of digits-ddpm, digits-edm: without evaluations_per_second" in said
+    assert "No GPU hours for digits-ddpm, digits-edm: evaluations_per_second is missing" in said
     assert re.search(r"Disk: [\d.]+ MB at the end\.", said)
 
 
