@@ -79,9 +79,7 @@ def test_slurm_jobs_of_another_name_are_refused(tmp_path):
 @pytest.mark.parametrize("version", ["2.7.1", "2.9.0", "3.0.0"])
 def test_another_version_of_the_plugin_is_refused_with_both_versions_and_the_way_out(version, monkeypatch, asked):
     monkeypatch.setattr(slurm.importlib.metadata, "version", {"snakemake-executor-plugin-slurm": version}.get)
-    with pytest.raises(
-        ValueError, match=rf"plugin-slurm {version} is installed, but .* supports only 2\.8\.0:"
-    ) as caught:
+    with pytest.raises(ValueError, match=rf"plugin-slurm {version} is installed, .* only 2\.8\.0: ") as caught:
         begin("slurm")
     assert str(caught.value).endswith("python -m pip install snakemake-executor-plugin-slurm==2.8.0")
     assert asked == []
