@@ -19,13 +19,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-if TYPE_CHECKING:
-    from dode.report.tables import _Table
+from dode.report import numbers
+from dode.report.frame import SEPARATOR
 
 # Of a character, its name in maths.
 _MATHS = """
@@ -108,7 +107,33 @@ def _character(character):
     return f"U+{ord(character):04X}"
 
 
-def environments(table: _Table, title: str, note: str, marks: Mapping[int, str], width: float) -> Iterator[str]:
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
+
+    A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
+    """
+
+    dataset: str
+    metric: str
+    nfes: list
+    body: list
+    foot: list
+    decimals: int
+    images: str
+    seeds: str
+    halves: str
+    errors: list
+    sources: list
+
+    def parts(self, cell):
+        """Value, error and published values of a cell as text, the last two empty where there are none."""
+        value, error, published, _ = cell
+        value, error = (numbers.fixed(number, self.decimals) for number in (value, error))
+        return value or "not finite", error if value else "", ", ".join(dict.fromkeys(published.split(SEPARATOR)))
+
+
+def environments(table: Table, title: str, note: str, marks: Mapping[int, str], width: float) -> Iterator[str]:
     r"""A table of :mod:`dode.report.tables` as ``table`` environments, the values of an NFE aligned by their points.
 
     It is as wide as a column of a two-column document where it can be. Else it is a ``table*``, which is as wide as the
@@ -150,7 +175,7 @@ def _sources(table):
 class _Layout:
     """How a table is set: ``room`` for a label in pt, the NFEs beside each other, whether errors have own columns."""
 
-    table: _Table
+    table: Table
     marks: dict
     environment: str
     room: float

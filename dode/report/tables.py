@@ -1,6 +1,5 @@
 """The tidy frame of scores as Markdown and LaTeX."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,32 +17,6 @@ from dode.report.preface import escaped, pipes
 _MARKDOWN = {ranking.BEST: "**{}**", ranking.SECOND: "*{}*", ranking.UNMARKED: "{}"}
 _TEX = {ranking.BEST: r"\textbf{{{}}}", ranking.SECOND: r"\underline{{{}}}", ranking.UNMARKED: "{}"}
 _FLOATS = 18
-
-
-@dataclasses.dataclass(frozen=True)
-class _Table:
-    """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
-
-    A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
-    """
-
-    dataset: str
-    metric: str
-    nfes: list
-    body: list
-    foot: list
-    decimals: int
-    images: str
-    seeds: str
-    halves: str
-    errors: list
-    sources: list
-
-    def parts(self, cell):
-        """Value, error and published values of a cell as text, the last two empty where there are none."""
-        value, error, published, _ = cell
-        value, error = (numbers.fixed(number, self.decimals) for number in (value, error))
-        return value or "not finite", error if value else "", ", ".join(dict.fromkeys(published.split(SEPARATOR)))
 
 
 def _tables(frame):
@@ -66,7 +39,7 @@ def _table(dataset, metric, rows):
     shown = cells if len(cells) else rows
     own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
     references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]
-    return _Table(
+    return latex.Table(
         dataset=dataset,
         metric=metric,
         nfes=sorted(cells["nfe"].unique()),

@@ -22,7 +22,7 @@ from dode.benchmark.digests import folder_digest
 from dode.report import verdicts
 from dode.report.figures import style
 from dode.report.fine_solution import Fine
-from dode.report.page import charts, texts, thumbnails
+from dode.report.page import markers, texts, thumbnails
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -151,10 +151,10 @@ def test_scores_like_those_of_the_fine_steps_are_not_better_on_the_page(bench, t
 
 
 def test_markers_are_those_of_the_figures():
-    square, up = (np.array(re.findall(r"-?[\d.]+", charts.marker(name)), float).reshape(-1, 2) for name in "s^")
+    square, up = (np.array(re.findall(r"-?[\d.]+", markers.marker(name)), float).reshape(-1, 2) for name in "s^")
     assert sorted(map(tuple, square[:4])) == [(-4.3, -4.3), (-4.3, 4.3), (4.3, -4.3), (4.3, 4.3)]
     assert up[up[:, 1].argmin()].tolist() == [0, -4.3]  # the y axis of an SVG points down
-    assert charts.marker("o").count("C") == 8
+    assert markers.marker("o").count("C") == 8
 
 
 def test_a_distilled_cell_has_the_plain_cell_of_the_same_numerics(bench):

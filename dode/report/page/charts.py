@@ -16,27 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.markers import MarkerStyle
-from matplotlib.path import Path
-
 from dode.report.page import texts
 
 if TYPE_CHECKING:
     from dode.report.page.views import Page, View
 
-_LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 _SIGMAS = {"label": "noise level σ, from noise to image", "ticks": [0, 0.1, 0.3, 0.6, 1, 2, 5, 80], "angle": True}
 _SMALL = {"height": 240, "legend": False, "levels": []}
-
-
-def marker(name: str, size: float = 8.6) -> str:
-    """Matplotlib's marker of that name and size as the path of an SVG around (0, 0)."""
-    style = MarkerStyle(name)
-    transform: Any = style.get_transform()  # affine, as a marker's is
-    path, written = style.get_path().transformed(transform.scale(size, -size)), []
-    for points, code in path.iter_segments():
-        written.append("Z" if code == Path.CLOSEPOLY else _LETTERS[code] + ",".join(f"{x:.2f}" for x in points))
-    return "".join(written)
 
 
 def _nfe(cells: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 
 from dode.report.figures.style import MARKERS
-from dode.report.page import charts, texts
+from dode.report.page import markers, texts
 
 
 class Page:
@@ -22,7 +22,7 @@ class Page:
         self.cells = {cell["name"]: cell for cell in found["cells"]}
         self.datasets = {dataset["id"]: dataset for dataset in found["datasets"]}
         self.solvers = found["solvers"]
-        self.markers = {name: charts.marker(name) for name in MARKERS}
+        self.markers = {name: markers.marker(name) for name in MARKERS}
         self.environments = [texts.environment(each) for each in found["environments"]]
 
     def views(self) -> "Iterator[View]":
