@@ -126,7 +126,7 @@ class Table:
     errors: list
     sources: list
 
-    def parts(self, cell):
+    def parts(self, cell: tuple) -> tuple[str, str, str]:
         """Value, error and published values of a cell as text, the last two empty where there are none."""
         value, error, published, _ = cell
         value, error = (numbers.fixed(number, self.decimals) for number in (value, error))
