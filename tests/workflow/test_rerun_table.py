@@ -61,8 +61,8 @@ TABLE = [
     (
         "words on a metric",
         "dode/metrics/catalogue.py",
-        "Fréchet",
-        "Frechet",
+        "Distance between the features",
+        "The distance between the features",
         {"tables", "curves", "page", "workflow_report"},
     ),
 ]
