@@ -30,7 +30,13 @@ TABLE = [
     ("another extractor", "dode/metrics/extractors/inception.py", "CPU_BATCH = 8", "CPU_BATCH = 9", set()),
     ("a check's message", "dode/sampling.py", "end states contain NaN or infinity", "end states are not finite", set()),
     ("words of the registry", "dode/registry.py", "did you mean", "is it", set()),
-    ("a check", "dode/models/denoiser.py", "labels.ndim != 1 or", "labels.ndim != 1 or len(labels) > 10**9 or", set()),
+    (
+        "a check",
+        "dode/sampling.py",
+        "self.lambdas.ndim != 2 or",
+        "self.lambdas.ndim != 2 or evaluations > 1e9 or",
+        set(),
+    ),
     ("a solver", "dode/solvers/ddim.py", "euler(x, denoised", "euler(x, 1 * denoised", FIT | RUNS | SCORED | SHOWN),
     (
         "a grid",
@@ -63,7 +69,7 @@ TABLE = [
         "dode/metrics/catalogue.py",
         "Distance between the features",
         "The distance between the features",
-        {"tables", "curves", "page", "workflow_report"},
+        TABLES | {"coefficients"},
     ),
 ]
 

@@ -246,7 +246,7 @@ def test_shards_of_another_number_that_a_dead_run_left_are_removed(workspace):
     shards = [f"{files[0].removesuffix('samples.npy')}shards/{shard}-of-3.npy" for shard in (0, 1)]
     workspace.snakemake("--notemp", *shards)
     (cell / "shards/.2-of-3.npy.abcdefgh.npy").write_bytes(b"cut off")
-    assert len(list(cell.glob("shards/*"))) == 17
+    assert len([path for path in cell.glob("shards/*") if path.is_file()]) == 9
     workspace.config({"execution.shards": 1})
     workspace.snakemake(*files)
     assert not list(cell.glob("shards/*"))
