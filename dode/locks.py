@@ -105,15 +105,14 @@ def hold(path: str | Path, *, take_over: bool = False) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
     if not _take(file, fcntl.LOCK_EX):
-        owner = _owner(file)
         file.close()
-        raise Busy(f"another run (process {owner}) is working in {path.parent.resolve()}")
-    host, owner = socket.gethostname(), _owner(file)
-    if not take_over and " on " in owner and owner.split(" on ")[1] != host:
+        raise Busy(f"another run (process {owner(path) or 'unknown'}) is working in {path.parent.resolve()}")
+    host, before = socket.gethostname(), owner(path)
+    if not take_over and " on " in before and before.split(" on ")[1] != host:
         file.close()
         # Locks do not reach from machine to machine on every file system.
         raise Busy(
-            f"a run (process {owner}) has not released {path.parent.resolve()}, and this machine is {host}. If that "
+            f"a run (process {before}) has not released {path.parent.resolve()}, and this machine is {host}. If that "
             "run has ended, `make resume` takes over"
         )
     file.truncate(0)
@@ -123,9 +122,11 @@ def hold(path: str | Path, *, take_over: bool = False) -> IO[str]:
     return file
 
 
-def _owner(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read().strip() or "unknown"
+def owner(path: str | Path) -> str:
+    """Who has taken the lock of a run at ``path`` and not given it back; empty where nobody has."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(path).read_text().strip()
+    return ""
 
 
 def _give_back(file: IO[str], process: int) -> None:

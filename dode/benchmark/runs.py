@@ -9,7 +9,6 @@ from typing import IO, Any
 from dode import locks
 from dode.benchmark import scripting, slurm
 
-LOCK = ".snakemake/dode.lock"
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # is there where jobs have gone to SLURM
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,10 @@ def begin(
         )
     if executor == "slurm":
         slurm.check(settings)
-    lock = locks.hold(LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
+    lock = locks.hold(scripting.RUN_LOCK, take_over=bool(os.environ.get("DODE_RESUME")))
+    os.environ.pop(scripting.RUN, None)
+    if executor == "local":  # others have a Snakemake around each job, which removes the files of one that ends early
+        os.environ[scripting.RUN] = locks.owner(scripting.RUN_LOCK)
     if executor == "slurm":
         slurm.mend(logger)
         with slurm.ended_by_sigterm():

@@ -15,7 +15,9 @@ from typing import Any
 from dode import locks, storage
 from dode.benchmark import records, reruns
 
+RUN_LOCK = ".snakemake/dode.lock"  # held by a run
 JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
+RUN = "DODE_RUN"  # in the environment of a run's jobs: the owner of its lock
 DISK_WAIT, DISK_FREE = 600, 2**28  # seconds that a job waits for so many bytes before it fails on a full disk
 
 
@@ -37,6 +39,8 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
     An exception is written to the log in full and to the terminal in one line that names the rule and its cell.
     """
     held = locks.share(JOBS_LOCK)  # noqa: F841 - the lock is given back when this process ends
+    if _is_left_behind():
+        raise SystemExit(1)
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     _lasted(log).unlink(missing_ok=True)
@@ -65,6 +69,16 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
             raise SystemExit(1) from None
         finally:
             sys.stderr = terminal
+
+
+def _is_left_behind() -> bool:
+    """Whether the run that started this job was killed, and another one has not waited for it.
+
+    The next run waits for jobs that hold their lock, and this one may have been starting then. That run has said
+    before that the folder is its own.
+    """
+    own = os.environ.get(RUN)
+    return own is not None and locks.owner(RUN_LOCK) not in (own, "")
 
 
 def _lasted(log: Path) -> Path:

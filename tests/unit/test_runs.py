@@ -1,6 +1,7 @@
 """The beginning of a run, by executor: what is refused, what is asked of SLURM, whose jobs are waited for."""
 
 import logging
+import os
 import types
 
 import pytest
@@ -16,6 +17,7 @@ def asked(tmp_path, monkeypatch):
     """What is asked of SLURM, in the working directory of a run."""
     found = []
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(scripting.RUN, "of an outer run")
     monkeypatch.setattr(slurm, "mend", lambda logger: found.append("mend"))
     monkeypatch.setattr(slurm, "wait_for_controller", lambda warn: found.append("wait"))
     monkeypatch.setattr(slurm, "cancel_leftovers", lambda folder, say: found.append("cancel"))
@@ -37,6 +39,14 @@ def test_slurm_is_mended_and_what_a_killed_run_left_there_is_cancelled(asked):
 def test_of_another_executor_slurm_is_not_asked(executor, asked):
     begin(executor).close()
     assert asked == []
+
+
+@pytest.mark.parametrize("executor", ["slurm", *OTHERS])
+def test_local_jobs_know_whose_they_are(executor):
+    with begin(executor) as lock:
+        lock.seek(0)
+        expected = lock.read() if executor == "local" else None
+        assert os.environ.get(scripting.RUN) == expected
 
 
 @pytest.mark.parametrize(("here", "expected"), [(True, ["cancel"]), (False, [])])

@@ -1,5 +1,6 @@
 """What jobs share: the GPU that a job takes, inputs that are not what was written, a disk that is full."""
 
+import contextlib
 import errno
 import subprocess
 import sys
@@ -73,6 +74,25 @@ def test_the_seconds_of_a_job_stand_beside_its_log_without_its_start(tmp_path, m
     with pytest.raises(SystemExit):
         scripting.execute(lambda job: 1 / 0, job)
     assert not seconds.exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "owner", "works"),
+    [("1 on a", "1 on a", True), ("1 on a", "2 on a", False), ("1 on a", "", True), (None, "2 on a", True)],
+    ids=["of this run", "of a killed run", "while a run begins", "of another executor"],
+)
+def test_a_job_of_a_killed_run_that_the_next_one_could_not_wait_for_does_nothing(
+    tmp_path, monkeypatch, run, owner, works
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(scripting.RUN, raising=False)
+    if run is not None:
+        monkeypatch.setenv(scripting.RUN, run)
+    Path(".snakemake").mkdir()
+    Path(scripting.RUN_LOCK).write_text(owner)
+    with contextlib.nullcontext() if works else pytest.raises(SystemExit):
+        scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
+    assert (tmp_path / "out.txt").exists() == (tmp_path / "log.txt").exists() == works
 
 
 def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):
