@@ -66,11 +66,6 @@ def features_of(wildcards):
     return BENCH.datasets[wildcards.dataset]["features"]
 
 
-def fine_statistics(wildcards):
-    made = rules.reference_statistics.output[0].format(dataset=wildcards.dataset)
-    return {"reference": made} if BENCH.datasets[wildcards.dataset]["seeds"] > 1 else {}
-
-
 def halves(wildcards):
     return [rules.real_statistics.output.halves.format(**BENCH.real(dataset)) for dataset in BENCH.with_data()]
 

@@ -26,8 +26,10 @@ rule collect:
         "../scripts/collect.py"
 
 
-# Self-FID needs the fine-step samples of another seed.
-DRAWN = {name: METRICS[name] for name in ["fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]}
+# The first is the one that says which solver to take. Self-FID needs the fine-step samples of another seed.
+SHOWN = ["paired_fid", "fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
+DRAWN = {name: METRICS[name] for name in SHOWN}
+FAMILIES = SHOWN[:2]
 LINES = "Plain solvers are dashed, distilled ones solid; bars are the errors given in the table."
 
 
@@ -156,21 +158,27 @@ rule families:
     input:
         lambda wildcards: FILES.collected(wildcards.dataset),
     output:
-        figure("fid-{dataset}", "Curves", "families", metric=METRICS["fid"].name, dataset="{dataset}"),
+        figure(
+            "{metric}-{dataset}",
+            "Curves",
+            "families",
+            lambda wildcards: {"metric": METRICS[wildcards.metric].name, "dataset": wildcards.dataset},
+        ),
+    wildcard_constraints:
+        metric="|".join(FAMILIES),
     log:
-        f"{LOGS}/families/{{dataset}}.log",
+        f"{LOGS}/families/{{metric}}-{{dataset}}.log",
     localrule: True
     conda:
         ENV
     params:
-        metric="fid",
-        name=METRICS["fid"].name,
+        name=lambda wildcards: METRICS[wildcards.metric].name,
         lines=LINES,
         cells=lambda wildcards: [FACTS.of_cell(each) for each in BENCH.cells_of(wildcards.dataset)],
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("families.py"),
     message:
-        "Drawing the FID on {wildcards.dataset}, a panel for each method"
+        "Drawing {wildcards.metric} on {wildcards.dataset}, a panel for each method"
     script:
         "../scripts/families.py"
 
@@ -212,8 +220,8 @@ rule ablations:
         ENV
     params:
         sweeps=SWEEPS,
-        metric="fid",
-        name=METRICS["fid"].name,
+        metric=SHOWN[0],
+        name=METRICS[SHOWN[0]].name,
         cells=[FACTS.of_cell(each) for each in BENCH.distilled()],
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("ablations.py"),
@@ -250,7 +258,7 @@ rule figures:
         rules.coefficients.output if BENCH.distilled() else [],
         rules.costs.output if BENCH.distilled() else [],
         rules.ablations.output if SWEEPS else [],
-        expand(rules.families.output, dataset=figure_cells.crowded(BENCH)),
+        expand(rules.families.output, metric=FAMILIES, dataset=figure_cells.crowded(BENCH)),
         expand(rules.trajectories.output, dataset=BENCH.datasets),
         expand(rules.sample_grid.output, dataset=BENCH.datasets),
         expand(rules.real_images.output, data=BENCH.sources),

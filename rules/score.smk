@@ -82,9 +82,9 @@ rule reference_statistics:
 
 rule score:
     input:
-        unpack(fine_statistics),
         features=lambda wildcards: FILES.features(wildcards.dataset),
         real=real_of,
+        reference=rules.reference_statistics.output[0],
         reference_ends=lambda wildcards: FILES.of_cell(BENCH.reference(wildcards.dataset), "ends.npy"),
         images=rules.gather.output.images,
         ends=rules.gather.output.ends,

@@ -6,9 +6,9 @@ from dode.report.figures import curves
 
 
 def main(snakemake):
-    params = snakemake.params
+    params, wildcards = snakemake.params, snakemake.wildcards
     frame = collection.frame(params.cells, snakemake.input, {})
-    curves.families(frame, params.metric, snakemake.wildcards.dataset, snakemake.output)
+    curves.families(frame, wildcards.metric, wildcards.dataset, snakemake.output)
 
 
 if __name__ == "__main__":

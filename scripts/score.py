@@ -29,12 +29,14 @@ def main(snakemake):
         metrics["kid"] = scores.kernel(generated, real.features, scoring["kid"])
         metrics |= scores.nearest(generated, real.features, scoring["neighbours"])
     own = snakemake.input.ends == snakemake.input.reference_ends
+    fine = statistics_files.read_blocks(snakemake.input.reference, card, [block.count for block in generated])
+    gaussians = [distances.Gaussian.of_moments(*block.moments) for block in fine]
     if params.seeds > 1:
-        fine = statistics_files.read_blocks(snakemake.input.reference, card, params.seeds)
         # Against the next seed's fine-step samples: never on the same noise. Two sets of them are one pair, not two.
         pairs = 1 if own and params.seeds == 2 else params.seeds
-        metrics["self_fid"] = scores.frechet(generated[:pairs], (fine[1:] + fine[:1])[:pairs])
+        metrics["self_fid"] = scores.frechet(generated[:pairs], (gaussians[1:] + gaussians[:1])[:pairs])
     if not own:
+        metrics["paired_fid"] = scores.frechet(generated, gaussians, fine[0].features)
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
         metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
     made = storage.read_json(snakemake.input.environments)

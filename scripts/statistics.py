@@ -1,4 +1,4 @@
-"""Feature statistics of each seed of the fine-step samples: what self-FID compares with."""
+"""Feature statistics of each seed of the fine-step samples: what paired FID and self-FID compare with."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def main(snakemake):
     params, settings = snakemake.params, execution.of_job(snakemake)
     extract = features.create(params.card, snakemake.input.features, device=devices.device(settings["device"]))
     blocks = [
-        distances.Statistics.of(features.stream(extract, images, settings["batch_size"], "features")).moments
+        distances.Statistics.of(features.stream(extract, images, settings["batch_size"], "features"))
         for images in np.split(storage.read_array(snakemake.input.images), params.seeds)
     ]
     with storage.atomic(snakemake.output[0]) as path:

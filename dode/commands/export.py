@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solver", nargs="?", help="id of the solver; leave it out with --best")
     parser.add_argument("evaluations", nargs="?", type=int, metavar="nfe", help="number of network evaluations")
     parser.add_argument(
-        "--best", metavar="METRIC", help="export the solver that the page recommends by this metric, such as fid"
+        "--best", metavar="METRIC", help="export the solver that the page recommends by this metric, such as paired_fid"
     )
     parser.add_argument("--nfe", type=int, help="the same as an option; with --best, the largest number of evaluations")
     parser.add_argument("--output", help="the file to write (default <dataset>-<solver>-nfe<nfe>.json)")

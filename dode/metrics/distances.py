@@ -190,10 +190,13 @@ def _overlap(first, second):
 
 
 def _frechet(first, second, singular):
-    return float(np.square(first.mean - second.mean).sum() + first.variance + second.variance - 2 * singular.sum())
+    distance = np.square(first.mean - second.mean).sum() + first.variance + second.variance - 2 * singular.sum()
+    return max(float(distance), 0.0)  # of equal sets rounding alone is left, of either sign
 
 
-def fid_with_influences(features: np.ndarray, first: GaussianLike, second: GaussianLike) -> tuple[float, np.ndarray]:
+def fid_with_influences(
+    features: np.ndarray, first: GaussianLike, second: GaussianLike, partners: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
     """The Fréchet distance and the influence of single images on it (Hampel 1974).
 
     The influence is the derivative of the distance when the share of one image among those of ``first`` grows. With
@@ -201,23 +204,35 @@ def fid_with_influences(features: np.ndarray, first: GaussianLike, second: Gauss
     ``psi(x) = 2 (mu_1 - mu_2)^T (x - mu_1) + (x - mu_1)^T (1 - T) (x - mu_1) - tr((1 - T) S_1)``. The distance of n
     images has the standard error ``sd(psi) / sqrt(n)`` (the delta method).
 
+    Where each image of ``second`` has a partner in ``first`` and both are drawn together, the influence of the pair is
+    the sum of the two, that of the partner with the roles exchanged.
+
     Args:
         features: (m, F), all or some of those that ``first`` is made of.
         first, second: as for :func:`fid`.
+        partners: (m, F), the partners of ``features``, of which ``second`` is made; None where ``second`` is fixed.
 
     Returns:
         ``(distance, psi (m,))``.
     """
     one, other = _gaussian(first), _gaussian(second)
-    _, singular, vectors = np.linalg.svd(_overlap(one, other), full_matrices=False)
+    left, singular, right = np.linalg.svd(_overlap(one, other), full_matrices=False)
     kept = singular > len(one.mean) * np.finfo(np.float64).eps * singular.max(initial=0)
-    transport = other.factor @ (vectors[kept].T / np.sqrt(singular[kept]))
+    roots, lost = np.sqrt(singular[kept]), singular.sum()
+    psi = _influences(features, one, other, other.factor @ (right[kept].T / roots), lost)
+    if partners is not None:
+        psi += _influences(partners, other, one, one.factor @ (left[:, kept] / roots), lost)
+    return _frechet(one, other, singular), psi
+
+
+def _influences(features, own, other, transport, overlap):
+    """Those of images of ``own``, with ``T = transport transport^T`` and ``overlap = tr(T S)``."""
     psi = []
     for start in range(0, len(features), _ROWS):
-        centred = features[start : start + _ROWS].astype(np.float64) - one.mean
-        linear = 2 * centred @ (one.mean - other.mean)
+        centred = features[start : start + _ROWS].astype(np.float64) - own.mean
+        linear = 2 * centred @ (own.mean - other.mean)
         psi.append(linear + np.square(centred).sum(axis=1) - np.square(centred @ transport).sum(axis=1))
-    return _frechet(one, other, singular), np.concatenate(psi) - one.variance + singular.sum()
+    return np.concatenate(psi) - own.variance + overlap
 
 
 def kid(real: np.ndarray, generated: np.ndarray, **options: Any) -> float:

@@ -59,13 +59,19 @@ def biased(blocks: Sequence[Statistics], real: int | None) -> list[str]:
     return [name for name, count in counts.items() if count is not None and count <= len(blocks[0].mean)]
 
 
-def frechet(blocks: Sequence[Statistics], references: Sequence[distances.GaussianLike]) -> dict[str, Any]:
-    """FID of each block's statistics against its reference (as :func:`distances.fid` takes it), one each."""
+def frechet(
+    blocks: Sequence[Statistics], references: Sequence[distances.GaussianLike], partners: np.ndarray | None = None
+) -> dict[str, Any]:
+    """FID of each block's statistics against its reference (as :func:`distances.fid` takes it), one each.
+
+    ``partners``: where the reference of a single block is of images on the same noise, their features, in the same
+    order. The error is then that of the pairs, in which what both have in common cancels.
+    """
     pairs = list(zip(blocks, references, strict=True))
     if len(pairs) > 1:
         return summary([distances.fid(block.gaussian, real) for block, real in pairs])
     ((block, real),) = pairs
-    value, psi = distances.fid_with_influences(block.features, block.gaussian, real)
+    value, psi = distances.fid_with_influences(block.features, block.gaussian, real, partners)
     return summary([value], lambda: standard_error(psi, block.count), "images")
 
 

@@ -3,7 +3,8 @@
 A published file is an ``.npz`` with ``mu`` (F,) and ``sigma`` (F, F) (pytorch-fid, EDM). OpenAI's reference batches
 have ``mu_s, sigma_s`` (of spatial features, not used here) and images ``arr_0`` (n, H, W, 3) uint8 besides, or images
 alone. Own files have ``mu``, ``sigma``, where there were images some of their ``features`` and their number ``images``,
-and ``extractor``, what the features are.
+and ``extractor``, what the features are. A file of fine-step samples has ``mu`` and ``sigma`` of each seed block,
+``<block>/mu``, and ``images`` is one number per block.
 """
 
 import hashlib
@@ -57,19 +58,34 @@ def read(path: str | Path, card: Mapping[str, Any]) -> Reference:
         return Reference((arrays["mu"], arrays["sigma"]), arrays.get("features"), images)
 
 
-def write_blocks(path: str | Path, blocks: Iterable[tuple[np.ndarray, np.ndarray]], card: Mapping[str, Any]) -> None:
-    """Write mean and covariance of several blocks of images, ``blocks`` being pairs of both."""
-    arrays: dict[str, Any] = {}
-    for index, (mean, covariance) in enumerate(blocks):
-        arrays |= {f"{index}/mu": mean, f"{index}/sigma": covariance}
+def write_blocks(path: str | Path, blocks: Sequence[Statistics], card: Mapping[str, Any]) -> None:
+    """Write the statistics of each seed block of images, of a single block with its kept features."""
+    arrays: dict[str, Any] = {"images": [block.count for block in blocks]}
+    for index, block in enumerate(blocks):
+        arrays |= {f"{index}/mu": block.mean, f"{index}/sigma": block.covariance}
+    if len(blocks) == 1:  # several have their spread, and no score asks for an error by images
+        arrays["features"] = blocks[0].features
     np.savez(path, extractor=extractor_of(card), **arrays)
 
 
-def read_blocks(path: str | Path, card: Mapping[str, Any], count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The pairs that :func:`write_blocks` wrote; raises ValueError as :func:`read` does."""
+def read_blocks(path: str | Path, card: Mapping[str, Any], images: Sequence[int]) -> list[Reference]:
+    """The blocks that :func:`write_blocks` wrote, a :class:`Reference` each.
+
+    Args:
+        path: of the file.
+        card: of the features.
+        images: how many images each block must have, to be those of the same noise.
+
+    Raises:
+        ValueError: as :func:`read`, or where the file is of other blocks.
+    """
     with np.load(path, allow_pickle=False) as arrays:
         _check_extractor(path, arrays, card)
-        return [(arrays[f"{index}/mu"], arrays[f"{index}/sigma"]) for index in range(count)]
+        counts = arrays["images"].tolist() if "images" in arrays else []
+        if counts != list(images):
+            raise ValueError(f"{path} has blocks of {counts} images, but the cell has blocks of {list(images)}")
+        moments = [(arrays[f"{index}/mu"], arrays[f"{index}/sigma"]) for index in range(len(counts))]
+        return [Reference(each, arrays.get("features"), count) for each, count in zip(moments, counts, strict=True)]
 
 
 def identity(path: str | Path, reference: Reference) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _character(character):
 class Table:
     """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
 
-    A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
+    A cell is ``(value, error, decimals, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
     """
 
     dataset: str
@@ -119,7 +119,6 @@ class Table:
     nfes: list
     body: list
     foot: list
-    decimals: int
     images: str
     seeds: str
     halves: str
@@ -128,8 +127,8 @@ class Table:
 
     def parts(self, cell: tuple) -> tuple[str, str, str]:
         """Value, error and published values of a cell as text, the last two empty where there are none."""
-        value, error, published, _ = cell
-        value, error = (numbers.fixed(number, self.decimals) for number in (value, error))
+        value, error, decimals, published, _ = cell
+        value, error = (numbers.fixed(number, decimals) for number in (value, error))
         return value or "not finite", error if value else "", ", ".join(dict.fromkeys(published.split(SEPARATOR)))
 
 

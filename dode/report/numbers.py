@@ -16,7 +16,8 @@ def decimals(values: Iterable[float | None], errors: Iterable[float | None]) -> 
     for given, digits in ((errors, 2), (values, 3)):
         sizes = [abs(size) for size in given if size and math.isfinite(size)]
         if sizes:
-            return min(max(digits - 1 - math.floor(math.log10(statistics.median(sizes))), 0), MOST_DECIMALS)
+            exponent = int(f"{statistics.median(sizes):.{digits - 1}e}".partition("e")[2])  # 0.0999… is 0.10
+            return min(max(digits - 1 - exponent, 0), MOST_DECIMALS)
     return 0
 
 

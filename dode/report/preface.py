@@ -37,8 +37,13 @@ def opening(frame: pd.DataFrame) -> list[str]:
 
 def _ranks(frame):
     """The section on ranks; none where there is one dataset, or nothing that all have."""
-    cells = frame[(frame["metric"] == "fid") & (frame["solver"] != HALVES) & ~frame["reference"]]
-    found = ranking.mean_ranks(cells) if cells["dataset"].nunique() > 1 else {}
+    measured = frame[(frame["solver"] != HALVES) & ~frame["reference"]]
+    datasets, having = measured["dataset"].nunique(), measured.groupby("metric")["dataset"].nunique()
+    first = next((name for name in METRICS if having.get(name) == datasets), None)
+    if first is None or datasets == 1:
+        return []
+    kind = METRICS[first]
+    found = ranking.mean_ranks(measured[measured["metric"] == first], lower_is_better=kind.lower_is_better)
     if not found:
         return []
     counts = {nfe: count for own in found.values() for nfe, (_, count) in own.items()}
@@ -51,8 +56,8 @@ def _ranks(frame):
         rows.append([escaped(label), *(texts.get(nfe, "–") for nfe in nfes)])
     header = ["solver", *(f"NFE {nfe} (of {counts[nfe]})" for nfe in nfes)]
     note = (
-        f"Mean over {cells['dataset'].nunique()} datasets of the rank by FID (1 is best) among the solvers that every "
-        "dataset has at that NFE. Solvers that cannot be told apart are tied, and a tie counts half."
+        f"Mean over {datasets} datasets of the rank by {kind.name} (1 is best) among the solvers that every dataset has "
+        "at that NFE. Solvers that cannot be told apart are tied, and a tie counts half."
     )
     return ["## Ranks", note, pipes(rows, header)]
 
@@ -68,8 +73,10 @@ def against(rows: pd.DataFrame) -> list[str]:
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
     statistics = _short(first["real_sha256"], "SHA-256 of their statistics")
     text = f"Scored against {size} real images (`{first['real']}`{statistics}) by features of {network}."
-    bias = [words for name, words in METRICS["fid"].bias.items() if known["biased"].str.contains(name).any()]
-    return [f"{text} FID is biased here. {' '.join(bias)}" if bias else text]
+    for kind in (kind for name, kind in METRICS.items() if (known["metric"] == name).any()):
+        if bias := [words for name, words in kind.bias.items() if known["biased"].str.contains(name).any()]:
+            text += f" Here {kind.name} is biased. {' '.join(bias)}"
+    return [text]
 
 
 def _short(sha256, name="SHA-256"):

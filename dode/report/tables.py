@@ -33,10 +33,12 @@ def _table(dataset, metric, rows):
     rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale)
     halves = rows["solver"] == HALVES
     body = ~halves & ~rows["reference"]
+    shown = rows[body] if body.any() else rows
+    rows["decimals"] = numbers.decimals(shown["value"], shown["error"])
     for _, column in rows[body].groupby("nfe"):
         rows.loc[column.index, "place"] = ranking.places(column["entry"], lower_is_better=kind.lower_is_better)
+        rows.loc[column.index, "decimals"] = numbers.decimals(column["value"], column["error"])
     cells, measured = rows[body], rows[~halves]
-    shown = cells if len(cells) else rows
     own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
     references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]
     return latex.Table(
@@ -45,7 +47,6 @@ def _table(dataset, metric, rows):
         nfes=sorted(cells["nfe"].unique()),
         body=[(some["label"].iloc[0], {row.nfe: _cell(row) for row in some.itertuples()}) for some in own],
         foot=references + [(row.label, _cell(row)) for row in rows[halves].itertuples()],
-        decimals=numbers.decimals(shown["value"], shown["error"]),
         images=_count(measured["images"], "image"),
         seeds=_count(measured["seeds"], "seed"),
         halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
@@ -55,7 +56,7 @@ def _table(dataset, metric, rows):
 
 
 def _cell(row):
-    return row.value, row.error, row.published, row.place
+    return row.value, row.error, row.decimals, row.published, row.place
 
 
 def _sources(cells):

@@ -114,9 +114,9 @@ def test_what_scores_are_against_is_said_and_when_they_are_biased():
     unknown = {**known, "against": {**against, "images": None}, "biased": ["generated"]}
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **unknown)], []))
     assert "an unstated number of real images" in text
-    assert "FID is biased here. There are no more generated images than features" in text
+    assert "Here FID is biased. There are no more generated images than features" in text
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **{**known, "biased": ["real"]})], []))
-    assert "FID is biased here. There are no more real images than features" in text
+    assert "Here FID is biased. There are no more real images than features" in text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ CHECKPOINT = str(CARDS / "digits-classifier.safetensors")
 NEIGHBOURS = {"precision_recall": 3, "density_coverage": 5, "images": 10_000}
 MADE = {"cell": {"solver": "ddim", "nfe": 5}, "samples": {"images": 100}, "code": "of the samples"}
 PRDC = {"precision", "recall", "density", "coverage"}
+PAIRED = {"paired_fid", "trajectory_rmse", "trajectory_psnr"}
 
 
 def digits():
@@ -35,10 +36,15 @@ def digits():
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """``job(seeds, images)``: what a score's script is given for a cell of digits, its files written."""
+    """``job(seeds, images)``: what a score's script is given for a cell of digits, its files written.
+
+    The features of the fine-step samples are those of the cell's own in the first block; in the second they lie one
+    further, in the third three.
+    """
     folder, images = tmp_path_factory.mktemp("job"), digits()
     extract = features.create(CARD, CHECKPOINT)
     statistics = Statistics.of(features.stream(extract, images[800:], 500))
+    own = np.concatenate([*features.stream(extract, images[:800], 100)])
     known = {"features": statistics.features, "images": statistics.count, "card": CARD}
     statistics_files.write(folder / "real.npz", mu=statistics.mean, sigma=statistics.covariance, **known)
     draw = np.random.default_rng(0)
@@ -49,8 +55,9 @@ def job(tmp_path_factory):
         for name, width in (("ends", 0.1), ("reference_ends", 0.0)):
             ends = draw.normal(0, width, (total, 1, 8, 8)) + np.zeros(1)
             storage.write_array(folder / f"{name}.npy", ends.astype(np.float32))
-        blocks = [(statistics.mean + shift, statistics.covariance) for shift in (0, 1, 3)]
-        statistics_files.write_blocks(folder / "fine.npz", blocks[:seeds], CARD)
+        pairs = zip(np.split(own[:total], seeds), (0, 1, 3), strict=False)
+        blocks = [Statistics.of([block + shift]) for block, shift in pairs]
+        statistics_files.write_blocks(folder / "fine.npz", blocks, CARD)
         files = {"images": "samples.npy", "ends": "ends.npy", "reference_ends": "reference_ends.npy"}
         environments = [{"software": {}, "machine": {"device": "a GPU"}}]
         storage.write_json(folder / "environments.json", {**MADE, "environments": environments})
@@ -84,7 +91,7 @@ def scored(job):
 
 def test_several_seeds_have_their_mean_and_sample_standard_deviation(job):
     found = scored(job(2, 300))
-    assert set(found["metrics"]) == {"fid", "self_fid", "kid", *PRDC, "trajectory_rmse", "trajectory_psnr"}
+    assert set(found["metrics"]) == {*PAIRED, "fid", "self_fid", "kid", *PRDC}
     for name, entry in found["metrics"].items():
         first, second = entry["blocks"]
         assert entry["value"] == pytest.approx((first + second) / 2), name
@@ -94,6 +101,7 @@ def test_several_seeds_have_their_mean_and_sample_standard_deviation(job):
     # The second block of fine-step statistics lies one further in each of 64 features.
     own, shifted = reversed(found["metrics"]["self_fid"]["blocks"])
     assert shifted == pytest.approx(own + 64, rel=0.3)
+    assert found["metrics"]["paired_fid"]["blocks"] == [pytest.approx(0, abs=1e-9), pytest.approx(64, rel=1e-6)]
 
 
 def test_the_file_says_what_it_was_made_with(job):
@@ -127,7 +135,9 @@ def test_the_file_says_what_it_was_made_with(job):
 
 def test_one_seed_has_errors_of_its_images(job):
     found = scored(job(1, 400))
-    assert set(found["metrics"]) == {"fid", "kid", *PRDC, "trajectory_rmse", "trajectory_psnr"}
+    assert set(found["metrics"]) == {*PAIRED, "fid", "kid", *PRDC}
+    same = found["metrics"].pop("paired_fid")
+    assert (same["value"], same["error"], same["error_kind"]) == (*[pytest.approx(0, abs=1e-9)] * 2, "images")
     for name, entry in found["metrics"].items():
         assert entry["blocks"] == [entry["value"]]
         assert 0 < entry["error"] < abs(entry["value"]) + 0.01, name
@@ -138,7 +148,9 @@ def test_one_seed_has_errors_of_its_images(job):
 def test_two_sets_of_fine_step_samples_are_one_pair_with_an_error_of_its_images(job, seeds, pairs):
     given = job(seeds, 200)
     given["input"]["ends"] = given["input"]["reference_ends"]
-    found = scored(given)["metrics"]["self_fid"]
+    metrics = scored(given)["metrics"]
+    assert not PAIRED & set(metrics)  # the fine-step cell would be compared with itself
+    found = metrics["self_fid"]
     assert len(found["blocks"]) == pairs
     assert found["error_kind"] == ("images" if pairs == 1 else "seeds")
     assert found["error"] > 0
@@ -201,7 +213,7 @@ def test_nothing_is_decomposed_twice_and_no_vectors_are_found_in_vain(monkeypatc
 
 def test_too_few_images_for_neighbours_or_a_line_leave_these_scores_out(job):
     found = scored(job(2, 3))
-    assert set(found["metrics"]) == {"fid", "self_fid", "kid", "trajectory_rmse", "trajectory_psnr"}
+    assert set(found["metrics"]) == {*PAIRED, "fid", "self_fid", "kid"}
     assert found["biased"] == ["generated"]
 
 

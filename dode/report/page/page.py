@@ -40,8 +40,8 @@ def data(
         ``title``, ``revision``, ``environments``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
         (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
         metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and by metric ``choices``,
-        ``gains``, ``decimals``, ``marks`` and ``better``, the names of the cells that are better than the fine-step
-        one). Values are unscaled; what is not finite is None.
+        ``gains``, ``decimals`` (by NFE, those of the whole under None), ``marks`` and ``better``, the names of the
+        cells that are better than the fine-step one). Values are unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
@@ -103,8 +103,8 @@ def _checksums(dataset, checkpoints):
 
 def _metric(kind):
     """What the page says of a metric (:class:`dode.metrics.catalogue.Metric`)."""
-    sentences = {key: getattr(kind, key) for key in ("name", "unit", "scale", "description", "count", "warning")}
-    return {**sentences, "lower": kind.lower_is_better, "axis": kind.axis(), "bias": dict(kind.bias)}
+    sentences = {key: getattr(kind, key) for key in ("name", "unit", "scale", "tells", "description", "count", "warning")}
+    return {**sentences, "lower": kind.lower_is_better, "axis": kind.axis(), "aim": kind.aim, "bias": dict(kind.bias)}
 
 
 def _halves(halves):
@@ -121,17 +121,24 @@ def _judged(cells, metrics):
     fine = next((cell["scores"] for cell in cells if cell["reference"]), {})
     found = {"choices": {}, "gains": {}, "decimals": {}, "marks": {}, "better": {}}
     for key in metrics:
-        entries = [cell["scores"][key] for cell in own if verdicts.known(cell["scores"].get(key))]
-        if entries:
+        known = [cell for cell in own if verdicts.known(cell["scores"].get(key))]
+        if known:
             kind, level = METRICS[key], fine.get(key)
             lower = kind.lower_is_better
             found["choices"][key] = verdicts.choices(own, key, lower=lower)
             found["marks"][key] = _marks(own, key, lower)
             found["gains"][key] = verdicts.gains(own, key, lower=lower)
             found["better"][key] = verdicts.better(own, key, level, lower=lower)
-            sizes = ([entry[part] and entry[part] * kind.scale for entry in entries] for part in ("value", "error"))
-            found["decimals"][key] = numbers.decimals(*sizes)
+            found["decimals"][key] = {
+                nfe: _decimals([cell["scores"][key] for cell in known if nfe in (None, cell["nfe"])], kind.scale)
+                for nfe in {None, *(cell["nfe"] for cell in known)}
+            }
     return found
+
+
+def _decimals(entries, scale):
+    sizes = ([entry[part] and entry[part] * scale for entry in entries] for part in ("value", "error"))
+    return numbers.decimals(*sizes)
 
 
 def _marks(cells, key, lower):
