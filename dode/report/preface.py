@@ -56,8 +56,8 @@ def _ranks(frame):
         rows.append([escaped(label), *(texts.get(nfe, "–") for nfe in nfes)])
     header = ["solver", *(f"NFE {nfe} (of {counts[nfe]})" for nfe in nfes)]
     note = (
-        f"Mean over {datasets} datasets of the rank by {kind.name} (1 is best) among the solvers that every dataset has "
-        "at that NFE. Solvers that cannot be told apart are tied, and a tie counts half."
+        f"Mean over {datasets} datasets of the rank by {kind.name} (1 is best) among the solvers that every dataset "
+        "has at that NFE. Solvers that cannot be told apart are tied, and a tie counts half."
     )
     return ["## Ranks", note, pipes(rows, header)]
 

@@ -87,7 +87,7 @@ def numbers(texts):
 
 def test_the_answer_is_that_of_the_data(page, made):
     own = made[1]["datasets"][0]
-    row = next(row for row in own["choices"]["fid"] if row["nfe"] == 10)
+    row = next(row for row in own["choices"]["paired_fid"] if row["nfe"] == 10)
     label = made[1]["solvers"][row[row["better"]]["best"].split("/")[1]]["label"]
     assert label in page.evaluate("document.querySelector('#choice .lead b').textContent")
     assert page.evaluate("document.querySelectorAll('.choice.wins').length") == 1
@@ -97,11 +97,24 @@ def test_the_answer_is_that_of_the_data(page, made):
     assert "nfe=5" in page.evaluate("location.hash")
 
 
+def test_paired_fid_is_shown_first_and_fid_beside_it_with_what_each_says(page, made):
+    assert page.evaluate("document.getElementById('metric').value") == "paired_fid"
+    assert page.evaluate("document.getElementById('meaning').textContent").startswith("Says what the few steps cost.")
+    for card in texts(page, "#choice .choice"):
+        assert " paired FID\n" in card
+        assert " FID\n" in card.replace("paired FID", "")
+    said = texts(page, "#choice > .note")[0]
+    assert "paired FID says what the few steps cost, and FID says how good the images are" in " ".join(said.split())
+    page.locator("#metric").select_option("fid")
+    assert "Says how good the images are" in page.evaluate("document.getElementById('meaning').textContent")
+    assert all(" paired FID\n" in card for card in texts(page, "#choice .choice"))
+
+
 def test_what_is_marked_in_the_table_are_the_marks_of_the_data(page, made):
     own = made[1]["datasets"][0]
     for mark in ("best", "second"):
         found = page.evaluate(f"[...document.querySelectorAll('#scores .{mark}')].map((each) => each.dataset.cell)")
-        assert sorted(found) == sorted(own["marks"]["fid"][mark])
+        assert sorted(found) == sorted(own["marks"]["paired_fid"][mark])
     assert found
 
 
@@ -240,7 +253,7 @@ def test_a_line_is_hidden_by_its_legend(page):
 
 
 def test_the_legend_names_the_levels_and_nothing_is_written_on_the_curves(visit):
-    page = visit(**PHONE)
+    page = visit("#metric=fid", **PHONE)
     names = texts(page, "#curve .legend span")
     assert [name.split(" (")[0] for name in names] == ["reference: fine heun steps", "real halves"]
     assert page.evaluate("document.querySelectorAll('#curve .drawing line.level').length") == len(names)
@@ -262,7 +275,7 @@ def test_trajectory_error_comes_with_a_warning(page):
     assert not page.evaluate("document.getElementById('meaning').classList.contains('warning')")
     page.locator("#metric").select_option("trajectory_rmse")
     assert "On its own it misleads" in page.evaluate("document.getElementById('meaning').textContent")
-    assert "look at FID" in page.evaluate("document.querySelector('#choice .lead').textContent")
+    assert "look at paired FID" in page.evaluate("document.querySelector('#choice .lead').textContent")
 
 
 def luminance(page, what):

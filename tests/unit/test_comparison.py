@@ -84,7 +84,7 @@ def test_seeds_are_compared_one_by_one(finished):
 
 
 def test_scores_of_other_numbers_of_images_or_fine_steps_are_not_judged(finished):
-    names = ("fid", "kid", "self_fid", "trajectory_rmse")
+    names = ("paired_fid", "fid", "kid", "self_fid", "trajectory_rmse")
     runs = []
     for name, shift, images, steps in (("first", 0.0, 100, 79), ("second", 1.0, 50, 39)):
         metrics = {"d/s/nfe5": {metric: entry(1.0 + shift, 1.1 + shift) for metric in names}}
@@ -97,6 +97,7 @@ def test_scores_of_other_numbers_of_images_or_fine_steps_are_not_judged(finished
         runs.append(found)
     found = {row.metric: (row.beyond, row.why) for row in comparison.compare(*runs).rows}
     assert found == {
+        "paired_fid": (None, "different number of images"),
         "fid": (None, "different number of images"),
         "kid": (True, ""),
         "self_fid": (None, "different number of images"),
@@ -149,6 +150,19 @@ def test_cells_and_metrics_of_one_alone_are_told(finished):
     found = comparison.compare(first, second)
     assert (found.only_first, found.only_second) == (["d/s/nfe10"], ["d/t/nfe5"])
     assert [(row.metric, row.beyond) for row in found.rows] == [("fid", False), ("kid", None)]
+
+
+def test_a_folder_from_before_a_score_is_compared_by_the_others(finished):
+    first = finished("first", {"d/s/nfe5": {"fid": entry(1.0)}})
+    second = finished("second", {"d/s/nfe5": {"paired_fid": entry(0.1), "fid": entry(1.0)}})
+    found = comparison.compare(first, second)
+    assert [(row.metric, row.beyond, row.why) for row in found.rows] == [
+        ("paired_fid", None, "in one alone"),
+        ("fid", False, ""),
+    ]
+    lines = comparison.markdown(found, ["old", "new"]).splitlines()
+    (row,) = [[text.strip() for text in line.split("|")] for line in lines if "paired FID" in line]
+    assert row[1:] == ["d/s/nfe5", "paired FID", "–", "0.100", "–", "in one alone", ""]
 
 
 def test_what_differs_in_the_making_is_told_once_for_all_cells_of_it(finished):

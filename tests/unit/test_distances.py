@@ -194,22 +194,36 @@ def test_fid_refuses_other_features():
         distances.fid((np.zeros(3), np.eye(3)), (np.zeros(2), np.eye(2)))
 
 
-def test_the_influence_of_an_image_is_the_derivative_of_the_distance_by_its_weight():
-    x, second = gaussian(200, 1), moments(gaussian(300, 2, 0.5))
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_influence_of_an_image_is_the_derivative_of_the_distance_by_its_weight(paired):
+    """Of a pair, by the weight of both of its images."""
+    x, z = gaussian(200, 1), gaussian(200, 2, 0.5)
 
-    def weighted(image, weight):
+    def weighted(features, image, weight):
         weights = np.full(200, (1 - weight) / 200)
         weights[image] += weight
-        mean = weights @ x
-        return mean, (x - mean).T * weights @ (x - mean)
+        mean = weights @ features
+        return mean, (features - mean).T * weights @ (features - mean)
 
-    first, step = weighted(0, 0.0), 1e-5
-    distance, psi = distances.fid_with_influences(x, first, second)
-    assert distance == pytest.approx(distances.fid(first, second))
+    def distance(image, weight):
+        return distances.fid(weighted(x, image, weight), weighted(z, image, weight if paired else 0.0))
+
+    value, psi = distances.fid_with_influences(x, weighted(x, 0, 0.0), weighted(z, 0, 0.0), z if paired else None)
+    assert value == pytest.approx(distance(0, 0.0))
     assert psi.mean() == pytest.approx(0, abs=1e-9 * np.abs(psi).max())
+    step = 1e-5
     for image in (0, 7, 150):
-        ends = (distances.fid(weighted(image, weight), second) for weight in (step, -step))
-        assert psi[image] == pytest.approx(np.subtract(*ends) / (2 * step), rel=1e-5)
+        derivative = (distance(image, step) - distance(image, -step)) / (2 * step)
+        assert psi[image] == pytest.approx(derivative, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [5, 20, 500])
+def test_the_distance_of_equal_sets_is_zero_and_never_below(count):
+    """By either factor, with more and with fewer images than features."""
+    x = gaussian(count, 1, size=64)
+    statistics = Statistics.of([x])
+    for other in (statistics.gaussian, statistics.moments, moments(x)):
+        assert 0 <= distances.fid(statistics.gaussian, other) < 1e-9 * np.trace(statistics.covariance)
 
 
 def test_kid_is_clean_fids_on_the_seeded_subsets():

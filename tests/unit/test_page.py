@@ -150,6 +150,57 @@ def test_scores_like_those_of_the_fine_steps_are_not_better_on_the_page(bench, t
     assert "1 cell scores better than it" in block
 
 
+def test_scores_from_before_paired_fid_are_shown_without_it(bench, tmp_path):
+    """One data set has none, and of the other a cell has none."""
+
+    def scored(cell, seeds):
+        found = synthetic_pages.score(cell, seeds)
+        if cell.key[0] == "digits-edm" or cell.key[1:] == ("ddim", 5):
+            found["metrics"].pop("paired_fid", None)
+        return found
+
+    path, found, _ = synthetic_pages.write(bench, tmp_path, scored=scored)
+    first, second = ([*own["choices"]] for own in found["datasets"])
+    assert (first[0], second[0]) == ("paired_fid", "fid")
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', path.read_text(), flags=re.S))
+    button = re.search(
+        r'<button[^>]*data-cell="digits-ddpm/ddim/nfe5".*?</button>', blocks["table/digits-ddpm/paired_fid"]
+    )
+    assert ">–</button>" in button[0]
+    assert "data-value" not in button[0]
+    assert "paired FID</p>" not in blocks["choice/digits-edm/fid/10"]
+
+
+@pytest.mark.parametrize("few", ["generated", "real"])
+def test_the_bias_that_is_told_is_that_of_the_score(bench, tmp_path, few):
+    """Paired FID has no real images; a score that says nothing of bias is shown with what FID says."""
+
+    def scored(cell, seeds):
+        return {**synthetic_pages.score(cell, seeds), "biased": [few]}
+
+    path, *_ = synthetic_pages.write(bench, tmp_path, scored=scored)
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', path.read_text(), flags=re.S))
+    paired, fid, rmse = (blocks[f"trust/digits-edm/{key}"] for key in ("paired_fid", "fid", "trajectory_rmse"))
+    assert ("Here paired FID is biased" in paired) == (few == "generated")
+    assert "Here FID is biased" not in paired
+    assert "Here FID is biased" in fid
+    assert "Here FID is biased" in rmse
+
+
+def test_decimals_are_those_of_the_column(bench, tmp_path):
+    """Errors that fall with the number of evaluations leave no zeros behind."""
+
+    def scored(cell, seeds):
+        found, value = synthetic_pages.score(cell, seeds), {5: 2.0, 9: 0.02, 10: 0.02}.get(cell.nfe, 1.0)
+        if "paired_fid" in found["metrics"]:
+            found["metrics"]["paired_fid"] |= {"value": value, "error": value / 10}
+        return found
+
+    path, *_ = synthetic_pages.write(bench, tmp_path, scored=scored)
+    table = re.search(r'id="table/digits-ddpm/paired_fid">(.*?)</script>', path.read_text(), flags=re.S)[1]
+    assert set(re.findall(r">([^<]*) ±([^<]*)</button>", table)) == {("2.00", " 0.20"), ("0.0200", " 0.0020")}
+
+
 def test_markers_are_those_of_the_figures():
     square, up = (np.array(re.findall(r"-?[\d.]+", markers.marker(name)), float).reshape(-1, 2) for name in "s^")
     assert sorted(map(tuple, square[:4])) == [(-4.3, -4.3), (-4.3, 4.3), (4.3, -4.3), (4.3, 4.3)]

@@ -101,6 +101,19 @@ def test_ranks_stand_before_the_tables_best_first(tmp_path):
     assert "## Ranks" not in (tmp_path / "t.md").read_text()
 
 
+@pytest.mark.parametrize(("having", "name", "best"), [(("one", "two"), "paired FID", "c"), (("one",), "FID", "b")])
+def test_ranks_are_by_the_first_score_that_every_dataset_has(having, name, best):
+    lost = {"a": 0.3, "b": 0.2, "c": 0.1, "d": 0.4}
+    cells = []
+    for each in CELLS:
+        value = lost[each["label"]]
+        metrics = {"paired_fid": {"value": value, "error": 0.0, "error_kind": "seeds", "blocks": [value]}}
+        cells.append({**each, "metrics": each["metrics"] | (metrics if each["dataset"] in having else {})})
+    section = "\n".join(preface.opening(frames.tidy(cells, [])))
+    assert f"of the rank by {name} (1 is best)" in section
+    assert [line for line in section.splitlines() if line.startswith("| ")][1].startswith(f"| {best} ")
+
+
 def test_what_scores_are_against_is_said_and_when_they_are_biased():
     against = {"file": "real/x.npz", "sha256": "ab" * 32, "images": 1797}
     known = {"against": against, "extractor": '{"network": {"name": "inception"}, "sha256": "%s"}' % ("cd" * 32)}
@@ -115,6 +128,10 @@ def test_what_scores_are_against_is_said_and_when_they_are_biased():
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **unknown)], []))
     assert "an unstated number of real images" in text
     assert "Here FID is biased. There are no more generated images than features" in text
+    lost = cell("one", "a", 5, 1.0, **unknown)
+    lost["metrics"] |= {"paired_fid": lost["metrics"]["fid"]}
+    (text,) = preface.against(frames.tidy([lost], []))
+    assert "Here paired FID is biased. There are no more images than features" in text
     (text,) = preface.against(frames.tidy([cell("one", "a", 5, 1.0, **{**known, "biased": ["real"]})], []))
     assert "Here FID is biased. There are no more real images than features" in text
 

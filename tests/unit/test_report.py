@@ -199,6 +199,15 @@ def test_markdown_escapes(tmp_path):
     assert r"a\|b\*c" in table
 
 
+def test_every_column_has_its_own_decimals(tmp_path):
+    scores = [cell(name, name, nfe, [x, 1.1 * x]) for name in ("a", "b") for nfe, x in ((5, 30.0), (10, 0.03))]
+    fine = cell("fine", "fine", 79, [1.0, 1.1], reference=True)
+    table = markdown(frames.tidy([*scores, fine], []), tmp_path / "t.md")
+    assert table["a"] == ["31.5 ± 2.1", "0.0315 ± 0.0021", ""]
+    assert table["fine (NFE 79)"] == ["", "", "1.1 ± 0.1"]
+    assert r"a & 31.5 & $\pm$\,2.1 & 0.0315 & $\pm$\,0.0021 \\" in latex(frames.tidy(scores, []), tmp_path / "t.tex")
+
+
 def test_an_unknown_error_is_not_printed(tmp_path):
     frame = frames.tidy([cell("ddim", "DDIM", 5, [7.123])], [])
     assert math.isnan(frame["error"].iloc[0])
@@ -217,6 +226,7 @@ def test_an_unknown_error_is_not_printed(tmp_path):
         ([1.0, 1.00000003], "1.0000 ± 0.0000"),
         ([-0.001, 0.0005], "-0.0003 ± 0.0011"),
         ([2.0, 2.0], "2.00 ± 0.00"),
+        ([9.0, 9.1, 9.2], "9.10 ± 0.10"),  # whose deviation is 0.0999… in binary
     ],
 )
 def test_decimals(values, text, tmp_path):

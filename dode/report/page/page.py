@@ -103,8 +103,9 @@ def _checksums(dataset, checkpoints):
 
 def _metric(kind):
     """What the page says of a metric (:class:`dode.metrics.catalogue.Metric`)."""
-    sentences = {key: getattr(kind, key) for key in ("name", "unit", "scale", "tells", "description", "count", "warning")}
-    return {**sentences, "lower": kind.lower_is_better, "axis": kind.axis(), "aim": kind.aim, "bias": dict(kind.bias)}
+    keys = ("name", "unit", "scale", "tells", "description", "count", "warning", "aim")
+    own = {key: getattr(kind, key) for key in keys}
+    return {**own, "lower": kind.lower_is_better, "axis": kind.axis(), "bias": dict(kind.bias)}
 
 
 def _halves(halves):
