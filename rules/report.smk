@@ -164,10 +164,10 @@ rule families:
             "families",
             lambda wildcards: {"metric": METRICS[wildcards.metric].name, "dataset": wildcards.dataset},
         ),
-    wildcard_constraints:
-        metric="|".join(FAMILIES),
     log:
         f"{LOGS}/families/{{metric}}-{{dataset}}.log",
+    wildcard_constraints:
+        metric="|".join(FAMILIES),
     localrule: True
     conda:
         ENV
@@ -178,7 +178,7 @@ rule families:
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("families.py"),
     message:
-        "Drawing {wildcards.metric} on {wildcards.dataset}, a panel for each method"
+        "Drawing {params.name} on {wildcards.dataset}, a panel for each method"
     script:
         "../scripts/families.py"
 

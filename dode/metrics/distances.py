@@ -190,8 +190,10 @@ def _overlap(first, second):
 
 
 def _frechet(first, second, singular):
-    distance = np.square(first.mean - second.mean).sum() + first.variance + second.variance - 2 * singular.sum()
-    return max(float(distance), 0.0)  # of equal sets rounding alone is left, of either sign
+    variance = first.variance + second.variance
+    distance = np.square(first.mean - second.mean).sum() + variance - 2 * singular.sum()
+    # Of equal sets rounding alone is left, of either sign.
+    return 0.0 if distance < len(first.mean) * np.finfo(np.float64).eps * variance else float(distance)
 
 
 def fid_with_influences(

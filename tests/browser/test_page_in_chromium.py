@@ -244,6 +244,21 @@ def test_curves_have_points_with_words_and_open_their_cell(page):
     assert page.evaluate(OPEN)
 
 
+def test_a_solver_that_loses_nothing_leaves_the_axis_of_the_others_logarithmic(visit, tmp_path):
+    def exact(cell, seeds):
+        found = synthetic_pages.score(cell, seeds)
+        if cell.key[1:] == ("ddim", 10):
+            found["metrics"]["paired_fid"] |= {"value": 0.0, "error": 0.0, "blocks": [0.0] * seeds}
+        return found
+
+    bench = Benchmark(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), ROOT)
+    path, *_ = synthetic_pages.write(bench, tmp_path, scored=exact)
+    page = visit(path=path)
+    assert page.evaluate("document.querySelectorAll('#curve .drawing .mark').length") == 11
+    assert "0" not in texts(page, "#curve .drawing text")
+    assert page.evaluate("document.querySelector('[data-cell=\"digits-ddpm/ddim/nfe10\"]').dataset.value") == "0.0"
+
+
 def test_a_line_is_hidden_by_its_legend(page):
     count = "document.querySelectorAll('#curve .drawing g').length"
     before = page.evaluate(count)

@@ -9,10 +9,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from dode.benchmark import software
 from dode.images import pixels
+from dode.metrics import distances, features
 from dode.metrics.catalogue import METRICS
 from dode.report.page import texts
 
@@ -29,7 +31,7 @@ def test_tables_are_there_with_a_row_for_each_cell_and_metric(finished):
 
 
 def test_every_figure_is_a_png_and_a_pdf(finished):
-    names = ["fid", "self_fid", "trajectory_rmse", "lambdas", "residuals", "costs"]
+    names = ["paired_fid", "fid", "self_fid", "trajectory_rmse", "lambdas", "residuals", "costs"]
     names += ["samples-digits-edm", "trajectories-digits-edm", "real-digits"]
     figures = finished.contents("results/tiny/figures/*")
     assert set(figures) == {f"results/tiny/figures/{name}.{kind}" for name in names for kind in ("png", "pdf")}
@@ -59,6 +61,25 @@ def test_what_each_job_of_a_cell_ran_on_is_recorded(finished):
     kinds = {name: set(cell["environments"]) for name, cell in record["cells"].items()}
     fitted = {"digits-edm/d-ddim/nfe2": {"samples", "score", "fit", "teacher"}}
     assert kinds == {f"digits-edm/{cell}": {"samples", "score"} for cell in CELLS} | fitted
+
+
+def test_paired_fid_is_each_seed_against_the_fine_steps_of_the_same_seed(finished):
+    cards = finished.folder / "config" / "models"
+    card = yaml.safe_load((cards / "digits-classifier.yaml").read_text())
+    extract = features.create(card, str(cards / "digits-classifier.safetensors"))
+
+    def blocks(cell):
+        images = np.load(finished.cell(cell) / "samples.npy")
+        return [np.concatenate([*features.stream(extract, block, 10)]) for block in np.split(images, 2)]
+
+    fine = blocks(CELLS[-1])
+    for cell in CELLS[:-1]:
+        pairs = zip(blocks(cell), fine, strict=True)
+        gaussians = [[distances.Gaussian.of_features(each) for each in pair] for pair in pairs]
+        score = json.loads((finished.cell(cell) / "score.json").read_text())
+        assert score["metrics"]["paired_fid"]["blocks"] == pytest.approx([distances.fid(*pair) for pair in gaussians])
+        assert score["biased"] == ["generated"]
+    assert "paired_fid" not in json.loads((finished.cell(CELLS[-1]) / "score.json").read_text())["metrics"]
 
 
 def test_shards_and_half_written_files_are_gone(finished):
@@ -93,7 +114,7 @@ def test_snakemakes_report_names_every_category(finished):
 
 def test_captions_and_tables_say_what_the_scores_mean(finished):
     report, table = ((finished.results / name).read_text() for name in ("report.html", "table.md"))
-    for name in ("fid", "self_fid", "trajectory_rmse"):
+    for name in ("paired_fid", "fid", "self_fid", "trajectory_rmse"):
         assert METRICS[name].meaning in report
         assert METRICS[name].meaning in table
 

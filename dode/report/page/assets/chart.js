@@ -115,7 +115,8 @@ function drawn(width, options, tip) {
   const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
   const points = lines.flatMap((line) => line.points.filter((point) => Number.isFinite(point.y)));
   const spread = points.flatMap((point) => [point.y - (point.error || 0), point.y, point.y + (point.error || 0)]);
-  const log = options.y.log && points.every((point) => point.y > 0);
+  // A value of zero has no place on a logarithmic axis; the table has it.
+  const log = options.y.log && points.some((point) => point.y > 0) && points.every((point) => point.y >= 0);
   const y = scaleOf(log ? spread.filter((value) => value > 0) : spread, {
     ...options.y,
     log,
