@@ -119,7 +119,13 @@ def error(name, options, nfe, grid, fit, seed, size):
     try:
         if fit:
             lambdas = dode.distill(
-                solver, mixture.denoise, mixture.latents(size.fitted, seed), sigmas, substeps=SUBSTEPS, **FITS[fit]
+                solver,
+                mixture.denoise,
+                mixture.latents(size.fitted, seed),
+                sigmas,
+                substeps=SUBSTEPS,
+                **FITS[fit],
+                fit="greedy",
             )
         end = dode.sample(solver, mixture.denoise, fresh, sigmas, lambdas=lambdas)
     except (FloatingPointError, ValueError):  # a fit that is refused or breaks down is no entry

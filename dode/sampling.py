@@ -24,27 +24,27 @@ Advance: TypeAlias = Callable[[Step], torch.Tensor]
 
 
 class Fitted(Protocol):
-    """A fit as :func:`dode.distill` returns it: coefficients, and which directions they belong to."""
+    """A fit as :func:`dode.distill` returns it: it knows the student that was fitted."""
 
     @property
-    def lambdas(self) -> torch.Tensor: ...
+    def student(self) -> "Student": ...
 
-    @property
-    def directions(self) -> Directions: ...
+    def check(self, solver: Solver, sigmas: Levels) -> None: ...
 
 
 class _Recorder:
     """Calls the denoiser in the precision of the latents and remembers the point and number of the calls."""
 
-    def __init__(self, denoise, dtype):
-        self.denoise, self.dtype = denoise, dtype
+    def __init__(self, denoise, dtype, told):
+        self.denoise, self.dtype, self.told = denoise, dtype, told
         self.calls = 0
         self.x = self.sigma = None
 
     def __call__(self, x, sigma):
-        self.calls += 1
         self.x, self.sigma = x, sigma
-        denoised = self.denoise(x.to(self.dtype), sigma)
+        told = sigma if self.told is None else self.told[self.calls]
+        self.calls += 1
+        denoised = self.denoise(x.to(self.dtype), told)
         if denoised.shape != x.shape:
             raise ValueError(f"denoise returned shape {tuple(denoised.shape)} for states of shape {tuple(x.shape)}")
         return denoised.to(x.dtype)
@@ -52,17 +52,24 @@ class _Recorder:
 
 @torch.no_grad()
 def steps(
-    solver: Solver, denoise: Denoise, latents: torch.Tensor, sigmas: Levels, *, start: torch.Tensor | None = None
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    *,
+    start: torch.Tensor | None = None,
+    told: ArrayLike | None = None,
 ) -> Steps:
     """Run ``solver`` as a generator of :class:`Step`: send the state to go on with, or None for the proposal.
 
     The generator's return value is the end state (float64). This is the loop under :func:`sample`, the teacher and the
     fit; use it to watch or to steer a run from outside. ``start``: the state at ``sigmas[0]``, where the run does not
-    begin with ``latents``.
+    begin with ``latents``. ``told``: the noise level that the network is told at each evaluation, (K,), where it is
+    another than that of the solver's state; the solver knows nothing of it.
     """
     levels = checked(sigmas)
     latents_exact = latents.to(torch.float64)
-    recorder = _Recorder(denoise, latents.dtype)
+    recorder = _Recorder(denoise, latents.dtype, _told(told, solver.nfe(len(levels) - 1)))
     x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
     index, begun = 0, levels[0]
@@ -88,6 +95,18 @@ def steps(
     if not bool(finite.all()):
         raise NonFiniteError(f"{int((~finite).sum())} of {len(x)} end states contain NaN or infinity ({solver})")
     return x
+
+
+def _told(told, evaluations):
+    """The told levels as a checked tensor; None where the network is told the state's own."""
+    if told is None:
+        return None
+    told = torch.as_tensor(told, dtype=torch.float64, device="cpu")
+    if told.shape != (evaluations,) or not bool((told > 0).all() and told.isfinite().all()):
+        raise ValueError(
+            f"told must be {evaluations} positive noise levels, one per evaluation, not {told.flatten().tolist()}"
+        )
+    return told
 
 
 def drive(stepper: Steps, advance: Advance | None = None) -> torch.Tensor:
@@ -154,6 +173,72 @@ class _Watched:
         return x
 
 
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """A solver with all that its run needs besides the model and the noise.
+
+    Attributes:
+        solver: from :func:`dode.solvers.create`, or fitted (:mod:`dode.solvers.non_stationary`).
+        sigmas: its noise levels, descending.
+        lambdas, directions: the coefficients of a distilled solver, (K, m), and what they belong to; None for a plain
+            one.
+        told: the noise level that the network is told at each evaluation, (K,); None: the solver's own.
+    """
+
+    solver: Solver
+    sigmas: Levels
+    lambdas: ArrayLike | None = None
+    directions: DirectionsLike | None = None
+    told: ArrayLike | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Number of network evaluations."""
+        return self.solver.nfe(len(self.sigmas) - 1)
+
+    def correction(self, prediction: str) -> Correction | None:
+        """The ``advance`` function of a run, for a model of this ``prediction``; None for a plain solver."""
+        if self.lambdas is None:
+            return None
+        return Correction(self.lambdas, self.directions, prediction, evaluations=self.nfe)
+
+    def run(
+        self,
+        denoise: Denoise,
+        latents: torch.Tensor,
+        *,
+        start: torch.Tensor | None = None,
+        prediction: str | None = None,
+        watch: Callable[[torch.Tensor, torch.Tensor], object] | None = None,
+    ) -> torch.Tensor:
+        """The end states in float64; ``start`` and ``watch`` as of :func:`steps` and :func:`sample`.
+
+        ``prediction`` is by default what the model says.
+        """
+        advance = self.correction(prediction or ModelFacts.of(denoise).prediction)
+        watched = advance if watch is None else _Watched(advance, watch)
+        return drive(steps(self.solver, denoise, latents, self.sigmas, start=start, told=self.told), watched)
+
+    def sample(
+        self,
+        denoise: Denoise,
+        latents: torch.Tensor,
+        *,
+        watch: Callable[[torch.Tensor, torch.Tensor], object] | None = None,
+    ) -> torch.Tensor:
+        """The end states in the type of ``latents``: :func:`sample` of this solver."""
+        return self.run(denoise, latents, watch=watch).to(latents.dtype)
+
+    def own_levels(self) -> list[float]:
+        """The noise level of the solver's state at each evaluation, in order."""
+        return evaluated_levels(self.solver, self.sigmas)
+
+    def evaluated_levels(self) -> list[float]:
+        """The noise level that the network is told at each evaluation, in order."""
+        told = _told(self.told, self.nfe)
+        return self.own_levels() if told is None else told.tolist()
+
+
 def sample(
     solver: Solver,
     denoise: Denoise,
@@ -162,6 +247,7 @@ def sample(
     *,
     lambdas: ArrayLike | Fitted | None = None,
     directions: DirectionsLike | None = None,
+    told: ArrayLike | None = None,
     watch: Callable[[torch.Tensor, torch.Tensor], object] | None = None,
 ) -> torch.Tensor:
     """Solve the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma`` from noise to images.
@@ -172,11 +258,13 @@ def sample(
             estimate of the clean image, same shape.
         latents: (B, C, H, W), unit normal; scaled to the first noise level here.
         sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
-        lambdas: coefficients of a distilled solver, (K,) or (K, m) for K evaluations (:func:`dode.distill`); x becomes
-            ``proposal_k + sum_j lambdas[k, j] r_kj`` after each (Kim, Tang & Yu 2024, arXiv 2309.16421). Or the
-            :class:`~dode.distillation.fitting.Fit` itself, which knows its directions.
+        lambdas: what makes it a distilled solver. A :class:`~dode.distillation.fitting.Fit` (:func:`dode.distill`),
+            made from ``solver`` and ``sigmas``: then the fitted solver runs, on the levels that were fitted. Or bare
+            coefficients, (K,) or (K, m) for K evaluations: x becomes ``proposal_k + sum_j lambdas[k, j] r_kj`` after
+            each (Kim, Tang & Yu 2024, arXiv 2309.16421).
         directions: which directions r bare lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
-            default those that ``dode.distill(directions=m)`` fits.
+            default those that the greedy fit with ``directions=m`` has.
+        told: the noise level that the network is told at each evaluation, (K,), where it is not the state's.
         watch: called as ``watch(sigma, x)`` with the first noise level and state, and with those after every step of
             the solver (not after inner stages); x is float64, not to be changed.
 
@@ -186,7 +274,8 @@ def sample(
 
     Raises:
         NonFiniteError: where an end state holds NaN or infinity.
-        ValueError: lambdas that do not fit the number of evaluations or the directions.
+        ValueError: lambdas that do not fit the number of evaluations or the directions, or a fit of another solver or
+            of other levels.
 
     >>> import torch, dode
     >>> denoise = lambda x, sigma: x / (1 + sigma**2)                      # data: unit normal
@@ -194,18 +283,17 @@ def sample(
     >>> round(x.mean().item(), 1)                                         # exact: sigma / sqrt(1 + sigma^2) = 1.00
     1.0
     """
-    correction = _correction(solver, ModelFacts.of(denoise).prediction, sigmas, lambdas, directions)
-    advance = correction if watch is None else _Watched(correction, watch)
-    return drive(steps(solver, denoise, latents, sigmas), advance).to(latents.dtype)
+    return _student(solver, sigmas, lambdas, directions, told).sample(denoise, latents, watch=watch)
 
 
-def _correction(solver, prediction, sigmas, lambdas, directions):
-    """The ``advance`` function for what :func:`sample` is given as lambdas; None for a plain run."""
-    if lambdas is None:
-        return None
-    directions = getattr(lambdas, "directions", None) if directions is None else directions
-    lambdas = getattr(lambdas, "lambdas", lambdas)
-    return Correction(lambdas, directions, prediction, evaluations=solver.nfe(len(sigmas) - 1))
+def _student(solver, sigmas, lambdas, directions, told):
+    """The :class:`Student` of what :func:`sample` is given."""
+    if not hasattr(lambdas, "student"):
+        return Student(solver, sigmas, lambdas, directions, told)
+    if directions is not None or told is not None:
+        raise ValueError("directions and told: a fit has its own; leave them out, or give the bare coefficients")
+    lambdas.check(solver, sigmas)
+    return lambdas.student
 
 
 class Evaluation(NamedTuple):
@@ -244,6 +332,7 @@ def evaluations(
     prior_std: Callable[[Any], Any] | None = None,
     lambdas: ArrayLike | Fitted | None = None,
     directions: DirectionsLike | None = None,
+    told: ArrayLike | None = None,
 ) -> Evaluations:
     """:func:`sample` turned inside out: yield each :class:`Evaluation`, be sent the clean image's estimate there.
 
@@ -252,7 +341,7 @@ def evaluations(
     waits inside it.
 
     Args:
-        solver, latents, sigmas, lambdas, directions: as of :func:`sample`.
+        solver, latents, sigmas, lambdas, directions, told: as of :func:`sample`.
         prediction, prior_std: what the model would say of itself (:class:`dode.models.ModelFacts`); ``prior_std`` is
             sigma itself by default.
 
@@ -266,17 +355,16 @@ def evaluations(
     >>> sigma.item()
     1.0
     """
-    levels = checked(sigmas)
+    student = _student(solver, sigmas, lambdas, directions, told)
+    solver, levels, correction = student.solver, checked(student.sigmas), student.correction(prediction)
     answer, std = _Answer(), (prior_std or ve_prior)(levels[0])
-    correction = _correction(solver, prediction, levels, lambdas, directions)
-    x, sigma, reply = latents.to(torch.float64) * std, levels[0], None
-    stepper = steps(solver, answer, latents, levels, start=x)
-    for _ in evaluated_levels(solver, levels):
-        answer.due = Evaluation(x.to(latents.dtype), sigma)
+    x, reply = latents.to(torch.float64) * std, None
+    stepper = steps(solver, answer, latents, levels, start=x, told=student.told)
+    for sigma in student.evaluated_levels():
+        answer.due = Evaluation(x.to(latents.dtype), levels.new_tensor(sigma))
         answer.denoised = yield answer.due
         step = stepper.send(reply)
         x = reply = step.proposal.x if correction is None else correction(step)
-        sigma = step.proposal.sigma
     try:
         stepper.send(reply)
     except StopIteration as end:

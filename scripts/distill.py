@@ -9,7 +9,7 @@ def main(snakemake):
     cell = jobs.of_cell(params.cell, snakemake.input.model, execution.of_job(snakemake), snakemake.input)
     own, trajectory = fit_jobs.FittingSet(cell, params.teacher), snakemake.input.get("teacher")
     states = fit_jobs.read_states(trajectory, cell.device) if trajectory else ()
-    fit = fitting.fit(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **params.fit)
+    fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **params.fit)
     made = {"cell": params.cell, "distill": {**params.teacher, **params.fit}, "code": {"distill": params.code}}
     if trajectory:
         made["teacher"] = fit_jobs.read_made(trajectory)

@@ -24,6 +24,16 @@ RECIPES = {
 }
 # The released DPM-Solver cuts a schedule off below this half log-SNR, which the 1,000 linear betas do not reach.
 LOWEST_LOG_SNR = -5.1
+FITS = ("joint", "greedy", "refined")
+# The families of a joint fit, and which of them are tried where one is asked for; `auto` is all that is worthwhile.
+RUNGS = {
+    "lambda": ("lambda",),
+    "directions": ("lambda", "directions"),
+    "levels": ("levels",),
+    "told": ("levels", "told"),
+    "general": ("levels", "general"),
+    "auto": ("levels", "general"),
+}
 IMAGES_PER_DIRECTION = 4
 HELD_OUT = 4  # one image of so many is held out of a fit that is refined
 
@@ -96,12 +106,16 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
         )
 
 
-def check_refine(refine: int, alignment: str) -> None:
-    """Raise ValueError for an invalid number of iterations, or an alignment that has no end state to aim at."""
-    if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
-        raise ValueError(f"refine must be an integer of at least 0, not {refine!r}")
-    if refine and alignment != "aligned":
-        raise ValueError(f"refine {refine}: alignment '{alignment}' has no end state to aim at; use 'aligned' or 0")
+def check_fit(fit: str, alignment: str, iterations: int | None = None) -> None:
+    """Raise ValueError for an unknown fit, a wrong number of iterations, or a refinement without an end to aim at."""
+    if fit not in FITS:
+        raise ValueError(f"fit must be one of {', '.join(map(repr, FITS))}, not {fit!r}")
+    if fit == "refined" and alignment != "aligned":
+        raise ValueError(
+            f"fit 'refined': alignment '{alignment}' has no end state to aim at; take 'aligned' or fit 'greedy'"
+        )
+    if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1):
+        raise ValueError(f"iterations must be an integer of at least 1, not {iterations!r}")
 
 
 def held_out(images: int) -> int:
@@ -131,3 +145,22 @@ def check_images(images: int, directions: int, evaluations: int, refine: int = 0
             f"{images} images, a quarter of them held out, cannot carry the refinement of {coefficients} coefficients "
             f"({directions} at each of {evaluations} evaluations): at least {needed} are needed"
         )
+
+
+def rungs(family: str) -> tuple[str, ...]:
+    """The families that a joint fit tries, in order; ValueError for an unknown name."""
+    if family not in RUNGS:
+        raise ValueError(f"family must be one of {', '.join(map(repr, RUNGS))}, not {family!r}")
+    return RUNGS[family]
+
+
+def joint_numbers(family: str, directions: int, evaluations: int, steps: int) -> int:
+    """How many numbers a family fits at most."""
+    own = directions * evaluations
+    return {
+        "lambda": own,
+        "directions": own,
+        "levels": own + steps,
+        "told": own + steps + evaluations,
+        "general": evaluations * (evaluations + 3) // 2 + evaluations + 1,
+    }[family]

@@ -4,15 +4,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from dode import sampling
+from dode import grids, sampling, solvers
 from dode.directions import Directions, DirectionsLike, History
-from dode.distillation import fit_checks
+from dode.distillation import fit_checks, joint
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement, refine_jointly
 from dode.grids.facts import ModelFacts
-from dode.grids.tensor import Levels
+from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
 
@@ -22,6 +23,8 @@ ROUNDING = 1e-4
 # For m >= 2: the Tikhonov term relative to directions of unit length. It keeps nearly parallel directions from sharing
 # their effect between huge coefficients of opposite sign.
 RIDGE = 1e-6
+REFINED = 12  # iterations of a refinement
+FINE_STEPS = 40  # of the fine solution, by Heun's method: 79 evaluations
 
 
 class FitError(ValueError):
@@ -30,23 +33,56 @@ class FitError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A fitted correction and what is known of it.
+    """A fitted solver and what is known of it; made by :func:`distill`.
 
     Attributes:
-        lambdas: coefficients, (K, m) float64; 0 where an evaluation was not fitted or had no such direction yet.
-        directions: what the m columns are.
+        student: the fitted :class:`dode.sampling.Student`: solver, noise levels, coefficients, told levels.
+        base, given: the solver and the noise levels that it was fitted from.
         sigmas: noise level of each proposal, (K,).
         rms_before, rms_after: root-mean-square distance per element of proposal and of corrected state to the target at
             each evaluation of the greedy fit, (K,); NaN where there is no target.
         refinement: the :class:`dode.distillation.refinement.Refinement` that changed the lambdas afterwards, or None.
+        family: which family a joint fit kept, ``"plain"`` included; None for the other fits.
+        rungs: what became of each family of a joint fit (:class:`dode.distillation.joint.Rung`).
     """
 
-    lambdas: torch.Tensor
-    directions: Directions
+    student: sampling.Student
+    base: Solver
+    given: Levels
     sigmas: torch.Tensor
     rms_before: torch.Tensor
     rms_after: torch.Tensor
     refinement: Refinement | None = None
+    family: str | None = None
+    rungs: tuple[joint.Rung, ...] = ()
+
+    @property
+    def lambdas(self) -> torch.Tensor:
+        """The coefficients, (K, m) float64; 0 where an evaluation was not fitted or had no such direction yet.
+
+        Raises:
+            ValueError: where noise levels were fitted too, so that the coefficients alone are no solver.
+        """
+        if self.family in ("levels", "told", "general"):
+            raise ValueError(
+                f"lambdas: this fit is of the family '{self.family}', of which the coefficients alone are no solver; "
+                "give the fit itself to dode.sample, or see fit.student"
+            )
+        lambdas = self.student.lambdas
+        return torch.zeros(self.student.nfe, 1, dtype=torch.float64) if lambdas is None else torch.as_tensor(lambdas)
+
+    @property
+    def directions(self) -> DirectionsLike | None:
+        """What the m columns are."""
+        return 1 if self.student.directions is None else self.student.directions
+
+    def check(self, solver: Solver, sigmas: Levels) -> None:
+        """Raise ValueError unless the fit was made from this solver and these levels."""
+        levels = checked(sigmas)
+        if (solver.name, solver.options) != (self.base.name, self.base.options):
+            raise ValueError(f"the fit is of {self.base}, not of {solver}")
+        if not any(torch.equal(levels, checked(own)) for own in (self.given, self.student.sigmas)):
+            raise ValueError("sigmas: the fit was made from other noise levels; give those, or fit.student.sigmas")
 
 
 def align(
@@ -82,48 +118,70 @@ def distill(
     latents: torch.Tensor,
     sigmas: Levels,
     *,
+    fit: str = "joint",
+    directions: DirectionsLike | None = None,
+    family: str = "auto",
+    clip: bool = False,
+    budget: int | None = None,
+    ends: torch.Tensor | None = None,
     substeps: int = 10,
     alignment: str = "aligned",
-    directions: DirectionsLike = 1,
     teacher: str | None = None,
     stages: bool = True,
-    refine: int = 0,
+    iterations: int | None = None,
 ) -> Fit:
-    """Fit the distilled solver: after evaluation k, ``x = proposal_k + R_k lambda_k``.
+    """Fit the distilled solver, so that with few evaluations it ends where many steps would.
 
+    ``fit="joint"`` fits all coefficients and noise levels together on the end state, and keeps what is best on held-out
+    images, the plain solver included (:mod:`dode.distillation.joint`; a quarter of the images is held out).
+
+    ``fit="greedy"`` is the paper's: after evaluation k, ``x = proposal_k + R_k lambda_k``, on the given levels.
     ``lambda_k = argmin ||y_k - proposal_k - R_k lambda||^2`` over all images of the fitting set, in float64, with
     ``y_k`` the teacher's state for the same noise; with one direction ``r_k = O_k - O_{k-1}`` that is
     ``<r_k, y_k - proposal_k> / <r_k, r_k>`` (Kim, Tang & Yu 2024, arXiv 2309.16421, Eq. 7). The fit is greedy in the
     order of the evaluations: the corrected state is the input of the next. Teacher and student advance together, so
-    that of the teacher's trajectory one state is held.
+    that of the teacher's trajectory one state is held. ``fit="refined"`` goes on from there with all coefficients
+    together (:mod:`dode.distillation.refinement`).
 
     Args:
-        solver, denoise, latents, sigmas: as in :func:`dode.sample`; ``latents`` is the whole fitting set (100 images
-            are plenty), which should not be scored afterwards.
+        solver, denoise, latents, sigmas: as in :func:`dode.sample`; ``latents`` is the whole fitting set, which should
+            not be scored afterwards: 200 images for a joint fit, 100 are plenty for a greedy one.
+        fit: ``"joint"``, ``"greedy"`` or ``"refined"``.
+        directions: number m of directions per evaluation (m = 1: the paper's; m >= 2: m - 1 differences of successive
+            outputs and the drift), or a :class:`dode.directions.Directions`, or a dictionary of its attributes. By
+            default 3 for a joint fit, else 1.
+        family: of a joint fit, the largest family that may be kept: ``"lambda"``, ``"directions"``, ``"levels"``,
+            ``"told"``, ``"general"``, or ``"auto"``, which is the last as far as images and budget allow
+            (:mod:`dode.distillation.families`).
+        clip: whether a joint fit compares end states as images are saved, clipped to [-1, 1].
+        budget: most network evaluations of a joint fit, each of one image; by default what it costs to sample 25,000
+            images. Those of ``ends`` are not counted.
+        ends: for a joint fit, the end states that the solver should reach, (B, C, H, W); by default those of
+            :func:`fine_ends`.
         substeps: teacher steps per student interval (S of the paper).
         alignment: ``"aligned"``: targets on the teacher's trajectory, at the student's own noise levels; ``"local"``:
             the teacher begins each step at the student's state (IIA: Zhang, Niwa & Kleijn 2023, arXiv 2304.11328);
             ``"released"``: the pairing of the authors' code, at other levels.
-        directions: number m of directions per evaluation (m = 1: the paper's; m >= 2: m - 1 differences of successive
-            outputs and the drift), or a :class:`dode.directions.Directions`, or a dictionary of its attributes.
         teacher: name of the teacher's solver; None for the solver's own choice.
         stages: whether inner stages (Heun's predictor) are corrected too.
-        refine: iterations of the joint refinement of all coefficients on the end state
-            (:mod:`dode.distillation.refinement`); a quarter of the images is then held out of the fit.
+        iterations: most iterations of a joint fit of one family (by default 20) or of a refinement (12).
+
+    ``substeps``, ``alignment``, ``teacher`` and ``stages`` belong to the greedy and the refined fit.
 
     Returns:
         A :class:`Fit`; give it to :func:`dode.sample` as ``lambdas``.
 
     Raises:
         FitError: where a direction vanishes or is not finite, naming the evaluation.
-        ValueError: for a bad option, or fewer images than the coefficients need
+        ValueError: for a bad option, a solver that is not linear in the network's outputs (joint), or fewer images than
+            the coefficients need
             (:func:`dode.distillation.fit_checks.check_images`).
 
     >>> import torch, dode
     >>> denoise = lambda x, sigma: x / (1 + sigma**2)
     >>> noise = torch.randn(64, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     >>> ddim, sigmas = dode.solvers.create("ddim"), dode.grids.karras(steps=5)
-    >>> fit = dode.distill(ddim, denoise, noise, sigmas, substeps=10)
+    >>> fit = dode.distill(ddim, denoise, noise, sigmas, fit="greedy")
     >>> fit.lambdas.shape
     torch.Size([5, 1])
     >>> plain = dode.sample(ddim, denoise, noise, sigmas)
@@ -132,13 +190,54 @@ def distill(
     >>> bool((distilled - exact).square().mean() < (plain - exact).square().mean() / 10)
     True
     """
-    fit_checks.check_refine(refine, alignment)
+    fit_checks.check_fit(fit, alignment, iterations)
+    if fit == "joint":
+        ends = fine_ends(denoise, latents, sigmas) if ends is None else ends
+        return fit_jointly(
+            solver,
+            denoise,
+            latents,
+            sigmas,
+            ends,
+            family=family,
+            directions=3 if directions is None else directions,
+            clip=clip,
+            budget=budget,
+            iterations=joint.ITERATIONS if iterations is None else iterations,
+        )
     pairing = align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
     states = teachers.trajectory(pairing, denoise, latents) if isinstance(pairing, teachers.Alignment) else ()
-    return fit(solver, denoise, latents, sigmas, pairing, states, directions=directions, stages=stages, refine=refine)
+    refine = 0 if fit == "greedy" else REFINED if iterations is None else iterations
+    own = 1 if directions is None else directions
+    return fit_to(solver, denoise, latents, sigmas, pairing, states, directions=own, stages=stages, refine=refine)
 
 
-def fit(
+def fine_ends(denoise: Denoise, latents: torch.Tensor, sigmas: Levels) -> torch.Tensor:
+    """The end states of the fine solution from the first of ``sigmas``: Heun's method, 79 evaluations, EDM's levels."""
+    facts, levels = ModelFacts.of(denoise), checked(sigmas)
+    lowest = float(levels[levels > 0][-1]) if facts.sigma_min is None else facts.sigma_min
+    fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=float(levels[0]), sigma_min=lowest)
+    if facts.round_sigma is not None:
+        fine = np.unique(facts.round_sigma(np.asarray(fine)))[::-1].copy()
+    return sampling.sample(solvers.create("heun"), denoise, latents, fine)
+
+
+def fit_jointly(
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    ends: torch.Tensor,
+    **options: Any,
+) -> Fit:
+    """:func:`distill` with ``fit="joint"``; options of :func:`dode.distillation.joint.fit_jointly`."""
+    student, family, rungs = joint.fit_jointly(solver, denoise, latents, sigmas, ends, **options)
+    levels = torch.tensor(teachers.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
+    nothing = torch.full((len(levels),), float("nan"), dtype=torch.float64)
+    return Fit(student, solver, sigmas, levels, nothing, nothing, family=family, rungs=rungs)
+
+
+def fit_to(
     solver: Solver,
     denoise: Denoise,
     latents: torch.Tensor,
@@ -150,7 +249,7 @@ def fit(
     stages: bool = True,
     refine: int = 0,
 ) -> Fit:
-    """:func:`distill` with the teacher's states given, as ``(level, state)`` at ``pairing.kept``, in order."""
+    """The greedy and the refined fit, with the teacher's states given, as ``(level, state)`` at ``pairing.kept``."""
     prediction = ModelFacts.of(denoise).prediction
     directions = Directions.of(directions, prediction)
     if pairing.from_noise:
@@ -164,8 +263,9 @@ def fit(
     fitter = _Fitter(directions, prediction, targets, stages, len(fitted))
     sampling.drive(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
     greedy = Fit(
-        lambdas=torch.stack(fitter.lambdas),
-        directions=directions,
+        student=sampling.Student(solver, sigmas, torch.stack(fitter.lambdas), directions),
+        base=solver,
+        given=sigmas,
         sigmas=torch.tensor(fitter.sigmas, dtype=torch.float64),
         rms_before=torch.tensor(fitter.rms_before, dtype=torch.float64),
         rms_after=torch.tensor(fitter.rms_after, dtype=torch.float64),
@@ -182,7 +282,7 @@ def fit(
     lambdas, record = refine_jointly(
         student, greedy.lambdas, torch.stack(fitter.lengths), latents, ends, held_out, iterations=refine
     )
-    return dataclasses.replace(greedy, lambdas=lambdas, refinement=record)
+    return dataclasses.replace(greedy, student=dataclasses.replace(greedy.student, lambdas=lambdas), refinement=record)
 
 
 class _Fitter:

@@ -169,7 +169,7 @@ def run(
     fit_latents, new_latents = fit_latents.double(), new_latents.double()
     student, denoise, sigmas = chosen.student, chosen.bound(denoise), chosen.sigmas
     states = teachers.trajectory(chosen.pairing, denoise, fit_latents)
-    fit = fitting.fit(student, denoise, fit_latents, sigmas, chosen.pairing, states)
+    fit = fitting.fit_to(student, denoise, fit_latents, sigmas, chosen.pairing, states)
 
     def sampled(latents, **distilled):
         return sampling.sample(student, denoise, latents, sigmas, **distilled) * chosen.to_images

@@ -13,10 +13,10 @@ KARRAS5 = grids.karras(steps=5)
 EIGHT = mixture.latents(8, 0)
 
 
-@pytest.mark.parametrize("directions", [0, -1, True, "3", 1.0, None])
+@pytest.mark.parametrize("directions", [0, -1, True, "3", 1.0])
 def test_directions_must_be_a_positive_integer(directions):
     with pytest.raises(ValueError, match="directions must be an integer of at least 1"):
-        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions=directions)
+        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions=directions, fit="greedy")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_misspelt_attribute_of_directions_is_named_with_the_nearest():
         r"unknown key 'difference' \(did you mean 'differences'\?\); known: differences, drift, from_noise, outputs"
     )
     with pytest.raises(ValueError, match=message):
-        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions={"difference": 1})
+        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions={"difference": 1}, fit="greedy")
     with pytest.raises(ValueError, match=message):
         dode.sample(DDIM, mixture.denoise, EIGHT, KARRAS5, lambdas=torch.zeros(5, 1), directions={"difference": 1})
 
@@ -85,7 +85,7 @@ def test_both_outputs_are_the_differences_of_the_image_then_of_the_noise():
 def test_directions_of_ones_own_are_fitted_and_sampled():
     own = Directions(differences=0, drift=True)
     latents = mixture.latents(64, 7)
-    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own)
+    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own, fit="greedy")
     distilled = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=own)
     exact = mixture.exact(64, 7)
     assert fit.lambdas.shape == (5, 1)
@@ -95,12 +95,23 @@ def test_directions_of_ones_own_are_fitted_and_sampled():
 def test_a_fit_brings_its_directions_along():
     """Its lambdas alone would be taken for those of another choice of directions of the same number."""
     own, latents = {"outputs": "both"}, mixture.latents(32, 8)
-    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own)
+    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own, fit="greedy")
     whole = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit)
     assert torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=own))
     assert not torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas))
     with pytest.raises(ValueError, match="lambdas have 2 columns, but the number of directions is 1"):
+        dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=1)
+    with pytest.raises(ValueError, match="directions and told: a fit has its own"):
         dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit, directions=1)
+
+
+def test_a_fit_is_sampled_with_its_own_solver_and_levels_alone():
+    latents = mixture.latents(16, 8)
+    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, fit="greedy")
+    with pytest.raises(ValueError, match=r"the fit is of create\('ddim'\), not of create\('heun'\)"):
+        dode.sample(solvers.create("heun"), mixture.denoise, latents, KARRAS5, lambdas=fit)
+    with pytest.raises(ValueError, match="sigmas: the fit was made from other noise levels"):
+        dode.sample(DDIM, mixture.denoise, latents, grids.karras(steps=6), lambdas=fit)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_one_direction_is_the_least_squares_of_stacked_rows(steps):
         return proposal + expected[-1] * direction
 
     end = euler_proposals(latents, levels, advance)
-    fit = dode.distill(DDIM, mixture.denoise, latents, sigmas, substeps=10)
+    fit = dode.distill(DDIM, mixture.denoise, latents, sigmas, substeps=10, fit="greedy")
     assert fit.lambdas.shape == (steps, 1)
     np.testing.assert_allclose(fit.lambdas[:, 0].numpy(), expected, rtol=1e-10, atol=1e-10)
     distilled = dode.sample(DDIM, mixture.denoise, latents, sigmas, lambdas=fit.lambdas)
@@ -88,7 +88,7 @@ def test_one_direction_is_the_least_squares_of_stacked_rows(steps):
 def test_three_directions_leave_the_residual_of_the_unregularised_projection(steps, tolerance):
     """At 10 steps directions are nearly parallel at high noise: there the ridge may cost 0.5 % of ``rms_before``."""
     latents, sigmas = mixture.latents(256, 2), grids.karras(steps=steps)
-    fit = dode.distill(DDIM, mixture.denoise, latents, sigmas, substeps=10, directions=3)
+    fit = dode.distill(DDIM, mixture.denoise, latents, sigmas, substeps=10, directions=3, fit="greedy")
     levels = [*rho_levels(80.0, 0.002, steps - 1).tolist(), 0.0]
     targets, lambdas = teacher_states(latents, levels, 10), fit.lambdas.numpy()
     kept = (lambdas != 0).sum(axis=1)
@@ -135,7 +135,14 @@ def test_no_fitted_evaluation_is_further_from_its_target_than_before(variant, pr
     name, options = variant
     (denoise, sigmas), solver = model_and_grid(prediction, 4), solvers.create(name, **options)
     fit = dode.distill(
-        solver, denoise, mixture.latents(64, 3), sigmas, substeps=4, alignment=alignment, directions=directions
+        solver,
+        denoise,
+        mixture.latents(64, 3),
+        sigmas,
+        substeps=4,
+        alignment=alignment,
+        directions=directions,
+        fit="greedy",
     )
     assert fit.lambdas.shape == (solver.nfe(4), directions)
     assert fit.lambdas.isfinite().all()
@@ -151,7 +158,7 @@ def test_no_fitted_evaluation_is_further_from_its_target_than_before(variant, pr
 @pytest.mark.parametrize("directions", [1, 3])
 def test_sampling_the_fitting_set_again_gives_the_distance_that_the_fit_reports(name, directions):
     latents, solver = mixture.latents(64, 4), solvers.create(name)
-    fit = dode.distill(solver, mixture.denoise, latents, KARRAS5, substeps=6, directions=directions)
+    fit = dode.distill(solver, mixture.denoise, latents, KARRAS5, substeps=6, directions=directions, fit="greedy")
     pairing = teachers.aligned(solver, KARRAS5, 6)
     target = dict(teachers.trajectory(pairing, mixture.denoise, latents))[0.0]
     distilled = dode.sample(solver, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas)
@@ -159,7 +166,7 @@ def test_sampling_the_fitting_set_again_gives_the_distance_that_the_fit_reports(
 
 
 def test_stages_false_leaves_the_predictor_of_heun_alone():
-    fit = dode.distill(HEUN, mixture.denoise, mixture.latents(64, 3), KARRAS5, substeps=4, stages=False)
+    fit = dode.distill(HEUN, mixture.denoise, mixture.latents(64, 3), KARRAS5, substeps=4, stages=False, fit="greedy")
     assert (fit.lambdas[0:-1:2] == 0).all()
     assert (fit.lambdas[1:-1:2] != 0).all()
     assert torch.equal(fit.rms_after[0:-1:2], fit.rms_before[0:-1:2])
@@ -177,7 +184,13 @@ def test_distilled_euler_reaches_the_published_error_on_fresh_images(steps):
         row = [mixture.rmse(dode.sample(DDIM, mixture.denoise, fresh, sigmas), exact)]
         for directions in (1, 3):
             fit = dode.distill(
-                DDIM, mixture.denoise, mixture.latents(256, seed), sigmas, substeps=10, directions=directions
+                DDIM,
+                mixture.denoise,
+                mixture.latents(256, seed),
+                sigmas,
+                substeps=10,
+                directions=directions,
+                fit="greedy",
             )
             distilled = dode.sample(DDIM, mixture.denoise, fresh, sigmas, lambdas=fit.lambdas)
             row.append(mixture.rmse(distilled, exact))
@@ -194,7 +207,7 @@ def test_the_order_of_the_fitting_images_is_of_no_account(name, directions):
     latents, solver = mixture.latents(64, 5), solvers.create(name)
     shuffled = latents[torch.from_numpy(np.random.default_rng(0).permutation(64))]
     first, second = (
-        dode.distill(solver, mixture.denoise, z, KARRAS5, substeps=5, directions=directions).lambdas
+        dode.distill(solver, mixture.denoise, z, KARRAS5, substeps=5, directions=directions, fit="greedy").lambdas
         for z in (latents, shuffled)
     )
     scale = first.abs().amax(dim=1, keepdim=True).clamp(min=1)
@@ -210,7 +223,7 @@ def test_a_denoiser_that_batches_internally_gives_the_same_lambdas(directions):
         return torch.cat([mixture.denoise(part, sigma) for part in x.split(7)])
 
     whole, parts = (
-        dode.distill(DDIM, denoise, latents, KARRAS5, substeps=5, directions=directions).lambdas
+        dode.distill(DDIM, denoise, latents, KARRAS5, substeps=5, directions=directions, fit="greedy").lambdas
         for denoise in (mixture.denoise, batched)
     )
     torch.testing.assert_close(whole, parts, rtol=1e-11, atol=1e-11)
@@ -225,7 +238,9 @@ def test_an_elementwise_denoiser_that_batches_gives_the_same_bits():
     def batched(x, sigma):
         return torch.cat([denoise(part, sigma) for part in x.split(7)])
 
-    whole, parts = (dode.distill(HEUN, call, latents, KARRAS5, substeps=5).lambdas for call in (denoise, batched))
+    whole, parts = (
+        dode.distill(HEUN, call, latents, KARRAS5, substeps=5, fit="greedy").lambdas for call in (denoise, batched)
+    )
     assert torch.equal(whole, parts)
 
 
@@ -235,11 +250,11 @@ def test_a_vanishing_direction_is_an_error_that_names_the_evaluation():
         return torch.full_like(x, 1.0 if sigma > 50 else 2.0)
 
     with pytest.raises(fitting.FitError, match=r"evaluation 2: direction 0 is zero on every image"):
-        dode.distill(DDIM, still_from_one, EIGHT, KARRAS5)
+        dode.distill(DDIM, still_from_one, EIGHT, KARRAS5, fit="greedy")
 
 
 def test_a_vanishing_difference_is_left_out_where_the_drift_remains():
-    fit = dode.distill(DDIM, lambda x, sigma: torch.ones_like(x), EIGHT, KARRAS5, directions=2)
+    fit = dode.distill(DDIM, lambda x, sigma: torch.ones_like(x), EIGHT, KARRAS5, directions=2, fit="greedy")
     assert (fit.lambdas[:, 0] == 0).all()
     assert fit.rms_after.max() < 1e-6
 
@@ -249,7 +264,7 @@ def test_a_non_finite_direction_is_an_error_that_names_the_evaluation():
         return mixture.denoise(x, sigma) * (float("nan") if sigma == KARRAS5[2] else 1.0)
 
     with pytest.raises(fitting.FitError, match=r"evaluation 2: .* NaN or infinity"):
-        dode.distill(DDIM, broken, EIGHT, KARRAS5, teacher="ddim")
+        dode.distill(DDIM, broken, EIGHT, KARRAS5, teacher="ddim", fit="greedy")
 
 
 @pytest.mark.parametrize(
@@ -264,25 +279,25 @@ def test_a_non_finite_direction_is_an_error_that_names_the_evaluation():
 )
 def test_bad_options_of_the_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, **options)
+        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, **options, fit="greedy")
 
 
 def test_released_needs_a_grid_that_knows_its_family():
     plain = torch.tensor(KARRAS5.tolist(), dtype=torch.float64)
     with pytest.raises(ValueError, match=r"needs sigmas made by a function of dode\.grids"):
-        dode.distill(DDIM, mixture.denoise, EIGHT, plain, alignment="released")
+        dode.distill(DDIM, mixture.denoise, EIGHT, plain, alignment="released", fit="greedy")
 
 
 def test_released_knows_no_heun_for_noise_prediction():
     sigmas = grids.uniform_index(steps=4, spacing="leading")
     with pytest.raises(ValueError, match=r"'heun'.* noise prediction"):
-        dode.distill(HEUN, NoiseMixture(), EIGHT, sigmas, alignment="released")
+        dode.distill(HEUN, NoiseMixture(), EIGHT, sigmas, alignment="released", fit="greedy")
 
 
 def test_released_lambdas_of_a_noise_model_need_the_directions_of_their_fit():
     """There pure noise counts as the output before the first evaluation, so the first lambda has a direction."""
     latents, sigmas = mixture.latents(64, 8), grids.uniform_index(steps=5, spacing="leading")
-    fit = dode.distill(DDIM, NoiseMixture(), latents, sigmas, alignment="released")
+    fit = dode.distill(DDIM, NoiseMixture(), latents, sigmas, alignment="released", fit="greedy")
     pairing = teachers.released(DDIM, sigmas, 10, "noise")
     target = dict(teachers.trajectory(pairing, NoiseMixture(), latents))[0.0]
     distilled = dode.sample(DDIM, NoiseMixture(), latents, sigmas, lambdas=fit.lambdas, directions=fit.directions)
@@ -303,7 +318,10 @@ def test_the_aligned_teacher_stops_at_every_proposal_of_the_student(name):
 def test_the_teacher_is_the_solver_asked_for():
     assert teachers.aligned(DDIM, KARRAS5, 3).teacher.name == "heun"
     assert teachers.aligned(DDIM, KARRAS5, 3, "ddim").teacher.name == "ddim"
-    lambdas = [dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, teacher=name).lambdas for name in ("ddim", "heun")]
+    lambdas = [
+        dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, teacher=name, fit="greedy").lambdas
+        for name in ("ddim", "heun")
+    ]
     assert not torch.allclose(*lambdas, rtol=1e-3)
 
 
@@ -343,7 +361,7 @@ def test_a_teacher_that_misses_a_level_is_an_error():
 def test_released_coefficients_of_a_noise_model_need_no_directions_to_be_sampled_with():
     model, sigmas = NoiseMixture(), grids.uniform_index(steps=4, spacing="leading")
     solver, noise = solvers.create("ddim"), mixture.latents(32, 3)
-    fit = dode.distill(solver, model, noise, sigmas, alignment="released")
+    fit = dode.distill(solver, model, noise, sigmas, alignment="released", fit="greedy")
     assert fit.lambdas[0, 0] != 0
     plainly = dode.sample(solver, model, noise, sigmas, lambdas=fit.lambdas)
     explicitly = dode.sample(solver, model, noise, sigmas, lambdas=fit.lambdas, directions=fit.directions)

@@ -76,7 +76,14 @@ def test_the_local_fit_of_euler_is_that_of_a_loop(steps):
     """One difference, m = 1: lambda itself, and both distances, from targets recomputed at each step."""
     latents, levels = mixture.latents(64, 1), karras_levels(steps)
     fit = dode.distill(
-        DDIM, mixture.denoise, latents, grids.karras(steps=steps), substeps=7, alignment="local", teacher="ddim"
+        DDIM,
+        mixture.denoise,
+        latents,
+        grids.karras(steps=steps),
+        substeps=7,
+        alignment="local",
+        teacher="ddim",
+        fit="greedy",
     )
     x, before = latents * 80, None
     for k, (sigma, below) in enumerate(pairwise(levels)):
@@ -100,7 +107,7 @@ def test_the_local_fit_of_euler_is_that_of_a_loop(steps):
 def test_iia_ddim_is_the_published_form(steps, exact):
     """``x' = DDIM + phi_0 (D_i - D_{i-1}) + phi_1 (eps_i - eps_{i-1})``, phi the least squares at each step."""
     latents, sigmas = mixture.latents(256, 2), grids.karras(steps=steps)
-    fit = dode.distill(DDIM, mixture.denoise, latents, sigmas, substeps=5, **IIA_DDIM)
+    fit = dode.distill(DDIM, mixture.denoise, latents, sigmas, substeps=5, **IIA_DDIM, fit="greedy")
     x, former = latents * 80, None
     for k, (sigma, below) in enumerate(pairwise(karras_levels(steps))):
         target, eps = euler_steps(x, between(sigma, below, 5)), slope(x, sigma)
@@ -122,7 +129,7 @@ def test_iia_ddim_is_the_published_form(steps, exact):
 def test_iia_edm_spans_free_coefficients_on_the_gradients_of_two_steps(steps, exact):
     """The corrected state is the least squares on d_i, d'_{i+1|i}, d_{i-1}, d'_{i|i-1} (the last step has no d')."""
     latents, sigmas = mixture.latents(64, 3), grids.karras(steps=steps)
-    fit = dode.distill(HEUN, mixture.denoise, latents, sigmas, substeps=4, **IIA_EDM)
+    fit = dode.distill(HEUN, mixture.denoise, latents, sigmas, substeps=4, **IIA_EDM, fit="greedy")
     x, former, states = latents * 80, [], []
     for sigma, below in pairwise(karras_levels(steps)):
         target, here = heun_steps(x, between(sigma, below, 4)), slope(x, sigma)
@@ -145,7 +152,9 @@ def test_iia_edm_spans_free_coefficients_on_the_gradients_of_two_steps(steps, ex
 def test_a_local_heun_corrects_the_predictor_towards_the_end_of_the_same_step():
     """``stages=False``, one difference: predictors stay, correctors aim at small steps from its own beginning."""
     latents, sigmas = mixture.latents(32, 4), grids.karras(steps=4)
-    fit = dode.distill(HEUN, mixture.denoise, latents, sigmas, substeps=6, alignment="local", stages=False)
+    fit = dode.distill(
+        HEUN, mixture.denoise, latents, sigmas, substeps=6, alignment="local", stages=False, fit="greedy"
+    )
     x, levels = latents * 80, karras_levels(4)
     for i, (sigma, below) in enumerate(pairwise(levels[:-1])):
         target, here = heun_steps(x, between(sigma, below, 6)), slope(x, sigma)
@@ -169,7 +178,9 @@ def test_iia_is_nearer_the_exact_solution_than_the_plain_method(case):
     sigmas, errors = grids.karras(steps=steps), []
     for seed in range(5):
         fresh, exact = mixture.latents(2048, 100 + seed), mixture.exact(2048, 100 + seed)
-        fit = dode.distill(solver, mixture.denoise, mixture.latents(256, seed), sigmas, substeps=10, **options)
+        fit = dode.distill(
+            solver, mixture.denoise, mixture.latents(256, seed), sigmas, substeps=10, **options, fit="greedy"
+        )
         assert (fit.rms_after <= fit.rms_before * (1 + 1e-12)).all()
         assert fit.rms_after[1:].square().sum() < fit.rms_before[1:].square().sum()
         runs = (dode.sample(solver, mixture.denoise, fresh, sigmas, lambdas=given) for given in (None, fit))
@@ -187,7 +198,15 @@ def test_every_solver_can_be_fitted_locally(variant, directions):
     solver, latents = solvers.create(name, **options), mixture.latents(24, 5)
     sigmas = grids.karras(steps=4)
     fit = dode.distill(
-        solver, mixture.denoise, latents, sigmas, substeps=3, alignment="local", directions=directions, teacher="ddim"
+        solver,
+        mixture.denoise,
+        latents,
+        sigmas,
+        substeps=3,
+        alignment="local",
+        directions=directions,
+        teacher="ddim",
+        fit="greedy",
     )
     assert fit.lambdas.isfinite().all()
     assert fit.rms_before.isfinite().all()
@@ -204,7 +223,9 @@ def test_teacher_and_student_call_the_network_in_the_precision_of_the_latents(al
         seen.add(x.dtype)
         return mixture.denoise(x, sigma)
 
-    dode.distill(HEUN, denoise, mixture.latents(8, 0).to(dtype), grids.karras(steps=3), alignment=alignment)
+    dode.distill(
+        HEUN, denoise, mixture.latents(8, 0).to(dtype), grids.karras(steps=3), alignment=alignment, fit="greedy"
+    )
     assert seen == {dtype}
 
 
@@ -215,7 +236,9 @@ def test_the_local_teacher_costs_its_substeps_once_per_interval_and_nothing_else
         calls.append(len(x))
         return mixture.denoise(x, sigma)
 
-    fit = dode.distill(DDIM, counting, mixture.latents(8, 0), grids.karras(steps=4), substeps=6, alignment="local")
+    fit = dode.distill(
+        DDIM, counting, mixture.latents(8, 0), grids.karras(steps=4), substeps=6, alignment="local", fit="greedy"
+    )
     assert calls == [8] * (4 + 3 * 2 * 6 + 1), "4 of the student, Heun's on 3 intervals, one step to 0"
     assert fit.refinement is None
 
@@ -229,7 +252,13 @@ def spans(solver):
 def test_a_solver_that_steps_over_levels_is_no_teacher(name, alignment):
     with pytest.raises(ValueError, match=f"'{name}' cannot be a teacher: it does not stop at every level"):
         dode.distill(
-            DDIM, mixture.denoise, mixture.latents(8, 0), grids.karras(steps=3), alignment=alignment, teacher=name
+            DDIM,
+            mixture.denoise,
+            mixture.latents(8, 0),
+            grids.karras(steps=3),
+            alignment=alignment,
+            teacher=name,
+            fit="greedy",
         )
 
 
@@ -248,5 +277,7 @@ def test_a_difference_of_noise_estimates_that_is_rounding_is_left_out():
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         return torch.ones_like(x) * (1 + 3e-5 * noise)
 
-    fit = dode.distill(DDIM, rough, latents, sigmas, directions={"differences": 1, "outputs": "noise", "drift": True})
+    fit = dode.distill(
+        DDIM, rough, latents, sigmas, directions={"differences": 1, "outputs": "noise", "drift": True}, fit="greedy"
+    )
     assert fit.lambdas[-1, 0] == 0

@@ -94,7 +94,7 @@ def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case)
     made, denoise = solvers.create(solver, **options), models.of_card(card, Network())
     sigmas = grids.for_model(denoise, grid["name"], made.steps(nfe), **grid["options"], **own)
     latents = torch.randn(32, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    fit = dode.distill(made, denoise, latents, sigmas, directions=2, substeps=2)
+    fit = dode.distill(made, denoise, latents, sigmas, directions=2, substeps=2, fit="greedy")
     expected = dode.sample(made, denoise, latents[:8], sigmas, lambdas=fit)
     record = export.record(finished(card, solver, options, grid, nfe, fit, prepared), "d", "s", nfe)
     portable.write(tmp_path / "mine.json", record)
@@ -132,7 +132,7 @@ def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
 
 @pytest.mark.parametrize("part", ["cell", "distill"])
 def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished, part):
-    fit = dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(32, 1), [80.0, 1.0, 0.0])
+    fit = dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(32, 1), [80.0, 1.0, 0.0], fit="greedy")
     made = finished(EDM, "ddim", {}, {"name": "karras", "options": {}}, 2, fit)
     path = made.cells["d/s/nfe2"] / "lambdas.json"
     changed = json.loads(path.read_text())

@@ -82,7 +82,9 @@ def test_the_fitted_error_never_rises_and_the_best_held_out_iterate_is_kept(monk
     worse = 0
     for seed in range(6):
         seen.clear()
-        fit = dode.distill(DDIM, mixture.denoise, mixture.latents(64, seed), KARRAS5, directions=2, refine=10)
+        fit = dode.distill(
+            DDIM, mixture.denoise, mixture.latents(64, seed), KARRAS5, directions=2, iterations=10, fit="refined"
+        )
         held = [(lambdas, value) for images, lambdas, value in seen if images == 16]
         fitted = [next(value for n, c, value in seen if n == 48 and torch.equal(c, lambdas)) for lambdas, _ in held]
         assert fitted == sorted(fitted, reverse=True), "iterates, each of which was accepted"
@@ -99,7 +101,10 @@ def test_the_fitted_error_never_rises_and_the_best_held_out_iterate_is_kept(monk
 @pytest.mark.parametrize("directions", [1, 3, {"outputs": "both"}], ids=["1", "3", "both"])
 def test_recorded_errors_are_those_of_sampling_the_same_images(directions):
     latents = mixture.latents(48, 1)
-    fits = [dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=directions, refine=n) for n in (0, 6)]
+    fits = [
+        dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=directions, **how)
+        for how in ({"fit": "greedy"}, {"fit": "refined", "iterations": 6})
+    ]
     pairing = teachers.aligned(DDIM, KARRAS5, 10)
     target = dict(teachers.trajectory(pairing, mixture.denoise, latents))[0.0]
     ends = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fits[1])
@@ -109,7 +114,7 @@ def test_recorded_errors_are_those_of_sampling_the_same_images(directions):
     assert record.rmse_fitted[1] == pytest.approx(mixture.rmse(ends[:36], target[:36]), rel=1e-9)
     assert record.rmse_held_out[1] == pytest.approx(mixture.rmse(ends[36:], target[36:]), rel=1e-9)
     assert record.rmse_fitted[0] == pytest.approx(fits[1].rms_after[-1].item(), rel=1e-9)
-    greedy = dode.distill(DDIM, mixture.denoise, latents[:36], KARRAS5, directions=directions)
+    greedy = dode.distill(DDIM, mixture.denoise, latents[:36], KARRAS5, directions=directions, fit="greedy")
     torch.testing.assert_close(greedy.rms_after, fits[1].rms_after, rtol=1e-9, atol=1e-15)
     assert ((fits[1].lambdas != 0) == (greedy.lambdas != 0)).all(), "the greedy fit's coefficients and no others"
 
@@ -123,7 +128,9 @@ def test_runs_that_are_counted_were_made(stages):
         calls.append(len(x))
         return mixture.denoise(x, sigma)
 
-    fit = dode.distill(solver, counting, mixture.latents(40, 2), grids.karras(steps=3), refine=3, stages=stages)
+    fit = dode.distill(
+        solver, counting, mixture.latents(40, 2), grids.karras(steps=3), iterations=3, stages=stages, fit="refined"
+    )
     record, evaluations = fit.refinement, solver.nfe(3)
     assert calls.count(30) == (record.runs + 1) * evaluations, "one more for the greedy fit"
     assert calls.count(10) % evaluations == 0
@@ -136,7 +143,9 @@ def test_runs_that_are_counted_were_made(stages):
 @pytest.mark.parametrize("values", [1, 900, 5000])
 def test_the_result_does_not_depend_on_how_many_images_go_at_a_time(values, monkeypatch):
     def refined():
-        return dode.distill(DDIM, mixture.denoise, mixture.latents(24, 3), KARRAS5, directions=2, refine=3)
+        return dode.distill(
+            DDIM, mixture.denoise, mixture.latents(24, 3), KARRAS5, directions=2, iterations=3, fit="refined"
+        )
 
     whole = refined()
     monkeypatch.setattr(refinement, "VALUES", values)
@@ -208,7 +217,14 @@ def test_every_solver_can_be_refined(variant, directions):
     solver = solvers.create(name, **options)
     sigmas = nearest_grid(solver)
     fit = dode.distill(
-        solver, mixture.denoise, mixture.latents(32, 4), sigmas, substeps=3, directions=directions, refine=2
+        solver,
+        mixture.denoise,
+        mixture.latents(32, 4),
+        sigmas,
+        substeps=3,
+        directions=directions,
+        iterations=2,
+        fit="refined",
     )
     record = fit.refinement
     assert fit.lambdas.isfinite().all()
@@ -225,7 +241,9 @@ def test_a_refined_fit_serves_a_model_of_either_prediction(prediction):
         return mixture.denoise(x, sigma)
 
     denoise.prediction = prediction
-    fit = dode.distill(DDIM, denoise, mixture.latents(64, 5).float(), KARRAS5, directions=3, refine=6)
+    fit = dode.distill(
+        DDIM, denoise, mixture.latents(64, 5).float(), KARRAS5, directions=3, iterations=6, fit="refined"
+    )
     assert fit.directions.outputs == prediction
     assert fit.refinement.rmse_fitted[1] < fit.refinement.rmse_fitted[0]
 
@@ -240,9 +258,14 @@ def test_refined_euler_is_nearer_the_exact_solution_than_the_greedy_fit(steps):
     for seed in range(5):
         fresh, exact = mixture.latents(2048, 100 + seed), mixture.exact(2048, 100 + seed)
         row = []
-        for iterations in (0, 12):
+        for kind in ("greedy", "refined"):
             fit = dode.distill(
-                DDIM, mixture.denoise, mixture.latents(256, seed), sigmas, directions=3, refine=iterations
+                DDIM,
+                mixture.denoise,
+                mixture.latents(256, seed),
+                sigmas,
+                directions=3,
+                fit=kind,
             )
             row.append(mixture.rmse(dode.sample(DDIM, mixture.denoise, fresh, sigmas, lambdas=fit), exact))
         errors.append(row)
@@ -255,14 +278,16 @@ def test_refined_euler_is_nearer_the_exact_solution_than_the_greedy_fit(steps):
 
 @pytest.mark.parametrize("alignment", ["local", "released"])
 def test_alignments_without_an_end_to_aim_at_are_refused(alignment):
-    with pytest.raises(ValueError, match=f"refine 2: alignment '{alignment}' has no end state to aim at"):
-        dode.distill(DDIM, mixture.denoise, mixture.latents(40, 0), KARRAS5, alignment=alignment, refine=2)
+    with pytest.raises(ValueError, match=f"fit 'refined': alignment '{alignment}' has no end state to aim at"):
+        dode.distill(
+            DDIM, mixture.denoise, mixture.latents(40, 0), KARRAS5, alignment=alignment, iterations=2, fit="refined"
+        )
 
 
-@pytest.mark.parametrize("refine", [-1, True, 1.0, "3", None])
+@pytest.mark.parametrize("refine", [-1, 0, True, 1.0, "3"])
 def test_iterations_are_a_whole_number(refine):
-    with pytest.raises(ValueError, match=r"refine must be an integer of at least 0"):
-        dode.distill(DDIM, mixture.denoise, mixture.latents(40, 0), KARRAS5, refine=refine)
+    with pytest.raises(ValueError, match=r"iterations must be an integer of at least 1"):
+        dode.distill(DDIM, mixture.denoise, mixture.latents(40, 0), KARRAS5, iterations=refine, fit="refined")
 
 
 @pytest.mark.parametrize("directions", [1, 2, 3, 5])
@@ -288,8 +313,10 @@ def test_the_library_refuses_too_few_images_before_any_evaluation():
 
     three = {"directions": 3}
     with pytest.raises(ValueError, match="11 images cannot carry 3 directions per evaluation: at least 12 are needed"):
-        dode.distill(DDIM, never, mixture.latents(11, 0), KARRAS5, **three)
+        dode.distill(DDIM, never, mixture.latents(11, 0), KARRAS5, **three, fit="greedy")
     message = r"19 images, .* refinement of 15 coefficients \(3 at each of 5 evaluations\): at least 19 are needed"
     with pytest.raises(ValueError, match=message.replace("19 images", "18 images")):
-        dode.distill(DDIM, never, mixture.latents(18, 0), KARRAS5, refine=1, **three)
-    assert dode.distill(DDIM, mixture.denoise, mixture.latents(19, 0), KARRAS5, refine=1, **three).refinement
+        dode.distill(DDIM, never, mixture.latents(18, 0), KARRAS5, iterations=1, **three, fit="refined")
+    assert dode.distill(
+        DDIM, mixture.denoise, mixture.latents(19, 0), KARRAS5, iterations=1, **three, fit="refined"
+    ).refinement

@@ -109,7 +109,7 @@ def test_at_the_second_step_the_coefficient_absorbs_the_order():
     for order in (1, 2, 3, 4):
         student = solvers.create("ipndm", order=order)
         states = teacher.trajectory(pairing, denoise, images(FIT))
-        fit = fitting.fit(student, denoise, images(FIT), sigmas, pairing, states)
+        fit = fitting.fit_to(student, denoise, images(FIT), sigmas, pairing, states)
         lambdas.append(float(fit.lambdas[1, 0]))
         ends.append(
             sampling.sample(student, denoise, images(NEW), sigmas, lambdas=fit.lambdas, directions=fit.directions)

@@ -1,0 +1,278 @@
+"""The joint fit: all noise levels and coefficients of a few-step solver together, on the end state.
+
+A ladder of families (:mod:`dode.distillation.families`). Each rung begins at the best of the rungs before and at starts
+of its own, is fitted by Levenberg-Marquardt (:mod:`dode.distillation.levenberg_marquardt`), and is taken only if it is
+better on held-out images beyond the standard error of the difference. So a fit is not worse than the plain
+solver, and a larger family not worse than a smaller one, as far as the held-out images can tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from dode.directions import Directions, DirectionsLike
+from dode.distillation import families, fit_checks
+from dode.distillation.levenberg_marquardt import Comparison, Images, OutOfBudget, Progress, minimise
+from dode.distillation.linear_form import check_linear, linear_form
+from dode.grids.facts import ModelFacts
+from dode.grids.tensor import Levels, checked
+from dode.models.denoiser import for_images
+from dode.sampling import Student
+from dode.solvers.base import Denoise, Solver
+
+log = logging.getLogger(__name__)
+
+ITERATIONS = 20
+BUDGET = 25_000  # images: by default a fit may cost as much as sampling so many
+ENOUGH = 0.002  # a smaller relative gain of an iteration ends the fit of a family
+# A start is judged after so many iterations on so many images.
+SCREENED, SCREENING, SCREENED_ENOUGH = 32, 5, 0.02
+#: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
+STARTS = ((10.0, 0.15), (16.0, 0.1))
+CHECKED = 4  # images on which a solver is checked to be linear
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """What became of one family.
+
+    Attributes:
+        family: of :data:`dode.distillation.families.NAMES`, or ``"plain"``.
+        start: which of its starts was followed.
+        numbers: how many are fitted.
+        iterations: Jacobians of the start that was followed.
+        evaluations: network evaluations of one image each, with those of starts that were given up.
+        rmse_fitted, rmse_held_out: root-mean-square error of the end state per element, clipped as images are saved
+            where the fit compares them so.
+        compared: with the best rung before, on held-out images; None for the first.
+        taken: whether it became the best, as it is better beyond the error of the comparison.
+    """
+
+    family: str
+    start: str
+    numbers: int
+    iterations: int
+    evaluations: int
+    rmse_fitted: float
+    rmse_held_out: float
+    compared: Comparison | None
+    taken: bool
+
+
+class Journal:
+    """Where an interrupted fit goes on: the states of its parts by name, kept by whoever gives ``save``.
+
+    Args:
+        states: of the parts that an earlier fit got to.
+        save: called with all states after every iteration.
+    """
+
+    def __init__(
+        self,
+        states: dict[str, dict[str, Any]] | None = None,
+        save: Callable[[dict[str, dict[str, Any]]], object] = lambda states: None,
+    ):
+        self.states, self.save = dict(states or {}), save
+
+    def read(self, part: str) -> tuple[Progress | None, int]:
+        """Where a part was, and the evaluations that had been made by then."""
+        state = dict(self.states.get(part, {}))
+        evaluations = state.pop("evaluations", 0)
+        return (Progress(**state) if state else None), evaluations
+
+    def write(self, part: str, state: Progress, evaluations: int) -> None:
+        """Keep the state of a part."""
+        self.states[part] = {**dataclasses.asdict(state), "evaluations": evaluations}
+        self.save(self.states)
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """A solver and its squared errors on the held-out images."""
+
+    student: Student
+    family: str
+    errors: torch.Tensor
+
+
+def fit_jointly(
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    ends: torch.Tensor,
+    *,
+    family: str = "auto",
+    directions: DirectionsLike = 3,
+    clip: bool = False,
+    budget: int | None = None,
+    iterations: int = ITERATIONS,
+    journal: Journal | None = None,
+) -> tuple[Student, str, tuple[Rung, ...]]:
+    """The fitted student, its family, and what became of each family; arguments as of :func:`dode.distill`."""
+    journal = Journal() if journal is None else journal
+    facts, levels = ModelFacts.of(denoise), checked(sigmas)
+    ladder = _Ladder(solver, denoise, latents, levels, ends, facts, journal, iterations, clip=clip, budget=budget)
+    ladder.check()
+    try:
+        ladder.begin()
+        for rung in fit_checks.rungs(family):
+            of = Directions(outputs=facts.prediction, from_noise=True)
+            if rung != "lambda":
+                of = dataclasses.replace(Directions.of(directions, facts.prediction), from_noise=True)
+            needed = fit_checks.joint_numbers(rung, of.count, solver.nfe(len(levels) - 1), len(levels) - 1)
+            if needed > ladder.fitted.stop:
+                log.info("family %s: left out, its %d numbers are more than the fitted images", rung, needed)
+                break
+            ladder.climb(rung, of)
+    except OutOfBudget:
+        log.info("the budget of network evaluations is used up")
+    return ladder.best.student, ladder.best.family, tuple(ladder.rungs)
+
+
+class _Ladder:
+    """The rungs so far, and the best of them."""
+
+    def __init__(self, solver, denoise, latents, sigmas, ends, facts, journal, iterations, *, clip, budget):
+        self.solver, self.sigmas, self.facts, self.journal, self.iterations = solver, sigmas, facts, journal, iterations
+        self.denoise = denoise
+        allowed = BUDGET * solver.nfe(len(sigmas) - 1) if budget is None else budget
+        self.images = Images(denoise, latents, ends, clip=clip, budget=allowed)
+        held_out = fit_checks.held_out(len(latents))
+        self.fitted, self.held_out = slice(0, len(latents) - held_out), slice(len(latents) - held_out, len(latents))
+        self.all = slice(0, len(latents))
+        self.limits = families.bounds(facts, sigmas)
+        self.best = Best(Student(solver, sigmas), "plain", torch.full((held_out,), math.inf))
+        self.rungs = []
+
+    def check(self):
+        """Refuse a solver that is not linear."""
+        student, part = self.best.student, slice(0, min(CHECKED, len(self.images.latents)))
+        own, noise = for_images(self.denoise, part.start, part.stop), self.images.latents[part]
+        unlimited = Images(self.denoise, self.images.latents, self.images.targets, clip=False)
+        end = unlimited.run(linear_form(student, self.facts), part).end
+        check_linear(student, end, student.run(own, noise))
+
+    def begin(self):
+        """The plain solver is the ground."""
+        form = linear_form(self.best.student, self.facts)
+        self.images.measure(form)
+        errors = self.images.errors(form, self.held_out)
+        fitted = float(self.images.errors(form, self.fitted).mean())
+        self._add("plain", "", 0, 0, 0, fitted, self.best.student, errors)
+
+    def climb(self, family, directions):
+        """Fit one family from the best of its starts."""
+        before = self.images.evaluations
+        found = []
+        for name, parameters in self._starts(family, directions):
+            screened = self._minimise(f"{family} {name}", parameters, slice(0, min(SCREENED, self.fitted.stop)), None)
+            z = torch.tensor(screened.best, dtype=torch.float64)
+            form = parameters.form(z)
+            if math.isfinite(screened.error) and form is not None:
+                found.append((float(self.images.errors(form, self.all).mean()), name, parameters, z))
+        found = [entry for entry in found if math.isfinite(entry[0])]
+        if not found:
+            return
+        _, name, parameters, parameters.start = min(found, key=lambda entry: entry[0])
+        fitted = self._minimise(family, parameters, self.fitted, self.held_out)
+        z = torch.tensor(fitted.best, dtype=torch.float64)
+        errors = self.images.errors(parameters.form(z), self.held_out)
+        self._add(family, name, len(z), fitted.iteration, before, fitted.error, parameters.student(z), errors)
+
+    def _starts(self, family: str, directions: Directions) -> Iterator[tuple[str, Any]]:
+        """Named parameters to begin with."""
+        if family == "general":
+            yield from self._general_starts()
+            return
+        free = {"levels": family in ("levels", "told"), "told": family == "told"}
+        students = {"given": families.begun(self.solver, self.sigmas, directions, float(self.sigmas[0]))}
+        if self.best.family == "levels":  # on the way to told: from there alone
+            students = {"levels": self.best.student}
+        elif free["levels"]:
+            for name, levels in self._grids():
+                students[name] = families.begun(self.solver, levels, directions, float(self.sigmas[0]))
+        for name, student in students.items():
+            yield name, families.Corrections(student, self.images, self.facts, self.limits, **free)
+
+    def _general_starts(self):
+        student = self.best.student
+        form, first = linear_form(student, self.facts), float(student.sigmas[0])
+        yield self.best.family, families.General(form, first, self.images, self.facts, self.limits)
+
+    def _grids(self):
+        """Geometric grids from where the image begins to show to where its details are done."""
+        steps, (lowest, highest) = len(self.sigmas) - 1, (math.exp(limit) for limit in self.limits)
+        for first, last in STARTS:
+            begin = min(first * self.images.spread, highest)
+            end = max(last * self.images.spread, lowest)
+            if begin > end and steps > 1:
+                levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
+                yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+
+    def _minimise(self, part, parameters, fitted, held_out):
+        """A part of the fit, or what the journal has of it."""
+        state, evaluations = self.journal.read(part)
+        if state is not None:
+            self.images.evaluations = max(self.images.evaluations, evaluations)
+        screening = held_out is None
+        most = SCREENING if screening else self.iterations
+        with tqdm(total=most, desc=part, mininterval=5, disable=screening) as bar:
+
+            def report(progress):
+                bar.update()
+                held = (sum(progress.held_out) / max(len(progress.held_out), 1)) ** 0.5
+                bar.set_postfix_str(f"error {progress.error**0.5:.4f}, held out {held:.4f}")
+                self.journal.write(part, progress, self.images.evaluations)
+
+            enough = SCREENED_ENOUGH if screening else ENOUGH
+            state = minimise(
+                self.images,
+                parameters,
+                fitted,
+                held_out,
+                iterations=most,
+                enough=enough,
+                state=state,
+                report=report,
+            )
+        self.journal.write(part, state, self.images.evaluations)
+        return state
+
+    def _add(self, family, start, numbers, iterations, before, fitted, student, errors):
+        """Record a rung, and take it if it is better than the best so far beyond the error of the difference."""
+        compared = Comparison.of(self.best.errors, errors) if self.rungs else None
+        taken = compared is None or compared.better
+        self.rungs.append(
+            Rung(
+                family=family,
+                start=start,
+                numbers=numbers,
+                iterations=iterations,
+                evaluations=self.images.evaluations - before,
+                rmse_fitted=fitted**0.5 * self.images.spread,
+                rmse_held_out=float(errors.mean()) ** 0.5 * self.images.spread,
+                compared=compared,
+                taken=taken,
+            )
+        )
+        if taken:
+            self.best = Best(student, family, errors)
+
+
+def kept(rungs: Sequence[Rung]) -> str:
+    """Why the family that was kept was kept, in one sentence."""
+    best = [rung for rung in rungs if rung.taken][-1]
+    if best.compared is None:
+        return "plain, as no fit was better on the held-out images beyond the error of the difference"
+    return (
+        f"{best.family}: the squared error of a held-out image is typically {1 - math.exp(best.compared.change):.0%} "
+        "lower than with the best before"
+    )

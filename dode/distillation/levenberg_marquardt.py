@@ -1,0 +1,375 @@
+"""Levenberg-Marquardt on the end states of a few-step solver: all of its numbers at once, without back-propagation.
+
+The Jacobian is by forward differences. Evaluations before the first that a parameter touches are taken from the record
+of the unchanged run, which is exact and saves about half of the cost. The normal equations are summed up over parts of
+the images, so that no Jacobian of all of them is ever in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+
+from dode.distillation.linear_form import LinearForm, combination
+from dode.models.denoiser import for_images
+from dode.solvers.base import Denoise
+
+STEP = 1e-3  # of a forward difference in a coefficient, in units that move the state by its own size
+LOG_LEVEL_STEP = 2 * STEP  # and in the logarithm of a noise level
+# A step is at least the root of what the network's rounding moves the end states by, which balances rounding and
+# curvature: 1e-3 serves float32, half precision needs more. With more than this nothing can be measured.
+TOO_ROUGH = 3e-3
+PROBED = 16  # images on which the rounding is measured
+FARTHEST = 1.0  # the most by which the logarithm of a level moves in one iteration
+DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
+# Of the largest diagonal entry of the normal matrix; what moves the images less than this is damped like this. So a
+# flat direction is not followed into the network's rounding.
+FLAT = 1e-6
+PATIENCE = 3  # iterations that are worse on the held-out images
+TINY = 1e-300
+VALUES = 2**25  # float64 values of a Jacobian in memory: 256 MiB
+KEPT = 2**26  # values of network outputs that are kept from one iteration to the next
+
+
+class OutOfBudget(Exception):
+    """The network evaluations that a fit may take are used up."""
+
+
+class Parameters(Protocol):
+    """What is fitted: a vector z, and the solver that it means.
+
+    Attributes:
+        start: z where the fit begins, (P,) float64. One unit of an entry moves the state by its own size; entries of
+            ``levels`` are logarithms of noise levels.
+        levels: which entries are, (P,) bool.
+        bounds: logarithms of the lowest and the highest noise level.
+    """
+
+    start: torch.Tensor
+    levels: torch.Tensor
+    bounds: tuple[float, float]
+
+    def form(self, z: torch.Tensor) -> LinearForm | None:
+        """The solver of z; None where there is none, as for levels out of order."""
+
+
+class Images:
+    """Fitting images: their noise, the end states that the solver should reach, and the network.
+
+    Args:
+        denoise: bound to all of the images.
+        latents: (N, C, H, W); their dtype is that in which the network is called.
+        ends: the fine solution's end states, (N, C, H, W).
+        clip: whether end states are compared as images are saved, clipped to [-1, 1].
+        budget: most network evaluations, each of one image.
+    """
+
+    def __init__(
+        self, denoise: Denoise, latents: torch.Tensor, ends: torch.Tensor, *, clip: bool, budget: float = math.inf
+    ):
+        self.denoise, self.latents, self.clip, self.budget = denoise, latents, clip, budget
+        self.targets = self.seen(ends.to(latents.device, torch.float64))
+        # The scale of an error: that of an image which knows nothing but the mean.
+        self.spread = float((self.targets - self.targets.mean(0)).square().mean().sqrt()) or 1.0
+        self.evaluations = 0
+        self.step = STEP  # of forward differences in a coefficient
+
+    def seen(self, x: torch.Tensor) -> torch.Tensor:
+        """End states as they are compared."""
+        return x.clamp(-1, 1) if self.clip else x
+
+    def bound(self, part: slice) -> Denoise:
+        """The network for some of the images; counts its evaluations."""
+        own = for_images(self.denoise, part.start, part.stop)
+
+        def counted(x, sigma):
+            if self.evaluations + len(x) > self.budget:
+                raise OutOfBudget
+            self.evaluations += len(x)
+            return own(x, sigma)
+
+        return counted
+
+    def run(self, form: LinearForm, part: slice, outputs: list[torch.Tensor] | None = None, first: int = 0) -> Run:
+        """Run a form on some images; outputs before evaluation ``first`` are taken from ``outputs``."""
+        denoise, noise = self.bound(part), self.latents[part]
+        rows, told = form.coefficients.tolist(), form.told
+        own = [] if outputs is None else outputs[:first]
+        basis = [noise.to(torch.float64), *(output.to(torch.float64) for output in own)]
+        for index in range(len(own), len(told)):
+            x = combination(rows[index][: index + 1], basis)
+            own.append(denoise(x.to(noise.dtype), told[index]))
+            basis.append(own[-1].to(torch.float64))
+        return Run(combination(rows[-1], basis), own)
+
+    def measure(self, form: LinearForm) -> None:
+        """Measure on a form how long the steps of forward differences must be.
+
+        Raises:
+            ValueError: for a network that is too rough for any.
+        """
+        part = slice(0, min(PROBED, len(self.latents)))
+        # A second difference: the linear part falls out, and curvature is far smaller than the rounding that counts.
+        moved = (LinearForm(form.coefficients * (1 + share * STEP), form.told) for share in (0, 0.5, 1))
+        first, middle, last = (self.run(each, part).end for each in moved)
+        rounding = float((first - 2 * middle + last).square().mean().sqrt()) / self.spread
+        if rounding > TOO_ROUGH:
+            raise ValueError(
+                f"the network's rounding alone moves the end states by {rounding:.2g} of their spread, but a joint fit "
+                f"needs at most {TOO_ROUGH:g}; fit in a higher precision, or with fit='greedy'"
+            )
+        self.step = max(STEP, rounding**0.5)
+
+    def errors(self, form: LinearForm, part: slice) -> torch.Tensor:
+        """Mean squared error of each image, (B,), in units of the spread squared; infinite after a breakdown."""
+        end = self.run(form, part).end
+        found = (self.seen(end) - self.targets[part]).square().flatten(1).mean(1) / self.spread**2
+        return torch.where(end.isfinite().flatten(1).all(1), found, math.inf).cpu()
+
+
+class Comparison(NamedTuple):
+    """Two solvers on the same held-out images, by the squared errors of these.
+
+    Attributes:
+        gain, gain_error: by how much the mean is lower than before, relative to it, and the standard error of that. A
+            few images that end as other images make most of it.
+        change, change_error: the mean change of the logarithm of an image's error, and its standard error.
+    """
+
+    gain: float
+    gain_error: float
+    change: float
+    change_error: float
+
+    @classmethod
+    def of(cls, before: torch.Tensor, after: torch.Tensor) -> Self:
+        """From the errors of the images, (B,) each."""
+        changes = after.clamp(min=TINY).log() - before.clamp(min=TINY).log()
+        gains = (before - after) / max(float(before.mean()), TINY)
+        count = max(len(gains) - 1, 1) ** 0.5
+        found = ((float(values.mean()), float(values.std(correction=0)) / count) for values in (gains, changes))
+        return cls(*next(found), *next(found))
+
+    @property
+    def evidence(self) -> tuple[float, float]:
+        """How many standard errors speak for the second solver, in the mean and in the logarithm."""
+        return self.gain / max(self.gain_error, TINY), -self.change / max(self.change_error, TINY)
+
+    @property
+    def better(self) -> bool:
+        """Whether both together are better beyond their error, and neither is worse beyond its own."""
+        return sum(self.evidence) > 2**0.5 and min(self.evidence) > -1
+
+    @property
+    def worse(self) -> bool:
+        """Whether both together are worse beyond their error."""
+        return sum(self.evidence) < -(2**0.5)
+
+
+class Run:
+    """The end state, float64, and the network's outputs of a run."""
+
+    def __init__(self, end: torch.Tensor, outputs: list[torch.Tensor]):
+        self.end, self.outputs = end, outputs
+
+
+@dataclasses.dataclass
+class Progress:
+    """The state of :func:`minimise` after an iteration: enough to go on from there to the same result.
+
+    Attributes:
+        z, error, damping: of the last iterate.
+        best: the last iterate that was not worse on the held-out images than the one before it.
+        held_out: its squared errors on those images; empty without any.
+        iteration, since: iterations so far, and since ``best``.
+        done: whether the fit has ended.
+    """
+
+    z: list[float]
+    error: float
+    damping: float
+    best: list[float]
+    held_out: list[float] = dataclasses.field(default_factory=list)
+    iteration: int = 0
+    since: int = 0
+    done: bool = False
+
+
+def minimise(
+    images: Images,
+    parameters: Parameters,
+    fitted: slice,
+    held_out: slice | None = None,
+    *,
+    iterations: int,
+    enough: float,
+    damping: float = DAMPING,
+    state: Progress | None = None,
+    report: Callable[[Progress], object] = lambda progress: None,
+) -> Progress:
+    """Minimise the mean squared error of the end states on the images ``fitted``.
+
+    The step is ``-(J^T J + damping diag(J^T J))^-1 J^T r``; the damping is eased after a step that lowers the error and
+    stiffened after one that does not, and such a step is not taken.
+
+    Args:
+        images, parameters: the problem.
+        fitted, held_out: which images. An iterate that is worse on the held-out ones beyond the error is not kept;
+            several of these end the fit.
+        iterations: at most.
+        enough: a smaller relative gain ends the fit.
+        damping: at first.
+        state: where a fit was that is to go on.
+        report: called after every iteration.
+
+    Returns:
+        The last state; ``best`` is the result. On :class:`OutOfBudget` it is that of the last finished iteration.
+    """
+    problem = _Problem(images, parameters, fitted)
+
+    def held(z):
+        return [] if held_out is None else images.errors(parameters.form(z), held_out).tolist()
+
+    z = parameters.start if state is None else torch.tensor(state.z, dtype=torch.float64)
+    current = Progress(z.tolist(), math.inf, damping, z.tolist(), done=True) if state is None else state
+    try:
+        if state is None:
+            error = problem.begin(z)
+            current = Progress(z.tolist(), error, damping, z.tolist(), held(z))
+        elif not state.done:
+            problem.begin(z)
+        while not current.done and current.iteration < iterations and math.isfinite(current.error):
+            current = _iterate(problem, current, held, enough)
+            report(current)
+    except OutOfBudget:
+        pass
+    return dataclasses.replace(current, done=True)
+
+
+def _iterate(problem, state, held, enough):
+    """One iteration: a Jacobian, and steps until one lowers the error."""
+    z, damping = torch.tensor(state.z, dtype=torch.float64), state.damping
+    gram, gradient = problem.normal_equations(z)
+    while damping < STIFFEST:
+        candidate = problem.moved(z, gram, gradient, damping)
+        error = math.inf if candidate is None else problem.attempt(candidate)
+        if error < state.error:
+            break
+        damping *= STIFFENED
+    else:
+        return dataclasses.replace(state, iteration=state.iteration + 1, done=True)
+    problem.accept()
+    own = held(candidate)
+    worse = Comparison.of(torch.tensor(state.held_out).double(), torch.tensor(own).double()).worse if own else False
+    since = state.since + 1 if worse else 0
+    return Progress(
+        z=candidate.tolist(),
+        error=error,
+        damping=max(damping * EASED, LEAST),
+        best=state.best if worse else candidate.tolist(),
+        held_out=state.held_out if worse else own,
+        iteration=state.iteration + 1,
+        since=since,
+        done=since == PATIENCE or 1 - error / state.error < enough,
+    )
+
+
+class _Problem:
+    """Residuals and their derivatives on some of the images, a part of them at a time."""
+
+    def __init__(self, images, parameters, fitted):
+        self.images, self.parameters = images, parameters
+        pixels, count = images.latents[0].numel(), fitted.stop - fitted.start
+        size = max(1, min(count, VALUES // (pixels * (len(parameters.start) + 1))))
+        self.parts = [slice(at, min(at + size, fitted.stop)) for at in range(fitted.start, fitted.stop, size)]
+        # Such that the sum of squares of all residuals is the mean squared error in units of the spread.
+        self.scale = 1 / (images.spread * math.sqrt(count * pixels))
+        self.keeps = count * pixels * len(parameters.form(parameters.start).told) <= KEPT
+        self.kept = self.tried = None
+
+    def begin(self, z):
+        """The error at z, where the iterations begin."""
+        error = self.attempt(z)
+        self.accept()
+        return error
+
+    def attempt(self, z):
+        """The error at z; infinite where there is no solver or it breaks down."""
+        form = self.parameters.form(z)
+        if form is None or not bool(form.coefficients.isfinite().all()):
+            return math.inf
+        total, self.tried = 0.0, []
+        for part in self.parts:
+            run = self.images.run(form, part)
+            total += float(self.residual(run.end, part).square().sum())
+            if self.keeps:
+                self.tried.append(run)
+        return total if math.isfinite(total) else math.inf
+
+    def accept(self):
+        """Go on from the last attempt."""
+        self.kept = self.tried if self.keeps else None
+
+    def residual(self, end, part):
+        return ((self.images.seen(end) - self.images.targets[part]) * self.scale).flatten()
+
+    def normal_equations(self, z):
+        """``J^T J`` and ``J^T r``."""
+        count = len(z)
+        gram = torch.zeros(count, count, dtype=torch.float64)
+        gradient = torch.zeros(count, dtype=torch.float64)
+        form, shifted = self.parameters.form(z), list(self._shifted(z))
+        for index, part in enumerate(self.parts):
+            run = self.kept[index] if self.kept else self.images.run(form, part)
+            here = self.residual(run.end, part)
+            jacobian = here.new_zeros(len(here), count)
+            for column, (other, change, first) in enumerate(shifted):
+                if other is not None:
+                    there = self.residual(self.images.run(other, part, run.outputs, first).end, part)
+                    jacobian[:, column] = (there - here) / change
+            gram += (jacobian.T @ jacobian).cpu()
+            gradient += (jacobian.T @ here).cpu()
+        # Next to a breakdown of the solver there is no derivative; such a parameter stays.
+        broken = ~gram.diagonal().isfinite()
+        gram[broken], gram[:, broken], gradient[broken] = 0, 0, 0
+        return gram, gradient
+
+    def _shifted(self, z: torch.Tensor) -> Iterator[tuple[Any, float, int]]:
+        """For each parameter the form a step away, the step, and the first evaluation that differs."""
+        form: Any = self.parameters.form(z)
+        own = self.images.step
+        of_level = own * LOG_LEVEL_STEP / STEP
+        for column, level in enumerate(self.parameters.levels.tolist()):
+            # Levels go down first, as the upper ones are at their bound.
+            for change in (-of_level, of_level) if level else (own, -own):
+                moved = z.clone()
+                moved[column] += change
+                other = self.parameters.form(moved)
+                if other is not None:
+                    yield other, change, _first_difference(form, other)
+                    break
+            else:
+                yield None, 1.0, 0
+
+    def moved(self, z, gram, gradient, damping):
+        """z after a step, within the bounds; None where the equations cannot be solved."""
+        levels, diagonal = self.parameters.levels, gram.diagonal()
+        diagonal = diagonal.clamp(min=max(FLAT * float(diagonal.max()), 1e-300))
+        step, failed = torch.linalg.solve_ex(gram + damping * torch.diag(diagonal), -gradient)
+        if bool(failed) or not bool(step.isfinite().all()):
+            return None
+        if bool(levels.any()):
+            step = step * min(1.0, FARTHEST / max(float(step[levels].abs().max()), 1e-300))
+        z = z + step
+        z[levels] = z[levels].clamp(*self.parameters.bounds)
+        return z
+
+
+def _first_difference(form, other):
+    """The first evaluation that two forms make at another point; their number where all are the same."""
+    rows = (form.coefficients[:-1] != other.coefficients[:-1]).any(1) | (form.told != other.told)
+    return int(rows.to(torch.int8).argmax()) if bool(rows.any()) else len(rows)

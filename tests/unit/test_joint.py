@@ -1,0 +1,264 @@
+"""The joint fit: its linear algebra against real runs, its minimiser against known answers, its promises."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+import dode
+import variants
+from dode import grids, sampling, solvers
+from dode.directions import Directions
+from dode.distillation import families, fit_checks, joint, levenberg_marquardt
+from dode.distillation.levenberg_marquardt import Images, minimise
+from dode.distillation.linear_form import linear_form
+from dode.grids.facts import ModelFacts, vp_prior
+from dode.models import mixture
+from dode.sampling import Student
+
+FACTS = ModelFacts()
+IPNDM = solvers.create("ipndm")
+THREE = Directions(differences=2, drift=True, from_noise=True)
+LIMITS = (-6.2, 4.4)  # logarithms of 0.002 and 80
+
+
+def exact(count, seed):
+    return mixture.exact(count, seed)
+
+
+def images_of(student, count=48, seed=3, **options):
+    """Fitting images whose targets a student of few steps reaches exactly."""
+    latents = mixture.latents(count, seed)
+    return Images(mixture.denoise, latents, student.sample(mixture.denoise, latents), clip=False, **options)
+
+
+@pytest.mark.parametrize("prior", [None, vp_prior], ids=["ve", "vp"])
+@pytest.mark.parametrize("told", [False, True], ids=["own", "told"])
+@pytest.mark.parametrize(("name", "options"), variants.ALL, ids=map(variants.label, variants.ALL))
+def test_the_form_of_every_solver_is_its_run(name, options, told, prior):
+    solver = solvers.create(name, **options)
+    steps = next(steps for steps in range(5, 20) if solver.nfe(steps) >= 5)
+    sigmas, latents = grids.log_snr(steps=steps), mixture.latents(6, 1)
+    generator = torch.Generator().manual_seed(0)
+    lambdas = 0.1 * torch.randn(solver.nfe(steps), 2, generator=generator, dtype=torch.float64)
+    student = Student(solver, sigmas, lambdas, Directions(drift=True, from_noise=True))
+    if told:
+        student = dataclasses.replace(student, told=[1.1 * level for level in student.own_levels()])
+    facts = FACTS if prior is None else ModelFacts(prior_std=prior)
+
+    def denoise(x, sigma):
+        return mixture.denoise(x, sigma)
+
+    denoise.facts = facts
+    form = linear_form(student, facts)
+    expected = student.sample(denoise, latents)
+    found = Images(denoise, latents, expected, clip=False).run(form, slice(0, 6)).end
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    if prior is None:  # and the form as a solver of its own is the same again
+        again = form.student(float(sigmas[0])).sample(denoise, latents)
+        torch.testing.assert_close(again, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_a_run_turned_inside_out_is_told_the_same_levels():
+    """dode.sampling.evaluations, which schedulers of other libraries go through, with told levels."""
+    student = Student(IPNDM, grids.karras(steps=4), told=[70.0, 10.0, 1.0, 0.2])
+    latents = mixture.latents(3, 1)
+    run = sampling.evaluations(student.solver, latents, student.sigmas, told=student.told)
+    x, sigma = next(run)
+    seen = []
+    for _ in range(3):
+        seen.append(float(sigma))
+        x, sigma = run.send(mixture.denoise(x, sigma))
+    assert [*seen, float(sigma)] == student.told
+    with pytest.raises(StopIteration) as end:
+        run.send(mixture.denoise(x, sigma))
+    assert torch.equal(end.value.value, student.sample(mixture.denoise, latents))
+
+
+@pytest.mark.parametrize("told", [[1.0] * 3, [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, float("nan"), 1.0]])
+def test_told_levels_are_positive_and_one_per_evaluation(told):
+    with pytest.raises(ValueError, match="told must be 4 positive noise levels, one per evaluation"):
+        dode.sample(IPNDM, mixture.denoise, mixture.latents(2, 1), grids.karras(steps=4), told=told)
+
+
+@pytest.mark.parametrize("family", ["directions", "levels", "told", "general"])
+def test_the_minimiser_finds_a_solver_that_exists(family):
+    """Targets that a solver of the family reaches exactly: the error must fall to next to nothing."""
+    lambdas = torch.zeros(4, THREE.count, dtype=torch.float64)
+    lambdas[1:, 0] = 0.05
+    goal = Student(solvers.create("ddim"), torch.tensor([12.0, 3.0, 1.0, 0.3, 0.0]).double(), lambdas, THREE)
+    images = images_of(goal)
+    start = Student(goal.solver, torch.tensor([10.0, 2.5, 0.9, 0.33, 0.0]).double(), torch.zeros_like(lambdas), THREE)
+    if family == "directions":
+        start = dataclasses.replace(start, sigmas=goal.sigmas)
+    if family == "general":
+        parameters = families.General(linear_form(start, FACTS), 10.0, images, FACTS, LIMITS)
+    else:
+        free = {"levels": family != "directions", "told": family == "told"}
+        parameters = families.Corrections(start, images, FACTS, LIMITS, **free)
+    found = minimise(images, parameters, slice(0, 48), iterations=60, enough=1e-6)
+    before = float(images.errors(linear_form(start, FACTS), slice(0, 48)).mean())
+    assert found.error < 1e-5 * before
+    student = parameters.student(torch.tensor(found.best, dtype=torch.float64))
+    reached = student.sample(mixture.denoise, images.latents)
+    assert mixture.rmse(reached, images.targets) < 2e-4 * images.spread
+
+
+def test_unchanged_evaluations_are_not_made_again():
+    """A Jacobian costs what comes after a parameter's first effect; nothing for the last coefficients of the end."""
+    student = Student(solvers.create("ddim"), grids.log_snr(steps=4))
+    images = images_of(student, 16)
+    parameters = families.General(linear_form(student, FACTS), 80.0, images, FACTS, LIMITS)
+    problem = levenberg_marquardt._Problem(images, parameters, slice(0, 16))
+    problem.begin(parameters.start)
+    before = images.evaluations
+    problem.normal_equations(parameters.start)
+    # State i has i + 1 coefficients (the first state its level) and a told level, with K - i evaluations to make.
+    expected = sum((i + 2) * (4 - i) for i in range(4))
+    assert (images.evaluations - before) / 16 == expected
+
+
+def test_the_jacobian_in_parts_is_that_of_all_images_at_once(monkeypatch):
+    student = Student(IPNDM, grids.log_snr(steps=3), torch.zeros(3, THREE.count).double(), THREE)
+    latents, ends = mixture.latents(20, 1), exact(20, 1)
+    found = []
+    for values in (2**25, 16 * 40):
+        monkeypatch.setattr(levenberg_marquardt, "VALUES", values)
+        images = Images(mixture.denoise, latents, ends, clip=False)
+        parameters = families.Corrections(student, images, FACTS, LIMITS, levels=True)
+        problem = levenberg_marquardt._Problem(images, parameters, slice(0, 20))
+        problem.begin(parameters.start)
+        found.append((len(problem.parts), *problem.normal_equations(parameters.start)))
+    (whole, gram, gradient), (parts, gram_of_parts, gradient_of_parts) = found
+    assert whole == 1
+    assert parts > 3
+    torch.testing.assert_close(gram_of_parts, gram, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(gradient_of_parts, gradient, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ddim", "ipndm", "heun", "dpm-solver++"])
+def test_a_joint_fit_is_much_nearer_the_exact_solution_than_the_plain_solver(name):
+    """RMSE on 2,048 fresh samples of the toy; measured ratios at 5 evaluations: 4.1 to 20."""
+    solver = solvers.create(name)
+    sigmas = grids.karras(steps=solver.steps(5))
+    fit = dode.distill(solver, mixture.denoise, mixture.latents(400, 1), sigmas, ends=exact(400, 1))
+    fresh, ends = mixture.latents(2048, 101), exact(2048, 101)
+    plain = mixture.rmse(dode.sample(solver, mixture.denoise, fresh, sigmas), ends)
+    fitted = mixture.rmse(dode.sample(solver, mixture.denoise, fresh, sigmas, lambdas=fit), ends)
+    print(f"{name}: plain {plain:.4f}, joint {fitted:.4f} ({fit.family})")
+    assert fitted < plain / 3
+
+
+def test_larger_families_are_not_worse():
+    latents, ends = mixture.latents(400, 2), exact(400, 2)
+    errors = {}
+    for family in fit_checks.RUNGS:
+        fit = dode.distill(IPNDM, mixture.denoise, latents, grids.karras(steps=4), ends=ends, family=family)
+        errors[family] = fit.rungs[-1].rmse_held_out
+        assert {rung.family for rung in fit.rungs} == {"plain", *fit_checks.rungs(family)}
+    assert errors["directions"] < errors["lambda"]
+    assert errors["levels"] < errors["directions"]
+    assert errors["general"] < errors["levels"]
+
+
+def test_the_plain_solver_is_kept_where_nothing_is_better():
+    sigmas, latents = grids.karras(steps=5), mixture.latents(60, 1)
+    ends = dode.sample(IPNDM, mixture.denoise, latents, sigmas)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=ends)
+    assert fit.family == "plain"
+    assert joint.kept(fit.rungs).startswith("plain, as no fit was better")
+    assert torch.equal(dode.sample(IPNDM, mixture.denoise, latents, sigmas, lambdas=fit), ends)
+
+
+@pytest.mark.parametrize("budget", [0, 100, 5_000, 60_000])
+def test_a_budget_is_kept_to(budget):
+    calls = 0
+
+    def denoise(x, sigma):
+        nonlocal calls
+        calls += len(x)
+        return mixture.denoise(x, sigma)
+
+    latents, sigmas = mixture.latents(200, 1), grids.karras(steps=5)
+    fit = dode.distill(IPNDM, denoise, latents, sigmas, ends=exact(200, 1), budget=budget)
+    assert calls <= budget + 2 * joint.CHECKED * 5  # those which check that the solver is linear
+    fresh, ends = mixture.latents(512, 101), exact(512, 101)
+    plain = mixture.rmse(dode.sample(IPNDM, mixture.denoise, fresh, sigmas), ends)
+    fitted = mixture.rmse(dode.sample(IPNDM, mixture.denoise, fresh, sigmas, lambdas=fit), ends)
+    assert fitted <= plain
+
+
+@pytest.mark.parametrize("kept", [1, 4, 9, 17])
+def test_a_killed_fit_goes_on_to_the_same_result(kept):
+    """Ended after so many iterations, at any of them, and begun again from the journal."""
+    latents, sigmas, ends = mixture.latents(60, 1), grids.karras(steps=4), exact(60, 1)
+    whole, *_ = joint.fit_jointly(IPNDM, mixture.denoise, latents, sigmas, ends)
+    written, numbers = {}, itertools.count(1)
+
+    def save(states):
+        written.clear()
+        written.update({name: dict(state) for name, state in states.items()})
+        if next(numbers) == kept:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        joint.fit_jointly(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(save=save))
+    again, *_ = joint.fit_jointly(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(written))
+    fresh = mixture.latents(32, 5)
+    assert torch.equal(again.sample(mixture.denoise, fresh), whole.sample(mixture.denoise, fresh))
+
+
+def test_coefficients_alone_are_refused_where_levels_moved_too():
+    latents = mixture.latents(60, 1)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, grids.karras(steps=4), ends=exact(60, 1), family="levels")
+    assert fit.family == "levels"
+    with pytest.raises(ValueError, match="this fit is of the family 'levels', of which the coefficients alone are no"):
+        dode.sample(IPNDM, mixture.denoise, latents, grids.karras(steps=4), lambdas=fit.lambdas)
+
+
+def rounded(bits):
+    """The toy's denoiser as a network of so many bits of mantissa would compute it."""
+
+    def denoise(x, sigma):
+        exponent = torch.frexp(mixture.denoise(x, sigma))
+        mantissa = torch.round(exponent.mantissa * 2**bits) / 2**bits
+        return torch.ldexp(mantissa, exponent.exponent)
+
+    return denoise
+
+
+def test_rounding_of_the_network_makes_the_steps_longer():
+    latents, sigmas, ends = mixture.latents(200, 1), grids.karras(steps=5), exact(200, 1)
+    fresh, fresh_ends = mixture.latents(1024, 101), exact(1024, 101)
+    denoise = rounded(11)  # float16
+    plain = mixture.rmse(dode.sample(IPNDM, denoise, fresh, sigmas), fresh_ends)
+    fit = dode.distill(IPNDM, denoise, latents, sigmas, ends=ends)
+    assert mixture.rmse(dode.sample(IPNDM, denoise, fresh, sigmas, lambdas=fit), fresh_ends) < plain / 2
+    with pytest.raises(ValueError, match="the network's rounding alone moves the end states by"):
+        dode.distill(IPNDM, rounded(4), latents, sigmas, ends=ends)
+
+
+@pytest.mark.parametrize("family", ["lambdas", "", None, 3])
+def test_an_unknown_family_is_named(family):
+    with pytest.raises(ValueError, match="family must be one of 'lambda', 'directions', 'levels', 'told', 'general'"):
+        dode.distill(IPNDM, mixture.denoise, mixture.latents(40, 1), grids.karras(steps=4), family=family)
+
+
+def test_a_model_that_knows_some_levels_alone_is_told_those():
+    known = torch.logspace(-2, 2, 60, dtype=torch.float64)
+    told = []
+
+    def denoise(x, sigma):
+        told.append(float(sigma))
+        return mixture.denoise(x, sigma)
+
+    def nearest(sigma):
+        sigma = torch.as_tensor(sigma, dtype=torch.float64)
+        return known[(sigma.log()[..., None] - known.log()).abs().argmin(-1)].numpy()
+
+    denoise.facts = ModelFacts(round_sigma=nearest, sigma_min=0.01, sigma_max=100.0)
+    sigmas = grids.for_model(denoise, "karras", 4)
+    fit = dode.distill(IPNDM, denoise, mixture.latents(100, 1), sigmas, ends=exact(100, 1))
+    assert fit.family == "general"
+    assert set(told) <= set(known.tolist())
