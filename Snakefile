@@ -14,6 +14,7 @@ if not workflow.overwrite_configfiles:
 include: "rules/common.smk"
 include: "rules/checkpoints.smk"
 include: "rules/teacher.smk"
+include: "rules/fine_ends.smk"
 include: "rules/distill.smk"
 include: "rules/sample.smk"
 include: "rules/score.smk"

@@ -48,6 +48,11 @@ def params_of(function):
     return lambda wildcards: function(cell(wildcards)).params()
 
 
+def first_of(wildcards):
+    """The first of the cells that are jointly fitted to the same end states."""
+    return BENCH.with_fine_ends(wildcards.dataset, int(wildcards.images), int(wildcards.seed))[0]
+
+
 def group(rule):
     return lambda wildcards: WORK.group(rule, cell(wildcards))
 

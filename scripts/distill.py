@@ -1,19 +1,27 @@
-"""Fit a cell's coefficients to its teacher's states."""
+"""Fit a cell's solver to its teacher's states, or to the end states of the fine solution."""
 
 from dode.benchmark import execution, fit_jobs, jobs, scripting, software
 from dode.distillation import fitting
 
 
 def main(snakemake):
-    params = snakemake.params
-    cell = jobs.of_cell(params.cell, snakemake.input.model, execution.of_job(snakemake), snakemake.input)
-    own, trajectory = fit_jobs.FittingSet(cell, params.teacher), snakemake.input.get("teacher")
-    states = fit_jobs.read_states(trajectory, cell.device) if trajectory else ()
-    fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **params.fit)
+    params, inputs = snakemake.params, snakemake.input
+    cell = jobs.of_cell(params.cell, inputs.model, execution.of_job(snakemake), inputs)
+    own, followed = fit_jobs.FittingSet(cell, params.teacher), inputs.get("teacher") or inputs.get("ends")
     made = {"cell": params.cell, "distill": {**params.teacher, **params.fit}, "code": {"distill": params.code}}
-    if trajectory:
-        made["teacher"] = fit_jobs.read_made(trajectory)
+    if followed:
+        made["teacher"] = fit_jobs.read_made(followed)
         made["code"]["teacher"] = made["teacher"].pop("code")
+    states = fit_jobs.read_states(followed, cell.device) if followed else iter(())
+    how = dict(params.fit)
+    if how.pop("fit") == "joint":
+        _, ends = next(states)
+        with fit_jobs.journal(snakemake.output[0], made) as journal:
+            to = (own.denoise, own.latents, cell.sigmas, ends)
+            fit = fitting.fit_jointly(cell.solver, *to, **how, clip=True, journal=journal)
+    else:
+        how["refine"] = how.pop("iterations", 0)
+        fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)
     fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
-from dode import sampling, storage
+from dode import storage
 from dode.benchmark import execution, jobs, scripting, software
 from dode.images import pixels, shards, trajectories
 
@@ -11,7 +11,7 @@ from dode.images import pixels, shards, trajectories
 def main(snakemake):
     params, wildcards, settings = snakemake.params, snakemake.wildcards, execution.of_job(snakemake)
     cell = jobs.of_cell(params.cell, snakemake.input.model, settings, snakemake.input)
-    fitted = jobs.read_lambdas(snakemake.input.get("lambdas"))
+    student = jobs.read_student(cell, snakemake.input.get("lambdas"))
     plan = shards.Plan(**params.samples)
     work = plan.batches(int(wildcards.shard), int(wildcards.shards), settings["batch_size"])
     images = (sum(len(indices) for _, indices in work), *cell.shape)
@@ -27,8 +27,7 @@ def main(snakemake):
             if plan.recorded(block, indices) or not recorders:  # a shard without any has the noise levels all the same
                 watch = trajectories.Recorder(plan.recorded(block, indices))
                 recorders.append(watch)
-            x = sampling.sample(cell.solver, denoise, latents, cell.sigmas, **fitted, watch=watch)
-            x = cell.images(x).cpu()
+            x = cell.images(student.sample(denoise, latents, watch=watch)).cpu()
             append_images(pixels.to_bytes(x))
             append_ends(x[: plan.kept(indices)].float().numpy())
     rows = [recorder.rows() for recorder in recorders]

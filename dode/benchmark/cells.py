@@ -13,6 +13,7 @@ from typing import Any
 
 from dode import grids, solvers
 from dode.benchmark import config as configs
+from dode.distillation.fit_checks import JOINT_IMAGES
 from dode.images import data
 from dode.names import REFERENCE, CellName
 
@@ -56,7 +57,12 @@ class Cell:
     @property
     def with_teacher(self) -> bool:
         """Whether its fit reads a teacher's states from a file; a local fit runs its teacher itself."""
-        return self.distilled and self.entry["distill"]["alignment"] != "local"
+        return self.distilled and self.entry["distill"].get("alignment") in ("aligned", "released")
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether its fit aims at the end states of the dataset's fine solution."""
+        return self.distilled and self.entry["distill"]["fit"] == "joint"
 
     @property
     def grid_options(self) -> dict[str, Any]:
@@ -122,7 +128,8 @@ class Benchmark:
                 if dataset["id"] in entry["datasets"]:
                     entry = {"grid": dataset["grid"], **entry}
                     if "distill" in entry:
-                        entry["distill"] = {"images": dataset["fit_images"], **entry["distill"]}
+                        least = JOINT_IMAGES if entry["distill"]["fit"] == "joint" else 0
+                        entry["distill"] = {"images": max(dataset["fit_images"], least), **entry["distill"]}
                     yield from (Cell(dataset, entry, nfe) for nfe in entry["nfe"])
             yield self._reference(dataset)
 
@@ -139,6 +146,16 @@ class Benchmark:
     def reference(self, dataset: str) -> Cell:
         """The reference cell of a dataset id."""
         return self.cells[CellName(dataset, REFERENCE, self.datasets[dataset]["reference"]["nfe"])]
+
+    def fine_ends(self, cell: Cell) -> tuple[int, int]:
+        """Images and seed of the fine solution's end states that a cell is jointly fitted to."""
+        distill = cell.entry["distill"]
+        return distill["images"], distill.get("seed", self.config["seed"])
+
+    def with_fine_ends(self, dataset: str, images: int, seed: int) -> list[Cell]:
+        """The cells of a dataset id that are jointly fitted to the same end states."""
+        joint = (cell for cell in self.cells_of(dataset) if cell.is_joint)
+        return [cell for cell in joint if self.fine_ends(cell) == (images, seed)]
 
     def cells_of(self, dataset: str) -> list[Cell]:
         """The cells of a dataset id."""

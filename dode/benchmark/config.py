@@ -255,6 +255,8 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         _check_grid(grid, f"{place}.grid", card, steps)
+        if "distill" in entry:
+            _complete_distill(entry["distill"], f"{key}.distill")
         alignment = entry.get("distill", {}).get("alignment")
         if grids.grids.get(grid["name"]).recipe:
             _check_recipe(entry, key, alignment, card, steps)
@@ -266,6 +268,8 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
 
 def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: Card, steps: Sequence[int]) -> None:
     """Refuse combinations for which the authors' code has no recipe."""
+    if entry.get("distill", {}).get("fit") == "joint":
+        raise ConfigError(f"{key}.distill.fit: the grid 'released' has a fit of its own; allowed: greedy")
     if alignment not in (None, "released"):
         raise ConfigError(
             f"{key}.distill.alignment: '{alignment}' on the grid 'released', which has a teacher of its own; "
@@ -301,6 +305,13 @@ def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], 
 
 def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     distill = entry["distill"]
+    directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
+    images = distill.get("images", dataset["fit_images"])
+    if distill["fit"] == "joint":
+        _refuse(f"{key}.images", fit_checks.check_joint_images, images)
+        if solvers.create(entry["solver"], **entry["options"]).method.prepare:
+            raise ConfigError(f"{key}.fit: '{entry['solver']}' must be prepared; a joint fit takes other solvers")
+        return
     if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
         raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
     if distill["alignment"] == "released":
@@ -308,8 +319,19 @@ def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[st
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
         if distill["directions"] != 1:
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
-    _refuse(f"{key}.refine", fit_checks.check_refine, distill["refine"], distill["alignment"])
-    directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
-    images = distill.get("images", dataset["fit_images"])
+    _refuse(f"{key}.alignment", fit_checks.check_fit, distill["fit"], distill["alignment"])
     for nfe in entry["nfe"]:
-        _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, distill["refine"])
+        refined = distill.get("iterations", 0)
+        _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
+
+
+def _complete_distill(distill: dict[str, Any], key: str) -> None:
+    """Fill in the defaults of a kind of fit; refuse keys that belong to another kind."""
+    own = fit_checks.DEFAULTS[distill["fit"]]
+    for name in distill:
+        if name not in own and name not in fit_checks.SHARED:
+            allowed = ", ".join(kind for kind, keys in fit_checks.DEFAULTS.items() if name in keys)
+            raise ConfigError(f"{key}.{name}: a {distill['fit']} fit has no such key; allowed with fit: {allowed}")
+    for name, value in own.items():
+        if value is not None:
+            distill.setdefault(name, value)

@@ -137,7 +137,7 @@ class Dependencies:
 
     def fit_code(self, cell: Cell) -> str:
         """Digest of the code of a cell's fit, which runs its teacher too where this has no file."""
-        return self.cell_code("distill.py", cell, *([] if cell.with_teacher else [cell.teacher]))
+        return self.cell_code("distill.py", cell, *([] if cell.with_teacher or cell.is_joint else [cell.teacher]))
 
     def search_code(self, cell: Cell) -> str:
         """Digest of the code of the search for a cell's grid."""

@@ -4,7 +4,7 @@ An evaluation is one call of the denoiser for one image, as in NFE and in ``eval
 the batch of classifier-free guidance and the gradient of a classifier are part of it (:mod:`dode.models.guidance`).
 
 The numbers are exact with two exceptions, which are upper bounds: for a fit on a searched grid, whose last level is not
-known before the search, and for a refinement, which may end early.
+known before the search, and for a refinement or a joint fit, which may end early.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from dode import grids, solvers
 from dode.benchmark.cells import Benchmark, Cell
 from dode.directions import Directions
 from dode.distillation import fit_checks
+from dode.distillation.fit_checks import BUDGET, CHECKED
 from dode.grids.facts import ModelFacts
 from dode.registry import unknown
 
@@ -24,7 +25,7 @@ FURTHER_TRIES = 16
 def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:
     """Evaluations in all jobs of a rule for a cell; ValueError for an unknown rule.
 
-    Of ``distill`` with ``refine`` it is the number where all iterations are made, no direction is left out, and as many
+    Of ``distill`` with a joint fit it is the budget. With a refinement it is the number where all iterations are made, no direction is left out, and as many
     steps are tried in vain as can be. Of refinements that make all iterations it is within 1.3 where these are twelve
     and there are six coefficients or more; it may be several times too large where they end early, and where inner
     stages are not corrected (``stages: false``) of a solver whose steps span several intervals of the grid: their
@@ -46,6 +47,15 @@ def _search_grid(benchmark: Benchmark, cell: Cell) -> int:
     options = cell.grid_options
     steps = options["candidates"] - 1
     return options["images"] * (solvers.create_teacher(options["teacher"]).nfe(steps) + steps)
+
+
+def _fine_ends(benchmark: Benchmark, cell: Cell) -> int:
+    """Counted with the first of the cells that share them."""
+    if not cell.is_joint:
+        return 0
+    images, seed = benchmark.fine_ends(cell)
+    sharing = benchmark.with_fine_ends(cell.dataset["id"], images, seed)
+    return images * benchmark.reference(cell.dataset["id"]).nfe if cell is sharing[0] else 0
 
 
 def _teacher(benchmark: Benchmark, cell: Cell) -> int:
@@ -76,7 +86,11 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
 def _distill(benchmark: Benchmark, cell: Cell) -> int:
     if not cell.distilled:
         return 0
-    images, iterations = cell.entry["distill"]["images"], cell.entry["distill"]["refine"]
+    if cell.is_joint:
+        steps = _solver(cell).steps(cell.nfe)
+        budget = cell.entry["distill"].get("budget", BUDGET * cell.nfe)
+        return budget + CHECKED * 2 * _solver(cell).nfe(steps)
+    images, iterations = cell.entry["distill"]["images"], cell.entry["distill"].get("iterations", 0)
     if not iterations:
         return images * (cell.nfe + (0 if cell.with_teacher else _followed(benchmark, cell)))
     held_out = fit_checks.held_out(images)
@@ -110,6 +124,7 @@ def _none(benchmark: Benchmark, cell: Cell) -> int:
 
 RULES: dict[str, Callable[[Benchmark, Cell], int]] = {
     "search_grid": _search_grid,
+    "fine_ends": _fine_ends,
     "teacher": _teacher,
     "distill": _distill,
     "sample": _sample,

@@ -80,6 +80,8 @@ def sweeps(benchmark: Benchmark) -> list[dict[str, Any]]:
         groups: dict[str, dict[str, Any]] = {}
         for cell in benchmark.distilled():
             distill = {"seed": benchmark.config["seed"], **cell.entry["distill"]}
+            if key not in distill:
+                continue
             value = distill.pop(key)
             rest = json.dumps([cell.dataset["id"], _base(cell), cell.nfe, distill], sort_keys=True)
             groups.setdefault(rest, {}).setdefault(json.dumps(value), (value, cell))

@@ -76,6 +76,9 @@ class Files:
 
     def teacher(self, cell: Cell) -> dict[str, str]:
         """The teacher's states that the cell's fit reads, by name."""
+        if cell.is_joint:
+            images, seed = self.benchmark.fine_ends(cell)
+            return {"ends": f"{self.results}/{cell.dataset['id']}/fine-ends/{images}-seed{seed}.safetensors"}
         return {"teacher": self.of_cell(cell, "teacher.safetensors")} if cell.with_teacher else {}
 
     def lambdas(self, cell: Cell) -> dict[str, str]:

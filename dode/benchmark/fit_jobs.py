@@ -1,7 +1,10 @@
 """What the scripts of teacher and fit do besides: the pairing, the fitting set, and the files of both."""
 
+import contextlib
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +14,10 @@ from safetensors.torch import save_file
 from dode import storage
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
-from dode.distillation import fitting
+from dode.distillation import fitting, joint
 from dode.distillation.teacher import Alignment, Local
 from dode.solvers.base import Denoise
+from dode.solvers.non_stationary import NonStationary
 
 
 class FittingSet:
@@ -78,11 +82,32 @@ def read_states(path: str, device: Any = "cpu") -> Iterator[tuple[float, torch.T
             yield level, file.get_tensor(str(index))
 
 
+@contextlib.contextmanager
+def journal(path: str, made: Mapping[str, Any]) -> Iterator[joint.Journal]:
+    """Where a joint fit that writes ``path`` keeps how far it is: a file beside that, gone when the fit is done.
+
+    What another fit left there, one that was ``made`` from something else, is passed over.
+    """
+    file, own = Path(f"{path}.journal"), json.loads(json.dumps(made))
+    found = storage.read_json(file) if file.exists() else {}
+    states = found["states"] if found.get("made") == own else {}
+    yield joint.Journal(states, lambda states: storage.write_json(file, {"made": own, "states": states}))
+    file.unlink(missing_ok=True)
+
+
 def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
-    """A fit as JSON, with what is known of the cell."""
+    """A fit as JSON, with what is known of the cell; :func:`dode.benchmark.jobs.read_student` reads the student."""
+    student = fit.student
+    general = isinstance(student.solver, NonStationary)
+    plain = student.lambdas is None
     values = {
-        "lambdas": fit.lambdas.tolist(),
-        "directions": vars(fit.directions),
+        "family": fit.family,
+        "lambdas": None if plain else torch.as_tensor(student.lambdas).tolist(),
+        "directions": None if plain else vars(student.directions),
+        "levels": torch.as_tensor(student.sigmas).tolist(),
+        "told": None if student.told is None else torch.as_tensor(student.told).tolist(),
+        "coefficients": student.solver.options["coefficients"] if general else None,
+        "rungs": [{**vars(rung), "compared": rung.compared and rung.compared._asdict()} for rung in fit.rungs],
         "sigmas": fit.sigmas.tolist(),
         "rms_before": fit.rms_before.tolist(),
         "rms_after": fit.rms_after.tolist(),

@@ -11,9 +11,12 @@ from dode import grids, solvers, storage
 from dode.benchmark import devices
 from dode.benchmark.parameters import RECIPES, Trajectory
 from dode.directions import Directions
+from dode.grids.tensor import Levels
 from dode.images import noise
 from dode.models import loading, precision
+from dode.sampling import Student
 from dode.solvers.base import Denoise
+from dode.solvers.non_stationary import NonStationary
 
 
 class CellJob:
@@ -103,12 +106,27 @@ def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
     return CellJob(own, *others)
 
 
-def read_lambdas(path: str | None) -> dict[str, Any]:
-    """``lambdas`` and ``directions`` of a cell's fit for :func:`dode.sample`; nothing where there is no file."""
+def read_student(job: CellJob, path: str | None) -> Student:
+    """What a cell samples with: its own solver on its grid, or what was fitted (:func:`fit_jobs.write_fit`)."""
     if path is None:
-        return {}
+        return Student(job.solver, job.sigmas)
     values = storage.read_json(path)
-    return {
-        "lambdas": torch.tensor(values["lambdas"], dtype=torch.float64),
-        "directions": Directions(**values["directions"]),
-    }
+    return fitted(job.solver, job.sigmas, values)
+
+
+def fitted(solver: solvers.Solver, sigmas: Levels, values: Mapping[str, Any]) -> Student:
+    """The student of a fit's file, whose cell has this solver and these levels.
+
+    The levels of a fit that moved none are taken from the cell, whose recipe may not be a registered grid.
+    """
+    if values["coefficients"] is not None:
+        return Student(NonStationary(values["coefficients"]), values["levels"], told=values["told"])
+    moved = values["family"] in ("levels", "told")
+    lambdas = values["lambdas"]
+    return Student(
+        solver,
+        torch.tensor(values["levels"], dtype=torch.float64) if moved else sigmas,
+        None if lambdas is None else torch.tensor(lambdas, dtype=torch.float64),
+        None if lambdas is None else Directions(**values["directions"]),
+        values["told"],
+    )

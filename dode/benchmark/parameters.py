@@ -45,22 +45,28 @@ class Trajectory(Parameters):
 
 @dataclasses.dataclass(frozen=True)
 class Teacher(Parameters):
-    """Whom a distilled cell follows, on which fitting set: keys ``distill`` of the configuration."""
+    """Whom a distilled cell follows, on which fitting set: keys ``distill`` of the configuration.
 
-    alignment: Literal["aligned", "local", "released"]
-    substeps: int
+    A joint fit, which follows the dataset's fine solution, has ``images`` and ``seed`` alone.
+    """
+
     images: int
-    teacher: str | None = None
     seed: int | None = None
+    alignment: Literal["aligned", "local", "released"] | None = None
+    substeps: int | None = None
+    teacher: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit(Parameters):
     """What is fitted: keys ``distill`` of the configuration."""
 
+    fit: Literal["joint", "greedy", "refined"]
     directions: int | dict[str, Any]
-    stages: bool
-    refine: int
+    stages: bool | None = None
+    iterations: int | None = None
+    family: str | None = None
+    budget: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
 GROUPED = 1  # minutes of walltime for each job of a group besides
 MORE_MEMORY = 0.5  # asked for beyond the first time with every further attempt
-FIT, SCORE = ("search_grid", "teacher", "distill"), ("gather", "score")
+FIT, SCORE = ("search_grid", "fine_ends", "teacher", "distill"), ("gather", "score")
 
 
 class Workloads:
@@ -99,6 +99,8 @@ class Workloads:
         the samples another. Cells are not taken together: one that fails would take its fellows' results with it. A
         dataset's reference has no group: what others take from it would have to come out of the middle of it.
         """
+        if rule == "fine_ends":  # several cells share them
+            return None
         if cell.entry["id"] == REFERENCE or "evaluations_per_second" not in self.settings(cell):
             return None
         if self.shards(cell) == 1 and self.minutes(cell) <= self.settings(cell)["job_minutes"]:

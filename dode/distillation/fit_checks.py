@@ -34,6 +34,18 @@ RUNGS = {
     "general": ("levels", "general"),
     "auto": ("levels", "general"),
 }
+# The keys of each kind of fit with their defaults; None: left out by default.
+FOLLOWING: dict[str, Any] = {"alignment": "aligned", "substeps": 10, "directions": 1, "stages": True, "teacher": None}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "joint": {"directions": 3, "family": "auto", "budget": None, "iterations": None},
+    "greedy": FOLLOWING,
+    "refined": {**FOLLOWING, "iterations": 12},
+}
+SHARED = ("fit", "images", "seed")  # keys of every kind
+JOINT_IMAGES = 200  # of a joint fit by default
+LEAST_JOINT_IMAGES = 16
+BUDGET = 25_000  # images: by default a joint fit may cost as much as sampling so many
+CHECKED = 4  # images on which a solver is checked to be linear
 IMAGES_PER_DIRECTION = 4
 HELD_OUT = 4  # one image of so many is held out of a fit that is refined
 
@@ -144,6 +156,15 @@ def check_images(images: int, directions: int, evaluations: int, refine: int = 0
         raise ValueError(
             f"{images} images, a quarter of them held out, cannot carry the refinement of {coefficients} coefficients "
             f"({directions} at each of {evaluations} evaluations): at least {needed} are needed"
+        )
+
+
+def check_joint_images(images: int) -> None:
+    """Raise ValueError for fewer images than a joint fit can be judged on."""
+    if images < LEAST_JOINT_IMAGES:
+        raise ValueError(
+            f"{images} images are too few for a joint fit, which holds out a quarter of them: at least "
+            f"{LEAST_JOINT_IMAGES} are needed"
         )
 
 

@@ -30,13 +30,11 @@ from dode.solvers.base import Denoise, Solver
 log = logging.getLogger(__name__)
 
 ITERATIONS = 20
-BUDGET = 25_000  # images: by default a fit may cost as much as sampling so many
 ENOUGH = 0.002  # a smaller relative gain of an iteration ends the fit of a family
 # A start is judged after so many iterations on so many images.
 SCREENED, SCREENING, SCREENED_ENOUGH = 32, 5, 0.02
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
 STARTS = ((10.0, 0.15), (16.0, 0.1))
-CHECKED = 4  # images on which a solver is checked to be linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +82,12 @@ class Journal:
     def read(self, part: str) -> tuple[Progress | None, int]:
         """Where a part was, and the evaluations that had been made by then."""
         state = dict(self.states.get(part, {}))
-        evaluations = state.pop("evaluations", 0)
-        return (Progress(**state) if state else None), evaluations
+        if not state:
+            return None, 0
+        evaluations = state.pop("evaluations")
+        state["error"] = math.inf if state["error"] is None else state["error"]  # which JSON has no word for
+        state["held_out"] = [math.inf if error is None else error for error in state["held_out"]]
+        return Progress(**state), evaluations
 
     def write(self, part: str, state: Progress, evaluations: int) -> None:
         """Keep the state of a part."""
@@ -117,6 +119,7 @@ def fit_jointly(
     journal: Journal | None = None,
 ) -> tuple[Student, str, tuple[Rung, ...]]:
     """The fitted student, its family, and what became of each family; arguments as of :func:`dode.distill`."""
+    fit_checks.check_joint_images(len(latents))
     journal = Journal() if journal is None else journal
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
     ladder = _Ladder(solver, denoise, latents, levels, ends, facts, journal, iterations, clip=clip, budget=budget)
@@ -143,7 +146,7 @@ class _Ladder:
     def __init__(self, solver, denoise, latents, sigmas, ends, facts, journal, iterations, *, clip, budget):
         self.solver, self.sigmas, self.facts, self.journal, self.iterations = solver, sigmas, facts, journal, iterations
         self.denoise = denoise
-        allowed = BUDGET * solver.nfe(len(sigmas) - 1) if budget is None else budget
+        allowed = fit_checks.BUDGET * solver.nfe(len(sigmas) - 1) if budget is None else budget
         self.images = Images(denoise, latents, ends, clip=clip, budget=allowed)
         held_out = fit_checks.held_out(len(latents))
         self.fitted, self.held_out = slice(0, len(latents) - held_out), slice(len(latents) - held_out, len(latents))
@@ -154,7 +157,7 @@ class _Ladder:
 
     def check(self):
         """Refuse a solver that is not linear."""
-        student, part = self.best.student, slice(0, min(CHECKED, len(self.images.latents)))
+        student, part = self.best.student, slice(0, min(fit_checks.CHECKED, len(self.images.latents)))
         own, noise = for_images(self.denoise, part.start, part.stop), self.images.latents[part]
         unlimited = Images(self.denoise, self.images.latents, self.images.targets, clip=False)
         end = unlimited.run(linear_form(student, self.facts), part).end

@@ -182,7 +182,7 @@ def test_a_budget_is_kept_to(budget):
 
     latents, sigmas = mixture.latents(200, 1), grids.karras(steps=5)
     fit = dode.distill(IPNDM, denoise, latents, sigmas, ends=exact(200, 1), budget=budget)
-    assert calls <= budget + 2 * joint.CHECKED * 5  # those which check that the solver is linear
+    assert calls <= budget + 2 * fit_checks.CHECKED * 5  # those which check that the solver is linear
     fresh, ends = mixture.latents(512, 101), exact(512, 101)
     plain = mixture.rmse(dode.sample(IPNDM, mixture.denoise, fresh, sigmas), ends)
     fitted = mixture.rmse(dode.sample(IPNDM, mixture.denoise, fresh, sigmas, lambdas=fit), ends)
