@@ -30,9 +30,12 @@ from dode.solvers.base import Denoise, Solver
 log = logging.getLogger(__name__)
 
 ITERATIONS = 20
+FIRST = 3  # runs of all images that the least budget allows
 ENOUGH = 0.002  # a smaller relative gain of an iteration ends the fit of a family
 # A start is judged after so many iterations on so many images.
 SCREENED, SCREENING, SCREENED_ENOUGH = 32, 5, 0.02
+# Of the budget that is left, the share that a family may use where a larger one comes after it.
+SHARE = 0.6
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
 STARTS = ((10.0, 0.15), (16.0, 0.1))
 
@@ -125,8 +128,10 @@ def fit_jointly(
     ladder = _Ladder(solver, denoise, latents, levels, ends, facts, journal, iterations, clip=clip, budget=budget)
     ladder.check()
     try:
-        ladder.begin()
-        for rung in fit_checks.rungs(family):
+        if not ladder.begin():
+            raise OutOfBudget
+        rungs = fit_checks.rungs(family)
+        for rung in rungs:
             of = Directions(outputs=facts.prediction, from_noise=True)
             if rung != "lambda":
                 of = dataclasses.replace(Directions.of(directions, facts.prediction), from_noise=True)
@@ -134,7 +139,7 @@ def fit_jointly(
             if needed > ladder.fitted.stop:
                 log.info("family %s: left out, its %d numbers are more than the fitted images", rung, needed)
                 break
-            ladder.climb(rung, of)
+            ladder.climb(rung, of, share=1 if rung == rungs[-1] else SHARE)
     except OutOfBudget:
         log.info("the budget of network evaluations is used up")
     return ladder.best.student, ladder.best.family, tuple(ladder.rungs)
@@ -146,8 +151,8 @@ class _Ladder:
     def __init__(self, solver, denoise, latents, sigmas, ends, facts, journal, iterations, *, clip, budget):
         self.solver, self.sigmas, self.facts, self.journal, self.iterations = solver, sigmas, facts, journal, iterations
         self.denoise = denoise
-        allowed = fit_checks.BUDGET * solver.nfe(len(sigmas) - 1) if budget is None else budget
-        self.images = Images(denoise, latents, ends, clip=clip, budget=allowed)
+        self.allowed = fit_checks.BUDGET * solver.nfe(len(sigmas) - 1) if budget is None else budget
+        self.images = Images(denoise, latents, ends, clip=clip)
         held_out = fit_checks.held_out(len(latents))
         self.fitted, self.held_out = slice(0, len(latents) - held_out), slice(len(latents) - held_out, len(latents))
         self.all = slice(0, len(latents))
@@ -164,16 +169,22 @@ class _Ladder:
         check_linear(student, end, student.run(own, noise))
 
     def begin(self):
-        """The plain solver is the ground."""
+        """The plain solver is the ground. Returns whether the budget allows anything above it."""
         form = linear_form(self.best.student, self.facts)
+        if FIRST * len(self.images.latents) * len(form.told) > self.allowed:
+            return False
         self.images.measure(form)
         errors = self.images.errors(form, self.held_out)
         fitted = float(self.images.errors(form, self.fitted).mean())
         self._add("plain", "", 0, 0, 0, fitted, self.best.student, errors)
+        return True
 
-    def climb(self, family, directions):
-        """Fit one family from the best of its starts."""
+    def climb(self, family, directions, share):
+        """Fit one family from the best of its starts, for a share of what is left of the budget."""
         before = self.images.evaluations
+        # What judging the starts and the result takes goes on beyond what a fit may use.
+        judging = (1 + len(STARTS)) * len(self.images.latents) * self.best.student.nfe
+        self.images.budget = before + share * (self.allowed - before) - judging
         found = []
         for name, parameters in self._starts(family, directions):
             screened = self._minimise(f"{family} {name}", parameters, slice(0, min(SCREENED, self.fitted.stop)), None)

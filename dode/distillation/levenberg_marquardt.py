@@ -65,7 +65,7 @@ class Images:
         latents: (N, C, H, W); their dtype is that in which the network is called.
         ends: the fine solution's end states, (N, C, H, W).
         clip: whether end states are compared as images are saved, clipped to [-1, 1].
-        budget: most network evaluations, each of one image.
+        budget: most network evaluations, each of one image; those of :meth:`errors` go on beyond it.
     """
 
     def __init__(
@@ -82,21 +82,29 @@ class Images:
         """End states as they are compared."""
         return x.clamp(-1, 1) if self.clip else x
 
-    def bound(self, part: slice) -> Denoise:
+    def bound(self, part: slice, *, limited: bool = True) -> Denoise:
         """The network for some of the images; counts its evaluations."""
         own = for_images(self.denoise, part.start, part.stop)
 
         def counted(x, sigma):
-            if self.evaluations + len(x) > self.budget:
+            if limited and self.evaluations + len(x) > self.budget:
                 raise OutOfBudget
             self.evaluations += len(x)
             return own(x, sigma)
 
         return counted
 
-    def run(self, form: LinearForm, part: slice, outputs: list[torch.Tensor] | None = None, first: int = 0) -> Run:
+    def run(
+        self,
+        form: LinearForm,
+        part: slice,
+        outputs: list[torch.Tensor] | None = None,
+        first: int = 0,
+        *,
+        limited: bool = True,
+    ) -> Run:
         """Run a form on some images; outputs before evaluation ``first`` are taken from ``outputs``."""
-        denoise, noise = self.bound(part), self.latents[part]
+        denoise, noise = self.bound(part, limited=limited), self.latents[part]
         rows, told = form.coefficients.tolist(), form.told
         own = [] if outputs is None else outputs[:first]
         basis = [noise.to(torch.float64), *(output.to(torch.float64) for output in own)]
@@ -126,7 +134,7 @@ class Images:
 
     def errors(self, form: LinearForm, part: slice) -> torch.Tensor:
         """Mean squared error of each image, (B,), in units of the spread squared; infinite after a breakdown."""
-        end = self.run(form, part).end
+        end = self.run(form, part, limited=False).end
         found = (self.seen(end) - self.targets[part]).square().flatten(1).mean(1) / self.spread**2
         return torch.where(end.isfinite().flatten(1).all(1), found, math.inf).cpu()
 
@@ -166,8 +174,8 @@ class Comparison(NamedTuple):
 
     @property
     def worse(self) -> bool:
-        """Whether both together are worse beyond their error."""
-        return sum(self.evidence) < -(2**0.5)
+        """Whether the mean, which is what is minimised, is worse beyond its error."""
+        return self.evidence[0] < -1
 
 
 class Run:
