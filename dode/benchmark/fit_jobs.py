@@ -1,7 +1,6 @@
 """What the scripts of teacher and fit do besides: the pairing, the fitting set, and the files of both."""
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
