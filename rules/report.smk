@@ -101,12 +101,32 @@ rule coefficients:
     conda:
         ENV
     params:
-        cells=[FACTS.of_cell(each) for each in BENCH.distilled()],
+        cells=[FACTS.of_cell(each) for each in BENCH.stepwise()],
         code=lambda wildcards: DEPENDS.code("coefficients.py"),
     message:
         "Drawing the fitted coefficients"
     script:
         "../scripts/coefficients.py"
+
+
+rule joint_fits:
+    input:
+        FILES.collected(),
+    output:
+        levels=figure("levels", "Distillation", "levels", figure="noise levels"),
+        weights=figure("weights", "Distillation", "weights", figure="weights"),
+    log:
+        f"{LOGS}/joint_fits.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        cells=[FACTS.of_cell(each) for each in BENCH.joint()],
+        code=lambda wildcards: DEPENDS.code("joint_fits.py"),
+    message:
+        "Drawing the joint fits"
+    script:
+        "../scripts/joint_fits.py"
 
 
 rule sample_grid:
@@ -255,7 +275,8 @@ rule costs:
 rule figures:
     input:
         rules.curves.output,
-        rules.coefficients.output if BENCH.distilled() else [],
+        rules.coefficients.output if BENCH.stepwise() else [],
+        rules.joint_fits.output if BENCH.joint() else [],
         rules.costs.output if BENCH.distilled() else [],
         rules.ablations.output if SWEEPS else [],
         expand(rules.families.output, metric=FAMILIES, dataset=figure_cells.crowded(BENCH)),

@@ -162,8 +162,16 @@ class Benchmark:
         return [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
 
     def distilled(self) -> list[Cell]:
-        """The cells with fitted coefficients."""
+        """The cells with a fit."""
         return [cell for cell in self.cells.values() if cell.distilled]
+
+    def joint(self) -> list[Cell]:
+        """The cells with a joint fit."""
+        return [cell for cell in self.distilled() if cell.is_joint]
+
+    def stepwise(self) -> list[Cell]:
+        """The cells whose coefficients were fitted evaluation by evaluation."""
+        return [cell for cell in self.distilled() if not cell.is_joint]
 
     @property
     def several_seeds(self) -> bool:

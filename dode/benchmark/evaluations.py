@@ -25,11 +25,11 @@ FURTHER_TRIES = 16
 def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:
     """Evaluations in all jobs of a rule for a cell; ValueError for an unknown rule.
 
-    Of ``distill`` with a joint fit it is the budget. With a refinement it is the number where all iterations are made, no direction is left out, and as many
-    steps are tried in vain as can be. Of refinements that make all iterations it is within 1.3 where these are twelve
-    and there are six coefficients or more; it may be several times too large where they end early, and where inner
-    stages are not corrected (``stages: false``) of a solver whose steps span several intervals of the grid: their
-    coefficients are counted all the same.
+    Of ``distill`` with a joint fit it is the budget. With a refinement it is the number where all iterations are made,
+    no direction is left out, and as many steps are tried in vain as can be. Of refinements that make all iterations it
+    is within 1.3 where these are twelve and there are six coefficients or more; it may be several times too large where
+    they end early, and where inner stages are not corrected (``stages: false``) of a solver whose steps span several
+    intervals of the grid: their coefficients are counted all the same.
     """
     if rule not in RULES:
         raise ValueError(unknown("rule", rule, RULES))

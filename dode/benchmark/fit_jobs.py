@@ -103,6 +103,7 @@ def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
         "family": fit.family,
         "lambdas": None if plain else torch.as_tensor(student.lambdas).tolist(),
         "directions": None if plain else vars(student.directions),
+        "given": torch.as_tensor(fit.given).tolist(),
         "levels": torch.as_tensor(student.sigmas).tolist(),
         "told": None if student.told is None else torch.as_tensor(student.told).tolist(),
         "coefficients": student.solver.options["coefficients"] if general else None,

@@ -261,5 +261,5 @@ def test_a_model_that_knows_some_levels_alone_is_told_those():
     denoise.facts = ModelFacts(round_sigma=nearest, sigma_min=0.01, sigma_max=100.0)
     sigmas = grids.for_model(denoise, "karras", 4)
     fit = dode.distill(IPNDM, denoise, mixture.latents(100, 1), sigmas, ends=exact(100, 1))
-    assert fit.family == "general"
+    assert fit.family in ("levels", "general")
     assert set(told) <= set(known.tolist())

@@ -80,13 +80,13 @@ def gains(view: View) -> dict:
 def fitted(page: Page, cell: dict) -> list[dict]:
     """What was fitted in a cell: a chart per direction, and the distance to the teacher if it is known."""
     fit, solver = cell["fit"], cell["solver"]
-    axis = {"label": "evaluation k (from 0)", "ticks": list(range(len(fit["lambdas"])))}
+    axis = {"label": "evaluation k (from 0)", "ticks": list(range(cell["nfe"]))}
     charts = []
-    for direction, values in zip(page.directions(cell), zip(*fit["lambdas"], strict=True), strict=True):
+    for direction, values in zip(page.directions(cell), zip(*(fit["lambdas"] or ()), strict=True), strict=True):
         lines = [{**_line(page, solver), "name": direction, "values": values}]
         charts.append({**_SMALL, "lines": lines, "x": axis, "y": {"label": direction}, "label": "Fitted coefficients"})
         charts[-1]["levels"] = [{"y": 0}]
-    if "rms_before" in fit:
+    if any(fit.get("rms_before") or ()):
         stages = [("before", fit["rms_before"], True), ("after", fit["rms_after"], False)]
         lines = [
             {**_line(page, solver, dashed), "name": name, "values": [value or None for value in values]}

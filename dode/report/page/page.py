@@ -17,7 +17,7 @@ from dode.report.figures import style
 from dode.report.page import charts, texts, views
 
 ASSETS = Path(__file__).parent / "assets"
-_FITTED = ("lambdas", "rms_before", "rms_after")
+_FITTED = ("lambdas", "rms_before", "rms_after", "family", "levels", "given", "told", "coefficients", "rungs")
 
 
 def data(

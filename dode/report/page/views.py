@@ -82,8 +82,8 @@ class Page:
 
     def directions(self, cell: dict) -> list[str]:
         """What each of the coefficients of an evaluation is called."""
-        count = len(cell["fit"]["lambdas"][0])
-        return [f"λ, direction {i + 1}" for i in range(count)] if count > 1 else ["λ"]
+        count = len(cell["fit"]["lambdas"][0]) if cell["fit"]["lambdas"] else 0
+        return [f"λ, direction {i + 1}" for i in range(count)] if count > 1 else ["λ"] * count
 
     def errors(self, kinds: set[str]) -> str:
         """What ± is, by the kinds of errors."""
