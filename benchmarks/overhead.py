@@ -98,7 +98,7 @@ def measure(network, shape, steps, repeats):
 
         yield f"`sample`, {name}, plain", *repeated(dode.sample)[:3]
         for m in DIRECTIONS:
-            *row, fit = repeated(dode.distill, substeps=SUBSTEPS, directions=m)
+            *row, fit = repeated(dode.distill, fit="greedy", substeps=SUBSTEPS, directions=m)
             yield f"`distill`, {name}, m={m}", *row
             row = repeated(dode.sample, lambdas=fit.lambdas, directions=fit.directions)[:3]
             yield f"`sample`, {name}, m={m}", *row
@@ -118,7 +118,10 @@ def peaks(shape):
         yield f"`sample`, {name}, plain", *(peak(dode.sample, name, steps) for steps in (5, 10))
         for m in DIRECTIONS:
             lengths = ((5, 2), (10, 20))
-            found = (peak(dode.distill, name, steps, substeps=substeps, directions=m) for steps, substeps in lengths)
+            found = (
+                peak(dode.distill, name, steps, fit="greedy", substeps=substeps, directions=m)
+                for steps, substeps in lengths
+            )
             yield f"`distill`, {name}, m={m}", *found
 
 

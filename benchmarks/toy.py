@@ -33,10 +33,10 @@ SUBSTEPS, CANDIDATES = 10, 61
 CHOOSING, REPORTED = (5, 6), (0, 1, 2, 3, 4)
 GRIDS = ("karras", "log-snr", "uniform-time", "uniform-index", "quadratic", "searched")
 FITS = {
-    "m=1": {"directions": 1},
-    "m=3": {"directions": 3},
-    "m=3, refined": {"directions": 3, "refine": 12},
-    "m=4, refined": {"directions": 4, "refine": 12},
+    "m=1": {"fit": "greedy", "directions": 1},
+    "m=3": {"fit": "greedy", "directions": 3},
+    "m=3, refined": {"fit": "refined", "directions": 3},
+    "m=4, refined": {"fit": "refined", "directions": 4},
 }
 REFINED = 24  # of the (solver, grid) pairs of an NFE so many, the best of their greedy fits, are refined
 # What a file cannot tell: outputs kept and the grid of the publication.
@@ -119,13 +119,7 @@ def error(name, options, nfe, grid, fit, seed, size):
     try:
         if fit:
             lambdas = dode.distill(
-                solver,
-                mixture.denoise,
-                mixture.latents(size.fitted, seed),
-                sigmas,
-                substeps=SUBSTEPS,
-                **FITS[fit],
-                fit="greedy",
+                solver, mixture.denoise, mixture.latents(size.fitted, seed), sigmas, substeps=SUBSTEPS, **FITS[fit]
             )
         end = dode.sample(solver, mixture.denoise, fresh, sigmas, lambdas=lambdas)
     except (FloatingPointError, ValueError):  # a fit that is refused or breaks down is no entry
@@ -181,7 +175,7 @@ def of_the_refined(greedy, seeds):
         (*by_label[solver], nfe, grid, fit, seed)
         for solver, nfe, grid in best.index
         for fit in FITS
-        if "refine" in FITS[fit]
+        if FITS[fit]["fit"] == "refined"
         for seed in seeds
     ]
 

@@ -236,7 +236,7 @@ def test_the_teachers_solver_is_heun_unless_said_otherwise(benchmark):
 
     assert teacher(benchmark, "d-ddim") == teacher(benchmark, "d-heun") == "heun"
     assert teacher(benchmark, "d-ddim-released-edm") == "ddim"
-    assert teacher(edited(solvers__1__distill={"teacher": "ddim"}), "d-ddim") == "ddim"
+    assert teacher(edited(solvers__1__distill={"fit": "greedy", "teacher": "ddim"}), "d-ddim") == "ddim"
 
 
 SEARCHED = {"name": "searched", "options": {"images": 7}}
@@ -314,7 +314,7 @@ def test_a_solver_that_must_be_prepared_takes_the_same_road(statistics, tmp_path
 
 def test_a_solver_that_must_be_prepared_is_nobodys_teacher(statistics):
     with pytest.raises(configs.ConfigError, match=r"solvers\[1\]\.distill\.teacher: 'statistics' must be prepared"):
-        edited(solvers__1__distill={"teacher": "statistics"})
+        edited(solvers__1__distill={"fit": "greedy", "teacher": "statistics"})
     with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.grid\.options: .* teacher cannot be 'statistics'"):
         edited(solvers__0__grid={"name": "searched", "options": {"teacher": "statistics"}})
     with pytest.raises(configs.ConfigError, match=r"solvers\[0\]\.options: 'prepared' is filled in by the workflow"):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import dode
 from dode import grids, report, solvers
 from dode.benchmark import cells, digests
-from dode.distillation import fitting
+from dode.distillation import fit_checks, fitting
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
 from dode.metrics.catalogue import METRICS
@@ -37,7 +37,7 @@ def test_the_readmes_example_runs_as_pasted():
     names = {}
     exec(compile(blocks("README.md", "python")[0], "README.md", "exec"), names)
     assert names["x"].shape == (16, 3, 8, 8)
-    assert names["fit"].lambdas.shape == (5, 1)
+    assert names["fit"].student.nfe == 5
 
 
 def test_a_result_is_used_as_documented(tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_the_documented_entries_are_valid_yaml(path):
 
 
 SCHEMA = yaml.safe_load((ROOT / "config/schemas/config.schema.yaml").read_text())["properties"]
-DATASET, SOLVER = (SCHEMA[key]["items"]["properties"] for key in ("datasets", "solvers"))
+DATASET = SCHEMA["datasets"]["items"]["properties"]
 NEIGHBOURS, SEARCH = SCHEMA["neighbours"]["properties"], grids.defaults("searched")
 SOLVERS = cells.Benchmark(yaml.safe_load((ROOT / "config/solvers.yaml").read_text()), ROOT)
 WIDTH = inspect.signature(tables.write_latex).parameters["width"].default
@@ -101,7 +101,7 @@ STATED = [
     ("method.md", r"`coefficient` is gamma \(default ([\d.]+)\)", SEARCH["coefficient"]),
     ("method.md", r"a relative ridge of (\S+) is added", fitting.RIDGE),
     ("method.md", r"shorter than (\S+) of the output of its kind", fitting.ROUNDING),
-    ("method.md", r"\(`substeps`, default (\d+)\)", SOLVER["distill"]["properties"]["substeps"]["default"]),
+    ("method.md", r"\(`substeps`, default (\d+)\)", fit_checks.DEFAULTS["greedy"]["substeps"]),
     ("method.md", r"on the EDM grid with (\d+) evaluations", DATASET["reference"]["default"]["nfe"]),
     ("scores.md", r"In addition ([\d,]+) features of each set", distances.KEPT_FEATURES),
     ("scores.md", r"an asymmetry of (\S+)\)", distances.TOLERANCE),

@@ -120,7 +120,7 @@ def counted(tmp_path, monkeypatch):
                 )
             )
             made[rule] = sum(account)
-        if cell.distilled and cell.entry["distill"]["refine"]:
+        if cell.distilled and cell.entry["distill"]["fit"] == "refined":
             made["iterations"] = storage.read_json(lambdas)["refinement"]["iterations"]
         shutil.rmtree(folder)
         return made
@@ -133,7 +133,7 @@ def fewest(distill, evaluations):
     directions = Directions.of(distill.get("directions", 1), "data").count
     for images in itertools.count(1):
         try:
-            fit_checks.check_images(images, directions, evaluations, distill.get("refine", 0))
+            fit_checks.check_images(images, directions, evaluations, int(distill["fit"] == "refined"))
         except ValueError:
             continue
         return images
@@ -141,8 +141,8 @@ def fewest(distill, evaluations):
 
 def check(benchmark, cell, made, slack=SLACK):
     """What is planned is what was made; of a searched grid and a refinement no less, and little more."""
-    refine = cell.entry["distill"]["refine"] if cell.distilled else 0
-    bounded = {"teacher": grids.grids.get(cell.entry["grid"]["name"]).prepare is not None, "distill": refine > 0}
+    refined = cell.distilled and cell.entry["distill"]["fit"] == "refined"
+    bounded = {"teacher": grids.grids.get(cell.entry["grid"]["name"]).prepare is not None, "distill": refined}
     for rule in COUNTED:
         planned = evaluations.count(benchmark, rule, cell)
         if bounded.get(rule):
@@ -167,7 +167,7 @@ def test_shipped_benchmarks_make_what_is_planned(name, counted, to_the_end):
         dataset |= SMALL
     for entry in config["solvers"]:
         distill = entry.get("distill", {})
-        entry["nfe"] = [nfe for nfe in entry["nfe"] if nfe <= (5 if "refine" in distill else 10)][:2]
+        entry["nfe"] = [nfe for nfe in entry["nfe"] if nfe <= (5 if distill.get("fit") == "refined" else 10)][:2]
         if "distill" in entry:
             entry["distill"] = {**distill, "images": fewest(distill, max(entry["nfe"]))}
         if entry.get("grid", {}).get("name") == "searched":
@@ -200,7 +200,7 @@ def test_every_solver_with_its_teacher_and_with_those_that_have_inner_stages(mod
     for name, options in [*variants.DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
         solver = dode.solvers.create(name, **options)
         for teacher in ({}, {"teacher": "pndm"}, {"teacher": "heun"}):
-            distill = {"alignment": alignment, "images": 4, "substeps": 3, **teacher}
+            distill = {"fit": "greedy", "alignment": alignment, "images": 4, "substeps": 3, **teacher}
             nfe = [solver.nfe(steps) for steps in (1, 5)]
             entries.append({"solver": name, "options": options, "nfe": nfe, "distill": distill})
     check_all(of_entries(entries, model=model, grid={"name": MODELS[model]}), counted)
@@ -215,7 +215,7 @@ def test_every_grid(model, counted):
     entries = []
     for grid, solver, alignment in itertools.product(families, ("ddim", "heun", "dpm-solver"), ("aligned", "local")):
         nfe = [dode.solvers.create(solver).nfe(3)]
-        distill = {"alignment": alignment, "images": 4, "substeps": 15}
+        distill = {"fit": "greedy", "alignment": alignment, "images": 4, "substeps": 15}
         entries.append({"solver": solver, "nfe": nfe, "grid": grid, "distill": distill})
     check_all(of_entries(entries, model=model, grid={"name": "karras"}), counted)
 
@@ -236,7 +236,7 @@ def test_the_authors_pairing_on_every_grid_and_their_recipes(model, substeps, co
     for (kind, name), orders in fit_checks.RECIPES.items():
         if kind == prediction:
             chosen += [(name, {"order": order} if order else {}, "released") for order in orders or (None,)]
-    distill = {"alignment": "released", "images": 4, "substeps": substeps}
+    distill = {"fit": "greedy", "alignment": "released", "images": 4, "substeps": substeps}
     entries = [
         {"solver": name, "options": options, "nfe": [3, 5], "grid": {"name": grid}, "distill": distill}
         for name, options, grid in chosen
@@ -250,7 +250,7 @@ DIRECTIONS = [1, 2, {"differences": 2, "outputs": "both"}, {"differences": 0, "d
 @pytest.mark.parametrize("stages", [True, False])
 @pytest.mark.parametrize("directions", DIRECTIONS)
 def test_refinements_that_make_all_their_iterations(stages, directions, counted, to_the_end):
-    distill = {"directions": directions, "refine": 12, "substeps": 2, "stages": stages}
+    distill = {"fit": "refined", "directions": directions, "iterations": 12, "substeps": 2, "stages": stages}
     entries = [
         {"solver": name, "nfe": [nfe], "distill": {**distill, "images": fewest(distill, nfe)}}
         for name, nfe in (("ddim", 7), ("heun", 11))
@@ -265,7 +265,7 @@ def test_refinements_that_make_all_their_iterations(stages, directions, counted,
 @pytest.mark.parametrize("stages", [True, False])
 @pytest.mark.parametrize("directions", DIRECTIONS)
 def test_refinements_of_few_coefficients_or_that_end_early_make_no_more_than_is_planned(stages, directions, counted):
-    distill = {"directions": directions, "refine": 5, "substeps": 2, "stages": stages}
+    distill = {"fit": "refined", "directions": directions, "iterations": 5, "substeps": 2, "stages": stages}
     entries = [
         {"solver": name, "nfe": [nfe], "distill": {**distill, "images": fewest(distill, nfe)}}
         for name, nfe in (("ddim", 2), ("heun", 3), ("pndm", 5), ("dpm-solver", 6))
@@ -316,7 +316,7 @@ def add_card(root, name, *, like, **changes):
 def test_a_grid_whose_levels_the_model_rounds(alignment, tmp_path, counted):
     levels = {"prediction": "noise", "preconditioning": {"name": "iddpm"}, "sigma_min": 0.1}
     add_card(tmp_path, "digits-rounded", like="digits-edm", **levels)
-    distill = {"alignment": alignment, "images": 4, "substeps": 40}
+    distill = {"fit": "greedy", "alignment": alignment, "images": 4, "substeps": 40}
     entries = [
         {"solver": "ddim", "nfe": [3], "distill": distill, "grid": {"name": name}} for name in ("karras", "log-snr")
     ]
@@ -328,7 +328,7 @@ def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
     add_card(tmp_path, "digits-classes", like="digits-ddpm", classes=10)
     network = {"name": "adm-classifier", "options": {"classes": 10}}
     add_card(tmp_path, "digits-judge", like="adm-imagenet128-classifier", network=network)
-    distill = {"images": 4, "substeps": 3}
+    distill = {"fit": "greedy", "images": 4, "substeps": 3}
     entries = [
         {"solver": "ddim", "nfe": [5], "distill": distill},
         {"solver": "heun", "nfe": [3], "distill": {**distill, "alignment": "local"}},
@@ -349,9 +349,9 @@ def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
 def test_numbers_by_hand():
     """Heun takes two evaluations per interval, and one on the last; 61 candidates are 60 intervals and 60 slopes."""
     entries = [
-        {"solver": "ddim", "nfe": [10], "grid": {"name": "searched"}, "distill": {"alignment": "local"}},
-        {"solver": "ddim", "nfe": [10], "distill": {}},
-        {"solver": "heun", "nfe": [9], "distill": {"refine": 2, "directions": 2, "images": 40}},
+        {"solver": "ddim", "nfe": [10], "grid": {"name": "searched"}, "distill": {"fit": "greedy", "alignment": "local"}},
+        {"solver": "ddim", "nfe": [10], "distill": {"fit": "greedy"}},
+        {"solver": "heun", "nfe": [9], "distill": {"fit": "refined", "iterations": 2, "directions": 2, "images": 40}},
     ]
     benchmark = of_entries(entries, model="digits-edm", grid={"name": "karras"}, fit_images=100)
     searched, plain, refined = (benchmark.cells["d", f"s{number}", nfe] for number, nfe in enumerate((10, 10, 9)))

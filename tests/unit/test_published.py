@@ -168,7 +168,7 @@ def test_defaults_are_filled_in_on_both_sides(rows_of):
 
 
 def test_a_distilled_number_is_found_by_its_whole_fit(rows_of):
-    fit = {"alignment": "released", "substeps": 10, "directions": 1, "refine": 0, "images": 100, "stages": True}
+    fit = {"fit": "greedy", "alignment": "released", "substeps": 10, "directions": 1, "images": 100, "stages": True}
     rows = rows_of(text_row(distilled=json.dumps(fit)))
     assert len(published.matching(rows, **{**CELL, "distill": fit})) == 1
     assert published.matching(rows, **{**CELL, "distill": {**fit, "substeps": 5}}) == []

@@ -50,7 +50,7 @@ RECIPES = [
 
 @pytest.mark.parametrize(("model", "solver", "options", "order", "steps"), RECIPES)
 def test_a_cell_has_the_samples_of_the_recipe(model, solver, options, order, steps):
-    distill = {"alignment": "released", "images": 8, "substeps": 3}
+    distill = {"fit": "greedy", "alignment": "released", "images": 8, "substeps": 3}
     job, teacher = cell_job(model, solver=solver, options=options, distill=distill)
     fitting_set, network = fit_jobs.FittingSet(job, teacher), job.denoise.network
 

@@ -8,8 +8,12 @@ import pytest
 
 LOCAL = {"alignment": "local", "teacher": "heun", "directions": {"differences": 1, "outputs": "both"}}
 CELLS = {
-    "local": {"solver": "ddim", "nfe": [3], "distill": {"images": 16, "substeps": 3, **LOCAL}},
-    "refined": {"solver": "heun", "nfe": [3], "distill": {"images": 16, "substeps": 3, "directions": 2, "refine": 2}},
+    "local": {"solver": "ddim", "nfe": [3], "distill": {"fit": "greedy", "images": 16, "substeps": 3, **LOCAL}},
+    "refined": {
+        "solver": "heun",
+        "nfe": [3],
+        "distill": {"fit": "refined", "images": 16, "substeps": 3, "directions": 2, "iterations": 2},
+    },
 }
 
 

@@ -144,7 +144,7 @@ SEARCHED = {
     "solver": "ddim",
     "nfe": [3],
     "grid": {"name": "searched", "options": {"candidates": 11, "images": 8}},
-    "distill": {"images": 16, "substeps": 3},
+    "distill": {"fit": "greedy", "images": 16, "substeps": 3},
 }
 SEARCH = "gits/nfe3"
 FITTED_SEARCH = {f"search_grid {SEARCH}", f"teacher {SEARCH}", f"distill {SEARCH}"} | sampled(SEARCH) | scored(SEARCH)
