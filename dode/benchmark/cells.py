@@ -13,7 +13,6 @@ from typing import Any
 
 from dode import grids, solvers
 from dode.benchmark import config as configs
-from dode.distillation.fit_checks import JOINT_IMAGES
 from dode.images import data
 from dode.names import REFERENCE, CellName
 
@@ -128,8 +127,8 @@ class Benchmark:
                 if dataset["id"] in entry["datasets"]:
                     entry = {"grid": dataset["grid"], **entry}
                     if "distill" in entry:
-                        least = JOINT_IMAGES if entry["distill"]["fit"] == "joint" else 0
-                        entry["distill"] = {"images": max(dataset["fit_images"], least), **entry["distill"]}
+                        own = entry["distill"]
+                        entry["distill"] = {**own, "images": configs.fitting_images(own, dataset)}
                     yield from (Cell(dataset, entry, nfe) for nfe in entry["nfe"])
             yield self._reference(dataset)
 

@@ -306,7 +306,7 @@ def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], 
 def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     distill = entry["distill"]
     directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
-    images = distill.get("images", dataset["fit_images"])
+    images = fitting_images(distill, dataset)
     if distill["fit"] == "joint":
         _refuse(f"{key}.images", fit_checks.check_joint_images, images)
         if solvers.create(entry["solver"], **entry["options"]).method.prepare:
@@ -323,6 +323,12 @@ def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[st
     for nfe in entry["nfe"]:
         refined = distill.get("iterations", 0)
         _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
+
+
+def fitting_images(distill: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
+    """Size of the fitting set of a solver's ``distill`` on a dataset."""
+    least = fit_checks.JOINT_IMAGES if distill["fit"] == "joint" else 0
+    return distill.get("images", max(dataset["fit_images"], least))
 
 
 def _complete_distill(distill: dict[str, Any], key: str) -> None:

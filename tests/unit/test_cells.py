@@ -12,7 +12,7 @@ import yaml
 
 from dode import sampling, storage
 from dode.benchmark import config as configs
-from dode.benchmark import digests, jobs
+from dode.benchmark import digests, evaluations, jobs
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies, computed
 from dode.benchmark.facts import Facts
@@ -87,6 +87,9 @@ def test_the_picture_shows_nfes_in_order_and_the_reference_last(benchmark):
     assert {cell.dataset["id"] for cell in shown} == {"digits-edm"}
 
 
+FOLLOWING = {"alignment": "aligned", "substeps": 10, "directions": 1, "stages": True}
+
+
 def test_defaults_are_filled_in():
     minimal = {
         "benchmark": "b",
@@ -94,7 +97,7 @@ def test_defaults_are_filled_in():
             {"id": "d", "model": "digits-edm", "data": "digits", "features": "digits-classifier"}
             | {"grid": {"name": "karras"}}
         ],
-        "solvers": [{"id": "s", "solver": "ddim", "nfe": [5], "distill": {}}],
+        "solvers": [{"id": "s", "solver": "ddim", "nfe": [5], "distill": {"fit": "greedy"}}],
     }
     benchmark = Benchmark(minimal, ROOT)
     dataset, cell = benchmark.datasets["d"], benchmark.cells["d", "s", 5]
@@ -102,20 +105,93 @@ def test_defaults_are_filled_in():
     assert dataset["reference"] == {"solver": "heun", "nfe": 79, "grid": {"name": "karras", "options": {}}}
     assert (cell.entry["label"], cell.entry["datasets"], cell.entry["options"]) == ("s", ["d"], {})
     assert cell.entry["grid"] == {"name": "karras", "options": {}}
-    assert cell.entry["distill"] == {
-        "alignment": "aligned",
-        "substeps": 10,
-        "directions": 1,
-        "images": 100,
-        "stages": True,
-        "refine": 0,
-    }
+    assert cell.entry["distill"] == {"fit": "greedy", "images": 100, **FOLLOWING}
     assert benchmark.config["seed"] == 0
     assert benchmark.config["kid"] == {"subsets": 10, "subset_size": 500}
     assert benchmark.config["neighbours"] == {"precision_recall": 3, "density_coverage": 5, "images": 10_000}
     how = {"device": "auto", "batch_size": 500, "shards": 1, "threads": 1, "channels_last": False, "compile": False}
     cluster = {"gpus": 0, "mem_mb": 4000, "runtime": 60, "job_minutes": 15, "keep_samples": True, "downloads": "here"}
     assert benchmark.config["execution"] == {**how, **cluster, "datasets": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "complete"),
+    [
+        ({}, {"fit": "joint", "directions": 3, "family": "auto", "images": 200}),
+        ({"fit": "joint", "images": 16}, {"fit": "joint", "directions": 3, "family": "auto", "images": 16}),
+        ({"budget": 0, "iterations": 3}, {"directions": 3, "family": "auto", "budget": 0, "iterations": 3}),
+        ({"fit": "greedy", "substeps": 3}, {"fit": "greedy", "images": 12, **FOLLOWING, "substeps": 3}),
+        ({"fit": "refined", "images": 30}, {"fit": "refined", "images": 30, **FOLLOWING, "iterations": 12}),
+    ],
+    ids=str,
+)
+def test_each_kind_of_fit_has_defaults_of_its_own(given, complete):
+    """A joint fit takes 200 images where the dataset has fewer for its fits, even fewer than it could be judged on."""
+    benchmark = edited(solvers__1__distill=given, datasets__0__fit_images=12, datasets__1__fit_images=300)
+    for dataset, images in (("digits-ddpm", {}), ("digits-edm", {} if "images" in given else {"images": 300})):
+        for nfe in (5, 10, 15):
+            expected = {"fit": "joint", "images": 200, **complete, **images}
+            assert benchmark.cells[dataset, "d-ddim", nfe].entry["distill"] == expected
+
+
+@pytest.mark.parametrize(
+    ("fit", "key", "value", "allowed"),
+    [
+        ("joint", "substeps", 3, "greedy, refined"),
+        ("joint", "alignment", "aligned", "greedy, refined"),
+        ("joint", "teacher", "heun", "greedy, refined"),
+        ("joint", "stages", True, "greedy, refined"),
+        ("greedy", "family", "auto", "joint"),
+        ("refined", "family", "auto", "joint"),
+        ("greedy", "budget", 4000, "joint"),
+        ("refined", "budget", 4000, "joint"),
+        ("greedy", "iterations", 12, "joint, refined"),
+    ],
+)
+def test_a_key_of_another_kind_of_fit_is_refused_by_name(fit, key, value, allowed):
+    with pytest.raises(configs.ConfigError) as caught:
+        edited(solvers__1__distill={"fit": fit, key: value})
+    sentence = f"solvers[1].distill.{key}: a {fit} fit has no such key; allowed with fit: {allowed}"
+    assert str(caught.value) == sentence
+
+
+def test_a_joint_fit_needs_images_to_be_judged_on():
+    with pytest.raises(
+        configs.ConfigError, match=r"solvers\[1\]\.distill\.images: 8 images are too few for a joint fit"
+    ):
+        edited(solvers__1__distill={"images": 8})
+    assert edited(solvers__1__distill={"images": 16}).cells["digits-edm", "d-ddim", 5].is_joint
+
+
+def test_the_authors_recipes_have_no_joint_fit():
+    with pytest.raises(
+        configs.ConfigError, match=r"solvers\[1\]\.distill\.fit: the grid 'released' has a fit of its own; .*: greedy"
+    ):
+        edited(solvers__1__distill={}, solvers__1__grid={"name": "released"})
+
+
+def test_joint_fits_of_a_dataset_share_the_end_states_of_the_same_images():
+    """By hand: D-DDIM at three NFEs and m = 3 at two have the same 24 images, D-Heun another seed, the last 200."""
+    fits = [{"images": 24}, {"images": 24, "seed": CONFIG["seed"]}, {"images": 24, "seed": 7}, {}]
+    benchmark = edited(**{f"solvers__{entry}__distill": fit for entry, fit in zip((1, 2, 6, 4), fits, strict=True)})
+    files = Files(benchmark)
+    for dataset in ("digits-ddpm", "digits-edm"):
+        joint = [cell for cell in benchmark.cells_of(dataset) if cell.is_joint]
+        paths = {}
+        for cell in joint:
+            paths.setdefault(files.teacher(cell)["ends"], []).append(cell)
+        folder, own = f"results/digits/{dataset}/fine-ends", {"24-seed0": 5}
+        own |= {"24-seed7": 3, "200-seed0": 2} if dataset == "digits-edm" else {}
+        assert {path: len(cells) for path, cells in paths.items()} == {
+            f"{folder}/{name}.safetensors": count for name, count in own.items()
+        }
+        for cells in paths.values():
+            assert benchmark.with_fine_ends(dataset, *benchmark.fine_ends(cells[0])) == cells
+            counted = [evaluations.count(benchmark, "fine_ends", cell) for cell in cells]
+            assert counted == [cells[0].entry["distill"]["images"] * 79] + [0] * (len(cells) - 1)
+        others = [cell for cell in benchmark.cells_of(dataset) if not cell.is_joint]
+        assert {evaluations.count(benchmark, "fine_ends", cell) for cell in others} == {0}
+        assert not any("ends" in files.teacher(cell) for cell in others)
 
 
 def test_by_default_no_more_trajectories_are_kept_than_there_are_images():
@@ -211,6 +287,8 @@ def test_what_no_result_depends_on_changes_no_parameter(benchmark, change):
         ),
         ({"solvers__1__distill__substeps": 3}, lambda cell: cell.entry["id"] == "d-ddim"),
         ({"solvers__6__distill__stages": False}, lambda cell: cell.entry["id"] == "d-heun"),
+        ({"solvers__2__distill": {"fit": "refined"}}, lambda cell: cell.entry["id"] == "d-ddim-m3"),
+        ({"solvers__2__distill": {"budget": 4000}}, lambda cell: cell.entry["id"] == "d-ddim-m3"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -349,7 +349,12 @@ def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
 def test_numbers_by_hand():
     """Heun takes two evaluations per interval, and one on the last; 61 candidates are 60 intervals and 60 slopes."""
     entries = [
-        {"solver": "ddim", "nfe": [10], "grid": {"name": "searched"}, "distill": {"fit": "greedy", "alignment": "local"}},
+        {
+            "solver": "ddim",
+            "nfe": [10],
+            "grid": {"name": "searched"},
+            "distill": {"fit": "greedy", "alignment": "local"},
+        },
         {"solver": "ddim", "nfe": [10], "distill": {"fit": "greedy"}},
         {"solver": "heun", "nfe": [9], "distill": {"fit": "refined", "iterations": 2, "directions": 2, "images": 40}},
     ]

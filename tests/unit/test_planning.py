@@ -16,7 +16,11 @@ from dode.benchmark.planning import plan
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
-RULES = ("search_grid", "teacher", "distill", "sample", "gather", "score")
+RULES = ("search_grid", "fine_ends", "teacher", "distill", "sample", "gather", "score")
+#: Whose end states of the fine solution are made once for each dataset and number of images.
+JOINT = [
+    {"id": f"joint{images}", "solver": "ddim", "nfe": [3, 5], "distill": {"images": images}} for images in (16, 200)
+]
 
 
 def planned(config=CONFIG, **execution):
@@ -28,7 +32,8 @@ def planned(config=CONFIG, **execution):
 def test_jobs_are_those_of_a_dry_run(tmp_path):
     execution = {"shards": "auto", "evaluations_per_second": 100.0, "job_minutes": 1}
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump({**CONFIG, "execution": execution}))
+    config = {**CONFIG, "solvers": [*CONFIG["solvers"], *JOINT]}
+    path.write_text(yaml.safe_dump({**config, "execution": execution}))
     command = [
         forked_python.executable(),
         "-m",
@@ -43,7 +48,8 @@ def test_jobs_are_those_of_a_dry_run(tmp_path):
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", found, flags=re.M)}
     assert counts["sample"] > counts["gather"]
-    assert planned(**execution).loc["all", "jobs"] == sum(counts.get(rule, 0) for rule in RULES)
+    assert counts["fine_ends"] == 2 * len(CONFIG["datasets"])
+    assert planned(config, **execution).loc["all", "jobs"] == sum(counts.get(rule, 0) for rule in RULES)
 
 
 def test_evaluations_and_disk_by_hand():

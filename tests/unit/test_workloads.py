@@ -13,7 +13,7 @@ from dode.benchmark.workloads import FIT, SCORE, Workloads
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
-RULES = (*FIT, "sample", *SCORE)
+RULES = tuple(rule for rule in (*FIT, "sample", *SCORE) if rule != "fine_ends")
 
 
 def workloads(**execution):
@@ -89,6 +89,15 @@ def test_a_short_cell_is_one_group_and_a_long_one_has_one_before_and_one_after_i
             assert groups["gather"] == groups["score"] == f"{name}-score"
             kinds.add("long")
     assert kinds >= {2: {"long"}, 5: {"short"}, 30: {"short"}}[minutes]
+
+
+def test_end_states_that_joint_fits_share_are_in_no_group(monkeypatch):
+    monkeypatch.setitem(CONFIG["solvers"][1], "distill", {})
+    work = workloads(evaluations_per_second=1e9)
+    joint = [cell for cell in work.benchmark.cells.values() if cell.is_joint]
+    assert {work.group("fine_ends", cell) for cell in joint} == {None}
+    assert all(work.group("distill", cell) is not None for cell in joint)
+    assert sum("fine_ends" in work.jobs(cell) for cell in joint) == len(work.benchmark.datasets)
 
 
 def test_a_reference_has_no_group():
