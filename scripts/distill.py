@@ -14,15 +14,15 @@ def main(snakemake):
         made["code"]["teacher"] = made["teacher"].pop("code")
     states = fit_jobs.read_states(followed, cell.device) if followed else iter(())
     how = dict(params.fit)
-    if how.pop("fit") == "joint":
-        _, ends = next(states)
-        with fit_jobs.journal(snakemake.output[0], made) as journal:
+    with fit_jobs.journal(snakemake.output[0], made) as journal:
+        if how.pop("fit") == "joint":
+            _, ends = next(states)
             to = (own.denoise, own.latents, cell.sigmas, ends)
             fit = fitting.fit_jointly(cell.solver, *to, **how, clip=True, journal=journal)
-    else:
-        how["refine"] = how.pop("iterations", 0)
-        fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)
-    fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
+        else:
+            how["refine"] = how.pop("iterations", 0)
+            fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)
+        fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
 
 
 if __name__ == "__main__":

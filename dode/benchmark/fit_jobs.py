@@ -83,7 +83,7 @@ def read_states(path: str, device: Any = "cpu") -> Iterator[tuple[float, torch.T
 
 @contextlib.contextmanager
 def journal(path: str, made: Mapping[str, Any]) -> Iterator[joint.Journal]:
-    """Where a joint fit that writes ``path`` keeps how far it is: a file beside that, gone when the fit is done.
+    """Where a joint fit that writes ``path`` keeps how far it is: a file beside that, gone once ``path`` is written.
 
     What another fit left there, one that was ``made`` from something else, is passed over.
     """

@@ -125,18 +125,31 @@ def test_a_recipe_of_the_authors_inside_out_is_its_run_to_the_bit(solver, option
             sampler.evaluations(latents, **model)
 
 
-def test_a_solver_that_evaluates_elsewhere_is_refused(monkeypatch):
-    """Not run to a wrong answer."""
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A solver that tells the network another level than its state's, and evaluates ``away`` from its state."""
     from dode.solvers import base
 
     monkeypatch.setattr(base, "_methods", dict(base._methods))
 
     @base.solver("elsewhere", order=1)
-    def elsewhere(denoise, x, sigmas):
+    def method(denoise, x, sigmas, *, away=0.0):
         for sigma, sigma_next in itertools.pairwise(sigmas):
-            denoised = denoise(x, (sigma + sigma_next) / 2)
+            denoised = denoise(x + away, (sigma + sigma_next) / 2)
             x = yield base.Proposal(denoised, sigma_next, denoised)
 
-    run = sampling.evaluations(solvers.create("elsewhere"), mixture.latents(2, 1), [2.0, 1.0])
+    return lambda away: solvers.create("elsewhere", away=away)
+
+
+def test_a_solver_that_evaluates_another_state_is_refused(elsewhere):
+    """Not run to a wrong answer."""
+    run = sampling.evaluations(elsewhere(0.1), mixture.latents(2, 1), [2.0, 1.0])
     with pytest.raises(RuntimeError, match=r"another point \(sigma = 1.5\)"):
         driven(run, mixture.denoise)
+
+
+def test_a_solver_that_tells_another_level_is_the_run_to_the_bit(elsewhere):
+    solver, latents, sigmas = elsewhere(0.0), mixture.latents(2, 1), [2.0, 1.0, 0.5]
+    found, points = driven(sampling.evaluations(solver, latents, sigmas), mixture.denoise)
+    assert [float(sigma) for _, sigma in points] == [1.5, 0.75]
+    assert torch.equal(found, dode.sample(solver, mixture.denoise, latents, sigmas))

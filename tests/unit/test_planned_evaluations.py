@@ -26,7 +26,7 @@ from dode.models import loading
 
 ROOT = Path(__file__).parents[2]
 SLACK = 1.3  # that a number may be too large by
-COUNTED = ("search_grid", "teacher", "distill", "sample")
+COUNTED = ("search_grid", "fine_ends", "teacher", "distill", "sample")
 EXECUTION = {"device": "cpu", "batch_size": 100, "shards": 1}
 SMALL = {"images": 3, "seeds": 2, "fit_images": 12, "reference": {"solver": "heun", "nfe": 5}}
 
@@ -94,17 +94,20 @@ def counted(tmp_path, monkeypatch):
         inputs = {"model": "none", **files.classifier(cell)}
         params = {"cell": depends.trajectory(cell).params(), "samples": depends.samples(cell).params(), "code": "none"}
         rules, teacher, lambdas = ["search_grid"] * bool(prepared), folder / "teacher", folder / "lambdas.json"
+        fine = {"cell": depends.trajectory(benchmark.reference(cell.dataset["id"])).params()}
         if prepared:
             params["search"] = cell.grid_options
         if cell.distilled:
             params |= {"teacher": depends.teacher(cell).params(), "fit": depends.fit(cell).params()}
-            rules += ["teacher"] * cell.with_teacher + ["distill"]
+            rules += ["teacher"] * cell.with_teacher + ["fine_ends"] * cell.is_joint + ["distill"]
         more = {
             "teacher": prepared,
-            "distill": {**prepared, **({"teacher": teacher} if cell.with_teacher else {})},
+            "fine_ends": {},
+            "distill": {**prepared, **dict.fromkeys(files.teacher(cell), teacher)},
             "sample": {**prepared, **({"lambdas": lambdas} if cell.distilled else {})},
         }
-        outputs = {"search_grid": [folder / "searched.json"], "teacher": [teacher], "distill": [lambdas]}
+        outputs = {"search_grid": [folder / "searched.json"], "distill": [lambdas]}
+        outputs |= {"teacher": [teacher], "fine_ends": [teacher]}
         outputs["sample"] = Named({name: folder / name for name in ("images", "ends", "states", "environment")})
         made = dict.fromkeys(COUNTED, 0)
         for rule in [*rules, "sample"]:
@@ -114,7 +117,7 @@ def counted(tmp_path, monkeypatch):
                 SimpleNamespace(
                     input=Named({name: str(path) for name, path in given.items()}),
                     output=outputs[rule],
-                    params=Named(params),
+                    params=Named(params | (fine if rule == "fine_ends" else {})),
                     config={"execution": {**EXECUTION, "datasets": {}}},
                     wildcards=Named(dataset=cell.dataset["id"], shard="0", shards="1"),
                 )
@@ -275,6 +278,26 @@ def test_refinements_of_few_coefficients_or_that_end_early_make_no_more_than_is_
         check(benchmark, cell, counted(benchmark, cell), slack=math.inf)
 
 
+@pytest.mark.parametrize("family", ["lambda", "told", "auto"])
+@pytest.mark.parametrize("budget", [None, 0, 1000, 3000])
+def test_a_joint_fit_makes_no_more_than_its_budget_and_the_check_that_its_solver_is_linear(budget, family, counted):
+    """And the end states of the fine solution are those of the reference."""
+    distill = {"family": family, **({} if budget is None else {"budget": budget})}
+    entries = [
+        {"solver": name, "nfe": [nfe], "distill": {**distill, "images": 16 + nfe}}
+        for name, nfe in (("ddim", 2), ("dpm-solver", 4), ("ipndm", 5))
+    ]
+    benchmark = of_entries(entries, model="digits-edm", grid={"name": "karras"})
+    for cell in benchmark.distilled():
+        made = counted(benchmark, cell)
+        planned = evaluations.count(benchmark, "distill", cell)
+        assert planned == (25_000 * cell.nfe if budget is None else budget) + 2 * 4 * cell.nfe
+        assert 2 * 4 * cell.nfe <= made["distill"] <= planned
+        assert made["fine_ends"] == evaluations.count(benchmark, "fine_ends", cell) == (16 + cell.nfe) * 5
+        assert made["sample"] == evaluations.count(benchmark, "sample", cell)
+        assert made["teacher"] == evaluations.count(benchmark, "teacher", cell) == 0
+
+
 def scripted(monkeypatch, gains):
     """Each step that a refinement tries gains something or nothing, as ``gains`` has it."""
     gains = iter(gains)
@@ -375,6 +398,6 @@ def test_an_unknown_rule_is_refused_by_name():
     cell = benchmark.cells["d", "s0", 2]
     for planned in (Workloads(benchmark).evaluations, Workloads(benchmark).seconds):
         with pytest.raises(
-            ValueError, match=r"^unknown rule 'sampel' \(did you mean 'sample'\?\); known: distill, gather"
+            ValueError, match=r"^unknown rule 'sampel' \(did you mean 'sample'\?\); known: distill, fine_ends, gather"
         ):
             planned("sampel", cell)
