@@ -75,7 +75,7 @@ class Images:
         self.targets = self.seen(ends.to(latents.device, torch.float64))
         # The scale of an error: that of an image which knows nothing but the mean.
         self.spread = float((self.targets - self.targets.mean(0)).square().mean().sqrt()) or 1.0
-        self.evaluations = 0
+        self.evaluations: float = 0
         self.step = STEP  # of forward differences in a coefficient
 
     def seen(self, x: torch.Tensor) -> torch.Tensor:
@@ -249,7 +249,10 @@ def minimise(
             error = problem.begin(z)
             current = Progress(z.tolist(), error, damping, z.tolist(), held(z))
         elif not state.done:
+            # What was interrupted has counted this run: the budget ends both at the same iteration.
+            counted, images.evaluations = images.evaluations, -math.inf
             problem.begin(z)
+            images.evaluations = counted
         while not current.done and current.iteration < iterations and math.isfinite(current.error):
             current = _iterate(problem, current, held, enough)
             report(current)
