@@ -291,7 +291,7 @@ def test_a_joint_fit_makes_no_more_than_its_budget_and_the_check_that_its_solver
     for cell in benchmark.distilled():
         made = counted(benchmark, cell)
         planned = evaluations.count(benchmark, "distill", cell)
-        assert planned == (25_000 * cell.nfe if budget is None else budget) + 2 * 4 * cell.nfe
+        assert planned == (fit_checks.BUDGET * cell.nfe if budget is None else budget) + 2 * 4 * cell.nfe
         assert 2 * 4 * cell.nfe <= made["distill"] <= planned
         assert made["fine_ends"] == evaluations.count(benchmark, "fine_ends", cell) == (16 + cell.nfe) * 5
         assert made["sample"] == evaluations.count(benchmark, "sample", cell)
