@@ -117,6 +117,7 @@ def test_a_killed_fit_goes_on_to_the_same_file(joint, folder):
     workspace, lambdas, journal = unfinished(joint, folder, 8)
     before = storage.read_json(journal)
     assert any(not state["done"] for state in before["states"].values())
+    assert before["made"] == {name: json.loads(whole)[name] for name in ("cell", "code", "distill", "teacher")}
     workspace.snakemake(path_of(workspace, "joint/nfe2", "lambdas.json"))
     assert lambdas.read_bytes() == whole
     assert not journal.exists()
