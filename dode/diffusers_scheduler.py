@@ -82,9 +82,6 @@ class _VariancePreserving:
     def prior_std(self, sigma):
         return (1 + sigma**2) ** 0.5
 
-    def init_noise_sigma(self, sigma):
-        return 1.0
-
     def timestep(self, sigma):
         # Of the lowest level itself rounding may find an index below 0.
         index = max(float(self.lookup.index(sigma)), 0.0) + self.shift
@@ -119,9 +116,6 @@ class _VarianceExploding:
         return torch.add(x * (self.data**2 / variance), output, alpha=scale)
 
     def prior_std(self, sigma):
-        return sigma
-
-    def init_noise_sigma(self, sigma):
         return sigma
 
     def timestep(self, sigma):
@@ -197,7 +191,9 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
                     f"from {lowest:.6g} to {highest:.6g}"
                 )
         self.sigmas = self.sampler.sigmas
-        self.init_noise_sigma = self.coordinates.init_noise_sigma(self.levels[0])
+        # The first state in the pipeline's coordinates, which are of the level that the network is told.
+        first = self.coordinates.prior_std(float(self.sigmas[0]))
+        self.init_noise_sigma = self.coordinates.from_state(first, self.levels[0])
         self.set_timesteps()
 
     @classmethod

@@ -15,9 +15,11 @@ from dode.grids.facts import ModelFacts
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings
 from dode.solvers.base import Denoise
+from dode.solvers.non_stationary import NAME, NonStationary
 from dode.validation import ConfigError, validate
 
-FORMAT, VERSION = "dode sampler", 1
+FORMAT, READ = "dode sampler", (1, 2)
+ADDED = ("told", "coefficients")  # with version 2
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
 
 
@@ -28,7 +30,9 @@ class Sampler:
         record: the file's contents, as ``dode/portable.schema.yaml`` describes them.
         solver: the :class:`dode.solvers.Solver`.
         sigmas: noise levels, descending, float64.
-        lambdas, directions: the fitted coefficients (K, m) and what they belong to; None for a plain solver.
+        lambdas, directions: the fitted coefficients (K, m) and what they belong to; None for a plain solver, and for
+            one whose coefficients are part of it (:mod:`dode.solvers.non_stationary`).
+        told: the noise level that the network is told at each evaluation, (K,); None where it is the state's.
         facts: the :class:`dode.models.ModelFacts` of the model that the result is of; where it is one of the authors'
             recipes, on the schedule and at the index that this calls the network with.
         recipe: the :class:`dode.distillation.released.Recipe` of a result of the authors' code, else None.
@@ -42,7 +46,14 @@ class Sampler:
             preconditionings.check_options(options.pop("name"), options)
         self.facts, self.to_images = ModelFacts.of_card(model), 1.0
         name, options = record["solver"]["name"], record["solver"]["options"]
-        self.solver, self.sigmas = solvers.create(name, **options), checked(record["sigmas"])
+        coefficients, self.told = record.get("coefficients"), record.get("told")
+        if (coefficients is not None) != (name == NAME):
+            raise ValueError(f"coefficients: the solver '{NAME}' has them, and no other")
+        if coefficients is None:
+            self.solver = solvers.create(name, **options)
+        else:
+            self.solver = NonStationary(_square(coefficients, self.nfe + 1))
+        self.sigmas = checked(record["sigmas"])
         steps = len(self.sigmas) - 1
         if self.solver.nfe(steps) != self.nfe:
             raise ValueError(f"{len(self.sigmas)} sigmas do not match {self.nfe} evaluations of '{name}'")
@@ -59,6 +70,10 @@ class Sampler:
         if record["lambdas"] is not None:
             self.lambdas, self.directions = _matrix(record["lambdas"]), Directions(**record["directions"])
             sampling.Correction(self.lambdas, self.directions, self.facts.prediction, evaluations=self.nfe)
+        self._student().evaluated_levels()  # refuses told levels of another number
+
+    def _student(self):
+        return sampling.Student(self.solver, self.sigmas, self.lambdas, self.directions, self.told)
 
     @property
     def nfe(self) -> int:
@@ -73,7 +88,7 @@ class Sampler:
     @property
     def evaluated(self) -> list[float]:
         """The noise level of each network evaluation, in order: a list of ``nfe`` numbers."""
-        return sampling.evaluated_levels(self.solver, self.sigmas)
+        return self._student().evaluated_levels()
 
     def sample(self, denoise: Denoise, latents: torch.Tensor) -> torch.Tensor:
         """Images from noise.
@@ -89,9 +104,8 @@ class Sampler:
             the same noise with the same network and batch.
         """
         self.check_prediction(ModelFacts.of(denoise).prediction)
-        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions}
         denoise = self.recipe.bound(denoise) if self.recipe else denoise
-        return sampling.sample(self.solver, denoise, latents, self.sigmas, **fitted) * self.to_images
+        return self._student().sample(denoise, latents) * self.to_images
 
     def check_prediction(self, prediction: str) -> None:
         """Raise ValueError if this is one of the authors' recipes for models of another ``prediction``."""
@@ -130,7 +144,7 @@ class Sampler:
                 if self.facts.shift
                 else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
             )
-        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions}
+        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told}
         model: dict[str, Any] = {"prediction": prediction, "prior_std": prior_std}
         return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
 
@@ -138,7 +152,7 @@ class Sampler:
         return (yield from run) * self.to_images
 
     def __repr__(self) -> str:
-        kind = "plain" if self.lambdas is None else "distilled"
+        kind = "plain" if self.lambdas is None and self.solver.name != NAME else "distilled"
         return f"<{kind} {self.solver.name}, NFE {self.nfe}, of {self.record['model']['card']}>"
 
 
@@ -169,9 +183,10 @@ def _plain(record):
 def _sampler(record, what):
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{what}: not an exported result; expected a file that `python -m dode export` wrote")
-    if record.get("version") != VERSION:
+    if record.get("version") not in READ:
         raise ValueError(
-            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads {VERSION}"
+            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads "
+            f"{' and '.join(map(str, READ))}"
         )
     try:
         validate(record, SCHEMA, what)
@@ -186,6 +201,24 @@ def _matrix(rows):
     if len({len(row) for row in rows}) > 1 or not all(math.isfinite(value) for row in rows for value in row):
         raise ValueError("lambdas: not a matrix of finite numbers")
     return torch.tensor(rows, dtype=torch.float64)
+
+
+def _square(rows, size):
+    """A square matrix of finite numbers, lower triangular, whose first number is positive."""
+    if len(rows) != size or any(len(row) != size for row in rows):
+        raise ValueError(f"coefficients: {size} rows of {size} numbers are needed for {size - 1} evaluations")
+    if not all(math.isfinite(value) for row in rows for value in row) or rows[0][0] <= 0:
+        raise ValueError("coefficients: not finite, or the first one not positive")
+    if any(value for index, row in enumerate(rows) for value in row[index + 1 :]):
+        raise ValueError(
+            "coefficients: a state may depend on outputs before it alone, so that above the diagonal are 0"
+        )
+    return rows
+
+
+def version(record: dict[str, Any]) -> int:
+    """The lowest version of the format that has the keys of a record."""
+    return 2 if any(key in record for key in ADDED) else 1
 
 
 def write(path: str | Path, record: dict[str, Any]) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from dode import grids, portable, solvers, storage
 from dode.directions import Directions
 from dode.distillation import released
-from dode.distillation.fit_checks import recipe_order
+from dode.distillation.fit_checks import MOVED, recipe_order
 from dode.grids.facts import ModelFacts
 from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
 from dode.report.finished import PROVENANCE, Finished
+from dode.solvers.non_stationary import NAME, SOURCE
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +44,14 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
         raise ValueError(
             f"{name}: the solver '{run['solver']}' needs a prepared file, which an exported result cannot hold"
         )
+    solver_of_fit = {"name": NAME, "options": {}} if "coefficients" in fit else None
     conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
     return {
         "format": portable.FORMAT,
-        "version": portable.VERSION,
-        "solver": {"name": run["solver"], "options": run["options"]},
+        "version": portable.version(fit),
+        "solver": solver_of_fit or {"name": run["solver"], "options": run["options"]},
         "grid": run["grid"],
-        "sigmas": _sigmas(finished.cells[name], run, shared["model"]).tolist(),
+        "sigmas": fit.pop("levels") or _sigmas(finished.cells[name], run, shared["model"]).tolist(),
         "nfe": run["nfe"],
         **fit,
         "model": {
@@ -67,7 +69,7 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
             **{key: cell["samples"][key] for key in ("images", "seeds")},
         },
         "software": software,
-        "citation": _citation(run, fit["lambdas"] is not None, software["dode"]),
+        "citation": _citation(run, fit, software["dode"]),
     }
 
 
@@ -101,15 +103,23 @@ def _software(environments: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 
 def _fit(folder: Path, cell: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Coefficients and what they belong to; all None for a plain cell."""
+    """Coefficients and what they belong to, and levels where the fit moved them; all None for a plain cell."""
+    nothing: dict[str, Any] = dict.fromkeys(("lambdas", "directions", "levels"))
     if "fit" not in cell:
-        return {"lambdas": None, "directions": None}
+        return nothing
     path = folder / "lambdas.json"
     values = storage.read_json(path)
     if values["cell"] != {**cell["run"], "model": model} or values["distill"] != cell["fit"]:
         raise ValueError(f"{path} was made with another configuration than {PROVENANCE} says: run snakemake again")
-    directions = vars(Directions(**values["directions"]))
-    return {"lambdas": values["lambdas"], "directions": directions, "fit": cell["fit"]}
+    found = {**{key: values[key] for key in nothing}, "fit": cell["fit"]}
+    found |= {key: values[key] for key in portable.ADDED if values[key] is not None}
+    if values["family"] not in MOVED:
+        found["levels"] = None
+    if values["coefficients"] is not None:  # which are all that there is
+        found |= {"lambdas": None, "directions": None}
+    elif values["directions"] is not None:
+        found["directions"] = vars(Directions(**values["directions"]))
+    return found
 
 
 def _sigmas(folder: Path, run: dict[str, Any], card: dict[str, Any]) -> torch.Tensor:
@@ -124,8 +134,11 @@ def _sigmas(folder: Path, run: dict[str, Any], card: dict[str, Any]) -> torch.Te
     return grids.for_facts(facts, grid["name"], steps, **grid["options"], **prepared)
 
 
-def _citation(run: dict[str, Any], distilled: bool, version: str) -> list[str]:
+def _citation(run: dict[str, Any], fit: dict[str, Any], version: str) -> list[str]:
     """The software, the method where the cell is distilled, and the sources of solver and grid."""
+    distilled = fit["lambdas"] is not None
+    if "coefficients" in fit:
+        return [f"dode {version}", D_ODE, f"solver {NAME}: {SOURCE}"]
     solver, grid = run["solver"], run["grid"]["name"]
     sources = {
         f"solver {solver}": solvers.create(solver).method.source,

@@ -11,6 +11,7 @@ from dode import grids, solvers, storage
 from dode.benchmark import devices
 from dode.benchmark.parameters import RECIPES, Trajectory
 from dode.directions import Directions
+from dode.distillation.fit_checks import MOVED
 from dode.grids.tensor import Levels
 from dode.images import noise
 from dode.models import loading, precision
@@ -121,7 +122,7 @@ def fitted(solver: solvers.Solver, sigmas: Levels, values: Mapping[str, Any]) ->
     """
     if values["coefficients"] is not None:
         return Student(NonStationary(values["coefficients"]), values["levels"], told=values["told"])
-    moved = values["family"] in ("levels", "told")
+    moved = values["family"] in MOVED
     lambdas = values["lambdas"]
     return Student(
         solver,

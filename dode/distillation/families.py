@@ -81,7 +81,7 @@ class Corrections:
         self.free = len(student.sigmas) - 1 if levels else 0
         self.told = student.nfe if told and facts.round_sigma is None else 0
         self.sigmas = torch.as_tensor(student.sigmas, dtype=torch.float64).as_subclass(torch.Tensor)
-        scales = _scales(student, images)
+        scales = _scales(self._told(student), images)
         self.active = scales.nonzero(as_tuple=True)
         self.scales = scales[self.active]
         count = len(self.scales)
@@ -105,9 +105,13 @@ class Corrections:
         if self.told:
             own = torch.tensor(found.own_levels(), dtype=torch.float64)
             return dataclasses.replace(found, told=own * z[count + self.free :].exp())
-        if self.facts.round_sigma is not None:
-            return dataclasses.replace(found, told=self.facts.round_sigma(found.own_levels()))
-        return found
+        return self._told(found)
+
+    def _told(self, student):
+        """A student whose network is told levels that it knows."""
+        if self.facts.round_sigma is None:
+            return student
+        return dataclasses.replace(student, told=self.facts.round_sigma(student.own_levels()))
 
     def form(self, z: torch.Tensor) -> LinearForm | None:
         """Its linear form."""

@@ -46,6 +46,7 @@ JOINT_IMAGES = 200  # of a joint fit by default
 LEAST_JOINT_IMAGES = 16
 BUDGET = 40_000  # images: by default a joint fit may cost as much as sampling so many
 CHECKED = 4  # images on which a solver is checked to be linear
+MOVED = ("levels", "told", "general")  # families whose noise levels are fitted too
 IMAGES_PER_DIRECTION = 4
 HELD_OUT = 4  # one image of so many is held out of a fit that is refined
 

@@ -63,7 +63,7 @@ class Fit:
         Raises:
             ValueError: where noise levels were fitted too, so that the coefficients alone are no solver.
         """
-        if self.family in ("levels", "told", "general"):
+        if self.family in fit_checks.MOVED:
             raise ValueError(
                 f"lambdas: this fit is of the family '{self.family}', of which the coefficients alone are no solver; "
                 "give the fit itself to dode.sample, or see fit.student"

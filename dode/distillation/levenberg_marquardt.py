@@ -121,10 +121,11 @@ class Images:
             ValueError: for a network that is too rough for any.
         """
         part = slice(0, min(PROBED, len(self.latents)))
-        # A second difference: the linear part falls out, and curvature is far smaller than the rounding that counts.
-        moved = (LinearForm(form.coefficients * (1 + share * STEP), form.told) for share in (0, 0.5, 1))
-        first, middle, last = (self.run(each, part).end for each in moved)
-        rounding = float((first - 2 * middle + last).square().mean().sqrt()) / self.spread
+        # A third difference: slope and curvature fall out, and rounding is left, in the root of 20 sizes.
+        moved = (LinearForm(form.coefficients * (1 + share / 3 * STEP), form.told) for share in range(4))
+        ends = [self.run(each, part).end for each in moved]
+        difference = ends[0] - 3 * ends[1] + 3 * ends[2] - ends[3]
+        rounding = float(difference.square().mean().sqrt()) / 20**0.5 / self.spread
         if rounding > TOO_ROUGH:
             raise ValueError(
                 f"the network's rounding alone moves the end states by {rounding:.2g} of their spread, but a joint fit "

@@ -10,6 +10,7 @@ from itertools import pairwise
 from dode.solvers.base import Denoise, Method, Proposal, Proposals, Solver, Tensor
 from dode.solvers.formulas import combine
 
+NAME = "non-stationary"
 SOURCE = "Shaul et al. 2024, arXiv:2403.01329, Eq. 10"
 
 #: Row i are the coefficients of state i on the unit normal noise and the outputs ``D_0, ..., D_{i-1}``.
@@ -35,7 +36,7 @@ class NonStationary(Solver):
 
     def __init__(self, coefficients: Coefficients):
         method = Method(
-            name="non-stationary",
+            name=NAME,
             function=non_stationary,
             order=lambda coefficients: 1,
             evaluations=lambda steps, coefficients: steps,

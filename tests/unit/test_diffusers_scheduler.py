@@ -293,3 +293,21 @@ def test_schedules_are_those_of_diffusers(name):
         record("ddim", {}, 1, sigma_max=10.0), trained_betas=diffusers.DDPMScheduler(beta_schedule=name).betas.tolist()
     )
     np.testing.assert_allclose(given.coordinates.schedule.alphas_cumprod, theirs, rtol=2e-5, atol=1e-9)
+
+
+def test_a_fitted_solver_that_tells_other_levels_makes_what_the_library_makes(unet):
+    """Coefficients and told levels of a joint fit; the first level told is not that of the first state."""
+    form = torch.eye(4, dtype=torch.float64) + 0.1 * noise(3)[0, 0, :4, :4].tril()
+    form[0, 0] = (1 + 3.0**2) ** 0.5
+    made = record("ddim", {}, 3, distilled=False) | {
+        "version": 2,
+        "solver": {"name": "non-stationary", "options": {}},
+        "sigmas": [3.0, 1.0, 0.3, 0.0],
+        "told": [2.5, 1.0, 0.3],
+        "coefficients": form.tolist(),
+    }
+    scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
+    assert scheduler.init_noise_sigma == pytest.approx((10 / (1 + 2.5**2)) ** 0.5)
+    found = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(5))
+    own = models.NoisePrediction(Network(unet, "epsilon"), schedule=schedules.schedules.create("linear"))
+    torch.testing.assert_close(found, portable.load(made).sample(own, noise(5)), **CLOSE)

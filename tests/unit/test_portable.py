@@ -8,7 +8,7 @@ import torch
 
 import dode
 from dode import grids, models, portable, solvers
-from dode.benchmark import export
+from dode.benchmark import export, fit_jobs
 from dode.benchmark.provenance import PACKAGES
 from dode.benchmark.software import versions
 from dode.models import mixture
@@ -58,8 +58,7 @@ def finished(tmp_path):
         if fit is not None:
             record["fit"] = {"alignment": "aligned", "directions": 2}
             made = {"cell": {**run, "model": card}, "distill": record["fit"]}
-            fitted = {"lambdas": fit.lambdas.tolist(), "directions": vars(fit.directions)}
-            (cell / "lambdas.json").write_text(json.dumps({**made, **fitted}))
+            fit_jobs.write_fit(cell / "lambdas.json", fit, made)
         if prepared is not None:
             (cell / "prepared").mkdir()
             (cell / "prepared" / "searched.json").write_text(json.dumps({"sigmas": prepared}))
@@ -83,6 +82,67 @@ CASES = {
     "levels of a discrete model": (IDDPM, "ddim", {}, {"name": "log-snr", "options": {}}, 4),
     "a searched grid": (EDM, "ddim", {}, {"name": "searched", "options": {}}, 3),
 }
+
+
+@pytest.mark.parametrize("family", ["directions", "levels", "told", "general", "plain"])
+@pytest.mark.parametrize(("card", "solver"), [(EDM, "ipndm"), (NOISE, "heun"), (IDDPM, "ddim")])
+def test_a_joint_fit_is_exported_whole(finished, tmp_path, card, solver, family):
+    """Whatever family was kept: levels, told levels and coefficients come back to the bit, inside out as well."""
+    made, denoise = solvers.create(solver), models.of_card(card, Network())
+    grid = {"name": "karras", "options": {}}
+    sigmas = grids.for_model(denoise, "karras", made.steps(5))
+    latents = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    ends = dode.sample(made, denoise, latents, sigmas) if family == "plain" else None
+    fit = dode.distill(
+        made, denoise, latents, sigmas, ends=ends, family="auto" if family == "plain" else family, budget=20_000
+    )
+    assert family != "plain" or fit.family == "plain"
+    expected = dode.sample(made, denoise, latents[:8], sigmas, lambdas=fit)
+    record = export.record(finished(card, solver, {}, grid, 5, fit), "d", "s", 5)
+    portable.write(tmp_path / "mine.json", record)
+    loaded = portable.load(tmp_path / "mine.json")
+    assert torch.equal(loaded.sample(denoise, latents[:8]), expected)
+    run = loaded.evaluations(latents[:8], prediction=card["prediction"], prior_std=denoise.facts.prior_std)
+    x, sigma = next(run)
+    levels = [float(sigma)]
+    while len(levels) < 5:
+        x, sigma = run.send(denoise(x, sigma))
+        levels.append(float(sigma))
+    with pytest.raises(StopIteration) as end:
+        run.send(denoise(x, sigma))
+    assert levels == loaded.evaluated
+    assert torch.equal(end.value.value, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"coefficients": [[1.0]]}, "coefficients: 3 rows of 3 numbers are needed for 2 evaluations"),
+        ({"coefficients": [[0.0, 0, 0], [1, 1, 0], [1, 1, 1]]}, "not finite, or the first one not positive"),
+        ({"coefficients": [[1.0, 1, 0], [1, 1, 0], [1, 1, 1]]}, "a state may depend on outputs before it alone"),
+        ({"told": [1.0]}, "told must be 2 positive noise levels, one per evaluation"),
+        ({"solver": {"name": "ddim", "options": {}}}, "the solver 'non-stationary' has them, and no other"),
+    ],
+)
+def test_damaged_coefficients_are_one_sentence(change, message):
+    record = {
+        "format": "dode sampler",
+        "version": 2,
+        "solver": {"name": "non-stationary", "options": {}},
+        "grid": {"name": "karras", "options": {}},
+        "sigmas": [80.0, 1.0, 0.0],
+        "told": [70.0, 1.0],
+        "coefficients": [[80.0, 0, 0], [1.0, 1.0, 0], [0, 0.1, 0.9]],
+        "nfe": 2,
+        "lambdas": None,
+        "directions": None,
+        "model": {"card": "c", "sha256": None, "prediction": "data", "image_shape": [1, 4, 4]},
+        "software": {},
+        "citation": [],
+    }
+    assert portable.load(record).evaluated == [70.0, 1.0]
+    with pytest.raises(ValueError, match=message):
+        portable.load({**record, **change})
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -165,7 +225,7 @@ def good():
 
 FAULTS = {
     "not ours": ({"format": "other"}, "not an exported result"),
-    "of the future": ({"version": 2}, "version 2 of the format is not supported; this release reads 1"),
+    "of the future": ({"version": 3}, "version 3 of the format is not supported; this release reads 1 and 2"),
     "unknown key": ({"lambda": []}, r"unknown key 'lambda' \(did you mean 'lambdas'\?\)"),
     "missing key": ({"nfe": None, "-": "nfe"}, "the key 'nfe' is missing"),
     "unknown solver": ({"solver": {"name": "ddmi", "options": {}}}, "unknown solver 'ddmi'"),

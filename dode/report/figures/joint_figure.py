@@ -20,8 +20,8 @@ def levels(fits: list[dict[str, Any]], paths: Paths) -> None:
     """The noise level that the network is told at each evaluation, a row per fit and a panel per dataset.
 
     Args:
-        fits: one dict per joint fit, with dataset, label, nfe, and of its file ``given`` and ``levels`` (the grids before
-            and after) and ``told`` (null where the network is told the solver's own levels, which may repeat).
+        fits: one dict per joint fit, with dataset, label, nfe, and of its file ``given`` and ``levels`` (the grids
+            before and after) and ``told`` (null where the network is told the solver's own levels, which may repeat).
         paths: files to write.
     """
     datasets = list(dict.fromkeys(fit["dataset"] for fit in fits))
