@@ -88,7 +88,8 @@ class Journal:
         if not state:
             return None, 0
         evaluations = state.pop("evaluations")
-        state["error"] = math.inf if state["error"] is None else state["error"]  # which JSON has no word for
+        for key in ("error", "best_error"):
+            state[key] = math.inf if state[key] is None else state[key]  # which JSON has no word for
         state["held_out"] = [math.inf if error is None else error for error in state["held_out"]]
         return Progress(**state), evaluations
 
@@ -199,7 +200,7 @@ class _Ladder:
         fitted = self._minimise(family, parameters, self.fitted, self.held_out)
         z = torch.tensor(fitted.best, dtype=torch.float64)
         errors = self.images.errors(parameters.form(z), self.held_out)
-        self._add(family, name, len(z), fitted.iteration, before, fitted.error, parameters.student(z), errors)
+        self._add(family, name, len(z), fitted.iteration, before, fitted.best_error, parameters.student(z), errors)
 
     def _starts(self, family: str, directions: Directions) -> Iterator[tuple[str, Any]]:
         """Named parameters to begin with."""

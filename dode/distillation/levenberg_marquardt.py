@@ -192,7 +192,7 @@ class Progress:
 
     Attributes:
         z, error, damping: of the last iterate.
-        best: the last iterate that was not worse on the held-out images than the one before it.
+        best, best_error: the last iterate that was not worse on the held-out images than the one before it.
         held_out: its squared errors on those images; empty without any.
         iteration, since: iterations so far, and since ``best``.
         done: whether the fit has ended.
@@ -202,6 +202,7 @@ class Progress:
     error: float
     damping: float
     best: list[float]
+    best_error: float
     held_out: list[float] = dataclasses.field(default_factory=list)
     iteration: int = 0
     since: int = 0
@@ -244,11 +245,11 @@ def minimise(
         return [] if held_out is None else images.errors(parameters.form(z), held_out).tolist()
 
     z = parameters.start if state is None else torch.tensor(state.z, dtype=torch.float64)
-    current = Progress(z.tolist(), math.inf, damping, z.tolist(), done=True) if state is None else state
+    current = Progress(z.tolist(), math.inf, damping, z.tolist(), math.inf, done=True) if state is None else state
     try:
         if state is None:
             error = problem.begin(z)
-            current = Progress(z.tolist(), error, damping, z.tolist(), held(z))
+            current = Progress(z.tolist(), error, damping, z.tolist(), error, held(z))
         elif not state.done:
             # What was interrupted has counted this run: the budget ends both at the same iteration.
             counted, images.evaluations = images.evaluations, -math.inf
@@ -283,6 +284,7 @@ def _iterate(problem, state, held, enough):
         error=error,
         damping=max(damping * EASED, LEAST),
         best=state.best if worse else candidate.tolist(),
+        best_error=state.best_error if worse else error,
         held_out=state.held_out if worse else own,
         iteration=state.iteration + 1,
         since=since,
