@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dode.report import CROWD
 SWEPT = ("substeps", "images", "alignment", "directions", "seed")
 FEWEST = 3  # values that make a sweep
 PUBLISHED_COSTS = Path("config") / "published_costs.csv"
+FIT = ("teacher", "distill")  # rules
 FOLLOWED = 3  # methods in a figure of trajectories
 
 
@@ -68,7 +70,7 @@ def followed(benchmark: Benchmark, dataset: str) -> list[Cell]:
 
 
 def sweeps(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """The ablations that a configuration has: cells that differ in one key of ``distill`` alone.
+    """The ablations that a configuration has: cells without a joint fit that differ in one key of ``distill`` alone.
 
     Returns:
         One dict a sweep: ``key`` (of :data:`SWEPT`), ``dataset``, ``method``, ``nfe``, and ``points``, a list of
@@ -78,10 +80,8 @@ def sweeps(benchmark: Benchmark) -> list[dict[str, Any]]:
     found = []
     for key in SWEPT:
         groups: dict[str, dict[str, Any]] = {}
-        for cell in benchmark.distilled():
+        for cell in benchmark.stepwise():
             distill = {"seed": benchmark.config["seed"], **cell.entry["distill"]}
-            if key not in distill:
-                continue
             value = distill.pop(key)
             rest = json.dumps([cell.dataset["id"], _base(cell), cell.nfe, distill], sort_keys=True)
             groups.setdefault(rest, {}).setdefault(json.dumps(value), (value, cell))
@@ -97,9 +97,24 @@ def _fitting_rules(cell: Cell) -> list[str]:
     return ["teacher", "distill"] if cell.with_teacher else ["distill"]
 
 
+def _times(benchmark: Benchmark, cell: Cell, logs: str) -> list[str]:
+    """Where the seconds of a cell's fit are; a joint fit's with those of its end states, though others share them."""
+    paths = [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(cell)]
+    if not cell.is_joint:
+        return paths
+    images, seed = benchmark.fine_ends(cell)
+    return [f"{logs}/fine_ends/{cell.dataset['id']}/{images}-seed{seed}.tsv", *paths]
+
+
+def _fine(benchmark: Benchmark, cell: Cell) -> int:
+    """Evaluations of the end states that a joint fit aims at."""
+    return benchmark.fine_ends(cell)[0] * benchmark.reference(cell.dataset["id"]).nfe if cell.is_joint else 0
+
+
 def fits(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
     """The distilled cells as the figure of costs has them, with the evaluations of the fit and where times are.
 
+    Of a joint fit, which says in its file how many it took, the evaluations are those of the end states alone.
     Times are not inputs: another number of shards would call for files that only sampling again could make.
     """
     said = Facts(benchmark)
@@ -107,9 +122,9 @@ def fits(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any
         {
             **said.of_cell(cell),
             "shape": list(benchmark.image_shape(cell.dataset["id"])),
-            "evaluations": work.evaluations("teacher", cell) + work.evaluations("distill", cell),
+            "evaluations": _fine(benchmark, cell) if cell.is_joint else sum(map(work.evaluations, FIT, repeat(cell))),
             "times": {
-                "fit": [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(cell)],
+                "fit": _times(benchmark, cell, logs),
                 "sample": f"{logs}/sample/{cell}",
             },
         }

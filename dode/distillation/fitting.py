@@ -191,6 +191,16 @@ def distill(
     True
     """
     fit_checks.check_fit(fit, alignment, iterations)
+    following = {
+        "substeps": substeps != 10,
+        "alignment": alignment != "aligned",
+        "teacher": teacher,
+        "stages": not stages,
+    }
+    ending = {"family": family != "auto", "clip": clip, "budget": budget is not None, "ends": ends is not None}
+    for name, given in (following if fit == "joint" else ending).items():
+        if given:
+            raise ValueError(f"{name}: a {fit} fit has no such option; leave it out")
     if fit == "joint":
         ends = fine_ends(denoise, latents, sigmas) if ends is None else ends
         return fit_jointly(

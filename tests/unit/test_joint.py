@@ -156,7 +156,7 @@ def test_larger_families_are_not_worse(family):
     fit = dode.distill(IPNDM, mixture.denoise, latents, grids.karras(steps=4), ends=ends, family=family)
     assert [rung.family for rung in fit.rungs] == ["plain", *fit_checks.rungs(family)]
     taken = [rung for rung in fit.rungs if rung.taken]
-    assert fit.family == taken[-1].family == family or family == "auto"
+    assert fit.family == taken[-1].family != "plain"
     assert all(after.rmse_fitted < before.rmse_fitted for before, after in itertools.pairwise(taken))
     assert all(rung.compared.better for rung in taken[1:])
 
