@@ -139,7 +139,7 @@ def test_columns_sort_both_ways_and_say_so(page):
         assert page.evaluate("document.querySelector('#scores [aria-sort]').getAttribute('aria-sort')") == direction
         found = numbers(column(page, 1))
         assert found == sorted(found, reverse=reverse)
-        assert len(found) == 6
+        assert len(found) == 7
         assert page.evaluate("document.activeElement.dataset.sort") == "5"
     page.locator("[data-sort='solver']").click()
     assert column(page, 0) == sorted(column(page, 0), key=str.lower)
@@ -153,7 +153,7 @@ def test_the_better_end_of_a_score_comes_first(page):
 
 def test_the_table_is_filtered_by_words_and_by_kind(page):
     page.locator("#find").fill("ipndm")
-    assert column(page, 0) == ["iPNDM", "D-iPNDM"]
+    assert column(page, 0) == ["iPNDM", "D-iPNDM", "J-iPNDM"]
     assert page.evaluate("document.getElementById('count').textContent") == "2 of 6 solvers"
     page.locator("[name=kind][value=distilled]").click()
     assert column(page, 0) == ["D-iPNDM"]
@@ -179,7 +179,7 @@ def test_a_cell_opens_by_keyboard_and_gives_the_focus_back(page):
 
 def test_one_cell_of_the_table_is_in_the_order_of_the_tab_key(page):
     assert page.evaluate("document.querySelectorAll('#scores [data-cell][tabindex=\"0\"]').length") == 1
-    assert page.evaluate("document.querySelectorAll('#scores [data-cell]').length") == 12
+    assert page.evaluate("document.querySelectorAll('#scores [data-cell]').length") == 14
 
 
 def test_a_link_opens_its_cell_with_all_its_parts(visit, made):
@@ -254,7 +254,7 @@ def test_a_solver_that_loses_nothing_leaves_the_axis_of_the_others_logarithmic(v
     bench = Benchmark(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), ROOT)
     path, *_ = synthetic_pages.write(bench, tmp_path, scored=exact)
     page = visit(path=path)
-    assert page.evaluate("document.querySelectorAll('#curve .drawing .mark').length") == 11
+    assert page.evaluate("document.querySelectorAll('#curve .drawing .mark').length") == 13
     assert "0" not in texts(page, "#curve .drawing text")
     assert page.evaluate("document.querySelector('[data-cell=\"digits-ddpm/ddim/nfe10\"]').dataset.value") == "0.0"
 

@@ -55,12 +55,39 @@ def fit(cell):
     """What the ``lambdas.json`` of a cell may hold."""
     rng, count = rng_of(str(cell)), cell.entry["distill"]["directions"]
     rms = np.exp(-np.arange(cell.nfe) / 5)
+    if cell.is_joint:
+        return joint_fit(cell, rng)
     return {
         "lambdas": rng.normal(size=(cell.nfe, count)).tolist(),
         "rms_before": rms.tolist(),
         "rms_after": (rms / 2).tolist(),
         **ENVIRONMENT,
         **({"teacher": ENVIRONMENT} if cell.with_teacher else {}),
+    }
+
+
+def joint_fit(cell, rng):
+    """The same of a joint fit, which kept the general form."""
+    levels = np.geomspace(8, 0.05, cell.nfe).tolist()
+    compared = {"gain": 0.5, "gain_error": 0.1, "change": -0.7, "change_error": 0.1}
+    rung = {"start": "given", "iterations": 4, "evaluations": 1000, "rmse_fitted": 0.02, "rmse_held_out": 0.03}
+    families = ("plain", 0, None, True), ("levels", 19, compared, True), ("general", 26, compared, True)
+    return {
+        "family": "general",
+        "lambdas": None,
+        "directions": None,
+        "coefficients": np.tril(rng.normal(size=(cell.nfe + 1, cell.nfe + 1))).tolist(),
+        "given": [*np.geomspace(80, 0.002, cell.nfe).tolist(), 0.0],
+        "levels": [*levels, 0.0],
+        "told": levels,
+        "rungs": [
+            {**rung, "family": family, "numbers": numbers, "compared": against, "taken": taken}
+            for family, numbers, against, taken in families
+        ],
+        "rms_before": [None] * cell.nfe,
+        "rms_after": [None] * cell.nfe,
+        **ENVIRONMENT,
+        "teacher": ENVIRONMENT,
     }
 
 

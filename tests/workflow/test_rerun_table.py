@@ -69,7 +69,7 @@ TABLE = [
         "dode/metrics/catalogue.py",
         "Distance between the features",
         "The distance between the features",
-        TABLES | {"coefficients"},
+        TABLES | {"coefficients", "costs"},
     ),
 ]
 

@@ -82,7 +82,7 @@ def _short(value):
 def _measured(cells, paths, made):
     """The cells with ``scores``, what was fitted, and what they were made of and with."""
     fits = collection.fits([cell for cell in cells if cell["distilled"]], paths)
-    fits = {fit["name"]: {key: fit[key] for key in _FITTED if key in fit} for fit in fits}
+    fits = {fit["name"]: {key: fit.get(key) for key in _FITTED} for fit in fits}
     return [
         {
             **cell,
