@@ -35,7 +35,8 @@ PARAMETERS = {
 
 
 def test_every_published_model_is_here():
-    assert set(PARAMETERS) == {name for name in MODELS if not name.startswith("digits-")}
+    """Those of this project are in the repository themselves."""
+    assert set(PARAMETERS) == {name for name, card in MODELS.items() if not card["urls"][0].startswith("file:")}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

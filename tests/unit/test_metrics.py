@@ -10,7 +10,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from dode import models
 from dode.images import data
 from dode.metrics import features, resizing
 
@@ -39,22 +38,6 @@ def test_digit_features_do_not_depend_on_the_batch_size():
         batches = list(features.stream(extract, images, size))
         assert [len(batch) for batch in batches] == [len(images[i : i + size]) for i in range(0, 100, size)]
         np.testing.assert_allclose(np.concatenate(batches), whole, rtol=1e-4, atol=1e-5)
-
-
-def test_the_committed_classifiers_accuracy_on_its_held_out_digits_is_the_cards():
-    from sklearn.model_selection import train_test_split
-
-    from dode.models.embedded.training import RECIPES
-
-    images, labels = data.sources.create("digits")
-    held_out = train_test_split(
-        np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=RECIPES["digits-classifier"]["seed"]
-    )[1]
-    extract, network = features.create(CARD, CHECKPOINT), models.load_network(CARD, CHECKPOINT)
-    found = torch.from_numpy(np.concatenate(list(features.stream(extract, images[held_out], 128)))).float()
-    accuracy = (network.head(found).argmax(1).numpy() == labels[held_out]).mean()
-    assert CARD["test_images"] == len(held_out) == 360
-    assert accuracy == pytest.approx(CARD["test_accuracy"], abs=1e-4)
 
 
 class Layers(nn.Module):

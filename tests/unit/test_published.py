@@ -260,8 +260,8 @@ def test_the_range_of_the_models_card_counts(benchmark_of):
     assert Facts(benchmark).published_fids(cell) == []
 
 
-def test_the_embedded_benchmark_has_nothing_published():
-    for name in ("config", "solvers"):
+def test_the_embedded_benchmarks_have_nothing_published():
+    for name in ("config", "solvers", "mnist"):
         benchmark = Benchmark(yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()), ROOT)
         assert not any(Facts(benchmark).published_fids(cell) for cell in benchmark.cells.values())
         assert Facts(benchmark).incomparable() == {}

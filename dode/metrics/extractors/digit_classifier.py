@@ -1,4 +1,4 @@
-"""The features of the embedded benchmark."""
+"""The features of the embedded benchmarks."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ from dode.models.loading import with_weights
 def digit_classifier(
     *, card: Mapping[str, Any], checkpoint: str | Path, device: str | torch.device
 ) -> Callable[[np.ndarray], torch.Tensor]:
-    """64 penultimate activations of the embedded digit classifier."""
-    network = with_weights(DigitClassifier(), card, checkpoint, device=device)
+    """64 penultimate activations of an embedded digit classifier."""
+    network = with_weights(DigitClassifier(**card["network"]["options"]), card, checkpoint, device=device)
 
     def extract(images):
         return network.features(torch.from_numpy(pixels.from_bytes(images)).to(device))
