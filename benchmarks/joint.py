@@ -53,9 +53,8 @@ def main():
     scored = [noise.latents(range(SCORED), SHAPE, seed=0, stream="sample", block=block) for block in range(BLOCKS)]
     references = [fine(denoise, latents) for latents in scored]
     aims = [gaussian(ends) for ends in references]
-    print(
-        "| NFE | from | seed | kept | paired FID | RMSE | evaluations | CPU seconds |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| NFE | from | seed | kept | paired FID | RMSE | evaluations | CPU seconds |")
+    print("|---|---|---|---|---|---|---|---|")
     for nfe in options.nfe:
         for label, (name, own) in SOLVERS.items():
             solver = solvers.create(name, **own)
