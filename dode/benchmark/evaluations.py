@@ -49,13 +49,17 @@ def _search_grid(benchmark: Benchmark, cell: Cell) -> int:
     return options["images"] * (solvers.create_teacher(options["teacher"]).nfe(steps) + steps)
 
 
+def fine_ends(benchmark: Benchmark, cell: Cell) -> int:
+    """Of the end states that a joint fit aims at; 0 for other cells."""
+    return benchmark.fine_ends(cell)[0] * benchmark.reference(cell.dataset["id"]).nfe if cell.is_joint else 0
+
+
 def _fine_ends(benchmark: Benchmark, cell: Cell) -> int:
     """Counted with the first of the cells that share them."""
     if not cell.is_joint:
         return 0
-    images, seed = benchmark.fine_ends(cell)
-    sharing = benchmark.with_fine_ends(cell.dataset["id"], images, seed)
-    return images * benchmark.reference(cell.dataset["id"]).nfe if cell is sharing[0] else 0
+    sharing = benchmark.with_fine_ends(cell.dataset["id"], *benchmark.fine_ends(cell))
+    return fine_ends(benchmark, cell) if cell is sharing[0] else 0
 
 
 def _teacher(benchmark: Benchmark, cell: Cell) -> int:
@@ -87,9 +91,7 @@ def _distill(benchmark: Benchmark, cell: Cell) -> int:
     if not cell.distilled:
         return 0
     if cell.is_joint:
-        steps = _solver(cell).steps(cell.nfe)
-        budget = cell.entry["distill"].get("budget", BUDGET * cell.nfe)
-        return budget + CHECKED * 2 * _solver(cell).nfe(steps)
+        return cell.entry["distill"].get("budget", BUDGET * cell.nfe) + CHECKED * 2 * cell.nfe
     images, iterations = cell.entry["distill"]["images"], cell.entry["distill"].get("iterations", 0)
     if not iterations:
         return images * (cell.nfe + (0 if cell.with_teacher else _followed(benchmark, cell)))

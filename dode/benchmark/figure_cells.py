@@ -2,11 +2,11 @@
 
 import csv
 import json
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from dode.benchmark.cells import Benchmark, Cell
+from dode.benchmark.evaluations import fine_ends
 from dode.benchmark.facts import Facts
 from dode.benchmark.workloads import Workloads
 from dode.names import REFERENCE
@@ -16,7 +16,6 @@ from dode.report import CROWD
 SWEPT = ("substeps", "images", "alignment", "directions", "seed")
 FEWEST = 3  # values that make a sweep
 PUBLISHED_COSTS = Path("config") / "published_costs.csv"
-FIT = ("teacher", "distill")  # rules
 FOLLOWED = 3  # methods in a figure of trajectories
 
 
@@ -106,11 +105,6 @@ def _times(benchmark: Benchmark, cell: Cell, logs: str) -> list[str]:
     return [f"{logs}/fine_ends/{cell.dataset['id']}/{images}-seed{seed}.tsv", *paths]
 
 
-def _fine(benchmark: Benchmark, cell: Cell) -> int:
-    """Evaluations of the end states that a joint fit aims at."""
-    return benchmark.fine_ends(cell)[0] * benchmark.reference(cell.dataset["id"]).nfe if cell.is_joint else 0
-
-
 def fits(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
     """The distilled cells as the figure of costs has them, with the evaluations of the fit and where times are.
 
@@ -122,7 +116,9 @@ def fits(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any
         {
             **said.of_cell(cell),
             "shape": list(benchmark.image_shape(cell.dataset["id"])),
-            "evaluations": _fine(benchmark, cell) if cell.is_joint else sum(map(work.evaluations, FIT, repeat(cell))),
+            "evaluations": fine_ends(benchmark, cell)
+            if cell.is_joint
+            else sum(work.evaluations(rule, cell) for rule in _fitting_rules(cell)),
             "times": {
                 "fit": _times(benchmark, cell, logs),
                 "sample": f"{logs}/sample/{cell}",

@@ -28,7 +28,6 @@ from dode.grids.facts import ModelFacts
 from dode.sampling import Correction, Student, drive, steps
 from dode.solvers.base import Solver
 
-NAMES = ("lambda", "directions", "levels", "told", "general")
 SCALED = 50  # images on which it is measured how far a coefficient moves the state
 APART = 1e-4  # the least relative distance of two noise levels
 SHORTEST = 1e-6  # a direction shorter than this share of the state is left out

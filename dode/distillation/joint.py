@@ -45,7 +45,7 @@ class Rung:
     """What became of one family.
 
     Attributes:
-        family: of :data:`dode.distillation.families.NAMES`, or ``"plain"``.
+        family: of :data:`dode.distillation.fit_checks.RUNGS`, or ``"plain"``.
         start: which of its starts was followed.
         numbers: how many are fitted.
         iterations: Jacobians of the start that was followed.
@@ -143,6 +143,8 @@ def fit_jointly(
             ladder.climb(rung, of, share=1 if rung == rungs[-1] else SHARE)
     except OutOfBudget:
         log.info("the budget of network evaluations is used up")
+    if ladder.rungs:
+        log.info("kept: %s", kept(ladder.rungs))
     return ladder.best.student, ladder.best.family, tuple(ladder.rungs)
 
 

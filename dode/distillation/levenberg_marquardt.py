@@ -179,11 +179,11 @@ class Comparison(NamedTuple):
         return self.evidence[0] < -1
 
 
-class Run:
+class Run(NamedTuple):
     """The end state, float64, and the network's outputs of a run."""
 
-    def __init__(self, end: torch.Tensor, outputs: list[torch.Tensor]):
-        self.end, self.outputs = end, outputs
+    end: torch.Tensor
+    outputs: list[torch.Tensor]
 
 
 @dataclasses.dataclass
