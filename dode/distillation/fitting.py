@@ -191,15 +191,11 @@ def distill(
     True
     """
     fit_checks.check_fit(fit, alignment, iterations)
-    following = {
-        "substeps": substeps != 10,
-        "alignment": alignment != "aligned",
-        "teacher": teacher,
-        "stages": not stages,
-    }
+    given = {"substeps": substeps, "alignment": alignment, "teacher": teacher, "stages": stages}
+    following = {name: value != fit_checks.FOLLOWING[name] for name, value in given.items()}
     ending = {"family": family != "auto", "clip": clip, "budget": budget is not None, "ends": ends is not None}
-    for name, given in (following if fit == "joint" else ending).items():
-        if given:
+    for name, foreign in (following if fit == "joint" else ending).items():
+        if foreign:
             raise ValueError(f"{name}: a {fit} fit has no such option; leave it out")
     if fit == "joint":
         ends = fine_ends(denoise, latents, sigmas) if ends is None else ends
