@@ -34,6 +34,8 @@ FIRST = 3  # runs of all images that the least budget allows
 ENOUGH = 0.002  # a smaller relative gain of an iteration ends the fit of a family
 # A start is judged after so many iterations on so many images.
 SCREENED, SCREENING, SCREENED_ENOUGH = 32, 5, 0.02
+AFFORDED = 4  # iterations that the budget must allow, else fewer images are fitted
+SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use together
 # Of the budget that is left, the share that a family may use where a larger one comes after it.
 SHARE = 0.6
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
@@ -187,9 +189,12 @@ class _Ladder:
         before = self.images.evaluations
         # What judging the starts and the result takes goes on beyond what a fit may use.
         judging = (1 + len(STARTS)) * len(self.images.latents) * self.best.student.nfe
-        self.images.budget = before + share * (self.allowed - before) - judging
-        found = []
-        for name, parameters in self._starts(family, directions):
+        limit = before + share * (self.allowed - before) - judging
+        self.images.budget = limit
+        found, starts = [], list(self._starts(family, directions))
+        for name, parameters in starts:
+            here = self.images.evaluations
+            self.images.budget = min(limit, here + SCREENING_SHARE * (limit - before) / len(starts))
             screened = self._minimise(f"{family} {name}", parameters, slice(0, min(SCREENED, self.fitted.stop)), None)
             z = torch.tensor(screened.best, dtype=torch.float64)
             form = parameters.form(z)
@@ -199,10 +204,20 @@ class _Ladder:
         if not found:
             return
         _, name, parameters, parameters.start = min(found, key=lambda entry: entry[0])
-        fitted = self._minimise(family, parameters, self.fitted, self.held_out)
+        self.images.budget = limit
+        fitted = self._minimise(family, parameters, self._affordable(len(parameters.start), limit), self.held_out)
         z = torch.tensor(fitted.best, dtype=torch.float64)
         errors = self.images.errors(parameters.form(z), self.held_out)
         self._add(family, name, len(z), fitted.iteration, before, fitted.best_error, parameters.student(z), errors)
+
+    def _affordable(self, numbers, limit):
+        """As many of the fitted images as the budget allows some iterations on.
+
+        Many iterations on few images end at better solvers than one on many.
+        """
+        of_image = (numbers / 2 + 2) * self.best.student.nfe  # of an iteration: half of a run per number, two attempts
+        count = int((limit - self.images.evaluations) / (AFFORDED * of_image))
+        return slice(0, min(max(count, SCREENED), self.fitted.stop))
 
     def _starts(self, family: str, directions: Directions) -> Iterator[tuple[str, Any]]:
         """Named parameters to begin with."""

@@ -31,6 +31,9 @@ DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
 FLAT = 1e-6
 PATIENCE = 3  # iterations that are worse on the held-out images
 TINY = 1e-300
+# What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share: a pixel keeps a derivative
+# where it is clipped, and unclipped states stay near the fine solution's.
+BEYOND = 0.1
 VALUES = 2**25  # float64 values of a Jacobian in memory: 256 MiB
 KEPT = 2**26  # values of network outputs that are kept from one iteration to the next
 
@@ -64,7 +67,7 @@ class Images:
         denoise: bound to all of the images.
         latents: (N, C, H, W); their dtype is that in which the network is called.
         ends: the fine solution's end states, (N, C, H, W).
-        clip: whether end states are compared as images are saved, clipped to [-1, 1].
+        clip: whether end states are compared as images are saved, with little weight on what is clipped off.
         budget: most network evaluations, each of one image; those of :meth:`errors` go on beyond it.
     """
 
@@ -80,7 +83,10 @@ class Images:
 
     def seen(self, x: torch.Tensor) -> torch.Tensor:
         """End states as they are compared."""
-        return x.clamp(-1, 1) if self.clip else x
+        if not self.clip:
+            return x
+        saved = x.clamp(-1, 1)
+        return saved + BEYOND * (x - saved)
 
     def bound(self, part: slice, *, limited: bool = True) -> Denoise:
         """The network for some of the images; counts its evaluations."""
