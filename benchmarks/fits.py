@@ -1,0 +1,347 @@
+"""Whether a fit helps: every solver on the embedded models, plain on its best grid, with the greedy fit, and jointly.
+
+``python benchmarks/fits.py`` measures what is missing in ``results/fits.csv`` and writes the last section of
+docs/solvers.md: it goes on where it was killed. ``--print`` writes nothing; ``--models``, ``--solvers`` and ``--nfe``
+choose some; ``--quick`` only shows that it runs.
+
+A cell is a model, a solver with its default options, a number of evaluations, and one of: plain on five grids,
+the paper's fit (one coefficient per evaluation, one after the other) on the model's own grid, three coefficients
+refined together on the searched grid, and the joint fit, which begins on the model's own grid. All cells of a
+model are scored on the same noise.
+"""
+
+import argparse
+import csv
+import dataclasses
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from joint import card
+from toy import PAGE, replace
+from tqdm import tqdm
+
+import dode
+from dode import grids, solvers
+from dode.distillation import search
+from dode.images import data, noise, pixels
+from dode.metrics import distances, features
+from dode.metrics.distances import Gaussian, Statistics
+from dode.models import loading
+from dode.report import verdicts
+
+ROOT = Path(__file__).parents[1]
+FOUND = ROOT / "results" / "fits.csv"
+NFES = (3, 4, 5, 6, 7, 8, 9, 10, 15, 19, 20)
+USUAL = (3, 4, 5, 6, 8, 10, 15, 20)
+#: Evaluations that a solver of two or more per interval can make, nearest to the usual ones.
+OWN_NFES = {"heun": (3, 5, 7, 9, 15, 19), "pndm": (5, 9, 13, 15, 20)}
+GRIDS = {
+    "karras": ("karras", {}),
+    "log-snr": ("log-snr", {}),
+    "trailing": ("uniform-index", {}),
+    "leading": ("uniform-index", {"spacing": "leading"}),
+    "searched": None,
+}
+FITS = {
+    "greedy": {"fit": "greedy"},
+    "refined": {"fit": "refined", "directions": 3},
+    "joint": {"fit": "joint", "clip": True},
+}
+SCORES = ("paired_fid", "self_fid", "fid", "rmse")
+FITTED, CANDIDATES, SEARCHED, BLOCKS = 200, 61, 64, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An embedded model, and how it is measured.
+
+    Attributes:
+        features: card of the network whose features are compared.
+        own: name in :data:`GRIDS` of the grid that its benchmark takes.
+        fine: solver, evaluations and grid of the fine solution.
+        images: scored in each of the blocks.
+        batch: images per call of the network.
+        joint: (solvers, most evaluations) that are fitted jointly; None for all.
+    """
+
+    features: str
+    own: str
+    fine: tuple[str, int, str]
+    images: int
+    batch: int
+    shape: tuple[int, int, int]
+    joint: tuple[tuple[str, ...], int] | None = None
+
+
+MODELS = {
+    "digits-edm": Model("digits-classifier", "karras", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
+    "digits-ddpm": Model("digits-classifier", "trailing", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
+    # Of 28x28 images an evaluation costs eighty times as much: only solvers without a grid to lose are fitted jointly.
+    "mnist-ddpm": Model(
+        "mnist-classifier",
+        "trailing",
+        ("ipndm", 60, "karras"),
+        200,
+        100,
+        (1, 28, 28),
+        (("ddim", "ipndm", "dpm-solver++", "unipc"), 10),
+    ),
+}
+
+
+class Bench:
+    """One model with its noise, fine solutions and searched grids."""
+
+    def __init__(self, name, images=None, fitted=FITTED):
+        self.name, self.model = name, MODELS[name]
+        self.images, self.fitted = images or self.model.images, fitted
+        self.denoise = loading.load(*card(name), batch_size=self.model.batch)
+        self.extractor = features.create(*card(self.model.features))
+        self.scored = [self._noise(self.images, "sample", block) for block in range(BLOCKS)]
+        self.references = [self._fine(latents) for latents in self.scored]
+        self.paired = [self._gaussian(ends) for ends in self.references]
+        others = torch.cat([self._fine(self._noise(self.images, "reference", block)) for block in range(BLOCKS)])
+        self.own = self._gaussian(others)
+        self.real = self._real()
+        self.latents = self._noise(fitted, "fit", 0)
+        self.ends = self._fine(self.latents)
+        candidates = grids.for_model(self.denoise, "karras", CANDIDATES - 1)
+        self.candidates = candidates
+        searched = self._noise(min(SEARCHED, fitted), "fit", 1)
+        self.costs = search.costs(self.denoise, searched, candidates, batch_size=self.model.batch)
+
+    def _noise(self, count, stream, block):
+        return noise.latents(range(count), self.model.shape, seed=0, stream=stream, block=block)
+
+    def _fine(self, latents):
+        name, nfe, grid = self.model.fine
+        solver = solvers.create(name)
+        return dode.sample(solver, self.denoise, latents, grids.for_model(self.denoise, grid, solver.steps(nfe)))
+
+    def _gaussian(self, ends):
+        return self._of_bytes(pixels.to_bytes(ends))
+
+    def _of_bytes(self, images):
+        return Statistics.of(features.stream(self.extractor, images, 500)).gaussian
+
+    def _real(self):
+        """Moments of real images."""
+        if self.name.startswith("digits"):
+            return self._of_bytes(data.load("digits", self.model.shape)[0])
+        with np.load(ROOT / "config" / "models" / "mnist-real-statistics.npz") as arrays:
+            return Gaussian.of_moments(arrays["mu"], arrays["sigma"])
+
+    def grid(self, name, steps):
+        """The grid of a name in :data:`GRIDS`."""
+        if name == "searched":
+            chosen = search.path(self.costs, steps)
+            return grids.tensor.Grid.of(self.candidates[chosen], self.candidates.variable, None)
+        kind, options = GRIDS[name]
+        return grids.for_model(self.denoise, kind, steps, **options)
+
+    def measure(self, solver, nfe, grid, fit):
+        """The scores, a value per block; those of a solver that breaks down or cannot make ``nfe`` are missing."""
+        method = solvers.create(solver)
+        try:
+            sigmas = self.grid(grid, method.steps(nfe))
+            if fit == "plain":
+                made = [dode.sample(method, self.denoise, latents, sigmas) for latents in self.scored]
+            else:
+                options = dict(FITS[fit], **({"ends": self.ends} if fit == "joint" else {}))
+                found = dode.distill(method, self.denoise, self.latents, sigmas, **options)
+                made = [found.student.sample(self.denoise, latents) for latents in self.scored]
+        except (FloatingPointError, ValueError) as error:
+            return {"note": str(error)[:80]}
+        own = [self._gaussian(ends) for ends in made]
+        squares = [(x - y).square().mean().item() for x, y in zip(made, self.references, strict=True)]
+        found = {
+            "paired_fid": [distances.fid(one, aim) for one, aim in zip(own, self.paired, strict=True)],
+            "self_fid": [distances.fid(one, self.own) for one in own],
+            "fid": [distances.fid(one, self.real) for one in own],
+            "rmse": [value**0.5 for value in squares],
+        }
+        return {name: json.dumps([float(f"{value:.6g}") for value in values]) for name, values in found.items()}
+
+
+def cells(options):
+    """``(model, solver, nfe, grid, fit)`` of everything that is asked for."""
+    for model, solver in itertools.product(options.models, options.solvers):
+        of = MODELS[model]
+        for nfe in OWN_NFES.get(solver, USUAL):
+            if nfe not in options.nfe:
+                continue
+            for grid in GRIDS:
+                yield model, solver, nfe, grid, "plain"
+            yield model, solver, nfe, of.own, "greedy"
+            yield model, solver, nfe, "searched", "refined"
+            if of.joint is None or (solver in of.joint[0] and nfe <= of.joint[1]):
+                yield model, solver, nfe, of.own, "joint"
+
+
+COLUMNS = ("model", "solver", "nfe", "grid", "fit", *SCORES, "note")
+
+
+@functools.cache
+def bench(name, images, fitted):
+    """A model's, made once in a process; before the others are forked, so that they share it."""
+    return Bench(name, images, fitted)
+
+
+def _one(task):
+    torch.set_num_threads(1)
+    (model, *rest), images, fitted = task
+    return (model, *rest), bench(model, images, fitted).measure(*rest)
+
+
+def measured(options):
+    """Measure what the file lacks."""
+    options.found.parent.mkdir(parents=True, exist_ok=True)
+    done = set()
+    if options.found.is_file():
+        done = set(pd.read_csv(options.found)[list(COLUMNS[:5])].itertuples(index=False, name=None))
+    left = [cell for cell in cells(options) if cell not in done]
+    images, fitted = (40, 24) if options.quick else (None, FITTED)
+    for model in {cell[0] for cell in left}:
+        bench(model, images, fitted)
+    left.sort(key=lambda cell: cell[4] == "joint")  # the long ones last
+    with options.found.open("a", newline="") as file, multiprocessing.Pool(options.workers) as pool:
+        writer = csv.DictWriter(file, COLUMNS)
+        if not done:
+            writer.writeheader()
+        tasks = [(cell, images, fitted) for cell in left]
+        for cell, scores in tqdm(pool.imap_unordered(_one, tasks), total=len(tasks), desc="cells", mininterval=5):
+            writer.writerow({**dict(zip(COLUMNS, cell, strict=False)), **scores})
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def entries(frame):
+    """``{(model, solver, nfe): {(fit, grid): {score: entry}}}``, entries as :mod:`dode.report.verdicts` has them."""
+    found = {}
+    for row in frame.dropna(subset=["paired_fid"]).to_dict("records"):
+        of = {}
+        for score in SCORES:
+            blocks = json.loads(row[score])
+            value, error = float(np.mean(blocks)), float(np.std(blocks, ddof=1))
+            of[score] = {"value": value, "error": error, "error_kind": "seeds", "blocks": blocks}
+        found.setdefault((row["model"], row["solver"], row["nfe"]), {})[row["fit"], row["grid"]] = of
+    return found
+
+
+def best(cell, fit, score):
+    """The (grid, entry) of a kind with the lowest score; None where it has none."""
+    own = {grid: of[score] for (kind, grid), of in cell.items() if kind == fit}
+    return min(own.items(), key=lambda item: item[1]["value"]) if own else None
+
+
+def number(value):
+    """Two digits."""
+    return "–" if value is None else f"{value:.2g}" if value < 1e4 else f"{value:.0e}"
+
+
+def full_tables(found):
+    """Paired FID of every solver, one table per model, Markdown."""
+    parts = []
+    for model in MODELS:
+        rows = []
+        for solver in solvers.names():
+            row = {"solver": f"`{solver}`"}
+            for nfe in NFES:
+                cell = found.get((model, solver, nfe))
+                values = [best(cell, fit, "paired_fid") for fit in ("plain", "greedy", "joint")] if cell else []
+                texts = [number(value[1]["value"]) if value else "–" for value in values]
+                row[f"NFE {nfe}"] = " / ".join(texts) if cell else ""
+            rows.append(row)
+        table = pd.DataFrame(rows)
+        table = table.loc[:, (table != "").any(axis=0)]
+        if len(table.columns) > 1:
+            parts.append(f"`{model}`:\n\n{table.to_markdown(index=False)}")
+    return "\n\n".join(parts)
+
+
+def champions(found):
+    """The best of each kind over solvers and grids for a model and NFE, Markdown."""
+    rows = []
+    for model, nfe in itertools.product(MODELS, USUAL):
+        own = {solver: cell for (name, solver, count), cell in found.items() if (name, count) == (model, nfe)}
+        for score in ("paired_fid", "rmse"):
+            of = {}
+            for fit in ("plain", "refined", "joint"):
+                pairs = [(solver, *entry) for solver, cell in own.items() if (entry := best(cell, fit, score))]
+                if pairs:
+                    of[fit] = min(pairs, key=lambda pair: pair[2]["value"])
+            if len(of) < 3:
+                continue
+
+            def cell(solver, grid, entry, named=True):
+                return f"{number(entry['value'])} ± {entry['error']:.1g}: {solver}{f', {grid}' if named else ''}"
+
+            gains = [of[fit][2]["value"] / of["joint"][2]["value"] for fit in ("plain", "refined")]
+            rows.append(
+                {
+                    "model": model,
+                    "score": {"paired_fid": "paired FID", "rmse": "RMSE"}[score],
+                    "NFE": nfe,
+                    "best plain": cell(*of["plain"]),
+                    "best refined": cell(*of["refined"], named=False),
+                    "best joint": cell(*of["joint"], named=False),
+                    "plain / joint": f"{gains[0]:.1f}×",
+                    "refined / joint": f"{gains[1]:.1f}×",
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["score", "model", "NFE"]).to_markdown(index=False) if rows else ""
+
+
+def worse(found):
+    """The cells where the joint fit is worse than the same solver plain on its best grid, beyond the error; a list."""
+    lines, compared = [], 0
+    for (model, solver, nfe), cell in sorted(found.items()):
+        if best(cell, "joint", "fid") is None:
+            continue
+        compared += 1
+        for score in ("paired_fid", "self_fid", "fid"):
+            (grid, plain), (_, joint) = best(cell, "plain", score), best(cell, "joint", score)
+            if joint["value"] > plain["value"] and not verdicts.tied(joint, plain):
+                values = f"{number(joint['value'])} against {number(plain['value'])} on `{grid}`"
+                lines.append(f"- {model}, `{solver}`, NFE {nfe}, {score.replace('_', ' ')}: {values}")
+    return compared, lines
+
+
+def section(found):
+    """What goes into the page."""
+    compared, lines = worse(found)
+    verdict = (
+        f"Of {compared} joint fits, compared by three scores each with the same solver "
+        f"plain on the best of five grids, {len(lines) or 'none'} {'is' if len(lines) == 1 else 'are'} worse beyond the error"
+    )
+    verdict += ":\n\n" + "\n".join(lines) if lines else "."
+    return "\n\n".join([champions(found), verdict, full_tables(found)])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--solvers", nargs="+", default=list(solvers.names()), choices=list(solvers.names()))
+    parser.add_argument("--nfe", nargs="+", type=int, default=list(NFES))
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--found", type=Path, default=FOUND, help="the file of what was measured")
+    parser.add_argument("--quick", action="store_true", help="few images; prints and writes no page")
+    parser.add_argument("--print", action="store_true", help="prints and writes no page")
+    options = parser.parse_args()
+    measured(options)
+    text = section(entries(pd.read_csv(options.found)))
+    if options.print or options.quick:
+        print(text)
+    else:
+        PAGE.write_text(replace(PAGE.read_text(), "digits", text))
+
+
+if __name__ == "__main__":
+    main()
