@@ -1,8 +1,17 @@
 from snakemake.dag import DAG
 from snakemake.jobs import Job
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from dode import texts
+from dode.benchmark import surroundings
+from dode.validation import ConfigError
+
 min_version("9.0")
+try:
+    surroundings.check(workflow)
+except ConfigError as error:
+    raise WorkflowError(texts.shown(error)) from None
 
 
 # A configuration given on the command line replaces this one; it is not laid over it.

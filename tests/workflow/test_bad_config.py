@@ -1,12 +1,13 @@
 """Every bad configuration ends before any job in one message that says where, what, and what would be right."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dode.benchmark.cells import Benchmark
-from dode.benchmark.config import ConfigError
+from dode.benchmark.config import RESERVED, ConfigError
 from workspace import REPOSITORY, TINY, change
 
 CASES = yaml.safe_load((Path(__file__).parent / "configs" / "bad.yaml").read_text())
@@ -38,3 +39,11 @@ def test_snakemake_says_nothing_besides(fresh, name):
         assert part in messages[0]
     assert "Traceback" not in text
     assert len(text.splitlines()) <= 4, text
+
+
+def test_names_of_what_the_rules_write_are_reserved():
+    """As ids they would lead two jobs to the same place."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "rules").rglob("*.smk"))
+    found = set(re.findall(r"\{RESULTS\}/(?:\{\{dataset\}\}/)?([a-z][a-z.-]*)", text))
+    assert {"index.html", "fine-ends", "logs"} <= found
+    assert found <= set(RESERVED)

@@ -1,0 +1,87 @@
+"""What a run must find before anything else: its own folder, a usable Python, files that say what they seem to say.
+
+Snakemake reads the configuration itself, before and while it parses the Snakefile. Of a key given twice it keeps the
+last, ``010`` is 8 in a file and 10 on the command line, and a file that it cannot read ends in a traceback. So the files
+and arguments are looked at here first; what they mean is checked in :mod:`dode.benchmark.config`. Imports no torch.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dode import texts, validation
+from dode.validation import ConfigError
+
+#: Where a configuration is, if none is named.
+CONFIG = "config/config.yaml"
+#: Characters with which the command line that Snakemake starts a script with would break; it quotes none of them.
+UNQUOTED = r"[\s{}()\[\]<>|&;$`'\"\\*?!#~]"
+
+
+def check(workflow: Any) -> None:
+    """Refuse a run that is bound to fail, or would take its configuration for something else.
+
+    Args:
+        workflow: Snakemake's, in the Snakefile.
+
+    Raises:
+        ConfigError: in one sentence.
+    """
+    root = Path(workflow.basedir)
+    if len(workflow.included_stack) > 1:
+        own = workflow.current_basedir.get_path_or_uri(secret_free=True)
+        raise ConfigError(
+            "this workflow cannot be a module of another one or be included, because it looks for its configuration, "
+            f"cards and scripts in its own folder; run snakemake in {own}"
+        )
+    check_python(sys.executable)
+    check_arguments(sys.argv[1:])
+    for path in sorted(root.glob("profiles/*/*.yaml")):
+        validation.read_yaml(path)
+    for path in workflow.overwrite_configfiles or [CONFIG]:
+        validation.read_yaml(path)
+
+
+def end_if_bad(arguments: Sequence[str]) -> None:
+    """:func:`check_arguments` for a profile, which Snakemake reads before the configuration: ends the process."""
+    try:
+        check_arguments(arguments)
+    except ConfigError as error:
+        raise SystemExit(f"snakemake: {texts.shown(error)}") from None
+
+
+def check_python(path: str) -> None:
+    """Refuse a Python whose path Snakemake cannot put into a command."""
+    found = re.search(UNQUOTED, path)
+    if found:
+        raise ConfigError(
+            f"the path of Python, {path}, contains {found[0]!r}, with which Snakemake cannot start a script; "
+            "move the checkout to a path without it and make .venv anew"
+        )
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse configurations on Snakemake's command line that it would read as something else, or not at all.
+
+    Args:
+        arguments: those of ``snakemake``.
+
+    Raises:
+        ConfigError: in one sentence with the file and its line, or the key.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    parser.add_argument("--config", "-C", nargs="*", action="extend", default=[])
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return  # Snakemake says what is wrong with it
+    for path in found.configfile:
+        validation.read_yaml(path)
+    for entry in found.config:
+        key, _, value = entry.partition("=")
+        if validation.is_octal(value):
+            raise ConfigError(f"--config {key}: {value} is an octal number in YAML 1.1; write it without the leading 0")
