@@ -52,12 +52,14 @@ def _umask():
 def write_json(path: str | Path, value: Any) -> None:
     """JSON with sorted keys; NaN is written as null, so that every reader takes it."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(
+            json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_json(path: str | Path) -> Any:
     """What :func:`write_json` wrote."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _plain(value):

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dode import locks
+from dode import locks, texts
 from dode.benchmark import config, runs
 from dode.fetching import renewal
 
@@ -23,9 +23,9 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         held = runs.begin()  # noqa: F841 - a run that reads the files must not be under way
-        good = renewal.lock(Path(), options.cards, options.cache, print)
+        good = renewal.lock(Path(), options.cards, options.cache, lambda line: print(texts.shown(line, lines=True)))
     except (locks.Busy, config.ConfigError, ValueError) as error:
-        sys.exit(str(error))
+        sys.exit(texts.shown(error))
     if not good:
         sys.exit("not all checkpoints could be locked")
 

@@ -1,8 +1,8 @@
 """What a run must find before anything else: its own folder, a usable Python, files that say what they seem to say.
 
-Snakemake reads the configuration itself, before and while it parses the Snakefile. Of a key given twice it keeps the
-last, ``010`` is 8 in a file and 10 on the command line, and a file that it cannot read ends in a traceback. So the files
-and arguments are looked at here first; what they mean is checked in :mod:`dode.benchmark.config`. Imports no torch.
+Snakemake reads the configuration itself, before and while it parses the Snakefile. Of a key that is given twice it
+keeps the last, ``010`` is 8 in a file and 10 on the command line, and a file that it cannot read ends in a traceback.
+So all are looked at here first; what they mean is checked in :mod:`dode.benchmark.config`. Imports no torch.
 """
 
 import argparse

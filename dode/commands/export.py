@@ -2,6 +2,7 @@
 
 import argparse
 
+from dode import texts
 from dode.report.finished import Finished
 
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     record = export.record(finished, options.dataset, solver, nfe)
     path = options.output or f"{options.dataset}-{solver}-nfe{nfe}.json"
     portable.write(path, record)
-    print(f"{path}: {record['cell']}")
+    said = [f"{path}: {record['cell']}"]
     if ties:
-        print(f"Cannot be told apart from it by {options.best}: {', '.join(ties)}")
-    print(*record["citation"], sep="\n")
+        said.append(f"Cannot be told apart from it by {options.best}: {', '.join(ties)}")
+    print(*map(texts.shown, said + record["citation"]), sep="\n")
