@@ -4,7 +4,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from dode import texts
-from dode.benchmark import surroundings
+from dode.benchmark import beforehand, surroundings
 from dode.validation import ConfigError
 
 min_version("9.0")
@@ -53,8 +53,9 @@ onstart:
             shared_folder=workflow.storage_settings.assume_common_workdir,
             logger=logger,
         )
+        beforehand.check(BENCH, local=workflow.executor_plugin.name == "local", say=logger.info)
     except (locks.Busy, OSError, ValueError) as error:
-        raise WorkflowError(str(error)) from None
+        raise WorkflowError(texts.shown(error)) from None
 
 
 rule all:
