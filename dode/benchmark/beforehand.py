@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from dode.benchmark.cells import Benchmark
-from dode.fetching.cards import Card
 from dode.images import data
 from dode.validation import ConfigError
 
@@ -29,9 +28,12 @@ def check(benchmark: Benchmark, *, local: bool, say: Callable[[str], object]) ->
         ConfigError: in one sentence with the key or the file.
     """
     device = benchmark.config["execution"]["device"]
-    task = {"device": device if local and device.startswith("cuda") else None, "cards": benchmark.cards}
-    command = [sys.executable, "-m", __name__]
-    tried = subprocess.run(command, input=json.dumps(task), capture_output=True, encoding="utf-8", check=False)
+    cards = {
+        name: card["network"] | {"role": card["role"]} for name, card in benchmark.cards.items() if "network" in card
+    }
+    task = {"device": device if local and device.startswith("cuda") else None, "networks": cards}
+    command = [sys.executable, "-m", __name__, json.dumps(task)]
+    tried = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if (
         tried.returncode == 0 and tried.stdout
     ):  # without torch here, as where jobs have a conda environment, they say it
@@ -56,35 +58,38 @@ def _check_images(benchmark: Benchmark, say: Callable[[str], object]) -> None:
 
 
 def fault(task: Mapping[str, Any]) -> str | None:
-    """What is wrong with ``{"device": name or None, "cards": {name: card}}``, in a sentence; imports torch."""
+    """What is wrong in a sentence, or None; imports torch.
+
+    Args:
+        task: ``device``, the setting or None, and ``networks``: by the name of its card, name, options and the card's
+            role.
+    """
     from dode.benchmark import devices
 
     found = devices.fault(task["device"]) if task["device"] else None
-    for name, card in task["cards"].items():
-        if found is None and "network" in card:
-            found = _fault_of_network(name, card)
+    for card, network in task["networks"].items():
+        found = found or _fault_of_network(card, **network)
     return found
 
 
-def _fault_of_network(name: str, card: Card) -> str | None:
-    """What is wrong with a card's network, which is made without weights."""
+def _fault_of_network(card: str, *, name: str, options: dict[str, Any], role: str) -> str | None:
+    """What is wrong with the network of a card, which is made without weights."""
     import torch
 
     from dode.models.networks import networks
 
-    own, options = card["network"]["name"], card["network"]["options"]
-    if card["role"] == "features" and own not in networks.names():
+    if role == "features" and name not in networks.names():
         return None  # an extractor that is no network of this package, whose options the schema of cards has
     try:
         # What a network computes as it is made, a device without memory cannot; a job can.
         with torch.device("meta"), contextlib.suppress(NotImplementedError):
-            networks.create(own, **options)
+            networks.create(name, **options)
     except Exception as error:  # of many kinds, from whatever a network makes of a number or a text
-        return f"config/models/{name}.yaml: network.options: {error}"
+        return f"config/models/{card}.yaml: network.options: {error}"
     return None
 
 
 if __name__ == "__main__":
-    sentence = fault(json.load(sys.stdin))
+    sentence = fault(json.loads(sys.argv[1]))
     if sentence:
         print(json.dumps(sentence))

@@ -17,8 +17,8 @@ from dode.validation import ConfigError
 
 #: Where a configuration is, if none is named.
 CONFIG = "config/config.yaml"
-#: Characters with which the command line that Snakemake starts a script with would break; it quotes none of them.
-UNQUOTED = r"[\s{}()\[\]<>|&;$`'\"\\*?!#~]"
+#: All but the characters that mean nothing in a command; that with which Snakemake starts a script is not quoted.
+UNSAFE = r"[^\w@%+=:,./~^-]"
 
 
 def check(workflow: Any) -> None:
@@ -37,7 +37,7 @@ def check(workflow: Any) -> None:
             "this workflow cannot be a module of another one or be included, because it looks for its configuration, "
             f"cards and scripts in its own folder; run snakemake in {own}"
         )
-    check_python(sys.executable)
+    check_paths(sys.executable, workflow.basedir)
     check_arguments(sys.argv[1:])
     for path in sorted(root.glob("profiles/*/*.yaml")):
         validation.read_yaml(path)
@@ -53,14 +53,17 @@ def end_if_bad(arguments: Sequence[str]) -> None:
         raise SystemExit(f"snakemake: {texts.shown(error)}") from None
 
 
-def check_python(path: str) -> None:
-    """Refuse a Python whose path Snakemake cannot put into a command."""
-    found = re.search(UNQUOTED, path)
-    if found:
-        raise ConfigError(
-            f"the path of Python, {path}, contains {found[0]!r}, with which Snakemake cannot start a script; "
-            "move the checkout to a path without it and make .venv anew"
-        )
+def check_paths(python: str, root: str) -> None:
+    """Refuse a Python whose path Snakemake cannot put into a command, and a checkout that it takes for a format."""
+    for what, path, found in (
+        ("Python", python, re.search(UNSAFE, python)),
+        ("this checkout", root, re.search("[{}]", root)),
+    ):
+        if found:
+            raise ConfigError(
+                f"the path of {what}, {path}, contains {found[0]!r}, with which Snakemake cannot start scripts; "
+                "move the checkout to a path without it and make .venv anew"
+            )
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
