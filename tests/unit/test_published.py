@@ -310,7 +310,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     ],
 )
 def test_bytes_and_characters_that_nobody_means_are_refused_by_line(tmp_path, old, new, says):
-    path = write(tmp_path / "published_fids.csv", text_row())
+    path = write(tmp_path / "published_fids.csv", text_row(dataset="cifar10"))
     path.write_bytes(path.read_bytes().replace(old, new, 1))
     with pytest.raises(ConfigError, match=says):
         published.read(path)
