@@ -43,7 +43,7 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
         raise SystemExit(1)
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
-    for path in (log, _lasted(log)):
+    for path in (log, _lasted(log), log.with_suffix(".tsv")):  # the last is what Snakemake measures
         path.unlink(missing_ok=True)  # written anew: what a link at its place leads to is left alone
     terminal = sys.stderr
     with log.open("x", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:

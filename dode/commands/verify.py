@@ -25,5 +25,5 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         print(f"{options.folder}: nothing is damaged")
     elif not options.keep:
-        print(f"Now {records.remaking(path for path, _ in found)}")
+        print(texts.shown(f"Now {records.remaking(path for path, _ in found)}"))
     return bool(found)

@@ -188,7 +188,7 @@ def _fault(image, size):
     if getattr(image, "n_frames", 1) > 1:
         return f"has {image.n_frames} frames; save each as a file of its own"
     if _bits(image) > 8:
-        return f"has more than 8 bits a channel (Pillow's mode {image.mode}); save it with 8"
+        return "has more than 8 bits a channel; save it with 8"
     orientation = image.getexif().get(ORIENTATION, 1)
     if orientation in range(2, 9):
         return f"is to be turned or mirrored when it is shown (EXIF orientation {orientation}); save it as it is seen"

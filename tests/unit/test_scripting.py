@@ -97,7 +97,7 @@ def test_a_job_of_a_killed_run_that_the_next_one_could_not_wait_for_does_nothing
 
 
 def test_a_link_at_the_path_of_a_log_is_not_followed(tmp_path):
-    for name in ("log.txt", "log.json"):
+    for name in ("log.txt", "log.json", "log.tsv"):
         (tmp_path / f"outside-{name}").write_text("mine")
         (tmp_path / name).symlink_to(tmp_path / f"outside-{name}")
     scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
