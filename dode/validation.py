@@ -5,7 +5,9 @@ import contextlib
 import functools
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,8 @@ def _refuse_odd(value, path, prose, around):
 def read_text(path: str | Path) -> str:
     """The text of a file, which must be UTF-8 (a byte order mark is left out); ConfigError in one sentence if not."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path}: is no regular file")
         data = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
