@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import io
 import os
 import pkgutil
 import sys
@@ -13,6 +12,7 @@ from dode import commands, texts
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named first; returns the exit status: 0, or 1 with one sentence on standard error."""
+    texts.write_all(sys.stdout)
     parser = argparse.ArgumentParser(prog="python -m dode", description=__doc__, allow_abbrev=False)
     chosen = parser.add_subparsers(metavar="command", required=True)
     for found in pkgutil.iter_modules(commands.__path__):
@@ -22,8 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it, for what a locale cannot write
     try:
         status = options.run(options) or 0
         sys.stdout.flush()

@@ -1,7 +1,9 @@
 """Text from elsewhere: shown so that no terminal, table or page obeys it, and refused where nobody means it."""
 
+import io
 import re
 import unicodedata
+from typing import TextIO
 
 #: Categories of characters that draw nothing: control and format characters (escape codes, zero-width ones, those that
 #: turn the direction of writing), surrogates, private and unassigned ones, separators of lines and paragraphs.
@@ -25,6 +27,12 @@ def shown(text: object, *, lines: bool = False) -> str:
     """
     kept = "\n\t" if lines else ""
     return "".join(c if c in kept or is_seen(c) else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def write_all(stream: TextIO) -> None:
+    """Let a standard stream escape what the locale has no bytes for, as standard error does, and not die of it."""
+    if isinstance(stream, io.TextIOWrapper):  # and not what a test or a notebook has put there
+        stream.reconfigure(errors="backslashreplace")
 
 
 def refuse(text: str, *, lines: bool = False, tags: bool = False) -> None:

@@ -21,6 +21,7 @@ def main(arguments=None):
     )
     parser.add_argument("--cache", help="the folder of execution.cache")
     options = parser.parse_args(arguments)
+    texts.write_all(sys.stdout)
     try:
         held = runs.begin()  # noqa: F841 - a run that reads the files must not be under way
         good = renewal.lock(Path(), options.cards, options.cache, lambda line: print(texts.shown(line, lines=True)))

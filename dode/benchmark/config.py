@@ -172,6 +172,9 @@ def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
 def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
     """Check the real images or their statistics, and that the features are those of the statistics."""
     if "data" in dataset:
+        for path in data.files(dataset["data"]):
+            if "{" in path or "}" in path:
+                raise ConfigError(f"{key}.data: '{path}' has a brace, which Snakemake takes for a wildcard; rename it")
         _refuse(f"{key}.data", data.check, dataset["data"])
         if "statistics" in dataset:
             raise ConfigError(
