@@ -77,14 +77,24 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    parser.add_argument("--profile", action="append", default=[])
     parser.add_argument("--config", "-C", nargs="*", action="extend", default=[])
     try:
         found, _ = parser.parse_known_args(arguments)
     except argparse.ArgumentError:
         return  # Snakemake says what is wrong with it
-    for path in found.configfile:
+    named = [path for profile in found.profile for path in _configurations(Path(profile))]
+    for path in found.configfile or named:
         validation.read_yaml(path)
     for entry in found.config:
         key, _, value = entry.partition("=")
         if validation.is_octal(value):
             raise ConfigError(f"--config {key}: {value} is an octal number in YAML 1.1; write it without the leading 0")
+
+
+def _configurations(profile: Path) -> list[str]:
+    """The configurations that a profile names, a folder or a file, where it is here and not with the user's others."""
+    path = profile / "config.yaml" if profile.is_dir() else profile
+    entries = validation.read_yaml(path) if path.is_file() else {}
+    named = entries.get("configfile", []) if isinstance(entries, dict) else []
+    return [named] if isinstance(named, str) else list(named)

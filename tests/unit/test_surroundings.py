@@ -62,3 +62,18 @@ def test_every_configuration_file_that_is_named_is_read(tmp_path):
     for arguments in (["--configfile", "a.yaml", "none.yaml"], ["--configfiles=none.yaml"]):
         with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
             surroundings.check_arguments([each.replace("a.yaml", str(tmp_path / "a.yaml")) for each in arguments])
+
+
+def test_the_configuration_that_a_profile_names_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("configfile: [none.yaml]")
+    for profile in ("mine", "mine/config.yaml"):
+        with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
+            surroundings.check_arguments(["--profile", profile])
+    (tmp_path / "other.yaml").write_text("seed: 1")
+    surroundings.check_arguments(["--profile", "mine", "--configfile", "other.yaml"])  # which stands in its place
+    surroundings.check_arguments(["--profile", "somewhere-else"])
+    (tmp_path / "mine" / "config.yaml").write_text("jobs: 1\njobs: 2")
+    with pytest.raises(ConfigError, match=r"mine/config\.yaml, line 2: .*'jobs' is given twice"):
+        surroundings.check_arguments(["--profile=mine"])
