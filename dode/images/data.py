@@ -32,6 +32,8 @@ sources = Registry("data")
 Source: TypeAlias = str | Mapping[str, Any]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+#: Images of other kinds, which must not be left out in silence.
+UNREAD = (".gif", ".apng", ".avif", ".heic", ".heif", ".jfif", ".jpe", ".jp2", ".jxl", ".pgm", ".pnm", ".ppm", ".tga")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # others have decoders that start programs
 #: Pillow's modes whose colours need no profile: black and white, grey, palettes, RGB.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
@@ -230,7 +232,12 @@ def _is_hidden(name):
 
 
 def _is_image(name):
-    return name.lower().endswith(SUFFIXES) and not any(map(_is_hidden, name.split("/")))
+    """Whether a path is that of an image; ValueError for one of a kind that is not read."""
+    if any(map(_is_hidden, name.split("/"))):
+        return False
+    if name.lower().endswith(UNREAD):
+        raise ValueError(f"{shown(name)} is an image of a kind that is not read; allowed: {', '.join(SUFFIXES)}")
+    return name.lower().endswith(SUFFIXES)
 
 
 def _names(folder):

@@ -412,3 +412,15 @@ def test_a_folder_that_cannot_be_listed_is_refused(folder, monkeypatch):
     monkeypatch.setattr(data.os, "scandir", refuse)
     with pytest.raises(ValueError, match="pictures: Permission denied"):
         data.check({"folder": str(folder)})
+
+
+@pytest.mark.parametrize("suffix", ["gif", "GIF", "avif", "jfif", "ppm"])
+def test_an_image_of_a_kind_that_is_not_read_is_not_left_out_in_silence(folder, archive, suffix):
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr(f"in/b.{suffix}", b"GIF89a")
+    (folder / f"._b.{suffix}").write_bytes(b"hidden")
+    data.check({"folder": str(folder)})
+    (folder / "b" / f"b.{suffix}").write_bytes(b"GIF89a")
+    for source in ({"folder": str(folder)}, {"zip": str(archive)}):
+        with pytest.raises(ValueError, match=rf"b\.{suffix} is an image of a kind that is not read"):
+            data.check(source)

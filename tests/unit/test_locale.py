@@ -59,3 +59,12 @@ def test_a_sentence_with_characters_that_a_locale_lacks_and_with_escape_codes(sa
     assert done.returncode == 1
     assert done.stderr.endswith(rb"\x1b[31m.yaml: No such file or directory" + b"\n")
     assert b"\x1b" not in done.stderr
+
+
+READ_BY_SNAKEMAKE = ["Snakefile", *(f"{room}/**/*" for room in ("rules", "profiles", "report", "envs"))]
+
+
+def test_what_snakemake_may_read_in_the_encoding_of_the_locale_is_ascii():
+    files = [path for pattern in READ_BY_SNAKEMAKE for path in REPOSITORY.glob(pattern) if path.is_file()]
+    assert len(files) > 20
+    assert [path for path in files if not path.read_bytes().isascii()] == []
