@@ -96,6 +96,13 @@ def _check_labels(entries: list[dict[str, Any]]) -> None:
     """Figures and tables know a solver by its label."""
     seen: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(entries):
+        if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in entry["label"]):
+            raise ConfigError(
+                f"solvers[{index}].label: '{entry['label']}' is written from right to left, which figures and tables "
+                "cannot show; allowed: text that is written from left to right"
+            )
+        if entry["label"].count("$") > 1:
+            raise ConfigError(f"solvers[{index}].label: '{entry['label']}' has two '$', which would make it a formula")
         for dataset in entry["datasets"]:
             looks = " ".join(unicodedata.normalize("NFC", entry["label"]).split())
             other = seen.setdefault((dataset, looks), index)
