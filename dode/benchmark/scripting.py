@@ -46,7 +46,7 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
     for path in (log, _lasted(log), log.with_suffix(".tsv")):  # the last is what Snakemake measures
         path.unlink(missing_ok=True)  # written anew: what a link at its place leads to is left alone
     terminal = sys.stderr
-    with log.open("x", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
+    with log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
         sys.stderr = stream
         _log_into(stream)
         _set_threads(snakemake.threads)
