@@ -70,6 +70,8 @@ clean:
 	rm -rf results resources .snakemake
 
 .venv/bin/python:
+	@$(PYTHON) -c 'import os, re, sys; bad = re.search(r"[^\w@%+=:,./~^-]", os.getcwd()); \
+	  sys.exit(bad and f"Snakemake cannot start scripts from a path with {bad[0]!r}: move this folder to another one")'
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 

@@ -1,8 +1,17 @@
 from snakemake.dag import DAG
 from snakemake.jobs import Job
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from dode import texts
+from dode.benchmark import beforehand, surroundings
+from dode.validation import ConfigError
+
 min_version("9.0")
+try:
+    surroundings.check(workflow)
+except ConfigError as error:
+    raise WorkflowError(texts.shown(error)) from None
 
 
 # A configuration given on the command line replaces this one; it is not laid over it.
@@ -44,8 +53,9 @@ onstart:
             shared_folder=workflow.storage_settings.assume_common_workdir,
             logger=logger,
         )
+        beforehand.check(BENCH, local=workflow.executor_plugin.name == "local", say=logger.info)
     except (locks.Busy, OSError, ValueError) as error:
-        raise WorkflowError(str(error)) from None
+        raise WorkflowError(texts.shown(error)) from None
 
 
 rule all:

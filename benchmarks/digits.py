@@ -56,7 +56,7 @@ def main():
     if options.print:
         print(text)
         return
-    PAGE.write_text(replace(PAGE.read_text(), "digits", text))
+    PAGE.write_text(replace(PAGE.read_text(encoding="utf-8"), "digits", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

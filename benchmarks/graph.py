@@ -57,7 +57,7 @@ def multiplied(config, times):
 
 def measured(command, folder):
     """(CPU seconds, peak megabytes, standard output) of a command."""
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -83,21 +83,23 @@ def main():
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "paper.yaml")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 10], help="how often each solver is there")
     options = parser.parse_args()
-    config = yaml.safe_load(options.config.read_text())
+    config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
     columns = [f"{name}, {unit}" for unit in ("CPU s", "MB") for name in ("workflow", "alike", "flat")]
     print("|", " | ".join(["jobs", *columns, "workflow / alike", "workflow / flat"]), "|\n" + "|---" * 9 + "|")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         (folder / "one.py").touch()
-        (folder / "environment.yaml").write_text("dependencies: []\n")
+        (folder / "environment.yaml").write_text("dependencies: []\n", encoding="utf-8")
         for times in options.times:
             path = folder / f"times{times}.yaml"
-            path.write_text(yaml.safe_dump(multiplied(config, times)))
+            path.write_text(yaml.safe_dump(multiplied(config, times)), encoding="utf-8")
             seconds, memory, text = dry_run(ROOT, "--configfile", str(path))
             jobs = jobs_of(text)
             runs = [(seconds, memory)]
             for directives in (ALIKE, PLAIN):
-                (folder / "Snakefile").write_text(FLAT.format(jobs=jobs - 1, directives=directives.strip()))
+                (folder / "Snakefile").write_text(
+                    FLAT.format(jobs=jobs - 1, directives=directives.strip()), encoding="utf-8"
+                )
                 runs.append(dry_run(folder, "--cores", "1")[:2])
             spent, sizes = zip(*runs, strict=True)
             cells = [f"{jobs:,}", *(f"{x:.1f}" for x in spent), *(f"{x:.0f}" for x in sizes)]
@@ -109,7 +111,7 @@ def main():
 PARSE = """
 import sys, time
 import yaml
-config = yaml.safe_load(open(sys.argv[1]))
+config = yaml.safe_load(open(sys.argv[1], encoding="utf-8"))
 begun = time.perf_counter()
 from dode import names, storage
 from dode.benchmark import reruns, runs, scripting
@@ -128,7 +130,7 @@ def parse(config):
     """What a job of the cluster spends on the configuration before its own work."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [sys.executable, "-c", PARSE, path, ROOT]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         seconds, torch = found.stdout.split()

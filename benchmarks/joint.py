@@ -27,7 +27,7 @@ SHAPE, SCORED, BLOCKS = (1, 8, 8), 2500, 3
 
 def card(name):
     """A card, and the path of its weights."""
-    return yaml.safe_load((CARDS / f"{name}.yaml").read_text()), CARDS / f"{name}.safetensors"
+    return yaml.safe_load((CARDS / f"{name}.yaml").read_text(encoding="utf-8")), CARDS / f"{name}.safetensors"
 
 
 def fine(denoise, latents):

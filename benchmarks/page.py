@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "paper.yaml")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    bench = Benchmark(yaml.safe_load(arguments.config.read_text()), ROOT)
+    bench = Benchmark(yaml.safe_load(arguments.config.read_text(encoding="utf-8")), ROOT)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         path, _, small = synthetic_pages.write(bench, Path(folder))

@@ -331,11 +331,11 @@ def main():
         if options.quick:
             print("\n\n".join(tables.values()))
             return
-        text = PAGE.read_text()
+        text = PAGE.read_text(encoding="utf-8")
         for mark, content in tables.items():
             text = replace(text, mark, content)
-        PAGE.write_text(text)
-    toy_figure.draw(*panels(PAGE.read_text()), [PAGE.parent / "images" / "solvers.png"])
+        PAGE.write_text(text, encoding="utf-8")
+    toy_figure.draw(*panels(PAGE.read_text(encoding="utf-8")), [PAGE.parent / "images" / "solvers.png"])
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from dode import commands
+from dode import commands, texts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named first; returns the exit status: 0, or 1 with one sentence on standard error."""
+    texts.write_all(sys.stdout)
     parser = argparse.ArgumentParser(prog="python -m dode", description=__doc__, allow_abbrev=False)
     chosen = parser.add_subparsers(metavar="command", required=True)
     for found in pkgutil.iter_modules(commands.__path__):
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {texts.shown(error)}", file=sys.stderr)
         return 1
 
 

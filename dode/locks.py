@@ -56,7 +56,7 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             _take(file, fcntl.LOCK_EX, lambda: log.info("waiting for another job that holds %s", path))
             try:
                 current = os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -70,7 +70,7 @@ def exclusive(path: Path) -> Iterator[None]:
 def attempt(path: str | Path) -> IO[str] | None:
     """An exclusive lock for the life of this process, as an open file: keep it. None where another process has it."""
     try:
-        file = Path(path).open("a")  # noqa: SIM115 - it stays open as long as the process
+        file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 - it stays open as long as the process
         return file if _take(file, fcntl.LOCK_EX) else None
     except OSError:
         return None
@@ -82,7 +82,7 @@ def share(path: str | Path) -> IO[str] | None:
     Returns the open file, or None where there is no such folder.
     """
     try:
-        file = Path(path).open("a+")  # noqa: SIM115 - it stays open as long as the process; NFS wants it readable
+        file = Path(path).open("a+", encoding="utf-8")  # noqa: SIM115 - it stays open as long as the process; NFS wants it readable
         _take(file, fcntl.LOCK_SH, lambda: None)
     except OSError:
         return None
@@ -91,7 +91,7 @@ def share(path: str | Path) -> IO[str] | None:
 
 def wait_for_shared(path: str | Path, notice: Callable[[], None]) -> None:
     """Wait until nobody holds the shared lock at ``path``; call ``notice()`` once where that takes time."""
-    with Path(path).open("a+") as file:
+    with Path(path).open("a+", encoding="utf-8") as file:
         _take(file, fcntl.LOCK_EX, notice)
 
 
@@ -103,7 +103,7 @@ def hold(path: str | Path, *, take_over: bool = False) -> IO[str]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    file = path.open("a+", encoding="utf-8")
     if not _take(file, fcntl.LOCK_EX):
         file.close()
         raise Busy(f"another run (process {owner(path) or 'unknown'}) is working in {path.parent.resolve()}")
@@ -125,7 +125,7 @@ def hold(path: str | Path, *, take_over: bool = False) -> IO[str]:
 def owner(path: str | Path) -> str:
     """Who has taken the lock of a run at ``path`` and not given it back; empty where nobody has."""
     with contextlib.suppress(FileNotFoundError):
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     return ""
 
 

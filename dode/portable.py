@@ -222,6 +222,8 @@ def version(record: dict[str, Any]) -> int:
 
 
 def write(path: str | Path, record: dict[str, Any]) -> None:
-    """Write a record, checked: what is written can be loaded."""
+    """Write a record, checked: what is written can be loaded. ``path`` may be ``-`` and the like
+    (:func:`dode.storage.write_where_told`).
+    """
     _sampler(_plain(record), str(path))
-    storage.write_json(path, record)
+    storage.write_where_told(path, storage.json_text(record))

@@ -1,9 +1,12 @@
 """Files that are complete or absent: everything is written under another name and then renamed."""
 
 import contextlib
+import errno
 import glob
 import json
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -49,15 +52,55 @@ def _umask():
     return mask
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_where_told(path: str | Path, text: str) -> None:
+    """Write text where a user says, as UTF-8: ``-`` is standard output.
+
+    A link is followed, a regular file is replaced whole and keeps its permissions, and what is no regular file, such as
+    a pipe or ``/dev/stdout``, is written to. Nothing else in the folder is touched.
+
+    Raises:
+        OSError: where that cannot be done; what was there is left as it was.
+    """
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return
+    before = None
+    with contextlib.suppress(FileNotFoundError):
+        before = os.stat(path)
+    if before is not None and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    own = os.path.abspath(path).startswith(("/dev/", "/proc/"))  # where a link may lead to a file that is being written
+    if own or (before is not None and not stat.S_ISREG(before.st_mode)):
+        Path(path).write_text(text, encoding="utf-8")
+        return
+    target = Path(os.path.realpath(path))
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o666 & ~_umask() if before is None else stat.S_IMODE(before.st_mode))
+        _on_disk(name)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def json_text(value: Any) -> str:
     """JSON with sorted keys; NaN is written as null, so that every reader takes it."""
+    return json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """A file of :func:`json_text`."""
+    text = json_text(value)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
     """What :func:`write_json` wrote."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _plain(value):

@@ -1,13 +1,21 @@
 """Mappings checked against a schema file and completed with its defaults; errors are one clear sentence."""
 
+import codecs
+import contextlib
 import functools
 import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
 
+from dode import texts
 from dode.registry import nearest
 
 
@@ -42,17 +50,187 @@ def copied(value: Any) -> Any:
 Validator = _with_defaults(jsonschema.Draft202012Validator)
 
 
-def read_yaml(path: str | Path) -> Any:
-    """The value in a YAML file; ConfigError in one sentence if it is not YAML."""
+def refuse_odd(value: Any, *, what: str, prose: Iterable[str] = ()) -> None:
+    """Refuse what is no plain value: keys that are no text, dates, NaN, what holds itself, text that cannot be seen.
+
+    Args:
+        value: mappings and lists, of a file or of a caller.
+        what: they are, for the message: ``"configuration"`` or the name of a file.
+        prose: keys whose text may have several lines and ``<``.
+
+    Raises:
+        ConfigError: naming ``what``, the key and the value.
+    """
     try:
-        return yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        _refuse_odd(value, (), frozenset(prose), ())
+    except _Odd as error:
+        raise ConfigError(f"{what}: {_key(error.path)}: {error.sentence}") from None
+    except RecursionError:
+        raise ConfigError(f"{what}: it is nested too deeply") from None
+
+
+class _Odd(Exception):
+    def __init__(self, path, sentence):
+        self.path, self.sentence = path, sentence
+
+
+def _refuse_odd(value, path, prose, around):
+    if isinstance(value, str):
+        try:
+            is_prose = bool(path) and path[-1] in prose
+            texts.refuse(value, lines=is_prose, tags=is_prose)
+        except ValueError as error:
+            raise _Odd(path, str(error)) from None
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise _Odd(path, f"{value} is not allowed; allowed: finite numbers")
+    elif isinstance(value, Mapping | list | tuple):
+        if id(value) in around:
+            raise _Odd(path, "it holds itself, by an anchor of YAML; write it out")
+        around = (*around, id(value))
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if isinstance(value, Mapping):
+                if not isinstance(key, str):
+                    raise _Odd(path, f"the key {key!r} is not text; put it in quotes")
+                _refuse_odd(key, path, (), ())
+            _refuse_odd(item, (*path, key), prose, around)
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise _Odd(
+            path, f"{texts.shown(value)} is a {type(value).__name__}, not text; put dates and the like in quotes"
+        )
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file, which must be UTF-8 (a byte order mark is left out); ConfigError in one sentence if not."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path}: is no regular file")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
+        raise ConfigError(f"{path}: is UTF-16 or has null bytes; allowed: text in UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = data[: error.start].count(b"\n") + 1, data[error.start]
+        raise ConfigError(f"{path}, line {line}: the byte 0x{byte:02x} is not UTF-8; allowed: text in UTF-8") from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The value in a YAML or JSON file.
+
+    Stricter than PyYAML where it changes silently what a reader takes the file to say: a key that is given twice, of
+    which it keeps the last, and the octal and sexagesimal numbers of YAML 1.1 (``010`` is 8, ``1:30`` is 90).
+
+    Raises:
+        ConfigError: in one sentence with the line, for these and for what is not text in UTF-8, not YAML, has keys that
+            are no text, holds itself or would be too large.
+    """
+    text = read_text(path)
+    try:
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path, text))
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _refuse_node(node, str(path), (), {}, ())
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise ConfigError(f"{path}: it is nested too deeply") from None
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date, or of an integer with thousands of digits
+        raise ConfigError(f"{path}: not YAML: {texts.shown(' '.join(str(error).split()))}") from None
+
+
+def _unique(pairs, path, text):
+    """A dictionary from an object of JSON; its parser knows no lines."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        lines = [
+            n for n, line in enumerate(text.splitlines(), 1) if re.search(f"{re.escape(json.dumps(twice))}\\s*:", line)
+        ]
+        where = ", ".join(map(str, lines))
+        raise ConfigError(f"{path}: the key '{texts.shown(twice)}' is given twice; it is in the lines {where}")
+    return found
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MOST_VALUES = 1_000_000  # that aliases may unfold to
+_NUMBERS = {"tag:yaml.org,2002:int": int, "tag:yaml.org,2002:float": float}
+
+
+def _refuse_node(node, file, path, seen, around):
+    """How many values a node unfolds to; ConfigError for what a reader would take for something else."""
+    place = f"{file}, line {node.start_mark.line + 1}: {_key(path)}"
+    if id(node) in around:
+        raise ConfigError(f"{place}: it holds itself, by the anchor in that line; write it out")
+    if id(node) in seen:
+        return seen[id(node)]
+    around, count = (*around, id(node)), 1
+    if isinstance(node, yaml.ScalarNode):
+        _refuse_number(node, place)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            count += _refuse_node(item, file, (*path, index), seen, around)
+    else:
+        _refuse_keys(node, file, path)
+        for key, item in node.value:
+            count += _refuse_node(item, file, (*path, key.value), seen, around)
+    if count > _MOST_VALUES:
+        raise ConfigError(f"{place}: its aliases unfold to more than {_MOST_VALUES} values")
+    seen[id(node)] = count
+    return count
+
+
+def _refuse_keys(node, file, path):
+    lines = {}
+    for key, _ in node.value:
+        place = f"{file}, line {key.start_mark.line + 1}: {_key(path)}"
+        if key.tag == "tag:yaml.org,2002:merge":
+            name = "<<"
+        elif key.tag == "tag:yaml.org,2002:str":
+            name = key.value
+        else:
+            said = (
+                f"'{key.value}' is read as {key.tag.split(':')[-1]}"
+                if isinstance(key.value, str)
+                else "is a collection"
+            )
+            raise ConfigError(f"{place}: a key {said}, but keys are text; put it in quotes")
+        if name in lines:
+            raise ConfigError(f"{place}: the key '{texts.shown(name)}' is given twice, first in line {lines[name]}")
+        lines[name] = key.start_mark.line + 1
+
+
+def _refuse_number(node, place):
+    if node.tag not in _NUMBERS:
+        return
+    digits = node.value.lstrip("+-").replace("_", "")
+    if ":" in digits:
+        raise ConfigError(
+            f"{place}: {node.value} is a sexagesimal number in YAML 1.1; write it as a decimal, or in quotes"
+        )
+    if is_octal(digits):
+        raise ConfigError(
+            f"{place}: {node.value} is an octal number in YAML 1.1; write it without the leading 0, or in quotes"
+        )
+
+
+def is_octal(text: str) -> bool:
+    """Whether digits start with a 0 that says that they are octal, or says nothing."""
+    return re.fullmatch(r"[+-]?0[0-9_]+", text) is not None
 
 
 @functools.cache
 def _schema(path):
-    return yaml.safe_load(Path(path).read_text())
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
 
 def _key(path):
@@ -98,6 +276,8 @@ def _sentence(error):
         "minimum": lambda: f"at least {error.validator_value}",
         "maximum": lambda: f"at most {error.validator_value}",
         "exclusiveMinimum": lambda: f"more than {error.validator_value}",
+        "minLength": lambda: f"at least {error.validator_value} characters",
+        "maxLength": lambda: f"at most {error.validator_value} characters, not {len(error.instance)}",
         "minItems": lambda: f"at least {error.validator_value} entries",
         "pattern": lambda: f"text that matches {error.validator_value}",
     }.get(error.validator)

@@ -2,12 +2,9 @@
 import os
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from dode import locks, names
 from dode.benchmark import reruns, runs, scripting
 from dode.benchmark.cells import Benchmark
-from dode.benchmark.config import ConfigError
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
 from dode.benchmark.dependencies import Dependencies, computed
@@ -18,7 +15,7 @@ try:
     BENCH = Benchmark(config, workflow.basedir)
     FILES, DEPENDS, FACTS, WORK = Files(BENCH), Dependencies(BENCH), Facts(BENCH), Workloads(BENCH)
 except ConfigError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(texts.shown(error)) from None
 
 RESULTS = BENCH.results
 CELL = f"{RESULTS}/{names.WILDCARDS}"

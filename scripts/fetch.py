@@ -2,14 +2,15 @@
 
 import sys
 
+from dode import texts
 from dode.benchmark import scripting
 from dode.fetching import acquire, cards
 
 
 def announce(text):
     """To the terminal too, which the log has replaced as standard error."""
-    print(text, file=sys.stderr)
-    print(text, file=sys.__stderr__)
+    for stream in (sys.stderr, sys.__stderr__):
+        print(texts.shown(text, lines=True), file=stream)
 
 
 def main(snakemake):

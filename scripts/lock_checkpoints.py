@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dode import locks
+from dode import locks, texts
 from dode.benchmark import config, runs
 from dode.fetching import renewal
 
@@ -21,11 +21,12 @@ def main(arguments=None):
     )
     parser.add_argument("--cache", help="the folder of execution.cache")
     options = parser.parse_args(arguments)
+    texts.write_all(sys.stdout)
     try:
         held = runs.begin()  # noqa: F841 - a run that reads the files must not be under way
-        good = renewal.lock(Path(), options.cards, options.cache, print)
+        good = renewal.lock(Path(), options.cards, options.cache, lambda line: print(texts.shown(line, lines=True)))
     except (locks.Busy, config.ConfigError, ValueError) as error:
-        sys.exit(str(error))
+        sys.exit(texts.shown(error))
     if not good:
         sys.exit("not all checkpoints could be locked")
 

@@ -13,7 +13,7 @@ from dode.benchmark import scripting
 def main(snakemake):
     with tempfile.TemporaryDirectory() as folder, storage.atomic(snakemake.output[0]) as page:
         config = Path(folder) / "config.json"
-        config.write_text(json.dumps(snakemake.config))
+        config.write_text(json.dumps(snakemake.config), encoding="utf-8")
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakemake.params.snakefile]
         command += ["--configfile", str(config), "--report", str(page), "--", *snakemake.input]
         subprocess.run(command, check=True, stdout=sys.stderr, stderr=sys.stderr)

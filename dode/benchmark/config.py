@@ -1,11 +1,13 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from dode import grids, solvers
+from dode.benchmark import records
 from dode.benchmark.execution import settings
 from dode.directions import Directions
 from dode.distillation import fit_checks
@@ -15,13 +17,17 @@ from dode.grids.facts import ModelFacts
 from dode.images import data
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
-from dode.validation import ConfigError, copied, validate
+from dode.validation import ConfigError, copied, refuse_odd, validate
 
 Cards: TypeAlias = dict[str, Card]
 
 FIT_IMAGES = 100
-# Folders of results that are no dataset's and no solver's.
-RESERVED = (REFERENCE, HALVES, "real", "logs", "figures", "collected")
+# Names in the folder of results, or in a dataset's, that are no dataset's and no solver's.
+RESERVED = (
+    *(REFERENCE, HALVES, "real", "logs", "figures", "collected", "fine-ends", records.FOLDER),
+    *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json"),
+    *("published-statistics.npz", "reference-statistics.npz"),
+)
 
 
 def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], Cards]:
@@ -37,10 +43,8 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
     Raises:
         ConfigError: with one sentence that names the key, the value and what is allowed.
     """
-    try:
-        config = copied(config)
-    except TypeError as error:
-        raise ConfigError(f"configuration: {error}; put dates and the like in quotes") from None
+    refuse_odd(config, what="configuration")
+    config = copied(config)
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
@@ -71,7 +75,7 @@ def _check_unique(entries: list[dict[str, Any]], key: str) -> None:
             raise ConfigError(
                 f"{key}[{index}].id: '{entry['id']}' is also the id of {key}[{seen[entry['id']]}]; ids must be unique"
             )
-        if entry["id"] in RESERVED:
+        if entry["id"].lower() in RESERVED:  # some file systems do not tell them apart
             raise ConfigError(f"{key}[{index}].id: '{entry['id']}' is reserved; not allowed: {', '.join(RESERVED)}")
         seen[entry["id"]] = index
 
@@ -92,8 +96,16 @@ def _check_labels(entries: list[dict[str, Any]]) -> None:
     """Figures and tables know a solver by its label."""
     seen: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(entries):
+        if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in entry["label"]):
+            raise ConfigError(
+                f"solvers[{index}].label: '{entry['label']}' is written from right to left, which figures and tables "
+                "cannot show; allowed: text that is written from left to right"
+            )
+        if entry["label"].count("$") > 1:
+            raise ConfigError(f"solvers[{index}].label: '{entry['label']}' has two '$', which would make it a formula")
         for dataset in entry["datasets"]:
-            other = seen.setdefault((dataset, entry["label"]), index)
+            looks = " ".join(unicodedata.normalize("NFC", entry["label"]).split())
+            other = seen.setdefault((dataset, looks), index)
             if other != index:
                 raise ConfigError(
                     f"solvers[{index}].label: '{entry['label']}' is also the label of solvers[{other}] on {dataset}"
@@ -167,6 +179,9 @@ def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
 def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
     """Check the real images or their statistics, and that the features are those of the statistics."""
     if "data" in dataset:
+        for path in data.files(dataset["data"]):
+            if "{" in path or "}" in path:
+                raise ConfigError(f"{key}.data: '{path}' has a brace, which Snakemake takes for a wildcard; rename it")
         _refuse(f"{key}.data", data.check, dataset["data"])
         if "statistics" in dataset:
             raise ConfigError(

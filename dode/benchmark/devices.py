@@ -13,13 +13,27 @@ from dode import locks
 _held: list[IO[str]] = []  # locks of GPUs
 
 
+def fault(name: str) -> str | None:
+    """Why the ``device`` setting ``name`` cannot be had here, in a sentence; None where it can."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not name.startswith("cuda") or int(name.partition(":")[2] or 0) < count:
+        return None
+    there = (
+        f"cuda:0 to cuda:{count - 1}" if count else "auto or cpu, because torch finds no CUDA device on this machine"
+    )
+    return f"execution.device: '{name}' is not allowed; allowed: {there}"
+
+
 @functools.cache
 def device(name: str) -> torch.device:
     """A torch device from the ``device`` setting; ``auto`` is a CUDA device where there is one, else the CPU.
 
     If there are several, the first that no other job of this user on this machine has; if all are taken, one is shared.
+    Raises ValueError for a CUDA device that is not here.
     """
     if name != "auto":
+        if wrong := fault(name):
+            raise ValueError(wrong)
         return torch.device(name)
     return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
 

@@ -1,6 +1,7 @@
 """Which cells a figure is of. Imports no torch."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from dode.benchmark.facts import Facts
 from dode.benchmark.workloads import Workloads
 from dode.names import REFERENCE
 from dode.report import CROWD
+from dode.validation import read_text
 
 #: The keys of ``distill`` whose effect the figure of ablations shows, in its order.
 SWEPT = ("substeps", "images", "alignment", "directions", "seed")
@@ -132,8 +134,7 @@ def published_costs(root: str | Path) -> list[dict[str, Any]]:
     """``config/published_costs.csv``: method, dataset, shape (C, H, W) of its images, ``images`` that training took
     (updates times batch size) and source of each row.
     """
-    with (Path(root) / PUBLISHED_COSTS).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv.DictReader(io.StringIO(read_text(Path(root) / PUBLISHED_COSTS), newline=""))
     return [
         {
             **row,

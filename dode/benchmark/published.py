@@ -6,13 +6,14 @@ unknown, and what is unknown agrees with nothing. The columns are described in d
 
 import csv
 import functools
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dode import grids, solvers
-from dode.benchmark.config import ConfigError
+from dode import grids, solvers, texts
+from dode.validation import ConfigError, read_text
 
 #: What the source says, in its own words.
 SOURCE = (
@@ -50,16 +51,24 @@ def read(path: str | Path) -> list[Row]:
     if not path.is_file():
         return []
     name = f"{path.parent.name}/{path.name}"
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
         if reader.fieldnames != [*SOURCE, *CONVENTION]:
-            raise ConfigError(f"{name}: the columns must be {', '.join([*SOURCE, *CONVENTION])}")
+            columns = ", ".join([*SOURCE, *CONVENTION])
+            raise ConfigError(f"{name}: the columns must be {columns}, in this order and separated by commas")
         return [_row(row, f"{name}, line {reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise ConfigError(f"{name}, line {reader.line_num}: {error}") from None
 
 
 def _row(row: dict[str, str], place: str) -> Row:
     if None in row or None in row.values():
         raise ConfigError(f"{place}: {len(SOURCE) + len(CONVENTION)} values are needed")
+    for column, text in row.items():
+        try:
+            texts.refuse(text)
+        except ValueError as error:
+            raise ConfigError(f"{place}, column '{column}': {error}") from None
     parsed: Row = {key: row[key] or None for key in row}
     for column, parse in _PARSERS.items():
         try:

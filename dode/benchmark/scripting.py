@@ -10,9 +10,9 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from dode import locks, storage
+from dode import locks, storage, texts
 from dode.benchmark import records, reruns
 
 RUN_LOCK = ".snakemake/dode.lock"  # held by a run
@@ -43,11 +43,12 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
         raise SystemExit(1)
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
-    _lasted(log).unlink(missing_ok=True)
+    for path in (log, _lasted(log), log.with_suffix(".tsv")):  # the last is what Snakemake measures
+        path.unlink(missing_ok=True)  # written anew: what a link at its place leads to is left alone
     terminal = sys.stderr
-    with log.open("w", buffering=1) as stream:
+    with log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
         sys.stderr = stream
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=stream)
+        _log_into(stream)
         _set_threads(snakemake.threads)
         try:
             begun = time.monotonic()
@@ -61,14 +62,27 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
             storage.write_json(_lasted(log), {"seconds": time.monotonic() - begun})
         except Exception as error:
             with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
-                traceback.print_exc(file=stream)
+                stream.write(texts.shown(traceback.format_exc(), lines=True))
             name = "/".join([snakemake.rule, *(str(value) for value in snakemake.wildcards)])
-            print(f"{name}: {type(error).__name__}: {error} (see {log})", file=terminal)
+            print(texts.shown(f"{name}: {type(error).__name__}: {error} (see {log})"), file=terminal)
             if _is_full(error):
                 _wait_for_space(log.parent)
             raise SystemExit(1) from None
         finally:
             sys.stderr = terminal
+
+
+class _Shown(logging.Formatter):
+    """A log that a terminal shows without obeying what others wrote in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return texts.shown(super().format(record), lines=True)
+
+
+def _log_into(stream: TextIO) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Shown("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _is_left_behind() -> bool:

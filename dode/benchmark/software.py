@@ -47,7 +47,7 @@ def environment(device: object = "cpu") -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # there is none outside of Linux
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -59,7 +59,8 @@ def revision(root: str | Path) -> str | None:
     git = shutil.which("git")
     if git is None or not Path(root, ".git").exists():
         return None
-    ask = lambda *words: subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True)  # noqa: E731
+    options: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    ask = lambda *words: subprocess.run([git, "-C", str(root), *words], **options)  # noqa: E731
     commit, status = ask("rev-parse", "--verify", "HEAD"), ask("status", "--porcelain", "--", *CODE)
     if commit.returncode or status.returncode:
         return None

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from dode import texts
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two folders of results and what to show of them."""
@@ -34,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(comparison.plain(found), indent=1))
     else:
         names = _names(options.first, options.second)
-        print(comparison.markdown(found, names, confidence=options.confidence, everything=not options.changed))
+        text = comparison.markdown(found, names, confidence=options.confidence, everything=not options.changed)
+        print(texts.shown(text, lines=True))
     return 3 if options.fail_on_difference and found.differs else 0
 
 

@@ -1,7 +1,9 @@
 """Write a cell of a finished benchmark as one small file, to be used on another model (docs/using-a-result.md)."""
 
 import argparse
+import sys
 
+from dode import texts
 from dode.report.finished import Finished
 
 
@@ -15,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--best", metavar="METRIC", help="export the solver that the page recommends by this metric, such as paired_fid"
     )
     parser.add_argument("--nfe", type=int, help="the same as an option; with --best, the largest number of evaluations")
-    parser.add_argument("--output", help="the file to write (default <dataset>-<solver>-nfe<nfe>.json)")
+    parser.add_argument(
+        "--output", help="the file to write, - for standard output (default <dataset>-<solver>-nfe<nfe>.json)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +39,9 @@ def run(options: argparse.Namespace) -> None:
     record = export.record(finished, options.dataset, solver, nfe)
     path = options.output or f"{options.dataset}-{solver}-nfe{nfe}.json"
     portable.write(path, record)
-    print(f"{path}: {record['cell']}")
+    said = [f"{path}: {record['cell']}"]
     if ties:
-        print(f"Cannot be told apart from it by {options.best}: {', '.join(ties)}")
-    print(*record["citation"], sep="\n")
+        said.append(f"Cannot be told apart from it by {options.best}: {', '.join(ties)}")
+    # What goes on where the result itself is written would be a part of it.
+    aside = sys.stderr if path in ("-", "/dev/stdout") else sys.stdout
+    print(*map(texts.shown, said + record["citation"]), sep="\n", file=aside)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dode import texts
 from dode.benchmark import records
 
 
@@ -19,9 +20,10 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.folder}: no such folder")
     found = list(records.damaged_files(options.folder, contents=not options.sizes))
     for path, how in found:
-        print(f"{path} {how}" + ("" if options.keep else f"; set aside as {records.set_aside(path).name}"))
+        aside = "" if options.keep else f"; set aside as {records.set_aside(path).name}"
+        print(texts.shown(f"{path} {how}{aside}"))
     if not found:
         print(f"{options.folder}: nothing is damaged")
     elif not options.keep:
-        print(f"Now {records.remaking(path for path, _ in found)}")
+        print(texts.shown(f"Now {records.remaking(path for path, _ in found)}"))
     return bool(found)

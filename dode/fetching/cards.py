@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 from dode.grids.schedules import schedules
 from dode.registry import unknown
-from dode.validation import ConfigError, read_yaml, validate
+from dode.validation import ConfigError, read_yaml, refuse_odd, validate
 
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
@@ -32,8 +32,9 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(f"{key}: {unknown('card', name, [card.stem for card in folder.glob('*.yaml')])}")
-    card = read_yaml(path)
     place = str(path.relative_to(root))
+    card = read_yaml(path)
+    refuse_odd(card, what=place, prose=["notes"])
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
     return card

@@ -14,6 +14,7 @@ import yaml
 
 from dode import locks, storage
 from dode.fetching.fetch import Found
+from dode.validation import ConfigError, read_yaml
 
 NAME = "config/checkpoints.lock"
 HEADER = """\
@@ -31,9 +32,9 @@ def read(root: str | Path) -> dict[str, dict[str, Any]]:
     """
     path = Path(root) / NAME
     try:
-        entries = yaml.safe_load(path.read_text()) if path.exists() else {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML (an unfinished merge?): {' '.join(str(error).split())}") from None
+        entries = read_yaml(path) if path.exists() else {}
+    except ConfigError as error:
+        raise ValueError(f"{error} (an unfinished merge?)") from None
     entries = {} if entries is None else entries
     if not isinstance(entries, dict):
         raise ValueError(f"{path}: expected entries named <card>/<file>")
@@ -92,4 +93,4 @@ def _write(root, entries):
     with storage.atomic(Path(root) / NAME) as temporary:
         # Quoted, or YAML reads a date as a date and a sha256 of digits alone as a number.
         text = yaml.safe_dump(entries, sort_keys=True, width=1000) if entries else ""
-        temporary.write_text(HEADER + text)
+        temporary.write_text(HEADER + text, encoding="utf-8")

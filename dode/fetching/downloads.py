@@ -15,6 +15,8 @@ import pooch
 from requests import exceptions
 from tqdm import tqdm
 
+from dode import texts
+
 log = logging.getLogger(__name__)
 
 TIMEOUT = 60  # seconds without a connection or a byte
@@ -122,7 +124,7 @@ def _reason(error, body):
     if isinstance(error, exceptions.ChunkedEncodingError):
         count = re.search(r"IncompleteRead\((.*?)\)", text)
         return f"truncated: the connection was closed early ({count[1] if count else text})"
-    return text
+    return texts.shown(text)  # which may hold the reason phrase of a server
 
 
 def _passes(error):

@@ -17,6 +17,7 @@ from typing import Any
 
 import pooch
 
+from dode import texts
 from dode.fetching.downloads import Refused, download, is_page
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def _first(urls, expected, path, folder):
                 raise Refused(fault)
         except (OSError, Refused) as error:
             wrong = wrong or isinstance(error, Refused)
-            reasons.append(f"{url}: {' '.join(str(error).split())}")
+            reasons.append(texts.shown(f"{url}: {' '.join(str(error).split())}"))
             log.warning("%s", reasons[-1])
             _clear(path.parent)
             continue

@@ -10,6 +10,9 @@ import hashlib
 import io
 import json
 import os
+import posixpath
+import re
+import stat
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dode.registry import Registry
+from dode.texts import shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +32,12 @@ sources = Registry("data")
 Source: TypeAlias = str | Mapping[str, Any]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+#: Images of other kinds, which must not be left out in silence.
+UNREAD = (".gif", ".apng", ".avif", ".heic", ".heif", ".jfif", ".jpe", ".jp2", ".jxl", ".pgm", ".pnm", ".ppm", ".tga")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # others have decoders that start programs
+#: Pillow's modes whose colours need no profile: black and white, grey, palettes, RGB.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
+BITS_PER_SAMPLE, ORIENTATION = 258, 274  # tags of TIFF, the second of EXIF too
 KINDS = ("folder", "zip", "hub")
 OF_THE_HUB = {"split": "train", "column": "image", "revision": None}
 
@@ -46,7 +56,9 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(source: Source) -> None:
-    """Raise ValueError for an invalid source: an unknown name, or a dictionary that does not name one place."""
+    """Raise ValueError for an invalid source: an unknown name, a dictionary that does not name one place, or a place
+    where there are no images, or files that are none by their names: links to nothing, and what is encrypted.
+    """
     if isinstance(source, str):
         sources.get(source)
         return
@@ -59,8 +71,14 @@ def check(source: Source) -> None:
     if "hub" in source and "revision" not in source:
         raise ValueError("hub needs a revision, a commit of the data set, because the data set may change")
     path = files(source)
-    if path and not (Path(path[0]).is_dir() if "folder" in source else Path(path[0]).is_file()):
+    if not path:
+        return
+    if not (Path(path[0]).is_dir() if "folder" in source else Path(path[0]).is_file()):
         raise ValueError(f"there is no {kinds[0]} '{path[0]}'; a relative path is relative to the working directory")
+    try:
+        _refuse_none(_names(path[0]) if "folder" in source else _archive(path[0])[1])
+    except OSError as error:
+        raise ValueError(f"{shown(error.filename)}: {error.strerror}") from None
 
 
 def _kind(source):
@@ -97,9 +115,9 @@ def listing(source: Source) -> str | None:
     if isinstance(source, str) or "folder" not in source:
         return None
     folder, digest = Path(source["folder"]), hashlib.sha256()
-    for name in _images(_names(folder)):
+    for name in _names(folder):
         state = (folder / name).stat()
-        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{name} {state.st_size} {state.st_mtime_ns}\n"))
     return digest.hexdigest()[:16]
 
 
@@ -115,7 +133,9 @@ def load(source: Source, image_shape: Sequence[int]) -> tuple[np.ndarray | Image
             be stored in colour if its channels are equal. Of C = 3 a grey file is repeated over them.
 
     Raises:
-        ValueError: where there are no images, or one has another size or colours; it is named.
+        ValueError: where there are no images, or one has another size or colours, more than 8 bits a channel, several
+            frames, or is to be turned when it is shown; it is named.
+        OSError: where one cannot be read.
     """
     if isinstance(source, str):
         return sources.create(source)
@@ -131,8 +151,7 @@ class Images:
 
     def __init__(self, names: Sequence[str], read: Callable[[int], Image.Image], image_shape: Sequence[int]):
         self.names, self.read, self.image_shape = names, read, tuple(image_shape)
-        if not len(names):
-            raise ValueError(f"there are no images (files that end in {', '.join(SUFFIXES)})")
+        _refuse_none(names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -143,67 +162,161 @@ class Images:
 
     def _decoded(self, index):
         channels, height, width = self.image_shape
-        name = self.names[index]
+        name = shown(self.names[index])
         try:
             with self.read(index) as image:
-                size, mode, transparent = image.size, image.mode, image.has_transparency_data
-                transparent = transparent and image.convert("RGBA").getextrema()[3][0] < 255
-                pixels = np.asarray(image.convert("L" if mode[0] in "IF" else "RGB"))
-        except (OSError, SyntaxError, ValueError, AttributeError, TypeError) as error:  # Pillow's of broken files
-            raise OSError(f"{name} cannot be read as an image: {error}") from None
-        if mode[0] in "IF":  # which Pillow cuts off at 255
-            raise ValueError(f"{name} has more than 8 bits a channel (Pillow's mode {mode}); save it with 8")
+                fault = _fault(image, (width, height))
+                transparent = not fault and _is_transparent(image)
+                pixels = None if fault else np.asarray(image.convert("RGB"))
+                mode = image.mode
+        except Exception as error:  # of broken files: Pillow's and the zip file's, which are of many kinds
+            raise OSError(f"{name} cannot be read as an image: {shown(error)}") from None
+        if fault:
+            raise ValueError(f"{name} {fault}")
         if transparent:
             raise ValueError(f"{name} is transparent in places; give it the background of the model's training images")
-        if size != (width, height):
-            raise ValueError(
-                f"{name} has {size[0]}x{size[1]} pixels, the model's images {width}x{height}; "
-                "resize them as the model's training images were"
-            )
         if channels == 1 and (pixels != pixels[..., :1]).any():
             raise ValueError(
                 f"{name} is in colour (Pillow's mode {mode}), the model's images are grey; allowed: a grey file, or "
                 "one in colour whose channels are equal"
             )
+        if mode not in MODES:
+            raise ValueError(f"{name} has colours of another kind (Pillow's mode {mode}); save it in RGB or grey")
         return pixels[..., :channels].transpose(2, 0, 1)
 
 
-def _images(names):
-    """The names of image files, in the same order for folder and zip; hidden files are left out."""
-    hidden = (".", "__MACOSX")
-    seen = {name for name in names if not any(part.startswith(hidden) for part in name.split("/"))}
-    return sorted(name for name in seen if name.lower().endswith(SUFFIXES))
+def _fault(image, size):
+    """What is wrong with an image that is open and not yet decoded, or None."""
+    if getattr(image, "n_frames", 1) > 1:
+        return f"has {image.n_frames} frames; save each as a file of its own"
+    if _bits(image) > 8:
+        return "has more than 8 bits a channel; save it with 8"
+    orientation = image.getexif().get(ORIENTATION, 1)
+    if orientation in range(2, 9):
+        return f"is to be turned or mirrored when it is shown (EXIF orientation {orientation}); save it as it is seen"
+    if image.size != size:
+        return (
+            f"has {image.size[0]}x{image.size[1]} pixels, the model's images {size[0]}x{size[1]}; "
+            "resize them as the model's training images were"
+        )
+    return None
+
+
+def _bits(image):
+    """At least how many bits a channel has. Pillow cuts 16 down to 8 as it decodes, and its mode does not tell."""
+    if image.mode[0] in "IF":
+        return 16
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
+    raw = [tile[3] if isinstance(tile[3], str) else str(tile[3][0] if tile[3] else "") for tile in image.tile]
+    return 16 if any(re.fullmatch("[A-Za-z]+;16[BLNS]+", mode) for mode in raw) else 8
+
+
+def _is_transparent(image):
+    return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+
+
+def _refuse_none(names):
+    if not len(names):
+        raise ValueError(f"there are no images (files that end in {', '.join(SUFFIXES)})")
+
+
+def _order(name):
+    """Names sort by their bytes, in every locale and whether they are UTF-8 or not."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _is_hidden(name):
+    """Whether a system leaves out what has this name, or has made it for itself."""
+    return name.startswith((".", "__MACOSX")) and name != ".."
+
+
+def _is_image(name):
+    """Whether a path is that of an image; ValueError for one of a kind that is not read."""
+    if any(map(_is_hidden, name.split("/"))):
+        return False
+    if name.lower().endswith(UNREAD):
+        raise ValueError(f"{shown(name)} is an image of a kind that is not read; allowed: {', '.join(SUFFIXES)}")
+    return name.lower().endswith(SUFFIXES)
 
 
 def _names(folder):
-    """Paths within a folder of all files in it, those behind symbolic links too."""
-    for place, _, files in os.walk(folder, followlinks=True):
-        for file in files:
-            yield (Path(place) / file).relative_to(folder).as_posix()
+    """Paths of the images within a folder, sorted; each once, whichever links lead to it.
+
+    Links to other places are followed. What a link within the folder leads to is known by its own name.
+    """
+    own, linked, seen = {}, {}, set()  # names by the file's real path; real paths by the link's name
+    waiting, links = [("", str(folder))], []
+    while waiting:
+        prefix, place = waiting.pop()
+        place = os.path.realpath(place)
+        if place in seen:
+            continue
+        seen.add(place)
+        for entry in sorted(os.scandir(place), key=lambda entry: os.fsencode(entry.name)):
+            name = f"{prefix}{entry.name}"
+            if _is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                (links if entry.is_symlink() else waiting).append((f"{name}/", entry.path))
+            elif entry.is_symlink() and not entry.is_file():
+                raise ValueError(
+                    f"{shown(folder)}/{shown(name)} is a link to {shown(os.readlink(entry.path))}, no file"
+                )
+            elif _is_image(name):
+                if not entry.is_file():
+                    raise ValueError(f"{shown(folder)}/{shown(name)} is no regular file")
+                if entry.is_symlink():
+                    linked[name] = os.path.realpath(entry.path)
+                else:
+                    own[entry.path] = name
+        if not waiting:  # links to folders come last, so that a folder is known by its own name
+            waiting, links = links[::-1], []
+    return sorted([*own.values(), *(name for name, path in linked.items() if path not in own)], key=_order)
 
 
 def _folder(source):
     from PIL import Image
 
     folder = Path(source["folder"])
-    names = _images(_names(folder))
-    paths = [folder / name for name in names]
-    return [str(path) for path in paths], lambda index: Image.open(paths[index])
+    paths = [folder / name for name in _names(folder)]
+    return [str(path) for path in paths], lambda index: Image.open(paths[index], formats=FORMATS)
+
+
+def _archive(path):
+    """A zip file, and its images by their names without ``./``, sorted."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a zip file that can be read: {shown(error)}") from None
+    found = {}
+    for entry in archive.infolist():
+        name = posixpath.normpath(entry.filename)
+        place = f"{path}/{shown(name)}"
+        if entry.is_dir() or not _is_image(name):
+            continue
+        if name in found:
+            raise ValueError(f"{place} is there twice")
+        if entry.flag_bits & 1:
+            raise ValueError(f"{place} is encrypted; pack the images without a password")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(f"{place} is a link; pack what it leads to")
+        found[name] = entry
+    return archive, {name: found[name] for name in sorted(found, key=_order)}
 
 
 def _zip(source):
     from PIL import Image
 
-    try:
-        archive = zipfile.ZipFile(source["zip"])
-    except zipfile.BadZipFile:
-        raise ValueError(f"{source['zip']} is not a zip file") from None
-    names = _images(archive.namelist())
-    inside = [f"{source['zip']}/{name}" for name in names]
-    return inside, lambda index: Image.open(io.BytesIO(archive.read(names[index])))
+    archive, found = _archive(source["zip"])
+    entries = list(found.values())
+    names = [f"{source['zip']}/{name}" for name in found]
+    return names, lambda index: Image.open(io.BytesIO(archive.read(entries[index])), formats=FORMATS)
 
 
 def _hub(source):
+    from PIL import Image
+
     try:
         import datasets
     except ImportError:
@@ -214,5 +327,15 @@ def _hub(source):
         raise ValueError(
             f"{options['hub']} has no column '{options['column']}'; it has {', '.join(found.column_names)}"
         )
+    if not isinstance(found.features[options["column"]], datasets.Image):
+        raise ValueError(f"the column '{options['column']}' of {options['hub']} has no images")
+    # Decoded here, as those of files are: the library turns images, and does not say what it made of their bits.
+    found = found.cast_column(options["column"], datasets.Image(decode=False))
     names = [f"{options['hub']}[{index}]" for index in range(len(found))]
-    return names, lambda index: found[index][options["column"]]
+
+    def read(index):
+        stored = found[index][options["column"]]
+        file = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+        return Image.open(file, formats=FORMATS)
+
+    return names, read

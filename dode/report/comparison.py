@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dode import texts
 from dode.metrics.catalogue import METRICS, Metric
 from dode.report import numbers, verdicts
 from dode.report.finished import Finished
@@ -235,7 +236,7 @@ def _making(comparison, names):
 
 
 def _short(value):
-    text = "–" if value is None else str(value)
+    text = "–" if value is None else texts.shown(value)
     return (text if len(text) <= 40 else f"{text[:37]}...").replace("|", "\\|")
 
 

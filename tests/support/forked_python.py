@@ -98,7 +98,8 @@ def _carry_out(client, streams, arguments, folder, environment):
     sys.path[:0] = [own, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = arguments[as_module:]
     if as_module:
-        sys.modules["snakemake.workflow"].Workflow._rundir = folder  # noted as it was imported
+        if sys.argv[0] == "snakemake":
+            sys.modules["snakemake.workflow"].Workflow._rundir = folder  # noted as it was imported
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -420,6 +420,7 @@ def test_facts_are_what_tables_need(benchmark):
 
 
 def test_real_images_are_called_what_the_configuration_calls_them(tmp_path):
+    (tmp_path / "a.png").touch()
     sources = {"digits": "digits", "folder": {"folder": str(tmp_path)}}
     said = {"digits": "digits", "folder": f"folder {tmp_path}"}
     for name, source in sources.items():

@@ -346,3 +346,8 @@ def test_retries_are_in_the_log(server, target, caplog):
     with caplog.at_level(logging.WARNING):
         fetch([f"{server.url}/busy-twice"], SHA256, target)
     assert [message for message in caplog.messages if "503" in message and "follows" in message] == caplog.messages[:2]
+
+
+def test_the_reason_phrase_of_a_server_is_shown_escaped():
+    error = downloads.exceptions.HTTPError("404 Client Error: \x1b[2J\u202egone for url: http://a/b")
+    assert downloads._reason(error, None) == r"404 Client Error: \x1b[2J\u202egone for url: http://a/b"

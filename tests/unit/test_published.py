@@ -292,3 +292,25 @@ def test_the_papers_grid_has_the_numbers_that_are_published_for_its_cells():
         ("afhqv2-edm", "reference", 79): ["1.96"],
     }
     assert set(facts.incomparable()) >= {"cifar10", "cifar10-edm", "ffhq64-edm", "afhqv2-edm", "imagenet64-edm"}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = write(tmp_path / "published_fids.csv", text_row())
+    before = published.read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert published.read(path) == before != []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b"cifar10,", b"caf\xe9,", "line 2: the byte 0xe9 is not UTF-8"),
+        (b"cifar10,", b"a\x1b[31m,", r"line 2, column 'dataset': 'a\\x1b\[31m' contains U\+001B"),
+        (b"cifar10,", b"</script>,", r"line 2, column 'dataset': '</script>' contains '<'"),
+    ],
+)
+def test_bytes_and_characters_that_nobody_means_are_refused_by_line(tmp_path, old, new, says):
+    path = write(tmp_path / "published_fids.csv", text_row(dataset="cifar10"))
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(ConfigError, match=says):
+        published.read(path)

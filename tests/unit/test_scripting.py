@@ -41,7 +41,8 @@ def test_each_job_on_a_machine_takes_a_gpu_of_its_own_while_there_is_one(tmp_pat
         process.communicate()
 
 
-def test_a_device_that_is_named_is_taken():
+def test_a_device_that_is_named_is_taken(monkeypatch):
+    monkeypatch.setattr(devices, "fault", lambda name: None)
     assert str(devices.device("cuda:1")) == "cuda:1"
     assert str(devices.device("cpu")) == "cpu"
 
@@ -93,6 +94,34 @@ def test_a_job_of_a_killed_run_that_the_next_one_could_not_wait_for_does_nothing
     with contextlib.nullcontext() if works else pytest.raises(SystemExit):
         scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
     assert (tmp_path / "out.txt").exists() == (tmp_path / "log.txt").exists() == works
+
+
+def test_a_link_at_the_path_of_a_log_is_not_followed(tmp_path):
+    for name in ("log.txt", "log.json", "log.tsv"):
+        (tmp_path / f"outside-{name}").write_text("mine")
+        (tmp_path / name).symlink_to(tmp_path / f"outside-{name}")
+    scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))
+    assert {(tmp_path / f"outside-{name}").read_text() for name in ("log.txt", "log.json")} == {"mine"}
+    assert not (tmp_path / "log.txt").is_symlink()
+
+
+def test_what_others_wrote_is_escaped_on_the_terminal_and_in_the_log_which_is_utf8(tmp_path, capsys):
+    def fail(job):
+        scripting.logging.getLogger("fetch").warning("reason: \x1b]0;λ\x07")
+        raise OSError("404 \x1b[2J\nnext line")
+
+    root = scripting.logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        with pytest.raises(SystemExit):
+            scripting.execute(fail, Job(tmp_path))
+    finally:
+        root.handlers = handlers
+    said, log = capsys.readouterr().err, (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert said.startswith(r"rule: OSError: 404 \x1b[2J\nnext line (see ")
+    assert r"reason: \x1b]0;λ\x07" in log
+    assert "\x1b" not in log + said
+    assert "Traceback" in log
 
 
 def test_a_damaged_input_fails_the_job_before_it_starts(tmp_path, capsys):

@@ -154,3 +154,50 @@ def test_an_array_that_finds_no_room_is_an_error_and_no_killed_process(tmp_path)
 def test_a_read_array_is_mapped_and_not_copied(tmp_path):
     storage.write_array(tmp_path / "array.npy", np.zeros((4, 2)))
     assert isinstance(storage.read_array(tmp_path / "array.npy"), np.memmap)
+
+
+def test_a_file_that_a_user_names_is_replaced_whole_and_keeps_its_permissions_also_behind_links(tmp_path):
+    shared = tmp_path / "shared" / "mine.json"
+    shared.parent.mkdir()
+    shared.write_text("old")
+    shared.chmod(0o600)
+    neighbour = shared.parent / ".mine.json.12345678.json"  # as leftovers of the workflow's own writers are named
+    neighbour.write_text("not ours")
+    for name, to in (("link", shared), ("second", tmp_path / "link"), ("new", tmp_path / "shared" / "new.json")):
+        (tmp_path / name).symlink_to(to)
+    storage.write_where_told(tmp_path / "second", "λ")
+    storage.write_where_told(tmp_path / "new", "new")
+    assert shared.read_text(encoding="utf-8") == "λ"
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o600
+    assert (tmp_path / "shared" / "new.json").read_text() == "new"
+    assert neighbour.read_text() == "not ours"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "second").is_symlink()
+    assert len(list(shared.parent.iterdir())) == 3
+
+
+def test_what_is_no_regular_file_is_written_to(tmp_path, capsys):
+    storage.write_where_told("-", "to the output")
+    assert capsys.readouterr().out == "to the output"
+    storage.write_where_told("/dev/null", "nothing")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    storage.write_where_told(tmp_path / "pipe", "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+def test_what_cannot_be_written_is_left_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for path in ("folder", "loop", "folder/none/mine.json"):
+        with pytest.raises(OSError, match=path.split("/")[-1].split(".")[0]):
+            storage.write_where_told(tmp_path / path, "text")
+    (tmp_path / "mine.json").write_text("old")
+    monkeypatch.setattr(storage.os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        storage.write_where_told(tmp_path / "mine.json", "text")
+    assert (tmp_path / "mine.json").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "loop", "mine.json"]

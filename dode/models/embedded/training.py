@@ -279,4 +279,4 @@ def _write_card(path, role, licence, entries):
         "licence": licence,
         **entries,
     }
-    path.with_suffix(".yaml").write_text(yaml.safe_dump(card, sort_keys=False, width=110))
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(card, sort_keys=False, width=110), encoding="utf-8")

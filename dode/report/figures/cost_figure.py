@@ -32,7 +32,7 @@ def seconds(jobs: Iterable[str | Path]) -> tuple[float, list[float]] | None:
     if not files or not all(path.is_file() for path in [*files, *values]):
         return None
     own = [storage.read_json(path)["seconds"] for path in values]
-    whole = [list(csv.DictReader(job.read_text().splitlines(), delimiter="\t")) for job in files]
+    whole = [list(csv.DictReader(job.read_text(encoding="utf-8").splitlines(), delimiter="\t")) for job in files]
     return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
 
 

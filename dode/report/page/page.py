@@ -211,8 +211,8 @@ def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], c
     environment.globals |= {"page": views.Page(found, thumbnails), "charts": charts}
     text = environment.get_template("page.html.j2").render(
         config=config,
-        style=Markup((ASSETS / "page.css").read_text()),
-        scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text() for name in SCRIPTS)),
+        style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
+        scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)),
     )
     with storage.atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

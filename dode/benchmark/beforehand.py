@@ -1,0 +1,95 @@
+"""What is tried once before a run's jobs, because each would fail: the device, networks as cards describe them, images.
+
+Device and networks need torch, which the process that runs Snakemake does not import; they are tried in another one.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dode.benchmark.cells import Benchmark
+from dode.images import data
+from dode.validation import ConfigError
+
+
+def check(benchmark: Benchmark, *, local: bool, say: Callable[[str], object]) -> None:
+    """Refuse what no job could use.
+
+    Args:
+        benchmark: the checked configuration.
+        local: whether jobs run on this machine, so that they have its devices.
+        say: called with a line before what may take a while.
+
+    Raises:
+        ConfigError: in one sentence with the key or the file.
+    """
+    device = benchmark.config["execution"]["device"]
+    cards = {
+        name: card["network"] | {"role": card["role"]} for name, card in benchmark.cards.items() if "network" in card
+    }
+    task = {"device": device if local and device.startswith("cuda") else None, "networks": cards}
+    command = [sys.executable, "-m", __name__, json.dumps(task)]
+    tried = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    if (
+        tried.returncode == 0 and tried.stdout
+    ):  # without torch here, as where jobs have a conda environment, they say it
+        raise ConfigError(json.loads(tried.stdout))
+    _check_images(benchmark, say)
+
+
+def _check_images(benchmark: Benchmark, say: Callable[[str], object]) -> None:
+    """Decode the images of files whose statistics are not made yet."""
+    for dataset in benchmark.with_data():
+        source, real = dataset["data"], benchmark.real(dataset)
+        made = Path(benchmark.results, "real", real["data"], f"{real['features']}.npz")
+        if made.exists() or not data.files(source):
+            continue
+        try:
+            images, _ = data.load(source, benchmark.image_shape(dataset["id"]))
+            say(f"Looking at the {len(images)} images of {data.described(source)}")
+            for index in range(len(images)):
+                images[index : index + 1]
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"data of {dataset['id']}: {error}") from None
+
+
+def fault(task: Mapping[str, Any]) -> str | None:
+    """What is wrong in a sentence, or None; imports torch.
+
+    Args:
+        task: ``device``, the setting or None, and ``networks``: by the name of its card, name, options and the card's
+            role.
+    """
+    from dode.benchmark import devices
+
+    found = devices.fault(task["device"]) if task["device"] else None
+    for card, network in task["networks"].items():
+        found = found or _fault_of_network(card, **network)
+    return found
+
+
+def _fault_of_network(card: str, *, name: str, options: dict[str, Any], role: str) -> str | None:
+    """What is wrong with the network of a card, which is made without weights."""
+    import torch
+
+    from dode.models.networks import networks
+
+    if role == "features" and name not in networks.names():
+        return None  # an extractor that is no network of this package, whose options the schema of cards has
+    try:
+        # What a network computes as it is made, a device without memory cannot; a job can.
+        with torch.device("meta"), contextlib.suppress(NotImplementedError):
+            networks.create(name, **options)
+    except Exception as error:  # of many kinds, from whatever a network makes of a number or a text
+        return f"config/models/{card}.yaml: network.options: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    sentence = fault(json.loads(sys.argv[1]))
+    if sentence:
+        print(json.dumps(sentence))

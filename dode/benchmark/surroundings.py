@@ -1,0 +1,100 @@
+"""What a run must find before anything else: its own folder, a usable Python, files that say what they seem to say.
+
+Snakemake reads the configuration itself, before and while it parses the Snakefile. Of a key that is given twice it
+keeps the last, ``010`` is 8 in a file and 10 on the command line, and a file that it cannot read ends in a traceback.
+So all are looked at here first; what they mean is checked in :mod:`dode.benchmark.config`. Imports no torch.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dode import texts, validation
+from dode.validation import ConfigError
+
+#: Where a configuration is, if none is named.
+CONFIG = "config/config.yaml"
+#: All but the characters that mean nothing in a command; that with which Snakemake starts a script is not quoted.
+UNSAFE = r"[^\w@%+=:,./~^-]"
+
+
+def check(workflow: Any) -> None:
+    """Refuse a run that is bound to fail, or would take its configuration for something else.
+
+    Args:
+        workflow: Snakemake's, in the Snakefile.
+
+    Raises:
+        ConfigError: in one sentence.
+    """
+    root = Path(workflow.basedir)
+    if len(workflow.included_stack) > 1:
+        own = workflow.current_basedir.get_path_or_uri(secret_free=True)
+        raise ConfigError(
+            "this workflow cannot be a module of another one or be included, because it looks for its configuration, "
+            f"cards and scripts in its own folder; run snakemake in {own}"
+        )
+    check_paths(sys.executable, workflow.basedir)
+    check_arguments(sys.argv[1:])
+    for path in sorted(root.glob("profiles/*/*.yaml")):
+        validation.read_yaml(path)
+    for path in workflow.overwrite_configfiles or [CONFIG]:
+        validation.read_yaml(path)
+
+
+def end_if_bad(arguments: Sequence[str]) -> None:
+    """:func:`check_arguments` for a profile, which Snakemake reads before the configuration: ends the process."""
+    try:
+        check_arguments(arguments)
+    except ConfigError as error:
+        raise SystemExit(f"snakemake: {texts.shown(error)}") from None
+
+
+def check_paths(python: str, root: str) -> None:
+    """Refuse a Python whose path Snakemake cannot put into a command, and a checkout that it takes for a format."""
+    for what, path, found in (
+        ("Python", python, re.search(UNSAFE, python)),
+        ("this checkout", root, re.search("[{}]", root)),
+    ):
+        if found:
+            raise ConfigError(
+                f"the path of {what}, {path}, contains {found[0]!r}, with which Snakemake cannot start scripts; "
+                "move the checkout to a path without it and make .venv anew"
+            )
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse configurations on Snakemake's command line that it would read as something else, or not at all.
+
+    Args:
+        arguments: those of ``snakemake``.
+
+    Raises:
+        ConfigError: in one sentence with the file and its line, or the key.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    parser.add_argument("--profile", action="append", default=[])
+    parser.add_argument("--config", "-C", nargs="*", action="extend", default=[])
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return  # Snakemake says what is wrong with it
+    named = [path for profile in found.profile for path in _configurations(Path(profile))]
+    for path in found.configfile or named:
+        validation.read_yaml(path)
+    for entry in found.config:
+        key, _, value = entry.partition("=")
+        if validation.is_octal(value):
+            raise ConfigError(f"--config {key}: {value} is an octal number in YAML 1.1; write it without the leading 0")
+
+
+def _configurations(profile: Path) -> list[str]:
+    """The configurations that a profile names, a folder or a file, where it is here and not with the user's others."""
+    path = profile / "config.yaml" if profile.is_dir() else profile
+    entries = validation.read_yaml(path) if path.is_file() else {}
+    named = entries.get("configfile", []) if isinstance(entries, dict) else []
+    return [named] if isinstance(named, str) else list(named)

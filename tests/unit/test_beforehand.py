@@ -1,0 +1,89 @@
+"""What would fail in every job is found before any."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from dode.benchmark import beforehand, devices
+from dode.benchmark.cells import Benchmark
+from dode.fetching.cards import load_card
+from dode.validation import ConfigError
+from workspace import REPOSITORY, TINY, change
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch):
+    """``refusal(changes)``: the sentence with which the tiny benchmark, changed, is refused, or None."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def check(changes, *, local=True):
+        config = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+        for key, value in changes.items():
+            change(config, key, value)
+        try:
+            beforehand.check(Benchmark(config, REPOSITORY), local=local, say=lambda line: None)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    return check
+
+
+def test_what_is_right_is_let_through(refusal):
+    assert refusal({}) is None
+
+
+def test_a_gpu_that_is_not_there_is_refused_where_jobs_run_here(refusal):
+    sentence = "execution.device: 'cuda' is not allowed; allowed: auto or cpu, because torch finds no CUDA device"
+    assert refusal({"execution.device": "cuda"}) == f"{sentence} on this machine"
+    assert refusal({"execution.device": "cuda"}, local=False) is None  # jobs elsewhere may have one
+
+
+def test_a_gpu_beyond_the_last_is_refused_also_in_a_job(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.fault("cuda") is devices.fault("cuda:1") is devices.fault("cpu") is devices.fault("auto") is None
+    with pytest.raises(ValueError, match=r"execution\.device: 'cuda:2' is not allowed; allowed: cuda:0 to cuda:1"):
+        devices.device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("digits-edm", {"widht": 3}, "unknown option 'widht' (did you mean 'width'?)"),
+        ("digits-edm", {"width": "256"}, "option 'width' must be a finite number, not '256'"),
+        ("adm-imagenet128", {"chanels": 2}, "unknown option 'chanels' (did you mean 'channels'?)"),
+        ("ddpm-cifar10", {"multipliers": 3}, "'int'"),
+        ("digits-classifier", {"size": 8}, "unknown option 'size'"),
+    ],
+)
+def test_an_option_that_a_network_does_not_take_is_named(name, options, says):
+    card = load_card(REPOSITORY, name, "model")
+    card["network"]["options"].update(options)
+    found = beforehand.fault({"device": None, "networks": {name: {**card["network"], "role": card["role"]}}})
+    assert found.startswith(f"config/models/{name}.yaml: network.options: ")
+    assert says in found
+
+
+def test_networks_of_all_cards_can_be_made():
+    names = [path.stem for path in (REPOSITORY / "config" / "models").glob("*.yaml")]
+    cards = {name: load_card(REPOSITORY, name, "model") for name in names}
+    networks = {name: {**card["network"], "role": card["role"]} for name, card in cards.items() if "network" in card}
+    pytest.importorskip("diffusers")
+    assert beforehand.fault({"device": None, "networks": networks}) is None
+
+
+def test_a_damaged_image_is_named(refusal, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(5):
+        Image.fromarray(np.full((8, 8), index, np.uint8)).save(folder / f"{index}.png")
+    assert refusal({"datasets[0].data": {"folder": str(folder)}}) is None
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:45])
+    found = refusal({"datasets[0].data": {"folder": str(folder)}})
+    assert f"{folder}/3.png cannot be read as an image" in found
+    assert "\n" not in found
