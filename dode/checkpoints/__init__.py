@@ -9,13 +9,13 @@ import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dode.checkpoints import safetensors_files, states
-from dode.checkpoints.errors import CheckpointError
 from dode.storage import atomic
+from dode.weights import safetensors_files, states
+from dode.weights.errors import CheckpointError
+from dode.weights.safetensors_files import HEADER, header
 
 __all__ = ["FORMATS", "CheckpointError", "convert", "header", "read"]
 
-HEADER = "dode"  # one key of the safetensors metadata: several are written in no fixed order, and files would differ
 #: Where in a file the weights are.
 Key: TypeAlias = str | int | list[str | int] | None
 DTYPES = ("keep", "float32", "float16", "bfloat16")
@@ -120,7 +120,8 @@ def convert(
     tensors of each type, and what the file says of itself. With ``sha256`` the digest must be that one; it is compared
     before all else.
     """
-    from dode.checkpoints import conversion, sources
+    from dode.checkpoints import conversion
+    from dode.weights import sources
 
     _check_options(format, dtype)
     try:
@@ -151,19 +152,3 @@ def convert_here(source: str | Path, target: str | Path, about: dict[str, Any]) 
         safetensors_files.write(target, kinds, lambda name: states.weight(name, views[name], cast), {HEADER: text})
     except CheckpointError as error:
         raise _told(source, format, error) from None
-
-
-def header(path: str | Path) -> dict[str, Any]:
-    """What :func:`convert` wrote of a file's origin; empty for a file that it did not write.
-
-    Raises:
-        CheckpointError: where the file is not one of safetensors, or its header is damaged.
-    """
-    text = safetensors_files.read(path)[1].get(HEADER, "{}")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: what its header says of its origin is damaged")
-    return found

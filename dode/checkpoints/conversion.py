@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dode.checkpoints.errors import CheckpointError
+from dode.weights.errors import CheckpointError
 
 MEMORY, PER_BYTE = 2**29, 4
 SECONDS, RATE = 120, 5_000_000
@@ -38,7 +38,7 @@ def run(source: str | Path, target: str | Path, about: dict[str, Any]) -> None:
     path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         # -P: nothing that lies in the working directory is imported.
-        [sys.executable, "-P", "-m", __name__],
+        [sys.executable, "-P", "-c", f"from {__name__} import {answer.__name__}; {answer.__name__}()"],
         input=request,
         capture_output=True,
         text=True,
@@ -71,7 +71,7 @@ def _death(done, memory, seconds):
     if done.returncode < 0:
         return f"the process that read it was ended by {signal.Signals(-done.returncode).name}"
     last = (done.stderr.strip().splitlines() or ["none"])[-1]
-    return f"the process that read it ended with status {done.returncode}; its last words: {ascii(last[:200])}"
+    return f"the process that read it ended with status {done.returncode}; its last words: {last[:200]!a}"
 
 
 def _limit(size):
@@ -91,7 +91,7 @@ def _lower(kind, value):
     resource.setrlimit(kind, (value, hard))
 
 
-def main() -> None:
+def answer() -> None:
     """What the child does: read a request from the standard input, and write what went wrong to the output."""
     import torch
 
@@ -114,7 +114,3 @@ def main() -> None:
         return
     sys.stdout.flush()
     os._exit(1)  # nothing is tidied up: memory may be short
-
-
-if __name__ == "__main__":
-    main()

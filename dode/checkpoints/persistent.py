@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dode.checkpoints import sources, tensors
-from dode.checkpoints.errors import CheckpointError, kind_of, shown
+from dode.checkpoints import tensors
 from dode.checkpoints.pickles import Interpreter, Left, Recorded, Work, dictionary
 from dode.checkpoints.torch_files import storage_within
+from dode.weights import sources
+from dode.weights.errors import CheckpointError, kind_of, shown
+from dode.weights.views import Storage, View
 
 MAX_DEPTH, MAX_MODULES, MAX_ENTRIES, MAX_NAME = 64, 10_000, 100_000, 500
 MAX_RECORDED, MAX_TEXT = 10_000, 1_000_000
@@ -57,7 +59,7 @@ def _of_file(work):
             digests[id(source)] = source, hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         return Recorded(name, meta["state"], digests[id(source)][1])
 
-    storages: dict[int, tuple[sources.Source, tensors.Storage]] = {}
+    storages: dict[int, tuple[sources.Source, Storage]] = {}
 
     def storage(data):
         """In place of ``torch.storage._load_from_bytes``: once for each stretch of bytes, however often it is named."""
@@ -159,7 +161,7 @@ class _Budget:
         if isinstance(value, dict):
             keys = (self.plain(str(key), depth) for key in value)
             return {key: self.plain(item, depth + 1) for key, item in zip(keys, value.values(), strict=True)}
-        if isinstance(value, list | tuple) and not isinstance(value, tensors.View):
+        if isinstance(value, list | tuple) and not isinstance(value, View):
             return [self.plain(item, depth + 1) for item in value]
         if isinstance(value, float) and not -float("inf") < value < float("inf"):
             return str(value)  # JSON has no infinity; EDM's sigma_max is one

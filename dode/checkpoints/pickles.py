@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dode.checkpoints.errors import CheckpointError, shown
-from dode.checkpoints.sources import Source
+from dode.weights.errors import CheckpointError, shown
+from dode.weights.sources import Source
 
 # The largest published file (EDM's ImageNet-64) needs some 10^5.
 MAX_OPCODES = 1_000_000
@@ -48,7 +48,8 @@ _DATA = {
     "uuid": "UUID|SafeUUID",
     "zoneinfo": "ZoneInfo",
     "torch.serialization": "_get_layout",
-    "torch": r"device|dtype|layout|Size|Tensor|Generator|\w+Storage|\w+Tensor|\w+_format|\w*(int|float|complex|bool)\w*",
+    "torch": r"device|dtype|layout|Size|Generator|\w+Storage|\w*Tensor|\w+_format|per_\w+|\w*(int|float|bool)\w*|"
+    r"complex\d+",
 }
 _OF_TORCH = ("torch._C", "torch._tensor", "torch._utils", "torch.nn", "torch.optim", "torch.amp", "torch.cuda.amp")
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from dode.checkpoints.errors import CheckpointError, shown
 from dode.checkpoints.pickles import Dictionary, Global, Left, dictionary
-from dode.checkpoints.sources import Source
+from dode.weights.errors import CheckpointError, shown
+from dode.weights.sources import Source
+from dode.weights.views import BYTES, Storage, View, is_count, last_place
 
-#: Bytes of an element, by the name of torch's type.
-BYTES = {
-    **dict.fromkeys(("float64", "int64"), 8),
-    **dict.fromkeys(("float32", "int32"), 4),
-    **dict.fromkeys(("float16", "bfloat16", "int16"), 2),
-    **dict.fromkeys(("int8", "uint8", "bool"), 1),
-}
 #: Torch's storages of these types; of others (complex, quantized) there is a size alone.
 DTYPES = {
     "DoubleStorage": "float64",
@@ -38,76 +31,6 @@ _OTHERS = {
     "ComplexDoubleStorage": 16,
 }
 MODULES = ("torch", "torch.storage")
-
-
-class Storage:
-    """Elements in a row.
-
-    Attributes:
-        dtype: the name of torch's type, or None for one that no weights have.
-        elements: how many there are.
-        width: bytes of each.
-        data: their bytes; None as long as it is not known where these are.
-    """
-
-    __slots__ = ("data", "dtype", "elements", "width")
-
-    def __init__(self, dtype: str | None, elements: int, width: int, data: Source | None = None):
-        self.dtype, self.elements, self.width, self.data = dtype, elements, width, data
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that its elements take."""
-        return self.elements * self.width
-
-    def is_like(self, other: Storage) -> bool:
-        """Whether both have as many elements of one type."""
-        return (self.dtype, self.elements, self.width) == (other.dtype, other.elements, other.width)
-
-
-class View(NamedTuple):
-    """A tensor whose elements are still in the file: element i, j, ... is ``offset + i s_0 + j s_1 + ...``."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def dtype(self) -> str | None:
-        """The name of torch's type."""
-        return self.storage.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that its elements take."""
-        return math.prod(self.shape) * self.storage.width
-
-    def load(self) -> Any:
-        """The tensor, contiguous, with a memory of its own."""
-        import torch
-
-        kind, data = getattr(torch, str(self.dtype)), self.storage.data
-        if not self.nbytes or data is None:
-            return torch.empty(self.shape, dtype=kind)
-        elements = _last(self.offset, self.shape, self.strides) + 1 - self.offset
-        width = self.storage.width
-        content = bytearray(data.part(self.offset * width, elements * width).content())
-        if self.dtype == "bool":  # torch leaves open what a byte other than 0 and 1 is
-            flat = torch.frombuffer(content, dtype=torch.uint8) != 0
-        else:
-            flat = torch.frombuffer(content, dtype=kind)
-        return flat.as_strided(self.shape, self.strides).contiguous()
-
-
-def _last(offset, shape, strides):
-    """The place of the last element, for at least one."""
-    return offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
-
-
-def is_count(value: object) -> bool:
-    """Whether a value is an integer from 0 to 2^63 - 1 (and no boolean)."""
-    return type(value) is int and 0 <= value < 2**63
 
 
 def storage_of(identifier: Any, fields: int) -> tuple[str, Storage]:
@@ -140,7 +63,7 @@ def rebuild_tensor(
         raise CheckpointError("a tensor's offset, size and strides are invalid")
     if metadata:
         return Left("a tensor that is conjugated or negated lazily")
-    last = _last(offset, size, stride) if all(size) else offset - 1
+    last = last_place(offset, size, stride) if all(size) else offset - 1
     if last >= storage.elements:
         raise CheckpointError(f"a tensor does not lie within its storage of {storage.elements} elements")
     if storage.dtype is None:
@@ -154,7 +77,7 @@ def rebuild_parameter(data: Any, requires_grad: Any = False, hooks: Any = None, 
 
 
 def rebuild_with_attributes(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    """In place of ``torch._tensor._rebuild_from_type_v2``: the tensor that ``function`` makes, without its attributes."""
+    """In place of ``torch._tensor._rebuild_from_type_v2``: the tensor of ``function``, without its attributes."""
     plain = isinstance(kind, Global) and kind.name in ("torch.Tensor", "torch.nn.parameter.Parameter")
     if not plain or not isinstance(function, Global) or not isinstance(arguments, tuple):
         return Left(kind.name if isinstance(kind, Global) else "a tensor of an unknown class")

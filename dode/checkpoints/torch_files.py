@@ -1,8 +1,8 @@
 """Files of ``torch.save``, in its zip layout and the one before, read without torch.
 
-torch's own reader, with ``weights_only=True``, executes nothing, but it believes a file's lengths, makes objects of many
-classes, and parses a zip archive in another way than Python does. Here the archive is parsed once, the pickle is gone
-through by :class:`dode.checkpoints.pickles.Interpreter`, and tensors are views of the very bytes that were checked.
+torch's own reader, with ``weights_only=True``, executes nothing, but it believes a file's lengths, makes objects of
+many classes, and parses a zip archive in another way than Python does. Here the archive is parsed once, the pickle is
+gone through by :class:`dode.checkpoints.pickles.Interpreter`, and tensors are views of the bytes that were checked.
 """
 
 import struct
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dode.checkpoints import sources, tensors
-from dode.checkpoints.errors import CheckpointError, shown
+from dode.checkpoints import tensors
 from dode.checkpoints.pickles import Dictionary, Global, Interpreter, Work
-from dode.checkpoints.sources import Source
+from dode.weights import sources
+from dode.weights.errors import CheckpointError, shown
+from dode.weights.sources import Source
+from dode.weights.views import BYTES, Storage
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _LOCAL = struct.Struct("<4s5H3L2H")  # what stands before a record of a zip archive, but for its name
@@ -23,7 +25,7 @@ _AT_ONCE = 2**20
 
 ALLOWED: dict[str, Callable | None] = {
     **tensors.COMMON,
-    **{f"torch {name}": None for name in (*tensors.DTYPES, *tensors.BYTES)},
+    **{f"torch {name}": None for name in (*tensors.DTYPES, *BYTES)},
     "torch.storage UntypedStorage": None,
     "torch.storage TypedStorage": None,
     "torch Size": tensors.size,
@@ -38,9 +40,9 @@ class _Storages:
 
     def __call__(self, identifier):
         # In the old layout, a module's class with its source, which is not run.
-        if self.find is None and isinstance(identifier, tuple) and identifier[:1] == ("module",):
-            if len(identifier) == 4 and isinstance(identifier[1], Global):
-                return identifier[1]
+        is_class = isinstance(identifier, tuple) and len(identifier) == 4 and identifier[0] == "module"
+        if self.find is None and is_class and isinstance(identifier[1], Global):
+            return identifier[1]
         key, storage = tensors.storage_of(identifier, self.fields)
         if not self.known.setdefault(key, storage).is_like(storage):
             raise CheckpointError(f"the storage {shown(key)} is named with two sizes or types")
@@ -100,7 +102,9 @@ class _Archive:
             header = file.part(begins, _LOCAL.size).content()
             magic, *_, name_size, extra_size = _LOCAL.unpack(header)
             name = file.part(begins + _LOCAL.size, name_size).content()
-            if magic != b"PK\3\4" or name != entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437"):
+            if magic != b"PK\3\4" or name != entry.orig_filename.encode(
+                "utf-8" if entry.flag_bits & 0x800 else "cp437"
+            ):
                 raise CheckpointError(f"the record {shown(entry.filename)} of the zip archive is damaged")
             start = begins + _LOCAL.size + name_size + extra_size
             record = self.records[entry.filename] = file.part(start, entry.file_size)
@@ -156,11 +160,11 @@ def load(path: str | Path) -> Any:
     return read_legacy(file, work)
 
 
-def storage_within(data: Any, work: Work) -> tensors.Storage:
+def storage_within(data: Any, work: Work) -> Storage:
     """In place of ``torch.storage._load_from_bytes``: the storage in ``data``, itself a file of ``torch.save``."""
     if not isinstance(data, Source) or data.part(0, min(2, data.size)).content() == b"PK":
         raise CheckpointError("a storage within the pickle is not in torch's own form")
     value = read_legacy(data.part(0, data.size), work)
-    if not isinstance(value, tensors.Storage):
+    if not isinstance(value, Storage):
         raise CheckpointError("a storage within the pickle holds something other than a storage")
     return value

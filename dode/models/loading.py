@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from dode import checkpoints
-from dode.checkpoints import states
 from dode.grids.schedules import schedules
 from dode.models.denoiser import Denoiser, NoisePrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
+from dode.weights import safetensors_files, states
 
 
 def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
@@ -54,15 +53,13 @@ def with_weights(
 def _fill(network, card, checkpoint):
     """Put the weights of a file into a network."""
     own = network.state_dict()
-    named, _ = checkpoints.read(checkpoint, format="safetensors")
-    try:
-        named = states.fitted(named, own, card.get("prefix"))
-    except checkpoints.CheckpointError as error:
-        raise ValueError(f"{checkpoint}: {error}") from None
+    named = safetensors_files.tensors(checkpoint, wanted=own, prefix=card.get("prefix"))
     does_not_fit = f"{checkpoint} does not fit the network '{card['network']['name']}' with its options"
     for name, weight in named.items():
-        if name in own and own[name].is_floating_point() != weight.is_floating_point():
-            raise ValueError(f"{does_not_fit}: {name} is {weight.dtype} in the file, but {own[name].dtype} in the network")
+        if name in own and own[name].is_floating_point() and not weight.is_floating_point():
+            raise ValueError(
+                f"{does_not_fit}: {name} is {weight.dtype} in the file, but {own[name].dtype} in the network"
+            )
     try:
         network.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in named.items()}

@@ -148,7 +148,9 @@ def test_the_same_source_gives_the_same_bytes(source, tmp_path, here):
         ({"w": torch.ones(2)}, {"format": "edm-pickle"}, "broken pickle|not a pickle|opcode"),
     ],
 )
-def test_what_is_no_checkpoint_of_the_format_is_refused_in_one_sentence(source, tmp_path, here, value, options, message):
+def test_what_is_no_checkpoint_of_the_format_is_refused_in_one_sentence(
+    source, tmp_path, here, value, options, message
+):
     torch.save(value, source)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.convert(source, tmp_path / "out.safetensors", **{"format": "torch", **options})

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dode import checkpoints
-from dode.checkpoints import CheckpointError, persistent, pickles, sources, tensors, torch_files
+from dode.checkpoints import CheckpointError, persistent, pickles, tensors, torch_files
+from dode.weights import sources
 from published_files import edm_pickle, published_modules, weights
 
 
@@ -297,12 +298,25 @@ def test_compressed_doubled_and_foreign_archives_are_refused(source):
 
 
 BOMBS = {
-    "tuple is not a parameter's name": b"}" + b")" + b"\x85" * 300_000 + b"Ns",  # to hash such a key overflows C's stack
+    "tuple is not a parameter's name": b"}"
+    + b")"
+    + b"\x85" * 300_000
+    + b"Ns",  # to hash such a key overflows C's stack
     "not a state dict": b"]" * 300_000 + b"a" * 299_999,
     "more than 1000000 opcodes": b"N" * 2_000_000,
     "broken pickle": b"(" * 900_000,
     "more than 64 deep": named("torch.nn.modules.container", "ModuleDict")
-    + (b")\x81\x94}" + text("_parameters") + b"}s" + text("_buffers") + b"}s" + text("_modules") + b"}" + text("a") + b"h\x00ssb"),  # a module in itself
+    + (
+        b")\x81\x94}"
+        + text("_parameters")
+        + b"}s"
+        + text("_buffers")
+        + b"}s"
+        + text("_modules")
+        + b"}"
+        + text("a")
+        + b"h\x00ssb"
+    ),  # a module in itself
 }
 
 

@@ -1,4 +1,4 @@
-"""Files of safetensors: their headers checked before anything is allocated, read and written tensor by tensor.
+"""Files of safetensors: headers checked before anything is allocated, read and written tensor by tensor.
 
 The layout is eight bytes with the length of a header in JSON, the header, and the tensors' bytes in a row. The library
 writes only what is in memory as a whole, and reads a header of any size; a file written here is the same to the byte.
@@ -6,13 +6,13 @@ writes only what is in memory as a whole, and reads a header of any size; a file
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from dode.checkpoints import sources
-from dode.checkpoints.errors import CheckpointError, shown
-from dode.checkpoints.tensors import BYTES, Storage, View, is_count
+from dode.weights import sources, states
+from dode.weights.errors import CheckpointError, shown
+from dode.weights.views import BYTES, Storage, View, is_count
 
 #: The format's name of each type, in the order in which the library writes them.
 NAMES = {
@@ -28,6 +28,7 @@ NAMES = {
     "bool": "BOOL",
 }
 _TYPES = {name: dtype for dtype, name in NAMES.items()}
+HEADER = "dode"  # one key of the metadata: the library writes several in no fixed order, and files would differ
 MAX_HEADER, MAX_TENSORS = 2**23, 20_000  # bytes; networks of thousands of layers have a twentieth of these
 
 
@@ -44,12 +45,7 @@ def read(path: str | Path) -> tuple[dict[str, View], dict[str, str]]:
     if length > MAX_HEADER:
         raise CheckpointError(f"the header of the safetensors file has {length} bytes, more than {MAX_HEADER}")
     data = file.part(8 + length, file.size - 8 - length)
-    try:
-        header = json.loads(file.take(length).content(), object_pairs_hook=_once, parse_constant=_refused)
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"not a safetensors file: its header is not JSON: {str(error)[:200]}") from None
+    header = parsed(file.take(length).content(), "the header of the safetensors file")
     if not isinstance(header, dict):
         raise CheckpointError("not a safetensors file: its header is not a mapping")
     metadata = header.pop("__metadata__", {})
@@ -68,15 +64,61 @@ def read(path: str | Path) -> tuple[dict[str, View], dict[str, str]]:
     return views, metadata
 
 
-def _once(pairs):
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise CheckpointError("the header of the safetensors file has a key twice")
+def parsed(content: bytes, what: str) -> Any:
+    """The value of a text in JSON.
+
+    Raises:
+        CheckpointError: where it is none, has a key twice, a number beyond 64 bits, or none such as NaN.
+    """
+
+    def once(pairs):
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise CheckpointError(f"{what} has a key twice")
+        return found
+
+    def integer(digits):
+        if len(digits) > 20:  # Python's own error for thousands of them is not one of JSON
+            raise CheckpointError(f"{what} has a number of {len(digits)} digits")
+        return int(digits)
+
+    def constant(name):
+        raise CheckpointError(f"{what} has {name} for a number")
+
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=once, parse_int=integer, parse_constant=constant)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{what} is not JSON: {str(error)[:200]}") from None
+
+
+def header(path: str | Path) -> dict[str, Any]:
+    """What :func:`dode.checkpoints.convert` wrote of a file's origin; empty for a file that it did not write.
+
+    Raises:
+        CheckpointError: where the file is not one of safetensors, or its header is damaged.
+    """
+    found = parsed(read(path)[1].get(HEADER, "{}").encode(), f"{path}: what its header says of its origin")
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: what its header says of its origin is not a mapping")
     return found
 
 
-def _refused(constant):
-    raise ValueError(f"{constant} is no number")
+def tensors(path: str | Path, *, wanted: Collection[str] | None = None, prefix: str | None = None) -> dict[str, Any]:
+    """The tensors of a file by name.
+
+    Args:
+        path: of the file.
+        wanted, prefix: as of :func:`dode.weights.states.fitted`; None for the names as they are.
+
+    Raises:
+        CheckpointError: where the file is broken, or a tensor is not one of weights.
+    """
+    try:
+        views = states.views(read(path)[0])
+        views = views if wanted is None else states.fitted(views, wanted, prefix)
+        return {name: states.weight(name, view) for name, view in views.items()}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _view(name, entry, data):
@@ -84,7 +126,9 @@ def _view(name, entry, data):
         raise CheckpointError(f"the entry of the tensor {shown(name)} in the header of the safetensors file is invalid")
     dtype = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise CheckpointError(f"the tensor {shown(name)} is of the type {shown(entry['dtype'])}, which is not supported")
+        raise CheckpointError(
+            f"the tensor {shown(name)} is of the type {shown(entry['dtype'])}, which is not supported"
+        )
     shape, offsets = entry["shape"], entry["data_offsets"]
     lists = isinstance(shape, list) and len(shape) <= 16 and isinstance(offsets, list) and len(offsets) == 2
     if not lists or not all(map(is_count, (*shape, *offsets))):

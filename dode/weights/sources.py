@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from dode.checkpoints.errors import CheckpointError
+from dode.weights.errors import CheckpointError
 
 _AHEAD = 65_536  # bytes read at once where few are asked for
 

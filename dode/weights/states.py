@@ -4,8 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from dode.checkpoints.errors import CheckpointError, kind_of, shown
-from dode.checkpoints.tensors import View
+from dode.weights.errors import CheckpointError, kind_of, shown
+from dode.weights.views import View
 
 #: What programs put before every name when they wrap a network; no network's own names begin so.
 WRAPPERS = ("module.", "_orig_mod.")
@@ -92,17 +92,19 @@ def fitted(named: Mapping[str, Any], wanted: Collection[str], prefix: str | None
     if prefix is not None:
         return below(named, prefix) if any(name.startswith(prefix) for name in named) else dict(named)
     last = max(sorted(wanted), key=len)
-    possible = [name[: -len(last)] for name in named if name.endswith(last) and name[-len(last) - 1 : -len(last)] in ("", ".")]
+    possible = [
+        name[: -len(last)] for name in named if name.endswith(last) and name[-len(last) - 1 : -len(last)] in ("", ".")
+    ]
     possible = [found for found in possible if all(f"{found}{name}" in named for name in wanted)]
     if possible in ([], [""]):
         return dict(named)
     rest = [name for name in named if not any(name.startswith(found) for found in possible)]
     averages = [name for name in rest if re.search(r"(?i)(^|[^a-z])ema|average", name)]
     if len(possible) > 1 or averages:
+        places = " and behind ".join(map(repr, possible))
+        beside = f", and beside them is {shown(averages[0])}" if averages else ""
         raise CheckpointError(
-            f"the network's parameters are found behind {' and behind '.join(map(repr, possible))}"
-            f"{f', and beside them is {shown(averages[0])}' if averages else ''}: the card's 'prefix' says which weights "
-            "are meant"
+            f"the network's parameters are found behind {places}{beside}: the card's 'prefix' says which are meant"
         )
     return below(named, possible[0])
 
