@@ -4,6 +4,7 @@ A *format* is how the file was written: ``safetensors``; ``torch``, by ``torch.s
 with EDM's persistent classes. The result has the published parameter names, and a header that says where it comes from.
 """
 
+import collections
 import hashlib
 import json
 from pathlib import Path
@@ -137,17 +138,17 @@ def convert(
         conversion.run(source, temporary, about | ({} if prefix is None else {"prefix": prefix}))
 
 
+def _cast(dtype, cast):
+    return cast if cast != "keep" and "float" in dtype else dtype
+
+
 def convert_here(source: str | Path, target: str | Path, about: dict[str, Any]) -> None:
     """:func:`convert` in this process: what its child does, where ``about`` is what the header begins with."""
     format, cast = about["format"], about["cast"]
     try:
         views, facts = _views(source, format, about["key"], about.get("prefix"))
-        counts: dict[str, int] = {}
-        kinds = {}
-        for name, view in views.items():
-            dtype = str(view.dtype)
-            counts[kind] = counts.get(kind := cast if cast != "keep" and "float" in dtype else dtype, 0) + 1
-            kinds[name] = kind, view.shape
+        kinds = {name: (_cast(str(view.dtype), cast), view.shape) for name, view in views.items()}
+        counts = dict(collections.Counter(kind for kind, _ in kinds.values()))
         text = json.dumps({**about, "dtypes": counts, **facts}, sort_keys=True, allow_nan=False)
         safetensors_files.write(target, kinds, lambda name: states.weight(name, views[name], cast), {HEADER: text})
     except CheckpointError as error:

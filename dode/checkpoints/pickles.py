@@ -317,10 +317,12 @@ def _new_with_names(machine, _):
 _BY_CODE = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
 _TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
-_LENGTHS = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # bytes that give the length of bytes
+_BYTES = ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8")
+_LENGTHS = dict(zip((*_BYTES, "LONG4"), (1, 4, 8, 8, 4), strict=True))  # how many bytes say how many follow
 
 OPERATIONS = {
-    **dict.fromkeys((*_INTEGERS, *_TEXTS, *_LENGTHS, "BINFLOAT"), _push),
+    **dict.fromkeys((*_INTEGERS, *_TEXTS, *_BYTES, "BINFLOAT"), _push),
+    "LONG4": lambda machine, _: machine.stack.append(Left("an integer")),
     "FRAME": lambda machine, argument: None,
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, index: machine.stack.append(machine.memo[index])),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), Interpreter.put),
