@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from dode.weights import sources, states
+from dode.weights import foreign_json, sources, states
 from dode.weights.errors import CheckpointError, shown
 from dode.weights.views import BYTES, Storage, View, is_count
 
@@ -45,7 +45,7 @@ def read(path: str | Path) -> tuple[dict[str, View], dict[str, str]]:
     if length > MAX_HEADER:
         raise CheckpointError(f"the header of the safetensors file has {length} bytes, more than {MAX_HEADER}")
     data = file.part(8 + length, file.size - 8 - length)
-    header = parsed(file.take(length).content(), "the header of the safetensors file")
+    header = foreign_json.parsed(file.take(length).content(), "the header of the safetensors file", CheckpointError)
     if not isinstance(header, dict):
         raise CheckpointError("not a safetensors file: its header is not a mapping")
     metadata = header.pop("__metadata__", {})
@@ -64,42 +64,17 @@ def read(path: str | Path) -> tuple[dict[str, View], dict[str, str]]:
     return views, metadata
 
 
-def parsed(content: bytes, what: str) -> Any:
-    """The value of a text in JSON.
-
-    Raises:
-        CheckpointError: where it is none, has a key twice, a number beyond 64 bits, or none such as NaN.
-    """
-
-    def once(pairs):
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise CheckpointError(f"{what} has a key twice")
-        return found
-
-    def integer(digits):
-        if len(digits) > 20:  # Python's own error for thousands of them is not one of JSON
-            raise CheckpointError(f"{what} has a number of {len(digits)} digits")
-        return int(digits)
-
-    def constant(name):
-        raise CheckpointError(f"{what} has {name} for a number")
-
-    try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=once, parse_int=integer, parse_constant=constant)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{what} is not JSON: {str(error)[:200]}") from None
-
-
 def header(path: str | Path) -> dict[str, Any]:
     """What :func:`dode.checkpoints.convert` wrote of a file's origin; empty for a file that it did not write.
 
     Raises:
         CheckpointError: where the file is not one of safetensors, or its header is damaged.
     """
-    found = parsed(read(path)[1].get(HEADER, "{}").encode(), f"{path}: what its header says of its origin")
+    text = read(path)[1].get(HEADER, "{}")
+    what = f"{path}: what its header says of its origin"
+    found = foreign_json.parsed(text.encode("utf-8", "surrogatepass"), what, CheckpointError)
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: what its header says of its origin is not a mapping")
+        raise CheckpointError(f"{what} is not a mapping")
     return found
 
 
