@@ -75,15 +75,15 @@ def check_steps(steps: Any) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps of a schedule must be an integer of at least 2, not {steps!r}")
     if steps > MAX_STEPS:
-        raise ValueError(f"steps of a schedule must be at most {MAX_STEPS}, not {steps:.6g}")
+        raise ValueError(f"steps of a schedule must be at most {MAX_STEPS}{f', not {steps}' if steps < 2**64 else ''}")
 
 
 def _check(steps, **numbers):
-    """Refuse steps that are not an integer of at least 2, and options that are not finite numbers of at least 0."""
+    """Refuse steps that no model has, and options that are not numbers from 0 to 1e6."""
     check_steps(steps)
     for option, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise ValueError(f"{option} of a schedule must be a finite number of at least 0, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
+            raise ValueError(f"{option} of a schedule must be a finite number from 0 to 1e6, not {repr(value)[:50]}")
 
 
 @schedules.register("linear")

@@ -17,7 +17,8 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
         error: makes the exception for a message.
 
     Raises:
-        error: where the text is not JSON, has a key twice or a very long one, an integer beyond 64 bits, or a number such as NaN or 1e999.
+        error: where the text is not JSON, has a key twice or a very long one, an integer beyond 64 bits, or a number
+            such as NaN or 1e999.
     """
 
     def once(pairs):
