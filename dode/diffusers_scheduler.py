@@ -56,13 +56,13 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"2 to {MAX_STEPS} numbers, or None",
     ),
     "prediction_type": (lambda value: isinstance(value, str), "a name"),
-    "sigma_data": (lambda value: value is None or (_is_number(value) and value > 0), "a positive number, or None"),
+    "sigma_data": (lambda value: value is None or (_is_number(value) and value > 0), "a finite number above 0, or None"),
     "rescale_betas_zero_snr": (lambda value: isinstance(value, bool), "True or False"),
     "round_timesteps": (lambda value: isinstance(value, bool), "True or False"),
 }
 
 
-def _check_kinds(config):
+def _check_values(config):
     """Raise ValueError for the first value of a configuration that is of another kind than its key."""
     for key, (is_right, allowed) in KINDS.items():
         value = config[key]
@@ -211,7 +211,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
     ):
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
-        _check_kinds({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
+        _check_values({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
         self.sampler = load(result)
         self.register_to_config(result=self.sampler.record)
         if rescale_betas_zero_snr:
