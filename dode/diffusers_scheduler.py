@@ -56,7 +56,10 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"2 to {MAX_STEPS} numbers, or None",
     ),
     "prediction_type": (lambda value: isinstance(value, str), "a name"),
-    "sigma_data": (lambda value: value is None or (_is_number(value) and value > 0), "a finite number above 0, or None"),
+    "sigma_data": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a finite number above 0, or None",
+    ),
     "rescale_betas_zero_snr": (lambda value: isinstance(value, bool), "True or False"),
     "round_timesteps": (lambda value: isinstance(value, bool), "True or False"),
 }
