@@ -184,11 +184,15 @@ def _parsed(content, what):
 def _plain(record):
     """A copy as it would come from a file; in what is for the record alone, NaN is null."""
     try:
-        told = {key: storage.finite(value) if key in FOR_THE_RECORD else value for key, value in record.items()}
+        told = {key: _without_nan(value) if key in FOR_THE_RECORD else value for key, value in record.items()}
         text = json.dumps(told, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"result: cannot be written as JSON: {error}") from None
     return _parsed(text.encode(), "result")
+
+
+def _without_nan(value):
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def _count(value):

@@ -52,7 +52,7 @@ def _umask():
 def write_json(path: str | Path, value: Any) -> None:
     """JSON with sorted keys; NaN is written as null, so that every reader takes it."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
@@ -60,12 +60,11 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
 
 
-def finite(value: Any) -> Any:
-    """A value of JSON with None for NaN and infinity."""
+def _plain(value):
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
