@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
-from dode.grids.schedules import Schedule, schedules
+from dode.grids.schedules import MAX_STEPS, Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
 from dode.registry import Registry, unknown
@@ -29,6 +31,47 @@ except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
 betas = Registry("beta_schedule")
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
+
+
+def _is_row(value):
+    return isinstance(value, list | tuple) and 2 <= len(value) <= MAX_STEPS and all(map(_is_number, value))
+
+
+# Of a value of the configuration: whether it is of the right kind, and which that is. Files of others have any.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "result": (lambda value: isinstance(value, str | os.PathLike | dict), "a file, or what is in it"),
+    "num_train_timesteps": (
+        lambda value: type(value) is int and 2 <= value <= MAX_STEPS,
+        f"2 to {MAX_STEPS}, an integer",
+    ),
+    "beta_start": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
+    "beta_end": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
+    "beta_schedule": (lambda value: isinstance(value, str), "a name"),
+    "trained_betas": (
+        lambda value: value is None or _is_row(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"),
+        f"2 to {MAX_STEPS} numbers, or None",
+    ),
+    "prediction_type": (lambda value: isinstance(value, str), "a name"),
+    "sigma_data": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a finite number above 0, or None",
+    ),
+    "rescale_betas_zero_snr": (lambda value: isinstance(value, bool), "True or False"),
+    "round_timesteps": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
+def _check_values(config):
+    """Raise ValueError for the first value of a configuration that is of another kind than its key."""
+    for key, (is_right, allowed) in KINDS.items():
+        value = config[key]
+        if not is_right(value):
+            told = type(value).__name__ if isinstance(value, int) and abs(value) >= 2**64 else repr(value)[:100]
+            raise ValueError(f"{key}: {told} is not allowed; allowed: {allowed}")
 
 
 # diffusers keeps its tables in float32; in float64 whole indices stay whole.
@@ -148,8 +191,9 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             between two.
 
     Raises:
-        ValueError: for a bad result, a noise level outside of the schedule's, an unknown ``prediction_type``, one of
-            the authors' recipes for another kind of model, or ``round_timesteps`` with ``sigma_data``.
+        ValueError: for a value of another kind than its key (:data:`KINDS`), a bad result, a noise level outside of the
+            schedule's, an unknown ``prediction_type``, one of the authors' recipes for another kind of model, or
+            ``round_timesteps`` with ``sigma_data``.
     """
 
     order = 1
@@ -170,6 +214,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
     ):
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
+        _check_values({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
         self.sampler = load(result)
         self.register_to_config(result=self.sampler.record)
         if rescale_betas_zero_snr:

@@ -17,9 +17,12 @@ from dode.models.preconditioning import preconditionings
 from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NAME, NonStationary
 from dode.validation import ConfigError, validate
+from dode.weights import foreign_json
 
 FORMAT, READ = "dode sampler", (1, 2)
 ADDED = ("told", "coefficients")  # with version 2
+FOR_THE_RECORD = ("fit", "conditions", "scores", "software")
+MAX_BYTES, MAX_VALUES = 2**22, 200_000  # a solver of 400 evaluations with coefficients of its own has 160,000
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
 
 
@@ -165,19 +168,41 @@ def load(source: str | Path | dict[str, Any]) -> Sampler:
     """
     if isinstance(source, dict):
         return _sampler(_plain(source), "result")
-    try:
-        record = json.loads(Path(source).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source}: not JSON, or cut off: {error}") from None
-    return _sampler(record, str(source))
+    if Path(source).exists() and not Path(source).is_file():
+        raise ValueError(f"{source}: not a regular file")
+    with Path(source).open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    return _sampler(_parsed(content, str(source)), str(source))
+
+
+def _parsed(content, what):
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{what}: it has more than {MAX_BYTES} bytes, which no exported result has")
+    return foreign_json.parsed(content, f"{what}: it", ValueError)
 
 
 def _plain(record):
-    """A copy as it would come from a file."""
+    """A copy as it would come from a file; in what is for the record alone, NaN is null."""
     try:
-        return json.loads(json.dumps(record))
-    except TypeError as error:
+        told = {key: _without_nan(value) if key in FOR_THE_RECORD else value for key, value in record.items()}
+        text = json.dumps(told, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"result: cannot be written as JSON: {error}") from None
+    return _parsed(text.encode(), "result")
+
+
+def _without_nan(value):
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def _count(value):
+    """How many values a value of JSON has in it."""
+    found, waiting = 0, [value]
+    while waiting:
+        each = waiting.pop()
+        found += 1
+        waiting += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+    return found
 
 
 def _sampler(record, what):
@@ -188,13 +213,15 @@ def _sampler(record, what):
             f"{what}: version {record.get('version')!r} of the format is not supported; this release reads "
             f"{' and '.join(map(str, READ))}"
         )
+    if (count := _count(record)) > MAX_VALUES:
+        raise ValueError(f"{what}: it has {count} values, more than the {MAX_VALUES} that a result may have")
     try:
         validate(record, SCHEMA, what)
         return Sampler(record)
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(str(error)[:1200]) from None  # it may quote names of the file, of any length
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"{what}: {error}") from None
+        raise ValueError(f"{what}: {str(error)[:1200]}") from None
 
 
 def _matrix(rows):

@@ -279,9 +279,12 @@ def _sentence(error):
         "minLength": lambda: f"at least {error.validator_value} characters",
         "maxLength": lambda: f"at most {error.validator_value} characters, not {len(error.instance)}",
         "minItems": lambda: f"at least {error.validator_value} entries",
+        "maxItems": lambda: f"at most {error.validator_value} entries, not {len(error.instance)}",
         "pattern": lambda: f"text that matches {error.validator_value}",
     }.get(error.validator)
-    return f"{key}: {error.instance!r} is not allowed; allowed: {allowed() if allowed else error.message}"
+    value = repr(error.instance)
+    value = value if len(value) <= 200 else f"{value[:200]}..."
+    return f"{key}: {value} is not allowed; allowed: {allowed() if allowed else error.message[:500]}"
 
 
 def validate(instance: Any, schema: str | Path, what: str) -> None:

@@ -76,7 +76,7 @@ class Dependencies:
 
     def reading(self, card: str) -> dict[str, Any]:
         """How a card's file is read, for its conversion."""
-        return {key: self.cards[card].get(key) for key in ("format", "key")}
+        return {key: self.cards[card].get(key) for key in ("format", "key", "prefix")}
 
     def expected(self, card: str) -> str:
         """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file."""

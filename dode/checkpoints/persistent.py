@@ -7,90 +7,112 @@ arguments that it was made with. Containers such as ``torch.nn.ModuleDict`` stan
 """
 
 import hashlib
-import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dode.checkpoints import tensors
-from dode.checkpoints.pickles import CheckpointError, Interpreter, Recorded, dictionary, shown
-from dode.checkpoints.torch_files import load_storage
+from dode.checkpoints.pickles import Interpreter, Left, Recorded, Work, dictionary
+from dode.checkpoints.torch_files import storage_within
+from dode.weights import sources
+from dode.weights.errors import CheckpointError, kind_of, shown
+from dode.weights.views import Storage, View
 
-MAX_DEPTH, MAX_MODULES, MAX_RECORDED = 64, 10_000, 10_000
-
-
-def _persistent(meta):
-    """In place of ``_reconstruct_persistent_obj``: what it is and what it holds."""
-    if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
-        raise CheckpointError("a persistent object has no class and state")
-    name, source = meta.get("class_name"), meta.get("module_src")
-    if not isinstance(name, str) or not isinstance(source, str):
-        raise CheckpointError("a persistent object's class or source is not text")
-    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
-    return Recorded(name, meta["state"], digest)
+MAX_DEPTH, MAX_MODULES, MAX_ENTRIES, MAX_NAME = 64, 10_000, 100_000, 500
+MAX_RECORDED, MAX_TEXT = 10_000, 1_000_000
 
 
 def _container(name):
     return lambda: Recorded(name, {})
 
 
-def _text_set(items=()):
-    """In place of ``set``, as protocols before 4 write it."""
-    if not isinstance(items, list) or not all(type(item) is str for item in items):
-        raise CheckpointError("the pickle has a set of something other than text")
-    return set(items)
-
-
-ALLOWED = {
+ALLOWED: dict[str, Callable | None] = {
     **tensors.COMMON,
-    "torch_utils.persistence _reconstruct_persistent_obj": _persistent,
-    "torch.storage _load_from_bytes": load_storage,
     **{
         f"torch.nn.modules.container {name}": _container(name)
         for name in ("ModuleDict", "ModuleList", "Sequential", "ParameterList")
     },
     "dnnlib.util EasyDict": dictionary,
-    "builtins set": _text_set,
-    "numpy dtype": tensors.NumpyType,
-    "numpy.core.multiarray scalar": tensors.numpy_scalar,
-    "numpy._core.multiarray scalar": tensors.numpy_scalar,
 }
+
+
+def _of_file(work):
+    """What is done besides :data:`ALLOWED`: calls that cost as much as their arguments, counted for the whole file."""
+
+    def text_set(items=()):
+        """In place of ``set``, as protocols before 4 write it."""
+        if not isinstance(items, list):
+            return Left("a set")
+        work.take(len(items))
+        return {item for item in items if type(item) is str}
+
+    digests: dict[int, tuple[str, str]] = {}
+
+    def persistent(meta):
+        """In place of ``_reconstruct_persistent_obj``: what it is and what it holds."""
+        if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
+            raise CheckpointError("a persistent object has no class and state")
+        name, source = meta.get("class_name"), meta.get("module_src")
+        if not isinstance(name, str) or not isinstance(source, str):
+            raise CheckpointError("a persistent object's class or source is not text")
+        if id(source) not in digests:  # all layers share one
+            digests[id(source)] = source, hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+        return Recorded(name, meta["state"], digests[id(source)][1])
+
+    storages: dict[int, tuple[sources.Source, Storage]] = {}
+
+    def storage(data):
+        """In place of ``torch.storage._load_from_bytes``: once for each stretch of bytes, however often it is named."""
+        if id(data) not in storages:
+            storages[id(data)] = data, storage_within(data, work)
+        return storages[id(data)][1]
+
+    return {
+        "builtins set": text_set,
+        "__builtin__ set": text_set,
+        "torch.storage _load_from_bytes": storage,
+        "torch_utils.persistence _reconstruct_persistent_obj": persistent,
+    }
 
 
 def load(path: str | Path) -> Any:
     """What the pickle at ``path`` holds, modules as :class:`Recorded`.
 
     Raises:
-        CheckpointError: where it is broken or asks for anything outside of ``ALLOWED``.
+        CheckpointError: where it is broken or asks for anything to be run.
     """
-    with Path(path).open("rb") as file:
-        if not file.read(1):
-            raise CheckpointError("the file is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            value = Interpreter(mapped, ALLOWED).load()
-            if mapped.tell() != len(mapped):
-                raise CheckpointError("the file continues after the end of its pickle")
-            return value
+    file, work = sources.of_file(path), Work()
+    if file.size == 0:
+        raise CheckpointError("the file is empty")
+    value = Interpreter(file, ALLOWED | _of_file(work), work=work).load()
+    if file.tell() != file.size:
+        raise CheckpointError("the file continues after the end of its pickle")
+    return value
 
 
 def _part(module, name):
-    part = module.state.get(name, {})
+    part = module.state.get(name)
     if not isinstance(part, dict):
         raise CheckpointError(f"{name} of {shown(module.name)} is not a dictionary")
+    if (odd := getattr(part, "odd", None)) is not None or not all(isinstance(key, str) for key in part):
+        raise CheckpointError(f"{name} of {shown(module.name)} has an entry whose name is not text: {odd}")
     return part
 
 
 def flatten(module: Recorded) -> dict[str, Any]:
     """The state dict of a recorded module, named as ``torch.nn.Module.state_dict`` names it."""
-    found = {}
-    visits = _modules(module, "", 0)
-    for count, (prefix, part) in enumerate(visits):
-        if count >= MAX_MODULES:
-            raise CheckpointError(f"the file has more than {MAX_MODULES} modules")
+    found: dict[str, Any] = {}
+    entries = 0
+    for count, (prefix, part) in enumerate(_modules(module, "", 0)):
         passing = part.state.get("_non_persistent_buffers_set", ())
-        for kind in ("_parameters", "_buffers"):
-            for name, tensor in _part(part, kind).items():
+        parts = {kind: _part(part, kind) for kind in ("_parameters", "_buffers")}
+        entries += sum(map(len, parts.values()))
+        if count >= MAX_MODULES or entries > MAX_ENTRIES:
+            raise CheckpointError(f"the file has more than {MAX_MODULES} modules or {MAX_ENTRIES} parameters")
+        for kind, own in parts.items():
+            for name, tensor in own.items():
                 if tensor is not None and not (kind == "_buffers" and isinstance(passing, set) and name in passing):
-                    found[f"{prefix}{name}"] = tensor
+                    found[_joined(prefix, name)] = tensor
     return found
 
 
@@ -99,34 +121,50 @@ def _modules(module, prefix, depth):
     if depth > MAX_DEPTH:
         raise CheckpointError(f"modules are nested more than {MAX_DEPTH} deep")
     if not isinstance(module, Recorded):
-        raise CheckpointError(f"{shown(prefix[:-1])} is {type(module).__name__}, not a module")
+        raise CheckpointError(f"{shown(prefix[:-1])} is {kind_of(module)}, not a module")
     yield prefix, module
     for name, child in _part(module, "_modules").items():
         if child is not None:
-            yield from _modules(child, f"{prefix}{name}.", depth + 1)
+            yield from _modules(child, _joined(prefix, name) + ".", depth + 1)
+
+
+def _joined(prefix, name):
+    if len(prefix) + len(name) > MAX_NAME:
+        raise CheckpointError(f"a parameter's name has more than {MAX_NAME} characters")
+    return prefix + name
 
 
 def facts(module: Recorded) -> dict[str, Any]:
     """What a recorded module says of itself, as JSON takes it: class, arguments, digest of the source never run."""
-    budget = [MAX_RECORDED]
+    budget = _Budget()
     return {
-        "class_name": module.name,
+        "class_name": budget.plain(module.name),
         "module_src_sha256": module.source,
-        "init_args": _plain(module.state.get("_init_args"), budget),
-        "init_kwargs": _plain(module.state.get("_init_kwargs"), budget),
+        "init_args": budget.plain(module.state.get("_init_args")),
+        "init_kwargs": budget.plain(module.state.get("_init_kwargs")),
     }
 
 
-def _plain(value, budget, depth=0):
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        raise CheckpointError("the recorded arguments of the class are nested too deeply or are too many")
-    if isinstance(value, dict):
-        return {str(key): _plain(item, budget, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, budget, depth + 1) for item in value]
-    if isinstance(value, float) and not -float("inf") < value < float("inf"):
-        return str(value)  # JSON has no infinity; EDM's sigma_max is one
-    if isinstance(value, str | int | float | bool | None):
-        return value
-    raise CheckpointError(f"a recorded argument of the class is {type(value).__name__}, neither number nor text")
+class _Budget:
+    """How many values and characters of recorded arguments are kept: one value may stand in many places."""
+
+    def __init__(self):
+        self.values, self.text = MAX_RECORDED, MAX_TEXT
+
+    def plain(self, value, depth=0):
+        self.values -= 1
+        self.text -= len(value) if isinstance(value, str) else 0
+        if min(self.values, self.text) < 0 or depth > MAX_DEPTH:
+            raise CheckpointError("the recorded arguments of the class are nested too deeply or are too many")
+        if isinstance(value, Left):
+            return f"<{kind_of(value)}>"
+        if isinstance(value, dict):
+            keys = (self.plain(str(key), depth) for key in value)
+            return {key: self.plain(item, depth + 1) for key, item in zip(keys, value.values(), strict=True)}
+        if isinstance(value, list | tuple) and not isinstance(value, View):
+            return [self.plain(item, depth + 1) for item in value]
+        if isinstance(value, float) and not -float("inf") < value < float("inf"):
+            return str(value)  # JSON has no infinity; EDM's sigma_max is one
+        if isinstance(value, str | int | float | bool | None):
+            return value
+        return f"<{kind_of(value)}>"

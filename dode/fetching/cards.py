@@ -67,6 +67,8 @@ def _check_card(card: Card, place: str) -> None:
             raise ConfigError(f"{place}: {key}: {card.get(key)}, but the network's options say {value}")
     if "key" in card and card["format"] not in CONVERTED:
         raise ConfigError(f"{place}: key: a file of the format {card['format']} has no keys; leave it out")
+    if "prefix" in card and (card["role"] == "statistics" or card["format"] == "torchscript"):
+        raise ConfigError(f"{place}: prefix: the file has no weights by name; leave it out")
     if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):
         raise ConfigError(
             f"{place}: format: 'torchscript' is a program that will be run, so it is allowed only for features, "

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dode.grids.schedules import Schedule, schedules
+from dode.grids.schedules import Schedule, check_steps, schedules
 from dode.solvers.base import Denoise
 
 PREDICTIONS = ("data", "noise")
@@ -106,8 +106,12 @@ def iddpm_levels(*, floor: float = 0.001, offset: float = 0.008, steps: int = 10
     """The noise levels of improved DDPM in EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1).
 
     ``u_0 .. u_M``, (M + 1,) float64, descending to ``u_M = 0``: ``u_(j-1) = sqrt((u_j^2 + 1) / max(abar_(j-1) / abar_j,
-    C_1) - 1)``, ``abar_j = sin^2(pi j / (2 M (1 + C_2)))``. ``floor`` is C_1, ``offset`` C_2.
+    C_1) - 1)``, ``abar_j = sin^2(pi j / (2 M (1 + C_2)))``. ``floor`` is C_1, ``offset`` C_2, ``steps`` M.
+
+    Raises:
+        ValueError: for other steps than an integer from 2 to :data:`dode.grids.schedules.MAX_STEPS`.
     """
+    check_steps(steps)
     abar = np.sin(0.5 * np.pi * np.arange(steps + 1) / steps / (1 + offset)) ** 2
     ratios = np.maximum(abar[:-1] / abar[1:], floor)
     # 1 + u_j^2 is the product of 1 / ratio from j to M - 1.

@@ -14,19 +14,21 @@ from numpy.typing import ArrayLike
 from dode.registry import Registry
 
 schedules = Registry("schedule")
+MAX_STEPS = 100_000  # published models have up to 4,000; of more a mistyped number is likelier than a model
 
 
 class Schedule:
     """The map between an index (fractional, -1 to T-1) and a noise level sigma, both ways, in float64.
 
     Args:
-        betas: (T,), T >= 2, all between 0 and 1; ValueError for others.
+        betas: (T,), T from 2 to :data:`MAX_STEPS`, all between 0 and 1; ValueError for others.
     """
 
     def __init__(self, betas: ArrayLike):
         betas = np.asarray(betas, dtype=np.float64)
         if betas.ndim != 1 or len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("a schedule needs two betas or more, all above 0 and below 1")
+        check_steps(len(betas))
         self.alphas_cumprod = np.cumprod(1 - betas)
         self._indices = np.arange(-1, len(self.alphas_cumprod))
         self._log_abar = np.concatenate([[0.0], np.log(self.alphas_cumprod)])
@@ -68,13 +70,20 @@ def snapped(index: ArrayLike) -> np.ndarray:
     return np.where(np.abs(index - nearest) < 1e-6, nearest, index)
 
 
-def _check(steps, **numbers):
-    """Refuse steps that are not an integer of at least 2, and options that are not finite numbers of at least 0."""
+def check_steps(steps: Any) -> None:
+    """Raise ValueError for what is not a number of steps that a model may have, 2 to :data:`MAX_STEPS`."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps of a schedule must be an integer of at least 2, not {steps!r}")
+    if steps > MAX_STEPS:
+        raise ValueError(f"steps of a schedule must be at most {MAX_STEPS}{f', not {steps}' if steps < 2**64 else ''}")
+
+
+def _check(steps, **numbers):
+    """Refuse steps that no model has, and options that are not numbers from 0 to 1e6."""
+    check_steps(steps)
     for option, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise ValueError(f"{option} of a schedule must be a finite number of at least 0, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
+            raise ValueError(f"{option} of a schedule must be a finite number from 0 to 1e6, not {repr(value)[:50]}")
 
 
 @schedules.register("linear")

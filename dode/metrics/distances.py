@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 KEPT_FEATURES = 10_000
 # A negative eigenvalue of this share of the largest, or so large an asymmetry, is no rounding, not even of float32.
 TOLERANCE = 1e-5
+# Of a mean or a covariance. Features are some units large; the squares of their differences must not overflow.
+LARGEST = 1e100
 _ROWS = 1000  # features at once
 
 
@@ -134,13 +136,17 @@ class Gaussian:
 
         Raises:
             ValueError: for an invalid covariance: not square, not finite, not symmetric, or with a negative eigenvalue
-                beyond rounding.
+                beyond rounding; or for entries beyond :data:`LARGEST`.
         """
         mean, covariance = np.atleast_1d(mean).astype(np.float64), np.atleast_2d(covariance).astype(np.float64)
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise ValueError(f"a mean {mean.shape} and a covariance {covariance.shape} do not match")
         if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
             raise ValueError("the mean or the covariance contains NaN or infinity")
+        if max(np.abs(mean).max(initial=0), np.abs(covariance).max(initial=0)) > LARGEST:
+            raise ValueError(
+                f"the mean or the covariance has entries beyond {LARGEST:g}, whose distances are no numbers"
+            )
         asymmetry, largest = np.abs(covariance - covariance.T).max(), np.abs(covariance).max()
         if asymmetry > TOLERANCE * largest:
             raise ValueError(f"not a covariance: entries differ from their mirror images by {asymmetry:.3g}")

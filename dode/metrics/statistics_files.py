@@ -7,15 +7,20 @@ and ``extractor``, what the features are. A file of fine-step samples has ``mu``
 ``<block>/mu``, and ``images`` is one number per block.
 """
 
+import contextlib
 import hashlib
 import json
+import math
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from dode.metrics.distances import Gaussian, Statistics
+
+AT_ONCE, MAX_IMAGES = 2**26, 10_000_000  # bytes of images in memory; images of a file
 
 
 class Reference(NamedTuple):
@@ -122,18 +127,16 @@ def published(
     Raises:
         ValueError: where the file has neither, or they are not what such arrays are.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ("mu", "sigma", "arr_0") if name in arrays}
-    except Exception as error:  # of a hostile archive numpy lets more than its own errors through
-        raise ValueError(f"{path}: not an .npz file of plain arrays ({type(error).__name__})") from None
     moments, own = None, None
-    if "mu" in found and "sigma" in found:
-        (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
-        moments = _moments(path, found["mu"], found["sigma"], width)
-    if "arr_0" in found:
-        images = _images(path, found["arr_0"], image_shape)
-        own = Statistics.of(stream(images), total=len(images))
+    with _opened(path) as archive:
+        mu, sigma, images = (_member(path, archive, name) for name in ("mu", "sigma", "arr_0"))
+        if mu is not None and sigma is not None:
+            (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
+            moments = _moments(path, mu, sigma, width)
+        if images is not None:
+            _check_images(path, images, image_shape)
+            total = images.shape[0]
+            own = Statistics.of((each for some in _batches(path, images) for each in stream(some)), total=total)
     if moments:
         return Reference(moments, None if own is None else own.features, None)
     if own is None:
@@ -141,26 +144,99 @@ def published(
     return Reference(own.moments, own.features, own.count)
 
 
-def _images(path, images, image_shape):
+class _Member(NamedTuple):
+    """An array of an archive whose header was read, and the stream that its elements follow in."""
+
+    stream: IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+    def read(self, count: int) -> np.ndarray:
+        """The next ``count`` elements; ValueError where there are fewer."""
+        data = self.stream.read(count * self.dtype.itemsize)
+        return np.frombuffer(data, self.dtype, count)
+
+
+@contextlib.contextmanager
+def _of_npz(path):
+    """Whatever goes wrong within is told as one kind of error: of a hostile archive more than its own gets through."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{path}: not an .npz file of plain arrays ({type(error).__name__})") from None
+
+
+@contextlib.contextmanager
+def _opened(path):
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such regular file")
+    with contextlib.ExitStack() as stack:
+        with _of_npz(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+        yield archive
+
+
+def _member(path, archive, name):
+    """An array with its header alone, so that nothing is unpacked before its type and shape are known to be right."""
+    with _of_npz(path):
+        found = [entry for entry in archive.infolist() if entry.filename in (name, f"{name}.npy")]
+        if not found:
+            return None
+        (entry,) = found
+        stream = archive.open(entry)
+        if np.lib.format.read_magic(stream) != (1, 0):  # later ones have headers of up to 4 GB
+            raise ValueError("another version of the format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        if dtype.hasobject or entry.file_size - stream.tell() != math.prod(shape) * dtype.itemsize:
+            raise ValueError("objects, or another number of elements")
+        return _Member(stream, shape, dtype, fortran)
+
+
+def _array(path, member):
+    """All elements of an array."""
+    with _of_npz(path):
+        flat = member.read(math.prod(member.shape))
+        if member.stream.read(1):  # at the end the checksum is compared
+            raise ValueError("more elements")
+        return flat.reshape(member.shape, order="F" if member.fortran else "C")
+
+
+def _batches(path, images):
+    """The images (n, C, H, W) of an array, some at a time: the files of large ones have ten gigabytes."""
+    each = math.prod(images.shape[1:])
+    at_once = max(1, AT_ONCE // each)
+    for start in range(0, images.shape[0], at_once):
+        with _of_npz(path):
+            count = min(at_once, images.shape[0] - start)
+            part = images.read(count * each).reshape(count, *images.shape[1:]).transpose(0, 3, 1, 2)
+        yield part
+    with _of_npz(path):
+        if images.stream.read(1):
+            raise ValueError("more elements")
+
+
+def _check_images(path, images, image_shape):
     channels, height, width = image_shape
-    if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels) or len(images) < 2:
+    right = images.dtype == np.uint8 and images.shape[1:] == (height, width, channels) and not images.fortran
+    if not right or not 2 <= images.shape[0] <= MAX_IMAGES:
         raise ValueError(
             f"{path}: arr_0 must be images (n, {height}, {width}, {channels}) uint8, at least two, not "
-            f"{images.shape} {images.dtype}"
+            f"{images.shape} {images.dtype}, and in rows; at most {MAX_IMAGES}"
         )
-    return images.transpose(0, 3, 1, 2)
 
 
 def _moments(path, mu, sigma, width):
     """Both in float64; refused is what the scores would refuse, each of them after all sampling."""
-    if mu.dtype.kind != "f" or sigma.dtype.kind != "f" or mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+    kinds = {mu.dtype.kind, sigma.dtype.kind}
+    if kinds != {"f"} or len(mu.shape) != 1 or sigma.shape != (mu.shape[0], mu.shape[0]):
         raise ValueError(
             f"{path}: mu (F,) and sigma (F, F) must be numbers, not {mu.shape} {mu.dtype} and "
             f"{sigma.shape} {sigma.dtype}"
         )
-    if len(mu) != width:
-        raise ValueError(f"{path} is of {len(mu)} features per image, but the dataset's extractor gives {width}")
-    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
+    if mu.shape[0] != width:
+        raise ValueError(f"{path} is of {mu.shape[0]} features per image, but the dataset's extractor gives {width}")
+    mu, sigma = (_array(path, member).astype(np.float64) for member in (mu, sigma))
     try:
         Gaussian.of_moments(mu, sigma)
     except ValueError as error:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from dode.grids.schedules import schedules
@@ -14,6 +13,7 @@ from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
+from dode.weights import safetensors_files, states
 
 
 def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
@@ -35,23 +35,39 @@ def with_weights(
     It computes in the precision of the card, ``precision: {dtype: ...}``, float32 by default. ``channels_last`` lays
     images out as GPUs' half-precision convolutions like them, ``compile`` has torch compile the network as it first
     runs (a minute or so); neither changes more than float rounding.
+
+    The names in the file may have the card's ``prefix``, or one that is found by itself where it is the only one.
+
+    Raises:
+        ValueError: naming the tensor or both sides' names, where the weights are not those of the network: of other
+            names, shapes or kinds of numbers, quantized, or with NaN.
     """
-    weights = load_file(checkpoint)
-    try:
-        network.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-        )
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise ValueError(
-            f"{checkpoint} does not fit the network '{card['network']['name']}' with its options: "
-            f"{' '.join(lines[1:4])[:600]}"
-        ) from None
+    _fill(network, card, checkpoint)
     network = lowered(network, card.get("precision", {}).get("dtype", "float32"))
     network = network.to(torch.device(device)).eval().requires_grad_(False)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.compile(network) if compile else network  # type: ignore[return-value]
+
+
+def _fill(network, card, checkpoint):
+    """Put the weights of a file into a network."""
+    own = network.state_dict()
+    named = safetensors_files.tensors(checkpoint, wanted=own, prefix=card.get("prefix"))
+    does_not_fit = f"{checkpoint} does not fit the network '{card['network']['name']}' with its options"
+    for name, weight in named.items():
+        if name in own and own[name].is_floating_point() and not weight.is_floating_point():
+            raise ValueError(
+                f"{does_not_fit}: {name} is {weight.dtype} in the file, but {own[name].dtype} in the network"
+            )
+    try:
+        network.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
+        )
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        words = states.both_sides(named, own) or " ".join(lines[1:4])
+        raise ValueError(f"{does_not_fit}: {words[:600]}") from None
 
 
 def load(

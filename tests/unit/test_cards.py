@@ -84,6 +84,8 @@ def test_licences_that_forbid_something_say_so():
         ),
         ("ddpm-cifar10", {"precision": {"dtype": "float61"}}, "precision.dtype: 'float61' is not one of float32"),
         ("ddpm-cifar10", {"format": "safetensors", "key": -1}, "key: a file of the format safetensors has no keys"),
+        ("inception-clean", {"prefix": "model."}, "prefix: the file has no weights by name"),
+        ("cifar10-edm-statistics", {"prefix": "model."}, "prefix: the file has no weights by name"),
         ("inception-clean", {"sha256": "f58cb9b6"}, "'torchscript' is a program that will be run"),
         ("cifar10-edm-statistics", {"format": "torch"}, "statistics are an .npz file"),
         ("adm-imagenet128", {"sampling": {"guidance": {"name": "classifier-free", "scal": 2}}}, "unknown key 'scal'"),

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dode import checkpoints
-from dode.checkpoints import CheckpointError
+from dode.checkpoints import CheckpointError, conversion
 from published_files import ddim_list, edm_pickle, weights
 
 
@@ -18,7 +18,13 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def converted(source, tmp_path):
+def here(monkeypatch):
+    """Conversion in this process, which starts torch only once; what the child is for has tests of its own."""
+    monkeypatch.setattr(conversion, "run", checkpoints.convert_here)
+
+
+@pytest.fixture
+def converted(source, tmp_path, here):
     """Convert and return (tensors, header)."""
 
     def run(**options):
@@ -119,7 +125,7 @@ def test_safetensors_pass_through(source, converted):
     same(converted(format="safetensors")[0], weights())
 
 
-def test_the_same_source_gives_the_same_bytes(source, tmp_path):
+def test_the_same_source_gives_the_same_bytes(source, tmp_path, here):
     torch.save(weights(), source)
     for name in "ab":
         checkpoints.convert(source, tmp_path / name, format="torch")
@@ -142,7 +148,9 @@ def test_the_same_source_gives_the_same_bytes(source, tmp_path):
         ({"w": torch.ones(2)}, {"format": "edm-pickle"}, "broken pickle|not a pickle|opcode"),
     ],
 )
-def test_what_is_no_checkpoint_of_the_format_is_refused_in_one_sentence(source, tmp_path, value, options, message):
+def test_what_is_no_checkpoint_of_the_format_is_refused_in_one_sentence(
+    source, tmp_path, here, value, options, message
+):
     torch.save(value, source)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.convert(source, tmp_path / "out.safetensors", **{"format": "torch", **options})

@@ -1,6 +1,7 @@
 """A result in the place of a pipeline's scheduler makes what dode.sample makes of the same network and noise."""
 
 import copy
+import tracemalloc
 
 import diffusers
 import numpy as np
@@ -282,6 +283,47 @@ def test_what_does_not_fit_the_model_is_refused():
         DodeScheduler.from_config(diffusers.DDPMScheduler().config)
     with pytest.raises(ValueError, match="infinite"):
         DodeScheduler(made, rescale_betas_zero_snr=True)
+
+
+MISTYPED = {
+    "result": ["/dev/zero", "/", 3, True, [], 0.5],
+    "num_train_timesteps": [10**8, 10**5 + 1, 10**400, 1, -3, 0, 1000.0, "1000", True, None, [], float("nan")],
+    "beta_start": [0, 1, -0.1, 2.0, 1e300, 10**400, "1e-4", None, True, [], float("nan"), float("inf")],
+    "beta_end": [0, 1, 10**400, "0.02", None, {}, float("nan")],
+    "beta_schedule": [None, 3, [], {}, ["linear"], "liner"],
+    "trained_betas": [
+        0.1,
+        "0.1",
+        {},
+        [],
+        [0.1],
+        [0.1, "x"],
+        [0.1, None],
+        [0.1, float("nan")],
+        [[0.1], [0.1]],
+        [0.1, 2.0],
+    ],
+    "prediction_type": [None, 3, [], {}, ["epsilon"], "flow"],
+    "sigma_data": [0, -0.5, True, "0.5", [], {}, float("nan"), float("inf"), 1e300, 10**400],
+    "rescale_betas_zero_snr": ["no", 0, None, []],
+    "round_timesteps": ["no", "false", 0, 1, None, []],
+}
+
+
+@pytest.mark.parametrize("key", MISTYPED)
+def test_a_configurations_value_of_another_kind_is_refused_in_one_sentence(key):
+    made = record("ddim", {}, 2, sigma_max=10.0, distilled=False)
+    for value in MISTYPED[key]:
+        for make in (DodeScheduler, DodeScheduler.from_config):
+            config = {"result": made, key: value}
+            tracemalloc.start()
+            with pytest.raises(ValueError, match=f"{key}|kind |schedule|regular") as caught:
+                make(**config) if make is DodeScheduler else make(config)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert len(str(caught.value)) < 600
+            assert "\n" not in str(caught.value)
+            assert peak < 20e6
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])

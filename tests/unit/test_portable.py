@@ -2,6 +2,10 @@
 
 import copy
 import json
+import os
+import random
+import time
+import tracemalloc
 
 import pytest
 import torch
@@ -389,3 +393,116 @@ def test_every_single_damage_is_refused_or_without_effect(finished, case):
     )
     unread = ("model.schedule", "model.preconditioning", "model.sigma_min", "model.sigma_max")
     assert not [place for place in harmless if not place.startswith((*record, *unread))]
+
+
+def changed(record, path, value):
+    """A copy of a record with another value at a path of keys and indices, which may be new."""
+    record = copy.deepcopy(record)
+    inside = record
+    for part in path[:-1]:
+        inside = inside[part]
+    inside[path[-1]] = value
+    return record
+
+
+SCHEDULED = {**MODEL, "prediction": "noise"}
+HUGE = {
+    "steps of a schedule": (
+        ("model",),
+        {**SCHEDULED, "schedule": {"name": "linear", "steps": 10**9}},
+        "at most 100000",
+    ),
+    "of a cosine schedule": (
+        ("model",),
+        {**SCHEDULED, "schedule": {"name": "cosine", "steps": 2**40}},
+        "at most 100000",
+    ),
+    "a few steps too many": (
+        ("model",),
+        {**SCHEDULED, "schedule": {"name": "cosine", "steps": 10**5 + 1}},
+        "at most 100000",
+    ),
+    "of a preconditioning": (
+        ("model",),
+        {**SCHEDULED, "preconditioning": {"name": "iddpm", "steps": 10**9}, "sigma_min": 0.1, "sigma_max": 10},
+        "at most 100000",
+    ),
+    "evaluations": (("nfe",), 10**9, "nfe: 1000000000 is not allowed; allowed: at most 10000"),
+    "differences": (("directions", "differences"), 10**9, "at most 1000"),
+    "a side of the image": (("model", "image_shape"), [3, 10**9, 32], "at most 65536"),
+    "classes": (("model", "classes"), 10**12, "at most 10000000"),
+    "a level": (("sigmas", 0), 1e300, "sigmas.0.: 1e.300 is not allowed; allowed: at most 1000000000"),
+    "a coefficient": (("lambdas", 1, 0), -1e300, "at least -1000000000"),
+    "a bound of the levels": (("model",), {**MODEL, "sigma_min": 0.1, "sigma_max": 1e300}, "at most 1000000000"),
+    "an integer": (("sigmas", 0), 10**400, "an integer of 401 digits"),
+    "an integer of the record": (("scores",), {"a": 10**4000}, "an integer of 4001 digits"),
+    "many levels": (("sigmas",), [float(n) for n in range(20_000, 0, -1)], "at most 10001 entries, not 20000"),
+    "many values": (("citation",), [""] * 300_000, "more than the 200000"),
+    "much text": (("citation",), ["x" * 5_000_000], "has more than 4194304 bytes"),
+    "an order": (("solver",), {"name": "ipndm", "options": {"order": 10**9}}, "order"),
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_every_number_has_a_bound_that_is_checked_before_anything_is_allocated(good, tmp_path, case):
+    place, value, says = HUGE[case]
+    record = changed(good, place, value)
+    (tmp_path / "mine.json").write_text(json.dumps(record))
+    for source in (record, tmp_path / "mine.json"):
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=says) as caught:
+            dode.load(source)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 60e6
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, '{"a": 1, "a": 2}', "1e999", "-Infinity"]
+)
+def test_a_text_that_is_no_plain_json_is_refused_in_one_sentence(tmp_path, text):
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.json: it ") as caught:
+        dode.load(tmp_path / "mine.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path, good):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match="not a regular file"):
+            dode.load(path)
+    endless = dict(good)
+    endless["fit"] = endless
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        dode.load(endless)
+
+
+def test_numbers_of_the_record_may_be_none_at_all(good):
+    """Of one seed a score's error is NaN, which a file has as null."""
+    assert dode.load({**good, "scores": {"fid": {"value": 1.0, "error": float("nan")}}}).record["scores"] == {
+        "fid": {"value": 1.0, "error": None}
+    }
+
+
+def test_any_mutation_is_loaded_or_refused_with_one_kind_of_error(tmp_path, good):
+    original, chance, path = json.dumps(good).encode(), random.Random(5), tmp_path / "mutated.json"
+    begun = time.process_time()
+    for _ in range(400):
+        content = bytearray(original)
+        for _ in range(chance.randint(1, 3)):
+            place = chance.randrange(len(content))
+            part = chance.choice(
+                [b"9" * 5000, b"[" * 3000, b"-", b"e9", b"999999999", b"null", b'"', b"\xff", b"", b"NaN"]
+            )
+            content[place : place + chance.randint(0, 3)] = part
+        path.write_bytes(content)
+        refusal = ""
+        try:
+            dode.load(path)
+        except ValueError as error:
+            refusal = str(error)
+        assert len(refusal) < 1500
+        assert "\n" not in refusal
+    assert time.process_time() - begun < 60

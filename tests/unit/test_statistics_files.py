@@ -1,5 +1,11 @@
 """Statistics in files: every published layout, every refusal, and no mixing of features."""
 
+import io
+import os
+import random
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +191,128 @@ def test_a_file_that_does_not_say_its_features_is_refused(tmp_path):
     np.savez(tmp_path / "s.npz", mu=MU, sigma=SIGMA)
     with pytest.raises(ValueError, match="made with the features unknown, but the images here have"):
         statistics_files.read(tmp_path / "s.npz", CARD)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def claimed(shape, dtype="|u1", version=b"\1\0"):
+    """The head of an array that claims a shape, without its elements."""
+    head = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(head)) + head
+
+
+def archive(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name.replace("_npy", ".npy"), content)
+
+
+BROKEN = {
+    "no array": {"mu_npy": b"text", "sigma_npy": npy(SIGMA)},
+    "no array and no ending": {"mu": b"text", "sigma": b"text"},
+    "empty": {"mu_npy": b"", "sigma_npy": npy(SIGMA)},
+    "an array twice": {"mu_npy": npy(MU), "mu": npy(MU), "sigma_npy": npy(SIGMA)},
+    "fewer elements": {"mu_npy": claimed((6,), "<f8") + bytes(40), "sigma_npy": npy(SIGMA)},
+    "more elements": {"mu_npy": npy(MU) + bytes(8), "sigma_npy": npy(SIGMA)},
+    "an impossible shape": {"arr_0_npy": claimed((-1, 4, 4, 3)) + bytes(48)},
+    "a shape beyond memory": {"arr_0_npy": claimed((2**40, 4, 4, 3)) + bytes(48)},
+    "a header of gigabytes": {"mu_npy": b"\x93NUMPY\2\0" + struct.pack("<I", 2**31) + b" " * 10**6},
+    "a header that is no dictionary": {"mu_npy": b"\x93NUMPY\1\0" + struct.pack("<H", 2000) + b"(" * 2000},
+    "objects": {"mu_npy": npy(np.array([{}], dtype=object)), "sigma_npy": npy(SIGMA)},
+}
+
+
+@pytest.mark.parametrize("members", BROKEN.values(), ids=BROKEN)
+def test_a_member_that_is_no_array_is_refused_in_one_sentence(tmp_path, members):
+    archive(tmp_path / "s.npz", **members)
+    with pytest.raises(ValueError, match=r"not an \.npz file of plain arrays") as caught:
+        statistics_files.published(tmp_path / "s.npz", stream, SHAPE)
+    assert type(caught.value) is ValueError
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero", tmp_path / "absent"):
+        with pytest.raises(ValueError, match="there is no such regular file"):
+            statistics_files.published(path, stream, SHAPE)
+
+
+@pytest.mark.parametrize("member", ["mu", "sigma", "arr_0"])
+def test_nothing_is_unpacked_before_type_and_shape_are_known(tmp_path, member):
+    """A gigabyte of zeros, packed into a megabyte, of a shape that is refused."""
+    arrays = {"mu_npy": npy(MU), "sigma_npy": npy(SIGMA)}
+    shape = {"mu": (2**27,), "sigma": (2**12, 2**15), "arr_0": (2**14, 256, 256)}[member]
+    with zipfile.ZipFile(tmp_path / "s.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name, content in arrays.items():
+            if name != f"{member}_npy":
+                file.writestr(name.replace("_npy", ".npy"), content)
+        with file.open(f"{member}.npy", "w", force_zip64=True) as packed:
+            packed.write(claimed(shape, "<f8" if member != "arr_0" else "|u1"))
+            for _ in range(1024):
+                packed.write(bytes(2**20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"mu \(F,\) and sigma|arr_0 must be images|is of \d+ features"):
+        statistics_files.published(tmp_path / "s.npz", stream, SHAPE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_images_are_read_some_at_a_time(tmp_path, monkeypatch):
+    expected = published(tmp_path / "s.npz", arr_0=IMAGES)
+    monkeypatch.setattr(statistics_files, "AT_ONCE", 7 * IMAGES[0].nbytes)
+    seen = []
+
+    def watched(images):
+        seen.append(len(images))
+        return stream(images)
+
+    (mu, sigma), features, count = statistics_files.published(tmp_path / "s.npz", watched, SHAPE)
+    assert seen == [7] * 8 + [4]
+    np.testing.assert_allclose(mu, expected.moments[0], rtol=1e-12)
+    np.testing.assert_allclose(sigma, expected.moments[1], rtol=1e-9)
+    np.testing.assert_array_equal(features, expected.features)
+    assert count == 60
+
+
+def test_arrays_in_columns_and_packed_ones_are_read(tmp_path):
+    np.savez_compressed(tmp_path / "s.npz", mu=MU, sigma=np.asfortranarray(SIGMA))
+    (mu, sigma), _, _ = statistics_files.published(tmp_path / "s.npz", stream, SHAPE)
+    np.testing.assert_array_equal(mu, MU)
+    np.testing.assert_array_equal(sigma, SIGMA)
+
+
+@pytest.mark.parametrize(
+    "moments", [{"mu": MU + 1e308}, {"mu": MU - 1e200}, {"sigma": SIGMA * 1e250}, {"sigma": np.eye(6) * 1e308}]
+)
+def test_moments_whose_distance_would_be_infinite_are_refused(tmp_path, moments):
+    with pytest.raises(ValueError, match=r"entries beyond 1e\+100"):
+        published(tmp_path / "s.npz", **{"mu": MU, "sigma": SIGMA, **moments})
+
+
+def test_moments_within_the_limit_give_a_number():
+    large = (np.full(6, -1e100), np.eye(6) * 1e100)
+    assert np.isfinite(distances.fid(large, (-large[0], large[1])))
+
+
+def test_any_mutation_is_read_or_refused_with_one_kind_of_error(tmp_path):
+    np.savez_compressed(tmp_path / "packed.npz", mu=MU, sigma=SIGMA, arr_0=IMAGES[:4])
+    np.savez(tmp_path / "plain.npz", mu=MU, sigma=SIGMA, arr_0=IMAGES[:4])
+    chance = random.Random(3)
+    for original in ((tmp_path / name).read_bytes() for name in ("packed.npz", "plain.npz")):
+        for _ in range(200):
+            content = bytearray(original)
+            for _ in range(chance.randint(1, 3)):
+                place = chance.randrange(len(content))
+                content[place : place + chance.randint(0, 4)] = chance.randbytes(chance.randint(0, 4))
+            (tmp_path / "mutated.npz").write_bytes(content)
+            try:
+                found = statistics_files.published(tmp_path / "mutated.npz", stream, SHAPE)
+            except ValueError as error:
+                assert type(error) is ValueError, error  # noqa: PT017
+            else:
+                assert np.isfinite(found.moments[1]).all()

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from dode.metrics import resizing
 from dode.metrics.extractors import extractors
 from dode.registry import unknown
+from dode.weights import safetensors_files
 
 
 @extractors.register("inception")
@@ -88,7 +88,9 @@ class _Pooled(torch.nn.Module):
 
 
 def _legacy_pytorch(checkpoint, device):
-    return Extraction(_Pooled(pytorch_inception(load_file(checkpoint))), device, resizing.legacy_pytorch)
+    return Extraction(
+        _Pooled(pytorch_inception(safetensors_files.tensors(checkpoint))), device, resizing.legacy_pytorch
+    )
 
 
 MODES = {"clean": _clean, "legacy_tensorflow": _legacy_tensorflow, "legacy_pytorch": _legacy_pytorch}

@@ -1,0 +1,48 @@
+"""Texts in JSON from elsewhere, whose parsing is bounded and has one kind of error."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+LONGEST = 1000  # characters of a key
+
+
+def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
+    """The value of a text in JSON.
+
+    Args:
+        content: the text as UTF-8.
+        what: it is, for the message.
+        error: makes the exception for a message.
+
+    Raises:
+        error: where the text is not JSON, has a key twice or a very long one, an integer beyond 64 bits, or a number
+            such as NaN or 1e999.
+    """
+
+    def once(pairs):
+        found = dict(pairs)
+        if any(len(key) > LONGEST for key in found):
+            raise error(f"{what} has a key of more than {LONGEST} characters")
+        if len(found) != len(pairs):
+            raise error(f"{what} has a key twice")
+        return found
+
+    def integer(digits):
+        if len(digits) > 20:  # Python's own error for thousands of them is not one of JSON
+            raise error(f"{what} has an integer of {len(digits)} digits")
+        return int(digits)
+
+    def real(digits):
+        value = float(digits)
+        return value if math.isfinite(value) else constant(digits[:20])
+
+    def constant(name):
+        raise error(f"{what} has {name}, which is not a finite number")
+
+    hooks: dict[str, Any] = {"parse_int": integer, "parse_float": real, "parse_constant": constant}
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=once, **hooks)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise error(f"{what} is not JSON, or cut off: {str(problem)[:200]}") from None
