@@ -6,7 +6,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dode.grids.schedules import Schedule
@@ -58,6 +58,23 @@ def check_released(prediction: str, solver: str) -> None:
         raise ValueError(
             f"alignment 'released' has no recipe for '{solver}' with {prediction} prediction; it has {known}"
         )
+
+
+def check_model(
+    said: Mapping[str, str], made: Mapping[str, str], shape: Sequence[int], made_shape: Sequence[int]
+) -> None:
+    """Raise ValueError where a fit meets another model than its own.
+
+    Args:
+        said, made: what the model and the fit's model say of themselves (:meth:`dode.models.ModelFacts.said`); what one
+            of them does not say is not compared.
+        shape, made_shape: (C, H, W) of the images.
+    """
+    if tuple(shape) != tuple(made_shape):
+        raise ValueError(f"the fit is of a model of images {tuple(made_shape)}, not of {tuple(shape)}")
+    for key in said:
+        if made.get(key, said[key]) != said[key]:
+            raise ValueError(f"the fit is of a model with {key} {made[key]}, not of one with {key} {said[key]}")
 
 
 def recipe_order(prediction: str, solver: str, options: Mapping[str, Any]) -> int | None:

@@ -79,6 +79,16 @@ class ModelFacts:
             return own
         return cls(**{name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None})
 
+    def said(self) -> dict[str, str]:
+        """What tells one model from another, in words; what is not known is left out."""
+        found: dict[str, Any] = {"prediction": self.prediction, "classes": self.classes}
+        if self.schedule is None:
+            found |= {key: f"{value:.6g}" for key in ("sigma_min", "sigma_max") if (value := getattr(self, key)) is not None}
+        else:
+            levels = self.schedule.sigma(np.linspace(0, len(self.schedule) - 1, 5))
+            found["schedule"] = f"{len(self.schedule)} steps with {', '.join(f'{level:.4g}' for level in levels)}"
+        return {key: str(value) for key, value in found.items() if value is not None}
+
     def at(self, schedule: Schedule, shift: float) -> "ModelFacts":
         """On another schedule, and called at the index of that plus ``shift``."""
         return dataclasses.replace(self, schedule=schedule, shift=shift)

@@ -1,5 +1,6 @@
 """Grids of a model: on its schedule or its range of noise levels."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,5 +57,9 @@ def _rounded(grid, rounded):
     """The grid, and those it is remade as, with its levels at the nearest that a discrete model has."""
     from dode.grids.tensor import Grid
 
-    remake = None if grid.remake is None else lambda **options: _rounded(grid.remake(**options), rounded)
+    remake = None if grid.remake is None else functools.partial(_remade, grid.remake, rounded)
     return Grid.of(rounded(np.asarray(grid)), grid.variable, remake)
+
+
+def _remade(remake, rounded, **options):
+    return _rounded(remake(**options), rounded)
