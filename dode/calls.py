@@ -45,7 +45,7 @@ def noise(latents: Any) -> Tensor:
 
 
 def check_unit(latents: Tensor, name: str = "latents", unit: float = 1.0) -> None:
-    """Raise ValueError for noise that is not finite, or was scaled already; ``unit`` is the standard deviation it needs.
+    """Raise ValueError for noise that is not finite, or that has another standard deviation than ``unit``.
 
     All zeros pass: whatever they are multiplied by, they mean the same.
     """
@@ -58,8 +58,8 @@ def check_unit(latents: Tensor, name: str = "latents", unit: float = 1.0) -> Non
     # The logarithm of the root mean square of n unit normals has a standard error of 1 / sqrt(2 n).
     if size and abs(np.log(size / unit)) > np.log(SCALED) + CHANCE / (2 * count) ** 0.5:
         raise ValueError(
-            f"{name}: a standard deviation of {unit:.4g} is needed, not {size:.4g}"
-            + (": give unit-normal noise, which is multiplied by the first noise level here" if unit == 1 else "")
+            f"{name}: their standard deviation must be {unit:.4g}, not {size:.4g}: unit-normal noise is needed, "
+            + ("which is multiplied by the first noise level here" if name == "latents" else "times init_noise_sigma")
         )
 
 
@@ -154,7 +154,9 @@ def breakdown(output: Tensor, x: Tensor, where: str, dtypes: Iterable[Any] = ())
     count = f"NaN or infinity for {int(broken.sum())} of {len(output)} images at {where}"
     if not finite(x):
         return NonFiniteError(f"the network was given {count}: the solver's own state had broken down before")
-    return NonFiniteError("; ".join([f"the network returned {count}", *[HELP[each] for each in dtypes if each in HELP][:1]]))
+    return NonFiniteError(
+        "; ".join([f"the network returned {count}", *[HELP[each] for each in dtypes if each in HELP][:1]])
+    )
 
 
 def dtypes(denoise: Any) -> list[torch.dtype]:

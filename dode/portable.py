@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dode import grids, sampling, solvers, storage
+from dode import calls, grids, sampling, solvers, storage
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
 from dode.grids.facts import ModelFacts
@@ -35,6 +35,7 @@ class Sampler:
         told: the noise level that the network is told at each evaluation, (K,); None where it is the state's.
         facts: the :class:`dode.models.ModelFacts` of the model that the result is of; where it is one of the authors'
             recipes, on the schedule and at the index that this calls the network with.
+        said: what the model says of itself, whatever the recipe.
         recipe: the :class:`dode.distillation.released.Recipe` of a result of the authors' code, else None.
         to_images: factor on the end states (1 but for recipes of the authors that end above sigma = 0).
     """
@@ -45,6 +46,7 @@ class Sampler:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
         self.facts, self.to_images = ModelFacts.of_card(model), 1.0
+        self.said = self.facts.said()
         name, options = record["solver"]["name"], record["solver"]["options"]
         coefficients, self.told = record.get("coefficients"), record.get("told")
         if (coefficients is not None) != (name == NAME):
@@ -94,18 +96,36 @@ class Sampler:
         """Images from noise.
 
         Args:
-            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. The recipes ``ipndm`` and
-                ``deis`` of the authors call the network at another index than the state's, so theirs must be a
-                :class:`dode.models.NoisePrediction` (or have a method ``at`` like it).
+            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. A function that says nothing
+                of itself is taken for the result's model. The recipes ``ipndm`` and ``deis`` of the authors call the
+                network at another index than the state's, so theirs must be a :class:`dode.models.NoisePrediction` (or
+                have a method ``at`` like it).
             latents: (B, C, H, W), unit normal.
 
         Returns:
             The end states, (B, C, H, W) in the dtype of ``latents``: to the bit what the benchmark's own cell makes of
             the same noise with the same network and batch.
+
+        Raises:
+            NonFiniteError, ValueError: as :func:`dode.sample` does; of a distilled result, for another model than its
+                own.
         """
-        self.check_prediction(ModelFacts.of(denoise).prediction)
+        latents, facts = calls.noise(latents), ModelFacts.of(denoise)
+        calls.check_unit(latents)
+        calls.check_levels(self.sigmas, facts)
+        self.check_prediction(facts.prediction)
+        facts = self.facts if facts == ModelFacts() else facts
+        self.check_model(facts, latents.shape[1:])
         denoise = self.recipe.bound(denoise) if self.recipe else denoise
-        return self._student().sample(denoise, latents) * self.to_images
+        start = latents.to(torch.float64) * facts.prior_std(self.sigmas[0])
+        end = self._student().run(denoise, latents, start=start, prediction=facts.prediction)
+        return end.to(latents.dtype) * self.to_images
+
+    def check_model(self, facts: ModelFacts, image_shape: Sequence[int] | None = None) -> None:
+        """Raise ValueError if this is distilled, and a model of these facts and images (C, H, W) is not its own."""
+        if self.lambdas is not None or self.solver.name == NAME:
+            own = self.record["model"]["image_shape"]
+            fit_checks.check_model(facts.said(), self.said, own if image_shape is None else image_shape, own)
 
     def check_prediction(self, prediction: str) -> None:
         """Raise ValueError if this is one of the authors' recipes for models of another ``prediction``."""
@@ -118,7 +138,7 @@ class Sampler:
         self,
         latents: torch.Tensor,
         *,
-        prediction: str = "data",
+        prediction: str | None = None,
         prior_std: Callable[[Any], Any] | None = None,
         shift: float = 0,
     ) -> sampling.Evaluations:
@@ -126,7 +146,7 @@ class Sampler:
 
         Args:
             latents: (B, C, H, W), unit normal.
-            prediction, prior_std: as of :func:`dode.sampling.evaluations`.
+            prediction, prior_std: as of :func:`dode.sampling.evaluations`; by default those of the result's model.
             shift: ``facts.shift``, to confirm that the network is called where the result needs it: at the index
                 ``facts.schedule.index(sigma) + shift``. 0 but for the recipes ``ipndm`` and ``deis`` of the authors.
 
@@ -134,9 +154,12 @@ class Sampler:
             A generator of points ``(x, sigma)`` whose return value is what :meth:`sample` returns, to the bit.
 
         Raises:
-            ValueError: for another ``shift``, or one of the authors' recipes for models of another ``prediction``.
+            ValueError: for another ``shift``, or another ``prediction`` than that of a distilled result or a recipe.
         """
-        self.check_prediction(prediction)
+        latents = calls.noise(latents)
+        model: dict[str, Any] = {"prediction": prediction or self.facts.prediction}
+        self.check_prediction(model["prediction"])
+        self.check_model(ModelFacts(**model), latents.shape[1:])
         if shift != self.facts.shift:
             raise ValueError(
                 f"shift: {shift} is not allowed; allowed: {self.facts.shift}, for the network is called at the index "
@@ -144,12 +167,15 @@ class Sampler:
                 if self.facts.shift
                 else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
             )
-        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told}
-        model: dict[str, Any] = {"prediction": prediction, "prior_std": prior_std}
-        return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
+        how = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told, **model}
+        how["prior_std"] = prior_std or self.facts.prior_std
+        return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **how))
 
     def _scaled(self, run):
         return (yield from run) * self.to_images
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.record,)
 
     def __repr__(self) -> str:
         kind = "plain" if self.lambdas is None and self.solver.name != NAME else "distilled"

@@ -14,7 +14,6 @@ from dode.grids.facts import ModelFacts, ve_prior
 from dode.grids.tensor import Levels, checked
 from dode.solvers.base import Denoise, Solver
 
-
 #: A run: it yields steps, is sent the states to go on with (None: what is proposed), and returns the end state.
 Steps: TypeAlias = Generator[Step, torch.Tensor | None, torch.Tensor]
 #: Gives the state to go on with after a step.
@@ -374,7 +373,8 @@ def evaluations(
     >>> sigma.item()
     1.0
     """
-    facts, latents = ModelFacts(prediction, prior_std=prior_std or ve_prior), calls.noise(latents)
+    known: Any = {"prediction": prediction, "prior_std": prior_std or ve_prior}
+    facts, latents = ModelFacts(**known), calls.noise(latents)
     student = _student(solver, sigmas, lambdas, directions, told, facts, latents)
     solver, levels, correction = student.solver, checked(student.sigmas), student.correction(prediction)
     answer, reply = _Answer(facts), None

@@ -61,7 +61,7 @@ def check_released(prediction: str, solver: str) -> None:
 
 
 def check_model(
-    said: Mapping[str, str], made: Mapping[str, str], shape: Sequence[int], made_shape: Sequence[int]
+    said: Mapping[str, Any], made: Mapping[str, Any], shape: Sequence[int], made_shape: Sequence[int]
 ) -> None:
     """Raise ValueError where a fit meets another model than its own.
 
@@ -73,8 +73,25 @@ def check_model(
     if tuple(shape) != tuple(made_shape):
         raise ValueError(f"the fit is of a model of images {tuple(made_shape)}, not of {tuple(shape)}")
     for key in said:
-        if made.get(key, said[key]) != said[key]:
-            raise ValueError(f"the fit is of a model with {key} {made[key]}, not of one with {key} {said[key]}")
+        if not _alike(made.get(key, said[key]), said[key]):
+            raise ValueError(
+                f"the fit is of a model with {key} {_in_words(made[key])}, not of one with {_in_words(said[key])}"
+            )
+
+
+def _alike(one, other):
+    """Whether two things that models say are the same but for the rounding of float32."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return math.isclose(one, other, rel_tol=1e-3) if numbers else one == other
+
+
+def _in_words(value):
+    if isinstance(value, list):
+        steps, *levels = value
+        return f"{steps} steps with noise levels {', '.join(f'{level:.4g}' for level in levels)}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def recipe_order(prediction: str, solver: str, options: Mapping[str, Any]) -> int | None:

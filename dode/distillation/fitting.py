@@ -187,8 +187,8 @@ def distill(
     Raises:
         FitError: where a direction vanishes or is not finite, naming the evaluation.
         NonFiniteError: where the network returns NaN or infinity, naming the evaluation.
-        ValueError: for what :func:`dode.sample` refuses, a bad option, a solver that is not linear in the network's outputs (joint), or fewer images than
-            the coefficients need
+        ValueError: for what :func:`dode.sample` refuses, a bad option, a solver that is not linear in the network's
+            outputs (joint), or fewer images than the coefficients need
             (:func:`dode.distillation.fit_checks.check_images`).
 
     >>> import torch, dode

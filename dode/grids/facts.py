@@ -79,15 +79,18 @@ class ModelFacts:
             return own
         return cls(**{name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None})
 
-    def said(self) -> dict[str, str]:
-        """What tells one model from another, in words; what is not known is left out."""
+    def said(self) -> dict[str, Any]:
+        """What tells one model from another, as plain numbers and words; what is not known is left out.
+
+        Of a schedule: its number of steps and five of its noise levels.
+        """
         found: dict[str, Any] = {"prediction": self.prediction, "classes": self.classes}
         if self.schedule is None:
-            found |= {key: f"{value:.6g}" for key in ("sigma_min", "sigma_max") if (value := getattr(self, key)) is not None}
+            found |= {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
         else:
-            levels = self.schedule.sigma(np.linspace(0, len(self.schedule) - 1, 5))
-            found["schedule"] = f"{len(self.schedule)} steps with {', '.join(f'{level:.4g}' for level in levels)}"
-        return {key: str(value) for key, value in found.items() if value is not None}
+            last = len(self.schedule) - 1
+            found["schedule"] = [last + 1, *self.schedule.sigma(np.linspace(0, last, 5)).tolist()]
+        return {key: value for key, value in found.items() if value is not None}
 
     def at(self, schedule: Schedule, shift: float) -> "ModelFacts":
         """On another schedule, and called at the index of that plus ``shift``."""

@@ -249,8 +249,10 @@ def test_what_a_step_refuses(unet):
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
     first, second = scheduler.timesteps[:2]
     x = noise(8)
-    with pytest.raises(ValueError, match="out of order"):
+    with pytest.raises(ValueError, match=r"is not the first one; .* image-to-image pipelines work with strength=1 only"):
         scheduler.step(x, second, x)
+    with pytest.raises(ValueError, match="timestep: 5 is out of order"):
+        scheduler.step(x, 5, x)
     with pytest.raises(ValueError, match="eta"):
         scheduler.step(x, first, x, eta=1.0)
     after = scheduler.step(x, first, x).prev_sample
@@ -287,11 +289,10 @@ def test_what_does_not_fit_the_model_is_refused():
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
 def test_schedules_are_those_of_diffusers(name):
     theirs = diffusers.DDPMScheduler(beta_schedule=name).alphas_cumprod.double()
-    ours = DodeScheduler(record("ddim", {}, 1, sigma_max=10.0), beta_schedule=name).coordinates.schedule.alphas_cumprod
+    made = record("ddim", {}, 1, sigma_max=10.0, distilled=False)
+    ours = DodeScheduler(made, beta_schedule=name).coordinates.schedule.alphas_cumprod
     np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-9)
-    given = DodeScheduler(
-        record("ddim", {}, 1, sigma_max=10.0), trained_betas=diffusers.DDPMScheduler(beta_schedule=name).betas.tolist()
-    )
+    given = DodeScheduler(made, trained_betas=diffusers.DDPMScheduler(beta_schedule=name).betas.tolist())
     np.testing.assert_allclose(given.coordinates.schedule.alphas_cumprod, theirs, rtol=2e-5, atol=1e-9)
 
 

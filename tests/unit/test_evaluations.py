@@ -119,7 +119,7 @@ def test_a_recipe_of_the_authors_inside_out_is_its_run_to_the_bit(solver, option
     with pytest.raises(ValueError, match=f"shift: 7 is not allowed; allowed: {facts.shift}, for the network is called"):
         sampler.evaluations(latents, **model, shift=7)
     with pytest.raises(ValueError, match="recipe is for noise prediction, but the model is for data"):
-        sampler.evaluations(latents, shift=facts.shift)
+        sampler.evaluations(latents, prediction="data", shift=facts.shift)
     if facts.shift:
         with pytest.raises(ValueError, match="shift: 0 is not allowed"):
             sampler.evaluations(latents, **model)
