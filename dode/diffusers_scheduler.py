@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dode import calls
-from dode.grids.facts import ModelFacts, vp_prior
+from dode.grids.facts import ModelFacts
 from dode.grids.schedules import Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
@@ -62,6 +62,7 @@ def _sigmoid(*, num_train_timesteps, beta_start, beta_end):
 class _VariancePreserving:
     """A network on a discrete schedule. The pipeline's state is ``x / sqrt(1 + sigma^2)``, the network's input."""
 
+    prediction = "noise"
     estimates = MappingProxyType(
         {
             "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
@@ -80,10 +81,15 @@ class _VariancePreserving:
         self.lookup = facts.schedule if facts.shift else self.schedule
         self.lowest, self.highest = self.schedule.sigma_min, self.schedule.sigma_max
         self.shift, self.round = facts.shift, config.round_timesteps
-        self.facts = ModelFacts("noise", schedule=self.schedule, prior_std=vp_prior)
+        said = ModelFacts("noise", schedule=self.schedule, prior_std=self.prior_std).said()
+        # A result may be of a network with another output than the pipeline's, as they are turned into each other.
+        self.said = {key: value for key, value in said.items() if key != "prediction"}
 
     def denoised(self, kind, x, sigma, output):
         return self.estimates[kind](x, sigma, output)
+
+    def prior_std(self, sigma):
+        return (1 + sigma**2) ** 0.5
 
     def timestep(self, sigma):
         # Of the lowest level itself rounding may find an index below 0.
@@ -106,7 +112,8 @@ class _VariancePreserving:
 class _VarianceExploding:
     """A network under EDM's preconditioning, as ``EDMEulerScheduler`` has it. The pipeline's state is x."""
 
-    facts = ModelFacts("data")
+    prediction = "data"
+    said = MappingProxyType(ModelFacts("data").said())
     # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
     estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
     lowest, highest, shift, round = 0.0, math.inf, 0, False
@@ -123,6 +130,9 @@ class _VarianceExploding:
         variance = sigma**2 + self.data**2
         scale = self.estimates[kind] * sigma * self.data / math.sqrt(variance)
         return torch.add(x * (self.data**2 / variance), output, alpha=scale)
+
+    def prior_std(self, sigma):
+        return sigma
 
     def timestep(self, sigma):
         return math.log(sigma) / 4
@@ -191,7 +201,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             known = self.coordinates.estimates
             raise ValueError(f"prediction_type: {unknown('kind', prediction_type, known)}")
         self.levels = self.sampler.evaluated
-        self.sampler.check_prediction(self.coordinates.facts.prediction)
+        self.sampler.check_prediction(self.coordinates.prediction)
         lowest, highest = self.coordinates.lowest, self.coordinates.highest
         for level in self.levels:
             if not lowest * (1 - 1e-6) <= level <= highest * (1 + 1e-6):
@@ -199,10 +209,10 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
                     f"the result calls the network at the noise level {level:.6g}, but the model's schedule goes "
                     f"from {lowest:.6g} to {highest:.6g}"
                 )
-        self.sampler.check_model(self.coordinates.facts)
+        self.sampler.check_model(self.coordinates.said)
         self.sigmas = self.sampler.sigmas
         # The first state in the pipeline's coordinates, which are of the level that the network is told.
-        first = self.coordinates.facts.prior_std(float(self.sigmas[0]))
+        first = self.coordinates.prior_std(float(self.sigmas[0]))
         self.init_noise_sigma = self.coordinates.from_state(first, self.levels[0])
         self.set_timesteps()
 
@@ -243,9 +253,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
                 self._due = self._run.send(answer)  # type: ignore[union-attr]  # it has begun
 
     def _begin(self, noise):
-        self._noise, facts = noise, self.coordinates.facts
-        model = {"prediction": facts.prediction, "prior_std": facts.prior_std, "shift": self.coordinates.shift}
-        self._run = self.sampler.evaluations(noise, **model)
+        self._noise, own = noise, self.coordinates
+        self._run = self.sampler.evaluations(noise, prior_std=own.prior_std, shift=own.shift)
         self._due = next(self._run)
 
     def set_begin_index(self, begin_index: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Sampler:
         told: the noise level that the network is told at each evaluation, (K,); None where it is the state's.
         facts: the :class:`dode.models.ModelFacts` of the model that the result is of; where it is one of the authors'
             recipes, on the schedule and at the index that this calls the network with.
-        said: what the model says of itself, whatever the recipe.
+        own_facts: those of the model whatever the recipe.
         recipe: the :class:`dode.distillation.released.Recipe` of a result of the authors' code, else None.
         to_images: factor on the end states (1 but for recipes of the authors that end above sigma = 0).
     """
@@ -46,7 +46,7 @@ class Sampler:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
         self.facts, self.to_images = ModelFacts.of_card(model), 1.0
-        self.said = self.facts.said()
+        self.own_facts = self.facts
         name, options = record["solver"]["name"], record["solver"]["options"]
         coefficients, self.told = record.get("coefficients"), record.get("told")
         if (coefficients is not None) != (name == NAME):
@@ -96,10 +96,10 @@ class Sampler:
         """Images from noise.
 
         Args:
-            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. A function that says nothing
-                of itself is taken for the result's model. The recipes ``ipndm`` and ``deis`` of the authors call the
-                network at another index than the state's, so theirs must be a :class:`dode.models.NoisePrediction` (or
-                have a method ``at`` like it).
+            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. What it does not say of
+                itself is that of the result's model. The recipes ``ipndm`` and ``deis`` of the authors call the network
+                at another index than the state's, so theirs must be a :class:`dode.models.NoisePrediction` (or have a
+                method ``at`` like it).
             latents: (B, C, H, W), unit normal.
 
         Returns:
@@ -110,22 +110,21 @@ class Sampler:
             NonFiniteError, ValueError: as :func:`dode.sample` does; of a distilled result, for another model than its
                 own.
         """
-        latents, facts = calls.noise(latents), ModelFacts.of(denoise)
+        latents, facts = calls.noise(latents), ModelFacts.of(denoise, self.own_facts)
         calls.check_unit(latents)
         calls.check_levels(self.sigmas, facts)
-        self.check_prediction(facts.prediction)
-        facts = self.facts if facts == ModelFacts() else facts
-        self.check_model(facts, latents.shape[1:])
+        self.check_prediction(ModelFacts.of(denoise).prediction)
+        self.check_model(facts.said(), latents.shape[1:])
         denoise = self.recipe.bound(denoise) if self.recipe else denoise
         start = latents.to(torch.float64) * facts.prior_std(self.sigmas[0])
         end = self._student().run(denoise, latents, start=start, prediction=facts.prediction)
         return end.to(latents.dtype) * self.to_images
 
-    def check_model(self, facts: ModelFacts, image_shape: Sequence[int] | None = None) -> None:
-        """Raise ValueError if this is distilled, and a model of these facts and images (C, H, W) is not its own."""
+    def check_model(self, said: Mapping[str, Any], image_shape: Sequence[int] | None = None) -> None:
+        """Raise ValueError if this is distilled, and not of a model that says this of itself, or of other images."""
         if self.lambdas is not None or self.solver.name == NAME:
             own = self.record["model"]["image_shape"]
-            fit_checks.check_model(facts.said(), self.said, own if image_shape is None else image_shape, own)
+            fit_checks.check_model(said, self.own_facts.said(), own if image_shape is None else image_shape, own)
 
     def check_prediction(self, prediction: str) -> None:
         """Raise ValueError if this is one of the authors' recipes for models of another ``prediction``."""
@@ -158,8 +157,9 @@ class Sampler:
         """
         latents = calls.noise(latents)
         model: dict[str, Any] = {"prediction": prediction or self.facts.prediction}
+        model["prior_std"] = prior_std or self.facts.prior_std
         self.check_prediction(model["prediction"])
-        self.check_model(ModelFacts(**model), latents.shape[1:])
+        self.check_model(ModelFacts(**model).said(), latents.shape[1:])
         if shift != self.facts.shift:
             raise ValueError(
                 f"shift: {shift} is not allowed; allowed: {self.facts.shift}, for the network is called at the index "
@@ -167,9 +167,8 @@ class Sampler:
                 if self.facts.shift
                 else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
             )
-        how = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told, **model}
-        how["prior_std"] = prior_std or self.facts.prior_std
-        return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **how))
+        fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told}
+        return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
 
     def _scaled(self, run):
         return (yield from run) * self.to_images

@@ -72,12 +72,13 @@ class ModelFacts:
         return cls(card["prediction"], classes=classes, **known)
 
     @classmethod
-    def of(cls, denoise: "Denoise | ModelFacts") -> "ModelFacts":
-        """The facts of a denoiser: its ``facts``, or what attributes of these names say; the defaults otherwise."""
+    def of(cls, denoise: "Denoise | ModelFacts", default: "ModelFacts | None" = None) -> "ModelFacts":
+        """The facts of a denoiser: its ``facts``, or what attributes of these names say; the default's otherwise."""
         own = denoise if isinstance(denoise, cls) else getattr(denoise, "facts", None)
         if isinstance(own, cls):
             return own
-        return cls(**{name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None})
+        said: Any = {name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None}
+        return dataclasses.replace(cls() if default is None else default, **said)
 
     def said(self) -> dict[str, Any]:
         """What tells one model from another, as plain numbers and words; what is not known is left out.
@@ -85,6 +86,7 @@ class ModelFacts:
         Of a schedule: its number of steps and five of its noise levels.
         """
         found: dict[str, Any] = {"prediction": self.prediction, "classes": self.classes}
+        found["prior_std at sigma = 1"] = float(self.prior_std(1.0))
         if self.schedule is None:
             found |= {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
         else:

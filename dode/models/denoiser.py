@@ -19,6 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dode import calls
 from dode.grids.facts import Described, ModelFacts, vp_prior
 from dode.grids.schedules import Schedule
 from dode.models.batches import Batches
@@ -131,7 +132,7 @@ class DataPrediction(Denoiser):
         """One batch."""
         variance = sigma**2 + self.sigma_data**2
         scaled, condition = (x / math.sqrt(variance)).to(self.dtype), self._scalar(math.log(sigma) / 4)
-        output = self.network(scaled, condition=condition, **self._given(labels))
+        output = calls.tensor(self.network(scaled, condition=condition, **self._given(labels)), x)
         denoised = x * (self.sigma_data**2 / variance)
         return denoised.add_(output, alpha=sigma * self.sigma_data / math.sqrt(variance))
 
@@ -158,5 +159,5 @@ class NoisePrediction(Denoiser):
     def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
-        noise = self.network(scaled, index, **self._given(labels))
+        noise = calls.tensor(self.network(scaled, index, **self._given(labels)), x)
         return torch.add(x, noise.to(x.dtype), alpha=-sigma)
