@@ -63,8 +63,11 @@ class ModelFacts:
         """The facts of a model card (a dictionary), or of the part of one that a result holds."""
         classes = card.get("classes")
         if "schedule" in card:
-            own = schedules.create(**card["schedule"])
-            return cls(card["prediction"], schedule=own, prior_std=vp_prior, classes=classes)
+            own, times = schedules.create(**card["schedule"]), table_of_times(card)
+            if times is not None and times < len(own):
+                raise ValueError(f"schedule: it has {len(own)} steps, but the network has embeddings of {times} times")
+            rounded = None if times is None else functools.partial(nearest_level, whole_levels(own))
+            return cls(card["prediction"], schedule=own, prior_std=vp_prior, round_sigma=rounded, classes=classes)
         known = {key: card[key] for key in ("sigma_min", "sigma_max") if key in card}
         options = dict(card.get("preconditioning", {}))
         if options.pop("name", None) == "iddpm":
@@ -127,6 +130,17 @@ def iddpm_levels(*, floor: float = 0.001, offset: float = 0.008, steps: int = 10
     ratios = np.maximum(abar[:-1] / abar[1:], floor)
     # 1 + u_j^2 is the product of 1 / ratio from j to M - 1.
     return np.append(np.sqrt(np.expm1(-np.cumsum(np.log(ratios[::-1]))[::-1])), 0.0)
+
+
+def table_of_times(card: Mapping[str, Any]) -> int | None:
+    """For how many whole indices the network of a card, one of the hub, has learned embeddings; None where for all."""
+    config = card.get("network", {}).get("options", {}).get("config", {})
+    return config.get("num_train_timesteps") if config.get("time_embedding_type") == "learned" else None
+
+
+def whole_levels(schedule: Schedule) -> np.ndarray:
+    """The noise levels of the whole indices of a schedule, descending, then 0: (T + 1,)."""
+    return np.append(schedule.sigma(np.arange(len(schedule) - 1, -1, -1)), 0.0)
 
 
 def nearest_entry(levels: np.ndarray, sigmas: Any) -> np.ndarray:
