@@ -1,5 +1,6 @@
 """Calls of a network that is not ours: what it may write to is its own, and what it returns is copied and checked."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,10 +54,10 @@ def check_unit(latents: Tensor, name: str = "latents", unit: float = 1.0) -> Non
     if not count:
         return
     size = float(torch.linalg.vector_norm(latents, dtype=torch.float64)) / count**0.5
-    if not np.isfinite(size):
+    if not math.isfinite(size):
         raise ValueError(f"{name}: they contain NaN or infinity")
     # The logarithm of the root mean square of n unit normals has a standard error of 1 / sqrt(2 n).
-    if size and abs(np.log(size / unit)) > np.log(SCALED) + CHANCE / (2 * count) ** 0.5:
+    if size and abs(math.log(size / unit)) > math.log(SCALED) + CHANCE / (2 * count) ** 0.5:
         raise ValueError(
             f"{name}: their standard deviation must be {unit:.4g}, not {size:.4g}: unit-normal noise is needed, "
             + ("which is multiplied by the first noise level here" if name == "latents" else "times init_noise_sigma")
@@ -138,7 +139,7 @@ def evaluate(denoise: Denoise, x: Tensor, sigma: Tensor, dtype: torch.dtype, to:
 def finite(output: Tensor) -> bool:
     """Whether a tensor (B, ...) has neither NaN nor infinity, in one pass over memory where it has not."""
     # A sum of finite numbers as large as the largest may overflow.
-    return bool(np.isfinite(float(output.sum(dtype=torch.float64))) or output.isfinite().all())
+    return math.isfinite(float(output.sum(dtype=torch.float64))) or bool(output.isfinite().all())
 
 
 def breakdown(output: Tensor, x: Tensor, where: str, dtypes: Iterable[Any] = ()) -> NonFiniteError:

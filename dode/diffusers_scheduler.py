@@ -106,7 +106,7 @@ class _VariancePreserving:
         return x / math.sqrt(1 + sigma**2)
 
     def network_input(self, sample, sigma):
-        return sample
+        return sample.clone()
 
 
 class _VarianceExploding:
@@ -301,7 +301,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         return self.add_noise(sample, noise, timestep)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
-        """The network's input at the present evaluation."""
+        """The network's input at the present evaluation; a copy, which the network may write to."""
         return self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
 
     def step(
