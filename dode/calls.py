@@ -73,6 +73,8 @@ def check_levels(levels: Tensor, facts: ModelFacts | None = None) -> None:
             "sigma(index) turns one into the other (dode.grids.schedules)"
         )
     highest = None if facts is None else facts.sigma_max
+    if highest is not None and facts is not None and facts.round_sigma is not None:
+        highest = max(highest, float(facts.round_sigma(np.array(highest))))
     if highest is not None and first > highest * 1.01:
         raise ValueError(
             f"sigmas: the first, {first:.6g}, is above {highest:.6g}, the highest noise level that the model knows; "

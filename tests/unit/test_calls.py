@@ -332,6 +332,10 @@ def test_levels_above_the_models_own_are_refused():
     with pytest.raises(ValueError, match=r"the first, 999, is above 157.407, the highest noise level that the model"):
         dode.sample(DDIM, model, noise(), [999.0, 500.0, 40.0, 0.0])
     assert dode.sample(DDIM, model, noise(), grids.for_model(model, "karras", 4)).isfinite().all()
+    discrete = models.ModelFacts.of_card({**test_portable.IDDPM, "sigma_max": 100.0})
+    sigmas = grids.of_model.for_facts(discrete, "karras", 4)
+    assert float(sigmas[0]) == pytest.approx(106.94, abs=0.01), "the nearest that it knows"
+    calls.check_levels(sigmas.as_subclass(torch.Tensor), discrete)
 
 
 @pytest.mark.parametrize("grid", sorted(set(grids.base.families()) - {"released"}))
