@@ -32,7 +32,7 @@ def noise(latents: Any) -> Tensor:
     Raises:
         ValueError: for integers and other types that are no noise, and for what has no axis of images.
     """
-    found = torch.from_numpy(latents) if isinstance(latents, np.ndarray) and latents.dtype.kind in "biufc" else latents
+    found = _of_array(latents)
     if not isinstance(found, Tensor):
         raise ValueError(f"latents must be a tensor or an array of floating-point numbers, not {_what(latents)}")
     if found.dtype not in FLOATS:
@@ -102,11 +102,20 @@ def tensor(output: Any, like: Tensor) -> Tensor:
         found = tuple(value for value in found.values() if value is not None)
     if isinstance(found, tuple | list) and len(found) == 1:
         found = found[0]
-    if isinstance(found, np.ndarray) and found.dtype.kind in "biufc":
-        found = torch.from_numpy(found)
+    found = _of_array(found)
     if not isinstance(found, Tensor) or found.dtype not in FLOATS:
         raise ValueError(f"the network must return one floating-point tensor, not {_what(output)}")
     return found if found.device == like.device else found.to(like.device)
+
+
+def _of_array(value):
+    """An array of NumPy as a tensor where torch has its type, else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    try:  # a copy has torch's order of bytes, no negative strides, and may be written to
+        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    except TypeError:
+        return value
 
 
 def _what(value):

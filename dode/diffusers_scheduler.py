@@ -330,12 +330,14 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
                 another standard deviation, or for noise (``eta``).
             NonFiniteError: where the network's output is NaN or infinite; the step can be tried again.
         """
+        sample = calls.noise(sample)
         self._check(timestep, sample, eta, use_clipped_model_output)
+        if self._run is None:
+            calls.check_unit(sample, "sample", float(self.init_noise_sigma))
         output = calls.tensor(model_output, sample)[:, : sample.shape[1]]
         if not calls.finite(output):
             raise calls.breakdown(output, sample, self._where(), [output.dtype])
-        if self._run is None or self._due is None:
-            calls.check_unit(sample, "sample", float(self.init_noise_sigma))
+        if self._run is None:
             # Differences of half-precision states would not reach the coefficients' accuracy.
             exact = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
             self._begin(exact / self.init_noise_sigma)

@@ -231,15 +231,30 @@ def test_arrays_of_numpy_are_latents_too(dtype):
         assert torch.equal(*(fit.student.sample(right, tensors) for fit in fits))
 
 
+def test_arrays_that_torch_does_not_take_as_they_are():
+    latents = noise().numpy()
+    expected = dode.sample(DDIM, right, latents, KARRAS)
+    fixed = latents.copy()
+    fixed.flags.writeable = False
+    for array in (latents.astype(">f8"), latents[::-1].copy()[::-1], fixed):
+        assert torch.equal(dode.sample(DDIM, right, array, KARRAS), expected)
+
+
+def test_ends_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"ends of shape \(3, 1, 2, 2\) do not match latents of shape \(40, 1, 2, 2\)"):
+        dode.distill(DDIM, right, noise(40), [9.0, 1.0, 0.0], ends=noise(3))
+
+
 @pytest.mark.parametrize(
     ("latents", "told"),
     [
+        (np.ones((2, 1, 2, 2), dtype=np.longdouble), "not ndarray of float(128|96)"),
         (torch.ones(2, 1, 2, 2, dtype=torch.int64), "not Tensor of int64"),
         (torch.ones(2, 1, 2, 2, dtype=torch.uint8), "not Tensor of uint8"),
         (torch.ones(2, 1, 2, 2, dtype=torch.bool), "not Tensor of bool"),
         (torch.ones(2, 1, 2, 2, dtype=torch.complex64), "not Tensor of complex64"),
         (np.ones((2, 1, 2, 2), dtype=np.int32), "not ndarray of int32"),
-        (np.array([["a"]]), "not ndarray of <U1"),
+        (np.array([["a"]]), "an array of floating-point numbers, not ndarray of <U1"),
         ([[1.0]], "not list of 1"),
         (None, "not NoneType"),
         (torch.ones(4), r"of shape \(B, C, H, W\), one entry per image, not \(4,\)"),

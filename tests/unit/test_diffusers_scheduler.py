@@ -433,6 +433,15 @@ def test_image_to_image_begins_where_the_run_does(unet, rounded):
         scheduler.step(begun, second, begun)
 
 
+def test_noise_that_is_none_is_refused():
+    scheduler = DodeScheduler(record("ddim", {}, 5))
+    first = scheduler.timesteps[0]
+    for sample, told in [(noise(1) * torch.nan, "sample: they contain NaN"), (noise(1).long(), "not Tensor of int64")]:
+        with pytest.raises(ValueError, match=told):
+            scheduler.step(noise(1), first, sample)
+    assert scheduler.step(noise(1).numpy(), first, noise(1).numpy()).prev_sample.isfinite().all()
+
+
 @pytest.mark.parametrize("factor", [0.0125, 80.0])
 def test_noise_of_another_size_is_refused(factor):
     scheduler = DodeScheduler(record("ddim", {}, 5, distilled=False), sigma_data=0.5)
