@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dode.grids.facts import ModelFacts
 from dode.solvers.base import Denoise
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -18,8 +17,6 @@ HELP = {
 }
 # Noise whose root mean square is further from 1 than by this factor, and than by chance, was scaled.
 SCALED, CHANCE = 1.5, 6.0
-# Evenly spaced levels from this on are timesteps: as noise levels they would leave out all that matters.
-EVEN = 100.0
 
 
 class NonFiniteError(FloatingPointError):
@@ -62,30 +59,6 @@ def check_unit(latents: Tensor, name: str = "latents", unit: float = 1.0) -> Non
             f"{name}: their standard deviation must be {unit:.4g}, not {size:.4g}: unit-normal noise is needed, "
             + ("which is multiplied by the first noise level here" if name == "latents" else "times init_noise_sigma")
         )
-
-
-def check_levels(levels: Tensor, facts: ModelFacts | None = None) -> None:
-    """Raise ValueError for timesteps in the place of noise levels, and for levels above those that a model knows."""
-    first, steps = float(levels[0]), levels.diff()
-    if len(levels) > 2 and first >= EVEN and float(steps.max() - steps.min()) <= 2:
-        raise ValueError(
-            f"sigmas: {listed(levels)} are timesteps and not noise levels, as they are evenly spaced; a schedule's "
-            "sigma(index) turns one into the other (dode.grids.schedules)"
-        )
-    highest = None if facts is None else facts.sigma_max
-    if highest is not None and facts is not None and facts.round_sigma is not None:
-        highest = max(highest, float(facts.round_sigma(np.array(highest))))
-    if highest is not None and first > highest * 1.01:
-        raise ValueError(
-            f"sigmas: the first, {first:.6g}, is above {highest:.6g}, the highest noise level that the model knows; "
-            "timesteps are no noise levels"
-        )
-
-
-def listed(levels: Any) -> str:
-    """Noise levels in words; of many, the first and the last."""
-    found = [f"{float(level):.6g}" for level in levels]
-    return ", ".join(found if len(found) <= 12 else [*found[:3], "...", *found[-2:]])
 
 
 def tensor(output: Any, like: Tensor) -> Tensor:

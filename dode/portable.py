@@ -12,6 +12,7 @@ from dode import calls, grids, sampling, solvers, storage
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
 from dode.grids.facts import ModelFacts
+from dode.grids.of_model import check_levels
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings
 from dode.solvers.base import Denoise
@@ -112,7 +113,7 @@ class Sampler:
         """
         latents, facts = calls.noise(latents), ModelFacts.of(denoise, self.own_facts)
         calls.check_unit(latents)
-        calls.check_levels(self.sigmas, facts)
+        check_levels(self.sigmas.numpy(), facts)
         self.check_prediction(ModelFacts.of(denoise).prediction)
         self.check_model(facts.said(), latents.shape[1:])
         denoise = self.recipe.bound(denoise) if self.recipe else denoise

@@ -11,6 +11,7 @@ from dode import calls
 from dode.calls import NonFiniteError
 from dode.directions import Directions, DirectionsLike, History, Step
 from dode.grids.facts import ModelFacts, ve_prior
+from dode.grids.of_model import check_levels
 from dode.grids.tensor import Levels, checked
 from dode.solvers.base import Denoise, Solver
 
@@ -297,7 +298,7 @@ def sample(
 def _student(solver, sigmas, lambdas, directions, told, facts, latents):
     """The :class:`Student` of what :func:`sample` is given, checked."""
     calls.check_unit(latents)
-    calls.check_levels(checked(sigmas), facts)
+    check_levels(checked(sigmas).numpy(), facts)
     fit = getattr(lambdas, "fit", lambdas)  # coefficients that were taken from a fit know it
     if hasattr(fit, "student"):
         fit.check(solver, sigmas, facts, latents)

@@ -13,6 +13,7 @@ from dode.distillation import fit_checks, joint
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement, refine_jointly
 from dode.grids.facts import ModelFacts
+from dode.grids.of_model import check_levels, listed
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
@@ -92,8 +93,8 @@ class Fit:
             raise ValueError(f"the fit is of {self.base}, not of {solver}")
         if not any(torch.equal(levels, each) for each in own):
             raise ValueError(
-                f"sigmas: the fit was made from the noise levels {calls.listed(own[0])}, not from "
-                f"{calls.listed(levels)}; give those, or fit.student.sigmas"
+                f"sigmas: the fit was made from the noise levels {listed(own[0])}, not from "
+                f"{listed(levels)}; give those, or fit.student.sigmas"
             )
         fit_checks.check_model(facts.said(), self.facts, latents.shape[1:], self.image_shape)
 
@@ -207,7 +208,7 @@ def distill(
     fit_checks.check_fit(fit, alignment, iterations)
     latents = calls.noise(latents)
     calls.check_unit(latents)
-    calls.check_levels(checked(sigmas), ModelFacts.of(denoise))
+    check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
     given = {"substeps": substeps, "alignment": alignment, "teacher": teacher, "stages": stages}
     following = {name: value != fit_checks.FOLLOWING[name] for name, value in given.items()}
     ending = {"family": family != "auto", "clip": clip, "budget": budget is not None, "ends": ends is not None}

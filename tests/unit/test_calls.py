@@ -340,23 +340,28 @@ def test_timesteps_in_the_place_of_noise_levels_are_refused(levels):
     ):
         with pytest.raises(ValueError, match=r"sigmas: (999|981|150), .* are timesteps and not noise levels"):
             run()
+    sigmas = [float(level) for level in levels if level > 0]
+    with pytest.raises(ValueError, match="are timesteps and not noise levels"):
+        grids.of_model.check("explicit", len(sigmas), models.ModelFacts(), sigmas=sigmas)
 
 
 def test_levels_above_the_models_own_are_refused():
     model = models.NoisePrediction(Network(), schedule=schedules.schedules.create("linear"))
     with pytest.raises(ValueError, match=r"the first, 999, is above 157.407, the highest noise level that the model"):
         dode.sample(DDIM, model, noise(), [999.0, 500.0, 40.0, 0.0])
+    with pytest.raises(ValueError, match="sigmas: the first, 999, is above"):
+        grids.of_model.check("karras", 3, model.facts, sigma_max=999.0)
     assert dode.sample(DDIM, model, noise(), grids.for_model(model, "karras", 4)).isfinite().all()
     discrete = models.ModelFacts.of_card({**test_portable.IDDPM, "sigma_max": 100.0})
     sigmas = grids.of_model.for_facts(discrete, "karras", 4)
     assert float(sigmas[0]) == pytest.approx(106.94, abs=0.01), "the nearest that it knows"
-    calls.check_levels(sigmas.as_subclass(torch.Tensor), discrete)
+    grids.of_model.check_levels(sigmas.numpy(), discrete)
 
 
 @pytest.mark.parametrize("grid", sorted(set(grids.base.families()) - {"released"}))
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 100])
 def test_grids_are_no_timesteps(grid, steps):
-    calls.check_levels(grids.base.grids.create(grid, steps=steps).as_subclass(torch.Tensor))
+    grids.of_model.check_levels(grids.base.grids.create(grid, steps=steps).numpy())
 
 
 def test_numbers_of_numpy_are_options_too():
