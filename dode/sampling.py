@@ -1,8 +1,9 @@
 """The one loop around every solver: evaluation count, corrections, finite-value check."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -14,6 +15,11 @@ from dode.grids.facts import ModelFacts, ve_prior
 from dode.grids.of_model import check_levels
 from dode.grids.tensor import Levels, checked
 from dode.solvers.base import Denoise, Solver
+
+P = ParamSpec("P")
+Y = TypeVar("Y")
+S = TypeVar("S")
+R = TypeVar("R")
 
 #: A run: it yields steps, is sent the states to go on with (None: what is proposed), and returns the end state.
 Steps: TypeAlias = Generator[Step, torch.Tensor | None, torch.Tensor]
@@ -28,6 +34,27 @@ class Fitted(Protocol):
     def student(self) -> "Student": ...
 
     def check(self, solver: Solver, sigmas: Levels, facts: ModelFacts, latents: torch.Tensor) -> None: ...
+
+
+def _without_gradients(function: Callable[P, Generator[Y, S, R]]) -> Callable[P, Generator[Y, S, R]]:
+    """Decorator: a generator that computes without gradients.
+
+    As torch's own for generators, but for a run that is given up: that one needs torch when it is closed, and torch may
+    be gone at the end of a program.
+    """
+
+    @functools.wraps(function)
+    def run(*arguments: P.args, **options: P.kwargs) -> Generator[Y, S, R]:
+        generator, reply = function(*arguments, **options), cast(S, None)  # which begins it
+        while True:
+            with torch.no_grad():
+                try:
+                    value = generator.send(reply)
+                except StopIteration as end:
+                    return end.value
+            reply = yield value
+
+    return run
 
 
 class _Recorder:
@@ -54,7 +81,7 @@ class _Recorder:
         return f"evaluation {self.calls} of {self.evaluations} (noise level {float(sigma):.6g}{timestep})"
 
 
-@torch.no_grad()
+@_without_gradients
 def steps(
     solver: Solver,
     denoise: Denoise,
@@ -341,7 +368,7 @@ class _Answer:
         return self.denoised
 
 
-@torch.no_grad()
+@_without_gradients
 def evaluations(
     solver: Solver,
     latents: torch.Tensor,
