@@ -107,7 +107,9 @@ class Bench:
         self.scored = [self._noise(self.images, "sample", block) for block in range(BLOCKS)]
         self.references = [self._fine(latents) for latents in self.scored]
         self.paired = [self._gaussian(ends) for ends in self.references]
-        others = torch.cat([self._fine(self._noise(self.images, "reference", block)) for block in range(BLOCKS)])
+        others = torch.cat(
+            [self._fine(self._noise(self.images, "sample", block)) for block in range(BLOCKS, 2 * BLOCKS)]
+        )
         self.own = self._gaussian(others)
         self.real = self._real()
         self.latents = self._noise(fitted, "fit", 0)
@@ -319,7 +321,8 @@ def section(found):
     compared, lines = worse(found)
     verdict = (
         f"Of {compared} joint fits, compared by three scores each with the same solver "
-        f"plain on the best of five grids, {len(lines) or 'none'} {'is' if len(lines) == 1 else 'are'} worse beyond the error"
+        f"plain on the best of five grids, {len(lines) or 'none'} {'is' if len(lines) == 1 else 'are'} worse beyond "
+        "the error"
     )
     verdict += ":\n\n" + "\n".join(lines) if lines else "."
     return "\n\n".join([champions(found), verdict, full_tables(found)])

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dode import calls
+from dode.grids.facts import ModelFacts
 from dode.grids.schedules import MAX_STEPS, Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
@@ -31,6 +33,10 @@ except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
 betas = Registry("beta_schedule")
+
+FROM_THE_START = (
+    "a fitted solver runs from its first noise level alone, so image-to-image pipelines work with strength=1 only"
+)
 
 
 def _is_number(value):
@@ -104,7 +110,7 @@ class _VariancePreserving:
         {
             "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
             "v_prediction": lambda x, sigma, output: x / (1 + sigma**2) - output * (sigma / math.sqrt(1 + sigma**2)),
-            "sample": lambda x, sigma, output: output,
+            "sample": lambda x, sigma, output: output.clone(),
         }
     )
 
@@ -118,6 +124,9 @@ class _VariancePreserving:
         self.lookup = facts.schedule if facts.shift else self.schedule
         self.lowest, self.highest = self.schedule.sigma_min, self.schedule.sigma_max
         self.shift, self.round = facts.shift, config.round_timesteps
+        said = ModelFacts("noise", schedule=self.schedule, prior_std=self.prior_std).said()
+        # A result may be of a network with another output than the pipeline's, as they are turned into each other.
+        self.said = {key: value for key, value in said.items() if key != "prediction"}
 
     def denoised(self, kind, x, sigma, output):
         return self.estimates[kind](x, sigma, output)
@@ -130,17 +139,24 @@ class _VariancePreserving:
         index = max(float(self.lookup.index(sigma)), 0.0) + self.shift
         return float(round(index)) if self.round else index
 
+    def level(self, timestep):
+        index = timestep - self.shift
+        if not 0 <= index <= len(self.lookup) - 1:
+            raise ValueError(f"timestep: {timestep:g} is outside of the model's schedule of {len(self.lookup)} steps")
+        return float(self.lookup.sigma(index))
+
     def from_state(self, x, sigma):
         return x / math.sqrt(1 + sigma**2)
 
     def network_input(self, sample, sigma):
-        return sample
+        return sample.clone()
 
 
 class _VarianceExploding:
     """A network under EDM's preconditioning, as ``EDMEulerScheduler`` has it. The pipeline's state is x."""
 
     prediction = "data"
+    said = MappingProxyType(ModelFacts("data").said())
     # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
     estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
     lowest, highest, shift, round = 0.0, math.inf, 0, False
@@ -164,8 +180,11 @@ class _VarianceExploding:
     def timestep(self, sigma):
         return math.log(sigma) / 4
 
+    def level(self, timestep):
+        return math.exp(4 * timestep)
+
     def from_state(self, x, sigma):
-        return x
+        return x.clone() if isinstance(x, torch.Tensor) else x
 
     def network_input(self, sample, sigma):
         return sample / math.sqrt(sigma**2 + self.data**2)
@@ -235,6 +254,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
                     f"the result calls the network at the noise level {level:.6g}, but the model's schedule goes "
                     f"from {lowest:.6g} to {highest:.6g}"
                 )
+        self.sampler.check_model(self.coordinates.said)
         self.sigmas = self.sampler.sigmas
         # The first state in the pipeline's coordinates, which are of the level that the network is told.
         first = self.coordinates.prior_std(float(self.sigmas[0]))
@@ -263,9 +283,70 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         self._due: Evaluation | None = None
         self._returned: torch.Tensor | None = None
         self._index = 0
+        # A run cannot be copied, but can be repeated: from its noise and what was answered so far.
+        self._noise: torch.Tensor | None = None
+        self._answers: list[torch.Tensor] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_run": None, "_due": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._noise is not None:
+            self._begin(self._noise)
+            for answer in self._answers:
+                self._due = self._run.send(answer)  # type: ignore[union-attr]  # it has begun
+
+    def _begin(self, noise):
+        self._noise, own = noise, self.coordinates
+        self._run = self.sampler.evaluations(noise, prior_std=own.prior_std, shift=own.shift)
+        self._due = next(self._run)
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Image-to-image pipelines call it with the evaluation to begin at: 0, for a strength of 1.
+
+        Raises:
+            ValueError: for another, as the coefficients of a fit hold from its first evaluation on.
+        """
+        if begin_index:
+            raise ValueError(f"begin_index: {begin_index} is not allowed; {FROM_THE_START}")
+
+    @property
+    def begin_index(self) -> int:
+        """The evaluation that a run begins at."""
+        return 0
+
+    @property
+    def step_index(self) -> int:
+        """The evaluation that is due."""
+        return self._index
+
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Clean images with the noise of ``timesteps``, in the pipeline's coordinates.
+
+        ``x_0 + sigma n`` with the model's noise level at the timestep, on a schedule times ``1 / sqrt(1 + sigma^2)``.
+
+        Args:
+            original_samples: (B, C, H, W).
+            noise: the same shape, unit normal.
+            timesteps: (B,), or a single one for all. One of the run's first evaluation gives a state to begin with.
+
+        Raises:
+            ValueError: for a timestep outside of the schedule, or another number of them.
+        """
+        times, images = torch.as_tensor(timesteps).flatten().tolist(), len(original_samples)
+        if len(times) not in (1, images):
+            raise ValueError(f"timesteps: 1 or {images} are needed, one per image, not {len(times)}")
+        size = images if len(times) == 1 else 1
+        parts = zip(original_samples.split(size), noise.split(size), times, strict=True)
+        return torch.cat([self._noised(*part) for part in parts])
+
+    def scale_noise(self, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """:meth:`add_noise` under the name and in the order of flow-matching pipelines."""
+        return self.add_noise(sample, noise, timestep)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
-        """The network's input at the present evaluation."""
+        """The network's input at the present evaluation; a copy, which the network may write to."""
         return self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
 
     def step(
@@ -283,42 +364,66 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
         Args:
             model_output: at ``sample`` and ``timestep``, guided where the pipeline guides; channels beyond the sample's
-                are ignored.
+                are ignored. An output object of diffusers is taken too.
             timestep: the entry of ``timesteps`` that is due.
             sample: in the first step unit-normal noise times ``init_noise_sigma``, then what the last step returned.
+                That is not kept, but may not be changed in between.
             eta, use_clipped_model_output, generator, variance_noise: pipelines pass them; the ODE has no noise.
 
         Raises:
-            ValueError: out of turn, for a sample that was changed between the steps, or for noise (``eta``).
+            ValueError: out of turn, for a sample that was changed between the steps, even in place, for a first one of
+                another standard deviation, or for noise (``eta``).
+            NonFiniteError: where the network's output is NaN or infinite; the step can be tried again.
         """
+        sample = calls.noise(sample)
         self._check(timestep, sample, eta, use_clipped_model_output)
-        # Differences of half-precision states would not reach the coefficients' accuracy.
-        latents = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
-        if self._run is None or self._due is None:
-            model = {key: getattr(self.coordinates, key) for key in ("prediction", "prior_std", "shift")}
-            self._run = self.sampler.evaluations(latents / self.init_noise_sigma, **model)
-            self._due = next(self._run)
-        x, sigma = self._due
-        output = model_output[:, : sample.shape[1]].to(x.dtype)
-        denoised = self.coordinates.denoised(self.config["prediction_type"], x, float(sigma), output)
-        self._index += 1
+        if self._run is None:
+            calls.check_unit(sample, "sample", float(self.init_noise_sigma))
+        output = calls.tensor(model_output, sample)[:, : sample.shape[1]]
+        if not calls.finite(output):
+            raise calls.breakdown(output, sample, self._where(), [output.dtype])
+        if self._run is None:
+            # Differences of half-precision states would not reach the coefficients' accuracy.
+            exact = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
+            self._begin(exact / self.init_noise_sigma)
+        x, sigma = self._due  # type: ignore[misc]  # it has begun
+        answer = self.coordinates.denoised(self.config["prediction_type"], x, float(sigma), output.to(x.dtype))
         try:
-            x, sigma = self._due = self._run.send(denoised)
+            x, sigma = self._due = self._run.send(answer)  # type: ignore[union-attr]
             state = self.coordinates.from_state(x, float(sigma))
+            self._answers.append(answer)
         except StopIteration as end:
-            state, self._run = end.value, None
+            state, self._run, self._noise, self._answers = end.value, None, None, []
+        self._index += 1
+        # What is handed out may be painted over: the next step compares it with a copy that nobody else has.
         self._returned = state.to(sample.dtype)
-        return SchedulerOutput(prev_sample=self._returned) if return_dict else (self._returned,)
+        handed_out = self._returned.clone()
+        return SchedulerOutput(prev_sample=handed_out) if return_dict else (handed_out,)
+
+    def _where(self):
+        level, timestep = self.levels[self._index], float(self.timesteps[self._index])
+        place = f"evaluation {self._index + 1} of {len(self.levels)}"
+        return f"{place} (noise level {level:.6g}, timestep {timestep:.6g})"
+
+    def _noised(self, image, noise, timestep):
+        """Images with the noise of one timestep."""
+        level = told = self.coordinates.level(timestep)
+        if timestep == float(self.timesteps[0]):  # the run's own first state, whose network may be told another level
+            level, told = float(self.sigmas[0]), self.levels[0]
+        x = torch.add(image.double(), noise.double(), alpha=level)
+        return self.coordinates.from_state(x, told).to(image.dtype)
 
     def _check(self, timestep, sample, eta, clipped):
         if self._index == len(self.levels):
             raise ValueError("the run has ended; set_timesteps starts another one")
         expected = float(self.timesteps[self._index])
         if not math.isclose(float(timestep), expected, rel_tol=1e-5, abs_tol=1e-4):
+            if not self._index and float(timestep) in self.timesteps[1:].tolist():
+                raise ValueError(f"timestep: {float(timestep):g} is not the first one; {FROM_THE_START}")
             raise ValueError(
                 f"timestep: {float(timestep):g} is out of order: {expected:g} is next (set_timesteps starts again)"
             )
-        if self._index and sample is not self._returned and not torch.equal(sample, self._returned):
+        if self._returned is not None and not torch.equal(sample, self._returned.to(sample)):
             raise ValueError(
                 "sample: it was changed after the last step, but a solver of several evaluations goes on from its own "
                 "state; pipelines that paint over the state (inpainting) are not supported"

@@ -2,16 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dode import grids, sampling, solvers, storage
+from dode import calls, grids, sampling, solvers, storage
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
 from dode.grids.facts import ModelFacts
+from dode.grids.of_model import check_levels
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings
 from dode.solvers.base import Denoise
@@ -38,6 +39,7 @@ class Sampler:
         told: the noise level that the network is told at each evaluation, (K,); None where it is the state's.
         facts: the :class:`dode.models.ModelFacts` of the model that the result is of; where it is one of the authors'
             recipes, on the schedule and at the index that this calls the network with.
+        own_facts: those of the model whatever the recipe.
         recipe: the :class:`dode.distillation.released.Recipe` of a result of the authors' code, else None.
         to_images: factor on the end states (1 but for recipes of the authors that end above sigma = 0).
     """
@@ -48,6 +50,7 @@ class Sampler:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
         self.facts, self.to_images = ModelFacts.of_card(model), 1.0
+        self.own_facts = self.facts
         name, options = record["solver"]["name"], record["solver"]["options"]
         coefficients, self.told = record.get("coefficients"), record.get("told")
         if (coefficients is not None) != (name == NAME):
@@ -97,18 +100,35 @@ class Sampler:
         """Images from noise.
 
         Args:
-            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. The recipes ``ipndm`` and
-                ``deis`` of the authors call the network at another index than the state's, so theirs must be a
-                :class:`dode.models.NoisePrediction` (or have a method ``at`` like it).
+            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. What it does not say of
+                itself is that of the result's model. The recipes ``ipndm`` and ``deis`` of the authors call the network
+                at another index than the state's, so theirs must be a :class:`dode.models.NoisePrediction` (or have a
+                method ``at`` like it).
             latents: (B, C, H, W), unit normal.
 
         Returns:
             The end states, (B, C, H, W) in the dtype of ``latents``: to the bit what the benchmark's own cell makes of
             the same noise with the same network and batch.
+
+        Raises:
+            NonFiniteError, ValueError: as :func:`dode.sample` does; of a distilled result, for another model than its
+                own.
         """
+        latents, facts = calls.noise(latents), ModelFacts.of(denoise, self.own_facts)
+        calls.check_unit(latents)
+        check_levels(self.sigmas.numpy(), facts)
         self.check_prediction(ModelFacts.of(denoise).prediction)
+        self.check_model(facts.said(), latents.shape[1:])
         denoise = self.recipe.bound(denoise) if self.recipe else denoise
-        return self._student().sample(denoise, latents) * self.to_images
+        start = latents.to(torch.float64) * facts.prior_std(self.sigmas[0])
+        end = self._student().run(denoise, latents, start=start, prediction=facts.prediction)
+        return end.to(latents.dtype) * self.to_images
+
+    def check_model(self, said: Mapping[str, Any], image_shape: Sequence[int] | None = None) -> None:
+        """Raise ValueError if this is distilled, and not of a model that says this of itself, or of other images."""
+        if self.lambdas is not None or self.solver.name == NAME:
+            own = self.record["model"]["image_shape"]
+            fit_checks.check_model(said, self.own_facts.said(), own if image_shape is None else image_shape, own)
 
     def check_prediction(self, prediction: str) -> None:
         """Raise ValueError if this is one of the authors' recipes for models of another ``prediction``."""
@@ -121,7 +141,7 @@ class Sampler:
         self,
         latents: torch.Tensor,
         *,
-        prediction: str = "data",
+        prediction: str | None = None,
         prior_std: Callable[[Any], Any] | None = None,
         shift: float = 0,
     ) -> sampling.Evaluations:
@@ -129,7 +149,7 @@ class Sampler:
 
         Args:
             latents: (B, C, H, W), unit normal.
-            prediction, prior_std: as of :func:`dode.sampling.evaluations`.
+            prediction, prior_std: as of :func:`dode.sampling.evaluations`; by default those of the result's model.
             shift: ``facts.shift``, to confirm that the network is called where the result needs it: at the index
                 ``facts.schedule.index(sigma) + shift``. 0 but for the recipes ``ipndm`` and ``deis`` of the authors.
 
@@ -137,9 +157,13 @@ class Sampler:
             A generator of points ``(x, sigma)`` whose return value is what :meth:`sample` returns, to the bit.
 
         Raises:
-            ValueError: for another ``shift``, or one of the authors' recipes for models of another ``prediction``.
+            ValueError: for another ``shift``, or another ``prediction`` than that of a distilled result or a recipe.
         """
-        self.check_prediction(prediction)
+        latents = calls.noise(latents)
+        model: dict[str, Any] = {"prediction": prediction or self.facts.prediction}
+        model["prior_std"] = prior_std or self.facts.prior_std
+        self.check_prediction(model["prediction"])
+        self.check_model(ModelFacts(**model).said(), latents.shape[1:])
         if shift != self.facts.shift:
             raise ValueError(
                 f"shift: {shift} is not allowed; allowed: {self.facts.shift}, for the network is called at the index "
@@ -148,11 +172,13 @@ class Sampler:
                 else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
             )
         fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told}
-        model: dict[str, Any] = {"prediction": prediction, "prior_std": prior_std}
         return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
 
     def _scaled(self, run):
         return (yield from run) * self.to_images
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.record,)
 
     def __repr__(self) -> str:
         kind = "plain" if self.lambdas is None and self.solver.name != NAME else "distilled"

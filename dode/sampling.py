@@ -1,21 +1,25 @@
 """The one loop around every solver: evaluation count, corrections, finite-value check."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
 
+from dode import calls
+from dode.calls import NonFiniteError
 from dode.directions import Directions, DirectionsLike, History, Step
 from dode.grids.facts import ModelFacts, ve_prior
+from dode.grids.of_model import check_levels
 from dode.grids.tensor import Levels, checked
 from dode.solvers.base import Denoise, Solver
 
-
-class NonFiniteError(FloatingPointError):
-    """A state became NaN or infinite."""
-
+P = ParamSpec("P")
+Y = TypeVar("Y")
+S = TypeVar("S")
+R = TypeVar("R")
 
 #: A run: it yields steps, is sent the states to go on with (None: what is proposed), and returns the end state.
 Steps: TypeAlias = Generator[Step, torch.Tensor | None, torch.Tensor]
@@ -29,14 +33,35 @@ class Fitted(Protocol):
     @property
     def student(self) -> "Student": ...
 
-    def check(self, solver: Solver, sigmas: Levels) -> None: ...
+    def check(self, solver: Solver, sigmas: Levels, facts: ModelFacts, latents: torch.Tensor) -> None: ...
+
+
+def _without_gradients(function: Callable[P, Generator[Y, S, R]]) -> Callable[P, Generator[Y, S, R]]:
+    """Decorator: a generator that computes without gradients.
+
+    As torch's own for generators, but for a run that is given up: that one needs torch when it is closed, and torch may
+    be gone at the end of a program.
+    """
+
+    @functools.wraps(function)
+    def run(*arguments: P.args, **options: P.kwargs) -> Generator[Y, S, R]:
+        generator, reply = function(*arguments, **options), cast(S, None)  # which begins it
+        while True:
+            with torch.no_grad():
+                try:
+                    value = generator.send(reply)
+                except StopIteration as end:
+                    return end.value
+            reply = yield value
+
+    return run
 
 
 class _Recorder:
     """Calls the denoiser in the precision of the latents and remembers the point and number of the calls."""
 
-    def __init__(self, denoise, dtype, told):
-        self.denoise, self.dtype, self.told = denoise, dtype, told
+    def __init__(self, denoise, dtype, told, evaluations):
+        self.denoise, self.dtype, self.told, self.evaluations = denoise, dtype, told, evaluations
         self.calls = 0
         self.x = self.sigma = None
 
@@ -44,13 +69,19 @@ class _Recorder:
         self.x, self.sigma = x, sigma
         told = sigma if self.told is None else self.told[self.calls]
         self.calls += 1
-        denoised = self.denoise(x.to(self.dtype), told)
-        if denoised.shape != x.shape:
-            raise ValueError(f"denoise returned shape {tuple(denoised.shape)} for states of shape {tuple(x.shape)}")
-        return denoised.to(x.dtype)
+        denoised = calls.evaluate(self.denoise, x, told, self.dtype, to=x.dtype)
+        if not calls.finite(denoised):
+            raise calls.breakdown(denoised, x, self.where(told), [self.dtype, *calls.dtypes(self.denoise)])
+        return denoised
+
+    def where(self, sigma):
+        """The present evaluation in words."""
+        schedule = ModelFacts.of(self.denoise).schedule
+        timestep = "" if schedule is None else f", timestep {ModelFacts.of(self.denoise).index(float(sigma)):.6g}"
+        return f"evaluation {self.calls} of {self.evaluations} (noise level {float(sigma):.6g}{timestep})"
 
 
-@torch.no_grad()
+@_without_gradients
 def steps(
     solver: Solver,
     denoise: Denoise,
@@ -67,9 +98,9 @@ def steps(
     begin with ``latents``. ``told``: the noise level that the network is told at each evaluation, (K,), where it is
     another than that of the solver's state; the solver knows nothing of it.
     """
-    levels = checked(sigmas)
-    latents_exact = latents.to(torch.float64)
-    recorder = _Recorder(denoise, latents.dtype, _told(told, solver.nfe(len(levels) - 1)))
+    levels, latents = checked(sigmas), calls.noise(latents)
+    latents_exact, evaluations = latents.to(torch.float64), solver.nfe(len(levels) - 1)
+    recorder = _Recorder(denoise, latents.dtype, _told(told, evaluations), evaluations)
     x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
     index, begun = 0, levels[0]
@@ -166,10 +197,10 @@ class _Watched:
 
     def __call__(self, step):
         if step.index == 0:
-            self.watch(step.sigma, step.x)
+            self.watch(step.sigma.clone(), step.x.clone())
         x = step.proposal.x if self.advance is None else self.advance(step)
         if not step.proposal.stage:
-            self.watch(step.proposal.sigma, x)
+            self.watch(step.proposal.sigma.clone(), x.clone())
         return x
 
 
@@ -255,27 +286,30 @@ def sample(
     Args:
         solver: from :func:`dode.solvers.create`.
         denoise: ``denoise(x, sigma)``, x (B, C, H, W) in the dtype of ``latents``, sigma a 0-d float64 tensor: the
-            estimate of the clean image, same shape.
-        latents: (B, C, H, W), unit normal; scaled to the first noise level here.
+            estimate of the clean image, same shape. It may write to both, and return the same memory at every call.
+            A single tensor in a tuple or in an output object of diffusers, or a NumPy array, is taken too.
+        latents: (B, C, H, W), unit normal, float16 to float64, as a tensor or a NumPy array; scaled to the first noise
+            level here.
         sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
         lambdas: what makes it a distilled solver. A :class:`~dode.distillation.fitting.Fit` (:func:`dode.distill`),
-            made from ``solver`` and ``sigmas``: then the fitted solver runs, on the levels that were fitted. Or bare
+            made from ``solver``, ``sigmas`` and the model: then the fitted solver runs, on the fitted levels. Or bare
             coefficients, (K,) or (K, m) for K evaluations: x becomes ``proposal_k + sum_j lambdas[k, j] r_kj`` after
             each (Kim, Tang & Yu 2024, arXiv 2309.16421).
         directions: which directions r bare lambdas belong to, an integer or a :class:`dode.directions.Directions`; by
             default those that the greedy fit with ``directions=m`` has.
         told: the noise level that the network is told at each evaluation, (K,), where it is not the state's.
         watch: called as ``watch(sigma, x)`` with the first noise level and state, and with those after every step of
-            the solver (not after inner stages); x is float64, not to be changed.
+            the solver (not after inner stages); x is a copy, float64.
 
     Returns:
-        The end states, in the dtype of ``latents``; images in [-1, 1] for the models of this project. The state itself
-        is kept in float64.
+        The end states, a tensor in the dtype of ``latents``; images in [-1, 1] for the models of this project. The
+        state itself is kept in float64.
 
     Raises:
-        NonFiniteError: where an end state holds NaN or infinity.
-        ValueError: lambdas that do not fit the number of evaluations or the directions, or a fit of another solver or
-            of other levels.
+        NonFiniteError: where the network returns NaN or infinity, naming the evaluation, or an end state holds them.
+        ValueError: lambdas that do not fit the number of evaluations or the directions; a fit of another solver, grid
+            or model; latents that are no unit-normal noise; timesteps in the place of noise levels, or levels above
+            the model's own.
 
     >>> import torch, dode
     >>> denoise = lambda x, sigma: x / (1 + sigma**2)                      # data: unit normal
@@ -283,21 +317,30 @@ def sample(
     >>> round(x.mean().item(), 1)                                         # exact: sigma / sqrt(1 + sigma^2) = 1.00
     1.0
     """
-    return _student(solver, sigmas, lambdas, directions, told).sample(denoise, latents, watch=watch)
+    latents = calls.noise(latents)
+    student = _student(solver, sigmas, lambdas, directions, told, ModelFacts.of(denoise), latents)
+    return student.sample(denoise, latents, watch=watch)
 
 
-def _student(solver, sigmas, lambdas, directions, told):
-    """The :class:`Student` of what :func:`sample` is given."""
-    if not hasattr(lambdas, "student"):
+def _student(solver, sigmas, lambdas, directions, told, facts, latents):
+    """The :class:`Student` of what :func:`sample` is given, checked."""
+    calls.check_unit(latents)
+    check_levels(checked(sigmas).numpy(), facts)
+    fit = getattr(lambdas, "fit", lambdas)  # coefficients that were taken from a fit know it
+    if hasattr(fit, "student"):
+        fit.check(solver, sigmas, facts, latents)
+    if fit is not lambdas or not hasattr(fit, "student"):
         return Student(solver, sigmas, lambdas, directions, told)
     if directions is not None or told is not None:
         raise ValueError("directions and told: a fit has its own; leave them out, or give the bare coefficients")
-    lambdas.check(solver, sigmas)
-    return lambdas.student
+    return fit.student
 
 
 class Evaluation(NamedTuple):
-    """A point at which a run waits for the network: the state x, in the precision of the latents, and its sigma."""
+    """A point at which a run waits for the network: the state x, in the precision of the latents, and its sigma.
+
+    Both are copies, which the caller may write to.
+    """
 
     x: torch.Tensor
     sigma: torch.Tensor
@@ -313,6 +356,9 @@ class _Answer:
     due: Evaluation
     denoised: torch.Tensor
 
+    def __init__(self, facts):
+        self.facts = facts
+
     def __call__(self, x, sigma):
         if float(sigma) != float(self.due.sigma) or not torch.equal(x, self.due.x):
             raise RuntimeError(
@@ -322,7 +368,7 @@ class _Answer:
         return self.denoised
 
 
-@torch.no_grad()
+@_without_gradients
 def evaluations(
     solver: Solver,
     latents: torch.Tensor,
@@ -355,14 +401,16 @@ def evaluations(
     >>> sigma.item()
     1.0
     """
-    student = _student(solver, sigmas, lambdas, directions, told)
+    known: Any = {"prediction": prediction, "prior_std": prior_std or ve_prior}
+    facts, latents = ModelFacts(**known), calls.noise(latents)
+    student = _student(solver, sigmas, lambdas, directions, told, facts, latents)
     solver, levels, correction = student.solver, checked(student.sigmas), student.correction(prediction)
-    answer, std = _Answer(), (prior_std or ve_prior)(levels[0])
-    x, reply = latents.to(torch.float64) * std, None
+    answer, reply = _Answer(facts), None
+    x = latents.to(torch.float64) * facts.prior_std(levels[0])
     stepper = steps(solver, answer, latents, levels, start=x, told=student.told)
     for sigma in student.evaluated_levels():
         answer.due = Evaluation(x.to(latents.dtype), levels.new_tensor(sigma))
-        answer.denoised = yield answer.due
+        answer.denoised = yield Evaluation(*(each.clone() for each in answer.due))
         step = stepper.send(reply)
         x = reply = step.proposal.x if correction is None else correction(step)
     try:

@@ -123,7 +123,8 @@ def _refuse(key: str, function: Callable[..., Any], *arguments: Any, **options: 
 def _check_dataset(
     dataset: dict[str, Any], key: str, cards: Cards, config: Mapping[str, Any], root: str | Path
 ) -> None:
-    _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
+    card = _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
+    _refuse(f"{key}.model", ModelFacts.of_card, card)
     _fill_in(dataset, key, cards[dataset["model"]])
     _check_real(dataset, key, cards, root)
     _check_conditions(dataset, key, cards, root)
@@ -239,6 +240,11 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
             raise ConfigError(
                 f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
             )
+    elif card["network"]["options"].get("config", {}).get("num_class_embeds") == card["classes"] and guidance:
+        raise ConfigError(
+            f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}', whose network has a table of "
+            f"{card['classes']} classes and no entry for no class"
+        )
     elif "classifier" in guidance:
         raise ConfigError(
             f"{key}.guidance.classifier: '{guidance['name']}' guidance uses no classifier; leave the key out"

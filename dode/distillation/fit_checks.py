@@ -6,7 +6,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dode.grids.schedules import Schedule
@@ -58,6 +58,40 @@ def check_released(prediction: str, solver: str) -> None:
         raise ValueError(
             f"alignment 'released' has no recipe for '{solver}' with {prediction} prediction; it has {known}"
         )
+
+
+def check_model(
+    said: Mapping[str, Any], made: Mapping[str, Any], shape: Sequence[int], made_shape: Sequence[int]
+) -> None:
+    """Raise ValueError where a fit meets another model than its own.
+
+    Args:
+        said, made: what the model and the fit's model say of themselves (:meth:`dode.models.ModelFacts.said`); what one
+            of them does not say is not compared.
+        shape, made_shape: (C, H, W) of the images.
+    """
+    if tuple(shape) != tuple(made_shape):
+        raise ValueError(f"the fit is of a model of images {tuple(made_shape)}, not of {tuple(shape)}")
+    for key in said:
+        if not _alike(made.get(key, said[key]), said[key]):
+            raise ValueError(
+                f"the fit is of a model with {key} {_in_words(made[key])}, not of one with {_in_words(said[key])}"
+            )
+
+
+def _alike(one, other):
+    """Whether two things that models say are the same but for the rounding of float32."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return math.isclose(one, other, rel_tol=1e-3) if numbers else one == other
+
+
+def _in_words(value):
+    if isinstance(value, list):
+        steps, *levels = value
+        return f"{steps} steps with noise levels {', '.join(f'{level:.4g}' for level in levels)}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def recipe_order(prediction: str, solver: str, options: Mapping[str, Any]) -> int | None:

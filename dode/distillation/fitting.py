@@ -1,18 +1,19 @@
 """Fitting the coefficients of a distilled solver (D-ODE) in closed form."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from dode import grids, sampling, solvers
+from dode import calls, grids, sampling, solvers
 from dode.directions import Directions, DirectionsLike, History
 from dode.distillation import fit_checks, joint
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement, refine_jointly
 from dode.grids.facts import ModelFacts
+from dode.grids.of_model import check_levels, listed
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
@@ -38,6 +39,7 @@ class Fit:
     Attributes:
         student: the fitted :class:`dode.sampling.Student`: solver, noise levels, coefficients, told levels.
         base, given: the solver and the noise levels that it was fitted from.
+        facts, image_shape: what the model said of itself (:meth:`dode.models.ModelFacts.said`), and (C, H, W).
         sigmas: noise level of each proposal, (K,).
         rms_before, rms_after: root-mean-square distance per element of proposal and of corrected state to the target at
             each evaluation of the greedy fit, (K,); NaN where there is no target.
@@ -49,6 +51,8 @@ class Fit:
     student: sampling.Student
     base: Solver
     given: Levels
+    facts: Mapping[str, Any]
+    image_shape: tuple[int, ...]
     sigmas: torch.Tensor
     rms_before: torch.Tensor
     rms_after: torch.Tensor
@@ -60,6 +64,9 @@ class Fit:
     def lambdas(self) -> torch.Tensor:
         """The coefficients, (K, m) float64; 0 where an evaluation was not fitted or had no such direction yet.
 
+        The tensor knows this fit as its attribute ``fit``, so that :func:`dode.sample` refuses them elsewhere too; what
+        is computed from it is bare numbers.
+
         Raises:
             ValueError: where noise levels were fitted too, so that the coefficients alone are no solver.
         """
@@ -69,20 +76,27 @@ class Fit:
                 "give the fit itself to dode.sample, or see fit.student"
             )
         lambdas = self.student.lambdas
-        return torch.zeros(self.student.nfe, 1, dtype=torch.float64) if lambdas is None else torch.as_tensor(lambdas)
+        lambdas = torch.zeros(self.student.nfe, 1) if lambdas is None else torch.as_tensor(lambdas)
+        found: Any = lambdas.to(torch.float64, copy=True)
+        found.fit = self
+        return found
 
     @property
     def directions(self) -> DirectionsLike | None:
         """What the m columns are."""
         return 1 if self.student.directions is None else self.student.directions
 
-    def check(self, solver: Solver, sigmas: Levels) -> None:
-        """Raise ValueError unless the fit was made from this solver and these levels."""
-        levels = checked(sigmas)
+    def check(self, solver: Solver, sigmas: Levels, facts: ModelFacts, latents: torch.Tensor) -> None:
+        """Raise ValueError unless the fit was made from this solver, these levels and such a model."""
+        levels, own = checked(sigmas), [checked(self.given), checked(self.student.sigmas)]
         if (solver.name, solver.options) != (self.base.name, self.base.options):
             raise ValueError(f"the fit is of {self.base}, not of {solver}")
-        if not any(torch.equal(levels, checked(own)) for own in (self.given, self.student.sigmas)):
-            raise ValueError("sigmas: the fit was made from other noise levels; give those, or fit.student.sigmas")
+        if not any(torch.equal(levels, each) for each in own):
+            raise ValueError(
+                f"sigmas: the fit was made from the noise levels {listed(own[0])}, not from "
+                f"{listed(levels)}; give those, or fit.student.sigmas"
+            )
+        fit_checks.check_model(facts.said(), self.facts, latents.shape[1:], self.image_shape)
 
 
 def align(
@@ -173,8 +187,9 @@ def distill(
 
     Raises:
         FitError: where a direction vanishes or is not finite, naming the evaluation.
-        ValueError: for a bad option, a solver that is not linear in the network's outputs (joint), or fewer images than
-            the coefficients need
+        NonFiniteError: where the network returns NaN or infinity, naming the evaluation.
+        ValueError: for what :func:`dode.sample` refuses, a bad option, a solver that is not linear in the network's
+            outputs (joint), or fewer images than the coefficients need
             (:func:`dode.distillation.fit_checks.check_images`).
 
     >>> import torch, dode
@@ -191,6 +206,9 @@ def distill(
     True
     """
     fit_checks.check_fit(fit, alignment, iterations)
+    latents = calls.noise(latents)
+    calls.check_unit(latents)
+    check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
     given = {"substeps": substeps, "alignment": alignment, "teacher": teacher, "stages": stages}
     following = {name: value != fit_checks.FOLLOWING[name] for name, value in given.items()}
     ending = {"family": family != "auto", "clip": clip, "budget": budget is not None, "ends": ends is not None}
@@ -198,7 +216,7 @@ def distill(
         if foreign:
             raise ValueError(f"{name}: a {fit} fit has no such option; leave it out")
     if fit == "joint":
-        ends = fine_ends(denoise, latents, sigmas) if ends is None else ends
+        ends = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
         return fit_jointly(
             solver,
             denoise,
@@ -240,7 +258,14 @@ def fit_jointly(
     student, family, rungs = joint.fit_jointly(solver, denoise, latents, sigmas, ends, **options)
     levels = torch.tensor(teachers.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
     nothing = torch.full((len(levels),), float("nan"), dtype=torch.float64)
-    return Fit(student, solver, sigmas, levels, nothing, nothing, family=family, rungs=rungs)
+    own = _made_from(solver, sigmas, denoise, latents)
+    return Fit(student, **own, sigmas=levels, rms_before=nothing, rms_after=nothing, family=family, rungs=rungs)
+
+
+def _made_from(solver, sigmas, denoise, latents):
+    """What a fit remembers of its making."""
+    facts, shape = ModelFacts.of(denoise).said(), tuple(latents.shape[1:])
+    return {"base": solver, "given": sigmas, "facts": facts, "image_shape": shape}
 
 
 def fit_to(
@@ -270,8 +295,7 @@ def fit_to(
     sampling.drive(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
     greedy = Fit(
         student=sampling.Student(solver, sigmas, torch.stack(fitter.lambdas), directions),
-        base=solver,
-        given=sigmas,
+        **_made_from(solver, sigmas, denoise, latents),
         sigmas=torch.tensor(fitter.sigmas, dtype=torch.float64),
         rms_before=torch.tensor(fitter.rms_before, dtype=torch.float64),
         rms_after=torch.tensor(fitter.rms_after, dtype=torch.float64),
@@ -280,9 +304,8 @@ def fit_to(
         return greedy
 
     def student(lambdas, noise, start):
-        corrected = {"lambdas": lambdas, "directions": directions}
         own = for_images(denoise, start, start + len(noise))
-        return sampling.sample(solver, own, noise, sigmas, **corrected).to(torch.float64)
+        return sampling.Student(solver, sigmas, lambdas, directions).sample(own, noise).to(torch.float64)
 
     ends: Any = targets.end  # type: ignore[union-attr]  # where targets are local, nothing is refined
     lambdas, record = refine_jointly(

@@ -180,7 +180,10 @@ class _Ladder:
             return False
         self.images.measure(form)
         errors = self.images.errors(form, self.held_out)
-        fitted = float(self.images.errors(form, self.fitted).mean())
+        fitted = self.images.errors(form, self.fitted)
+        if not bool(errors.isfinite().all() and fitted.isfinite().all()):
+            self.best.student.run(self.denoise, self.images.latents)  # says at which evaluation it breaks down
+        fitted = float(fitted.mean())
         self._add("plain", "", 0, 0, 0, fitted, self.best.student, errors)
         return True
 

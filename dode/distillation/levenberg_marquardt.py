@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 
+from dode import calls
 from dode.distillation.linear_form import LinearForm, combination
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise
@@ -75,6 +76,8 @@ class Images:
         self, denoise: Denoise, latents: torch.Tensor, ends: torch.Tensor, *, clip: bool, budget: float = math.inf
     ):
         self.denoise, self.latents, self.clip, self.budget = denoise, latents, clip, budget
+        if ends.shape != latents.shape:
+            raise ValueError(f"ends of shape {tuple(ends.shape)} do not match latents of shape {tuple(latents.shape)}")
         self.targets = self.seen(ends.to(latents.device, torch.float64))
         # The scale of an error: that of an image which knows nothing but the mean.
         self.spread = float((self.targets - self.targets.mean(0)).square().mean().sqrt()) or 1.0
@@ -116,7 +119,7 @@ class Images:
         basis = [noise.to(torch.float64), *(output.to(torch.float64) for output in own)]
         for index in range(len(own), len(told)):
             x = combination(rows[index][: index + 1], basis)
-            own.append(denoise(x.to(noise.dtype), told[index]))
+            own.append(calls.evaluate(denoise, x, told[index], noise.dtype))
             basis.append(own[-1].to(torch.float64))
         return Run(combination(rows[-1], basis), own)
 

@@ -223,7 +223,7 @@ def _multistep(order, facts, steps, scale):
     """``ipndm`` (order None) or ``deis``: the teacher is the same solver; the network is called one index lower."""
     schedule = facts.schedule
     continuous = released_deis.LinearAbar(schedule)
-    student = solvers.create("ipndm") if order is None else released_deis.deis(order, continuous)
+    student = solvers.create("ipndm") if order is None else released_deis.Deis(order, continuous)
     sigmas, count = _uniform(continuous, steps), min(len(schedule), scale * steps)
     own, entries = sigmas[1:].tolist(), teachers.strided(steps, count)
     pairing = teachers.paired_in_vp(student, _uniform(continuous, count), own, entries)

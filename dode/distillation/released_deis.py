@@ -4,7 +4,7 @@ Both come with the DEIS code that the released D-ODE code builds on. They differ
 interpolated (abar instead of its logarithm) and in the quadrature, so they are kept here, out of the registries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,11 @@ _METHOD = Method(
 )
 
 
-def deis(order: int, schedule: LinearAbar) -> Solver:
+class Deis(Solver):
     """The released DEIS of this order (degree of the polynomial, 1 to 3) on a :class:`LinearAbar`."""
-    return Solver(_METHOD, {"order": order, "schedule": schedule})
+
+    def __init__(self, order: int, schedule: LinearAbar):
+        super().__init__(_METHOD, {"order": order, "schedule": schedule})
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Deis, tuple(self.options.values())

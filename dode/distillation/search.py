@@ -7,7 +7,7 @@ all trajectories of a model have nearly the same shape, so the levels found on a
 import numpy as np
 import torch
 
-from dode import solvers
+from dode import calls, solvers
 from dode.distillation.teacher import Alignment, trajectory, variable_of
 from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Grid, Levels, checked
@@ -75,7 +75,7 @@ def costs(
         first = part.double() * ModelFacts.of(denoise).prior_std(alignment.sigmas[0])
         states = [first, *(state for _, state in trajectory(alignment, own, part))]
         for i, sigma in enumerate(levels[:-1]):
-            denoised = own(states[i].to(part.dtype), alignment.sigmas[i]).double()
+            denoised = calls.evaluate(own, states[i], alignment.sigmas[i], part.dtype, to=torch.float64)
             slope = (states[i] - denoised) / sigma
             for j in range(i + 1, len(levels)):
                 miss = states[i] + (levels[j] - sigma) * slope - states[j]

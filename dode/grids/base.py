@@ -55,7 +55,9 @@ def grid(
         def levels(*, steps, **options):
             if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
                 raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
-            return function(steps=steps, **options)
+            # In the precision of NumPy's own numbers, such as float32, the levels would be rounded too.
+            own = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
+            return function(steps=steps, **own)
 
         @functools.wraps(function)
         def make(*, steps, **options):

@@ -63,8 +63,11 @@ class ModelFacts:
         """The facts of a model card (a dictionary), or of the part of one that a result holds."""
         classes = card.get("classes")
         if "schedule" in card:
-            own = schedules.create(**card["schedule"])
-            return cls(card["prediction"], schedule=own, prior_std=vp_prior, classes=classes)
+            own, times = schedules.create(**card["schedule"]), table_of_times(card)
+            if times is not None and times < len(own):
+                raise ValueError(f"schedule: it has {len(own)} steps, but the network has embeddings of {times} times")
+            rounded = None if times is None else functools.partial(nearest_level, whole_levels(own))
+            return cls(card["prediction"], schedule=own, prior_std=vp_prior, round_sigma=rounded, classes=classes)
         known = {key: card[key] for key in ("sigma_min", "sigma_max") if key in card}
         options = dict(card.get("preconditioning", {}))
         if options.pop("name", None) == "iddpm":
@@ -72,12 +75,27 @@ class ModelFacts:
         return cls(card["prediction"], classes=classes, **known)
 
     @classmethod
-    def of(cls, denoise: "Denoise | ModelFacts") -> "ModelFacts":
-        """The facts of a denoiser: its ``facts``, or what attributes of these names say; the defaults otherwise."""
+    def of(cls, denoise: "Denoise | ModelFacts", default: "ModelFacts | None" = None) -> "ModelFacts":
+        """The facts of a denoiser: its ``facts``, or what attributes of these names say; the default's otherwise."""
         own = denoise if isinstance(denoise, cls) else getattr(denoise, "facts", None)
         if isinstance(own, cls):
             return own
-        return cls(**{name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None})
+        said: Any = {name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None}
+        return dataclasses.replace(cls() if default is None else default, **said)
+
+    def said(self) -> dict[str, Any]:
+        """What tells one model from another, as plain numbers and words; what is not known is left out.
+
+        Of a schedule: its number of steps and five of its noise levels.
+        """
+        found: dict[str, Any] = {"prediction": self.prediction, "classes": self.classes}
+        found["prior_std at sigma = 1"] = float(self.prior_std(1.0))
+        if self.schedule is None:
+            found |= {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
+        else:
+            last = len(self.schedule) - 1
+            found["schedule"] = [last + 1, *self.schedule.sigma(np.linspace(0, last, 5)).tolist()]
+        return {key: value for key, value in found.items() if value is not None}
 
     def at(self, schedule: Schedule, shift: float) -> "ModelFacts":
         """On another schedule, and called at the index of that plus ``shift``."""
@@ -116,6 +134,17 @@ def iddpm_levels(*, floor: float = 0.001, offset: float = 0.008, steps: int = 10
     ratios = np.maximum(abar[:-1] / abar[1:], floor)
     # 1 + u_j^2 is the product of 1 / ratio from j to M - 1.
     return np.append(np.sqrt(np.expm1(-np.cumsum(np.log(ratios[::-1]))[::-1])), 0.0)
+
+
+def table_of_times(card: Mapping[str, Any]) -> int | None:
+    """For how many whole indices the network of a card, one of the hub, has learned embeddings; None where for all."""
+    config = card.get("network", {}).get("options", {}).get("config", {})
+    return config.get("num_train_timesteps") if config.get("time_embedding_type") == "learned" else None
+
+
+def whole_levels(schedule: Schedule) -> np.ndarray:
+    """The noise levels of the whole indices of a schedule, descending, then 0: (T + 1,)."""
+    return np.append(schedule.sigma(np.arange(len(schedule) - 1, -1, -1)), 0.0)
 
 
 def nearest_entry(levels: np.ndarray, sigmas: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Grids of a model: on its schedule or its range of noise levels."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from dode.solvers.base import Denoise
 
 if TYPE_CHECKING:
     from dode.grids.tensor import Grid
+
+# Evenly spaced levels from this on are timesteps: as noise levels they would leave out all that matters.
+EVEN = 100.0
 
 
 def complete(name: str, facts: ModelFacts, **options: Any) -> dict[str, Any]:
@@ -28,6 +32,7 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
     levels, _ = grids.get(name).plan(steps=steps, **complete(name, facts, **options))
     if not np.isfinite(levels).all() or not (np.diff(levels) < 0).all():
         raise ValueError(f"grid '{name}' with {options} has levels that are not finite and descending")
+    check_levels(levels, facts)
     if facts.round_sigma is not None:
         rounded = facts.round_sigma(levels)
         if not (np.diff(rounded) < 0).all():
@@ -36,6 +41,30 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
                 f"grid '{name}': of the model's noise levels, {rounded[place]:.6g} is the nearest to both "
                 f"{levels[place]:.6g} and {levels[place + 1]:.6g}; take fewer than {steps} steps, or a larger sigma_min"
             )
+
+
+def check_levels(levels: np.ndarray, facts: ModelFacts | None = None) -> None:
+    """Raise ValueError for timesteps in the place of noise levels, and for levels above those that a model knows."""
+    first, parts = float(levels[0]), (levels, levels[levels > 0])
+    if first >= EVEN and any(len(part) > 2 and np.ptp(np.diff(part)) <= 2 for part in parts):
+        raise ValueError(
+            f"sigmas: {listed(levels)} are timesteps and not noise levels, as they are evenly spaced; a schedule's "
+            "sigma(index) turns one into the other (dode.grids.schedules)"
+        )
+    if facts is None or facts.sigma_max is None:
+        return
+    rounded = facts.sigma_max if facts.round_sigma is None else float(facts.round_sigma(np.array(facts.sigma_max)))
+    if first > max(facts.sigma_max, rounded) * 1.01:
+        raise ValueError(
+            f"sigmas: the first, {first:.6g}, is above {facts.sigma_max:.6g}, the highest noise level that the model "
+            "knows; timesteps are no noise levels"
+        )
+
+
+def listed(levels: Any) -> str:
+    """Noise levels in words; of many, the first and the last."""
+    found = [f"{float(level):.6g}" for level in levels]
+    return ", ".join(found if len(found) <= 12 else [*found[:3], "...", *found[-2:]])
 
 
 def for_model(denoise: Denoise, name: str, steps: int, **options: Any) -> "Grid":
@@ -56,5 +85,9 @@ def _rounded(grid, rounded):
     """The grid, and those it is remade as, with its levels at the nearest that a discrete model has."""
     from dode.grids.tensor import Grid
 
-    remake = None if grid.remake is None else lambda **options: _rounded(grid.remake(**options), rounded)
+    remake = None if grid.remake is None else functools.partial(_remade, grid.remake, rounded)
     return Grid.of(rounded(np.asarray(grid)), grid.variable, remake)
+
+
+def _remade(remake, rounded, **options):
+    return _rounded(remake(**options), rounded)

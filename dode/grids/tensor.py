@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +33,12 @@ class Grid(torch.Tensor):
         grid = torch.as_tensor(levels, dtype=torch.float64).as_subclass(Grid)
         grid.variable, grid.remake = variable, remake
         return grid
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Grid.of, (self.tolist(), self.variable, self.remake)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Grid:
+        return Grid.of(self.tolist(), self.variable, self.remake)
 
 
 def checked(sigmas: Levels) -> torch.Tensor:

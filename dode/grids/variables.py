@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -49,22 +50,19 @@ class Variable:
 
 def rho_space(rho: float = 7.0, sigma_min: float = 0.002) -> Variable:
     """``u = sigma^(1/rho)``, the variable of the EDM grid."""
-    return Variable(lambda sigma: np.asarray(sigma) ** (1 / rho), lambda u: np.asarray(u) ** rho, sigma_min)
+    return Variable(partial(_power, 1 / rho), partial(_power, rho), sigma_min)
 
 
 def log_space(sigma_min: float = 0.002) -> Variable:
     """``u = log sigma``, minus the half log-SNR; noise levels below ``sigma_min`` count as ``sigma_min``."""
-    return Variable(lambda sigma: np.log(np.maximum(sigma, sigma_min)), np.exp, sigma_min)
+    return Variable(partial(_log, sigma_min), np.exp, sigma_min)
 
 
 def time_space(beta_min: float = BETA_MIN, beta_max: float = BETA_MIN + BETA_D, sigma_min: float = 0.002) -> Variable:
     """``u = t``, the time of the linear VP SDE: :func:`dode.solvers.formulas.vp_time`, beta_d = beta_max - beta_min."""
     slope = beta_max - beta_min
-    return Variable(
-        lambda sigma: vp_time(sigma, beta_min=beta_min, beta_d=slope),
-        lambda t: np.sqrt(np.expm1(slope * np.square(t) / 2 + beta_min * t)),
-        sigma_min,
-    )
+    forward = partial(vp_time, beta_min=beta_min, beta_d=slope)
+    return Variable(forward, partial(_level_at_time, beta_min, slope), sigma_min)
 
 
 def index_space(schedule: Schedule, sigma_min: float | None = None, max_steps: int | None = None) -> Variable:
@@ -76,6 +74,25 @@ def index_space(schedule: Schedule, sigma_min: float | None = None, max_steps: i
 def root_index_space(schedule: Schedule, sigma_min: float | None = None) -> Variable:
     """``u`` = square root of the index of a VP schedule; indices below 0 count as 0."""
     lowest = max(sigma_min or 0.0, schedule.sigma_min)
-    return Variable(
-        lambda sigma: np.sqrt(np.maximum(schedule.index(sigma), 0)), lambda u: schedule.sigma(np.square(u)), lowest
-    )
+    return Variable(partial(_root_of_index, schedule), partial(_level_at_root, schedule), lowest)
+
+
+# Functions of their own, so that a grid can be pickled.
+def _power(exponent, u):
+    return np.asarray(u) ** exponent
+
+
+def _log(sigma_min, sigma):
+    return np.log(np.maximum(sigma, sigma_min))
+
+
+def _level_at_time(beta_min, slope, t):
+    return np.sqrt(np.expm1(slope * np.square(t) / 2 + beta_min * t))
+
+
+def _root_of_index(schedule, sigma):
+    return np.sqrt(np.maximum(schedule.index(sigma), 0))
+
+
+def _level_at_root(schedule, u):
+    return schedule.sigma(np.square(u))

@@ -13,12 +13,14 @@ A class-conditional model is bound to the classes of the images, in their order,
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dode import calls
 from dode.grids.facts import Described, ModelFacts, vp_prior
 from dode.grids.schedules import Schedule
 from dode.models.batches import Batches
@@ -62,6 +64,14 @@ class Denoiser(Described):
         self.batches = Batches(batch_size)
         parameter = next(network.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
+        # A table of classes in a network of the hub may have one entry more, for images without a class.
+        tables: list[Any] = [module.class_table for module in network.modules() if hasattr(module, "class_table")]
+        self.table: int | None = tables[0] if tables else None
+        if self.table and self.table not in (facts.classes, (facts.classes or 0) + 1):
+            raise ValueError(
+                f"classes: {facts.classes} is not allowed, as the network has a table of {self.table}; allowed: "
+                f"{self.table}, or {self.table - 1} where the last one stands for no class"
+            )
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -82,6 +92,11 @@ class Denoiser(Described):
             )
         if labels.ndim != 1 or bool(((labels < -1) | (labels >= self.facts.classes)).any()):
             raise ValueError(f"labels must be (B,) integers from 0 to {self.facts.classes - 1}, or -1 for no class")
+        if self.table is not None and self.table <= self.facts.classes and bool((labels < 0).any()):
+            raise ValueError(
+                "labels: -1, no class, is not allowed, as the network has no entry for it beside its "
+                f"{self.facts.classes} classes; classifier-free guidance needs one"
+            )
         bound = copy.copy(self)
         bound.labels = labels
         return bound
@@ -103,7 +118,8 @@ class Denoiser(Described):
         return {} if labels is None else {"labels": labels}
 
     def _scalar(self, value):
-        return torch.tensor(value, dtype=self.dtype, device=self.device)
+        # Not in half precision, which has no index 999 (bfloat16) or 2049 (float16); networks lower its embedding.
+        return torch.tensor(value, dtype=torch.promote_types(self.dtype, torch.float32), device=self.device)
 
 
 class DataPrediction(Denoiser):
@@ -131,7 +147,7 @@ class DataPrediction(Denoiser):
         """One batch."""
         variance = sigma**2 + self.sigma_data**2
         scaled, condition = (x / math.sqrt(variance)).to(self.dtype), self._scalar(math.log(sigma) / 4)
-        output = self.network(scaled, condition=condition, **self._given(labels))
+        output = calls.tensor(self.network(scaled, condition=condition, **self._given(labels)), x)
         denoised = x * (self.sigma_data**2 / variance)
         return denoised.add_(output, alpha=sigma * self.sigma_data / math.sqrt(variance))
 
@@ -140,13 +156,21 @@ class NoisePrediction(Denoiser):
     """A network that predicts noise, ``eps = network(x_vp, index)``, on a discrete VP schedule.
 
     ``D(x; sigma) = x - sigma * eps(sqrt(abar) x, index)`` with ``abar = 1 / (1 + sigma^2)`` and the (fractional) index
-    of that noise level. A noise level below that of index 0 is given to the network as index 0.
+    of that noise level. A noise level below that of index 0 is given to the network as index 0. ``round_sigma`` is as
+    of :class:`dode.grids.facts.ModelFacts`.
     """
 
     def __init__(
-        self, network: nn.Module, *, schedule: Schedule, batch_size: int | None = None, classes: int | None = None
+        self,
+        network: nn.Module,
+        *,
+        schedule: Schedule,
+        round_sigma: Callable[[Any], np.ndarray] | None = None,
+        batch_size: int | None = None,
+        classes: int | None = None,
     ):
-        facts = ModelFacts("noise", schedule=schedule, prior_std=vp_prior, classes=classes)
+        known: Any = {"round_sigma": round_sigma, "classes": classes}
+        facts = ModelFacts("noise", schedule=schedule, prior_std=vp_prior, **known)
         super().__init__(network, facts, batch_size=batch_size)
 
     def at(self, schedule: Schedule, shift: float) -> Self:
@@ -158,5 +182,5 @@ class NoisePrediction(Denoiser):
     def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
-        noise = self.network(scaled, index, **self._given(labels))
+        noise = calls.tensor(self.network(scaled, index, **self._given(labels)), x)
         return torch.add(x, noise.to(x.dtype), alpha=-sigma)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dode.grids.schedules import schedules
+from dode.grids.facts import ModelFacts
 from dode.models.denoiser import Denoiser, NoisePrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
@@ -105,7 +105,9 @@ def load(
 def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
-        return NoisePrediction(network, schedule=schedules.create(**card["schedule"]), **options)
+        facts = ModelFacts.of_card(card)
+        schedule: Any = facts.schedule
+        return NoisePrediction(network, schedule=schedule, round_sigma=facts.round_sigma, **options)
     own = dict(card["preconditioning"])
     preconditioned = preconditionings.get(own.pop("name"))
     return preconditioned(network, sigma_min=card["sigma_min"], sigma_max=card["sigma_max"], **own, **options)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dode import calls
 from dode.grids.facts import ModelFacts, iddpm_levels, nearest_entry, nearest_level
 from dode.models.denoiser import DataPrediction, Denoiser
 from dode.registry import Registry
@@ -47,7 +48,8 @@ class Baseline(Denoiser):
     def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         c_in, c_out, c_noise = self.coefficients(sigma)
-        output = self.network((x * c_in).to(self.dtype), condition=self._scalar(c_noise), **self._given(labels))
+        scaled, condition = (x * c_in).to(self.dtype), self._scalar(c_noise)
+        output = calls.tensor(self.network(scaled, condition=condition, **self._given(labels)), x)
         return torch.add(x, output[:, : x.shape[1]].to(x.dtype), alpha=c_out)
 
 

@@ -11,6 +11,7 @@ Solver files do not import torch at module level, so that the configuration is c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -185,6 +186,10 @@ class Solver:
     def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
         """The generator of proposals from state ``x`` at ``sigmas[0]`` down the grid ``sigmas``."""
         return self.method.function(denoise, x, sigmas, **self.options)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # By name: functions that a decorator was given, such as lambdas, cannot be pickled.
+        return functools.partial(create, **self.options), (self.name,)
 
     def __repr__(self) -> str:
         return f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"

@@ -4,8 +4,9 @@ Every linear solver is of this form, plain or distilled: :func:`dode.distillatio
 coefficients. It is not in the registry, as its coefficients are fitted (:mod:`dode.distillation.joint`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from dode.solvers.base import Denoise, Method, Proposal, Proposals, Solver, Tensor
 from dode.solvers.formulas import combine
@@ -44,6 +45,9 @@ class NonStationary(Solver):
             source=SOURCE,
         )
         super().__init__(method, {"coefficients": [list(map(float, row)) for row in coefficients]})
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return NonStationary, (self.options["coefficients"],)
 
     def __repr__(self) -> str:
         return f"non-stationary solver of {len(self.options['coefficients']) - 1} evaluations"

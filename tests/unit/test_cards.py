@@ -115,3 +115,42 @@ def test_guidance_of_a_card_holds_unless_a_dataset_says_otherwise():
     assert "adm-imagenet128-classifier" not in plain.cards
     with pytest.raises(config.ConfigError, match="scale: inf is not allowed"):
         dataset(guidance={"name": "classifier-free", "scale": float("inf")})
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "said"),
+    [
+        (
+            {"num_class_embeds": 10},
+            10,
+            "guidance.name: 'classifier-free' is not allowed for 'mine'.* no entry for no class",
+        ),
+        ({"num_class_embeds": 11}, 10, None),
+        (
+            {"time_embedding_type": "learned", "num_train_timesteps": 500, "num_class_embeds": 11},
+            10,
+            r"datasets\[0\].model: schedule: it has 1000 steps, but the network has embeddings of 500 times",
+        ),
+    ],
+)
+def test_tables_of_a_hub_network_are_enough(tmp_path, changes, classes, said):
+    """Without an entry for no class there is no classifier-free guidance, and every time has its embedding."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    card = yaml.safe_load((ROOT / "config/models/mnist-ddpm.yaml").read_text()) | {"classes": classes}
+    card["network"]["options"]["config"] |= changes
+    (tmp_path / "config/models/mine.yaml").write_text(yaml.safe_dump(card))
+    solvers = [{"id": "ddim", "solver": "ddim", "nfe": [5]}]
+    entry = {
+        "id": "d",
+        "model": "mine",
+        "statistics": "mnist-real-statistics",
+        "images": 40,
+        "grid": {"name": "karras"},
+    }
+    entry["guidance"] = {"name": "classifier-free", "scale": 2.0}
+    made = {"benchmark": "b", "datasets": [entry], "solvers": solvers}
+    if said is None:
+        Benchmark(made, tmp_path)
+    else:
+        with pytest.raises(config.ConfigError, match=said):
+            Benchmark(made, tmp_path)

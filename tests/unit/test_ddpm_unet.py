@@ -5,11 +5,16 @@ import subprocess
 import sys
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
+import dode
 from ddpm_reference import OLD_NAMES, diffusers_config, diffusers_weights, published_shapes
+from dode import grids, models, solvers
+from dode.grids.facts import ModelFacts
 from dode.models import torchvision_operators
+from dode.models.guidance import guidances
 from dode.models.networks import networks
 from published_weights import random_weights
 
@@ -140,6 +145,91 @@ def test_a_network_of_the_hub_gives_the_noise_alone_and_takes_labels():
     assert first.shape == x.shape
     torch.testing.assert_close(first[1], second[1], rtol=0, atol=1e-6)
     assert (first[0] - second[0]).abs().max() > 1e-4
+
+
+HUB = diffusers_config(**TINY)
+LEARNED = {**HUB, "time_embedding_type": "learned", "num_train_timesteps": 1000}
+
+
+def hub_card(config, **others):
+    """A card around a network of the hub."""
+    network = {"name": "diffusers-unet2d", "options": {"config": config}}
+    return {"prediction": "noise", "schedule": {"name": "linear"}, "network": network, **others}
+
+
+def hub_model(card):
+    torch.manual_seed(0)
+    network = networks.create("diffusers-unet2d", config=card["network"]["options"]["config"])
+    return models.of_card(card, network, classes=card.get("classes"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_learned_embeddings_of_times_are_looked_up_at_whole_indices(dtype):
+    """999 is 1000 in bfloat16, for which there is no embedding."""
+    model = hub_model(hub_card(LEARNED))
+    model.network.to(dtype)
+    model = models.NoisePrediction(model.network, schedule=model.facts.schedule, round_sigma=model.facts.round_sigma)
+    x = images(2)
+    for index in (0, 1, 501, 999):
+        sigma = torch.tensor(float(model.schedule.sigma(index)))
+        with torch.no_grad():
+            x_vp = (x / (1 + sigma**2) ** 0.5).to(dtype)
+            noise = model.network(x_vp, torch.tensor(index))
+        expected = x - sigma * noise.float()
+        tolerance = 1e-6 if dtype == torch.float32 else 0.05 * float(sigma)
+        torch.testing.assert_close(model(x, sigma), expected, rtol=1e-5, atol=tolerance)
+
+
+@pytest.mark.parametrize("grid", ["karras", "uniform-index", "log-snr"])
+def test_grids_of_learned_embeddings_have_the_levels_of_whole_indices(grid):
+    model = hub_model(hub_card(LEARNED))
+    options = {"sigma_min": 0.02} if grid == "karras" else {}
+    sigmas = grids.for_model(model, grid, 7, **options)
+    indices = model.facts.schedule.index(sigmas.numpy()[:-1])
+    assert np.array_equal(indices, indices.round())
+    latents = images(40)[:, :, :8, :8]
+    assert dode.sample(solvers.create("heun"), model, latents / latents.std(), sigmas).isfinite().all()
+
+
+def test_learned_embeddings_are_enough_for_the_schedule():
+    with pytest.raises(ValueError, match="schedule: it has 1000 steps, but the network has embeddings of 500 times"):
+        ModelFacts.of_card(hub_card({**LEARNED, "num_train_timesteps": 500}))
+    with pytest.raises(ValueError, match="a learned embedding of times needs the key 'num_train_timesteps'"):
+        networks.create("diffusers-unet2d", config={**HUB, "time_embedding_type": "learned"})
+
+
+def test_the_last_entry_of_a_table_of_classes_with_one_more_stands_for_no_class():
+    """As of a network trained for classifier-free guidance: it is called with that label."""
+    model = hub_model(hub_card({**HUB, "num_class_embeds": 5}, classes=4))
+    x, sigma = images(3), torch.tensor(2.0)
+    bound = model.conditioned([0, -1, 3])
+    x_vp, index = x / 5**0.5, torch.tensor(model.facts.index(2.0), dtype=torch.float32)
+    with torch.no_grad():
+        expected = x - 2 * model.network(x_vp, index, torch.tensor([0, 4, 3]))
+    torch.testing.assert_close(bound(x, sigma), expected)
+    guided = guidances.get("classifier-free")(model, scale=2.0).conditioned([0, 1, 3])
+    of_class, of_none = model.conditioned([0, 1, 3])(x, sigma), model.conditioned([-1] * 3)(x, sigma)
+    torch.testing.assert_close(guided(x, sigma), 2 * of_class - of_none, rtol=1e-5, atol=1e-5)
+    assert (of_class - of_none).abs().max() > 1e-4
+
+
+def test_a_table_of_classes_without_an_entry_for_none_knows_no_guidance():
+    model = hub_model(hub_card({**HUB, "num_class_embeds": 4}, classes=4))
+    x, sigma = images(3), torch.tensor(2.0)
+    assert model.conditioned([0, 1, 3])(x, sigma).isfinite().all()
+    with pytest.raises(
+        ValueError, match="-1, no class, is not allowed, as the network has no entry for it beside its 4"
+    ):
+        model.conditioned([0, -1, 3])
+    with pytest.raises(ValueError, match="no entry for it beside its 4 classes; classifier-free guidance needs one"):
+        guidances.get("classifier-free")(model, scale=2.0).conditioned([0, 1, 3])(x, sigma)
+
+
+@pytest.mark.parametrize("classes", [3, 6, None])
+def test_a_table_of_another_number_of_classes_is_refused(classes):
+    card = hub_card({**HUB, "num_class_embeds": 5}, **({} if classes is None else {"classes": classes}))
+    with pytest.raises(ValueError, match=f"classes: {classes} is not allowed, .* table of 5; allowed: 5, or 4 where"):
+        hub_model(card)
 
 
 def test_a_wrong_key_of_a_hub_configuration_is_refused():

@@ -105,7 +105,8 @@ def test_batches_give_the_same_bits_and_are_no_larger_than_asked(prediction, bat
 def test_the_network_runs_in_its_own_precision_and_the_result_has_that_of_the_state(prediction, network_dtype, dtype):
     known = Known(dtype=network_dtype)
     result = wrapped(prediction, known)(IMAGES.to(dtype), torch.tensor(1.0))
-    assert known.inputs[0].dtype == known.conditions[0].dtype == network_dtype
+    assert known.inputs[0].dtype == network_dtype
+    assert known.conditions[0].dtype == torch.float32  # half precision cannot tell times such as 998 and 999 apart
     assert result.dtype == dtype
     exact = wrapped(prediction, Known())(IMAGES, torch.tensor(1.0))
     torch.testing.assert_close(result.double(), exact, rtol=1e-2, atol=2e-2 * float(exact.abs().max()))

@@ -1,6 +1,8 @@
 """A result in the place of a pipeline's scheduler makes what dode.sample makes of the same network and noise."""
 
 import copy
+import pickle
+import re
 import tracemalloc
 
 import diffusers
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 import dode
-from dode import grids, models, portable, solvers
+from dode import grids, models, portable, sampling, solvers
 from dode.diffusers_scheduler import DodeScheduler
 from dode.distillation import released
 from dode.grids import schedules
@@ -250,8 +252,12 @@ def test_what_a_step_refuses(unet):
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
     first, second = scheduler.timesteps[:2]
     x = noise(8)
-    with pytest.raises(ValueError, match="out of order"):
+    with pytest.raises(
+        ValueError, match=r"is not the first one; .* image-to-image pipelines work with strength=1 only"
+    ):
         scheduler.step(x, second, x)
+    with pytest.raises(ValueError, match="timestep: 5 is out of order"):
+        scheduler.step(x, 5, x)
     with pytest.raises(ValueError, match="eta"):
         scheduler.step(x, first, x, eta=1.0)
     after = scheduler.step(x, first, x).prev_sample
@@ -263,6 +269,206 @@ def test_what_a_step_refuses(unet):
         x = scheduler.step(x, timestep, x, return_dict=False)[0]
     with pytest.raises(ValueError, match="has ended"):
         scheduler.step(x, timestep, x)
+
+
+def linear_network(sample, timestep):
+    """A network that needs no more than its input."""
+    return 0.3 * sample
+
+
+PAINTED = {
+    "a copy": lambda x: torch.where(torch.arange(8) < 4, 5.0, x),
+    "in place": lambda x: x.index_fill_(2, torch.arange(4), 5.0),
+    "clamped": lambda x: x.clamp_(-0.1, 0.1),
+    "scaled": lambda x: x.mul_(1.01),
+    "one value of one image": lambda x: x.index_put_((torch.tensor(0),) * 4, torch.tensor(9.0, dtype=x.dtype)),
+    "its data": lambda x: (x.data.zero_(), x)[1],
+    "by NumPy": lambda x: torch.from_numpy(np.negative(x.numpy(), out=x.numpy())),
+    "with NaN": lambda x: x.fill_(torch.nan),
+}
+
+
+@pytest.mark.parametrize("how", PAINTED)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("edm", [False, True])
+def test_painting_over_the_sample_is_refused(how, dtype, edm):
+    """In the coordinates of either kind; under EDM's preconditioning the sample is the solver's own state."""
+    made = record("unipc", {}, 5, distilled=False)
+    scheduler = DodeScheduler(made, sigma_data=0.5) if edm else DodeScheduler(made)
+    x = (noise(1) * scheduler.init_noise_sigma).to(dtype)
+    first, second = scheduler.timesteps[:2]
+    painted = PAINTED[how](scheduler.step(linear_network(x, first), first, x).prev_sample)
+    with pytest.raises(ValueError, match=r"sample: it was changed after the last step.*inpainting"):
+        scheduler.step(linear_network(painted, second), second, painted)
+
+
+def test_what_is_not_painting_is_not_refused():
+    """A copy, another type and back, a network that writes over its input, and one that reuses its output."""
+    made, buffer = record("unipc", {}, 5), torch.empty(3, *SHAPE, dtype=torch.float64)
+    config = diffusers.DDPMScheduler(prediction_type="sample").config
+
+    def run(network, between=lambda x: x):
+        scheduler, x = DodeScheduler.from_config(config, result=made), noise(1)
+        for timestep in scheduler.timesteps:
+            x = between(scheduler.step(network(x, timestep), timestep, x).prev_sample)
+        return x
+
+    def overwriting(x, timestep):
+        return DodeScheduler(made).scale_model_input(x, timestep).mul_(0.3)
+
+    expected = run(linear_network)
+    assert torch.equal(run(lambda x, timestep: buffer.copy_(linear_network(x, timestep))), expected)
+    assert torch.equal(run(overwriting), expected)
+    assert torch.equal(run(linear_network, torch.clone), expected)
+    torch.testing.assert_close(run(linear_network, lambda x: x.float()).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_network_that_breaks_down_is_named_with_its_evaluation_and_can_be_asked_again(kind, dtype):
+    config, made = diffusers.DDPMScheduler(prediction_type=kind).config, record("heun", {}, 5, sigma_max=3.0)
+    scheduler, x = DodeScheduler.from_config(config, result=made), noise(1).to(dtype)
+    for index, timestep in enumerate(scheduler.timesteps):
+        output = linear_network(x, timestep)
+        if index == 2:
+            broken = output.clone()
+            broken[1, 0, 3, 3] = torch.inf
+            level, helps = scheduler.levels[2], {torch.float16: "; float16 has no numbers above 65504"}.get(dtype, "")
+            told = (
+                f"1 of 3 images at evaluation 3 of 5 (noise level {level:.6g}, timestep {float(timestep):.6g}){helps}"
+            )
+            with pytest.raises(sampling.NonFiniteError, match=re.escape(told)):
+                scheduler.step(broken, timestep, x)
+        x = scheduler.step(output, timestep, x).prev_sample
+    assert torch.equal(x, stepped(scheduler, linear_network, noise(1).to(dtype)))
+
+
+def test_output_objects_of_diffusers_are_taken(unet):
+    scheduler = DodeScheduler(record("ddim", {}, 5))
+    expected = stepped(scheduler, lambda x, t: unet(x, t).sample, noise(1))
+    assert torch.equal(stepped(scheduler, unet, noise(1)), expected)
+    scheduler.set_timesteps()
+    with pytest.raises(ValueError, match="must return one floating-point tensor, not NoneType"):
+        scheduler.step(None, scheduler.timesteps[0], noise(1))
+
+
+COPIES = {
+    "deep": copy.deepcopy,
+    "shallow": copy.copy,
+    "pickled": lambda scheduler: pickle.loads(pickle.dumps(scheduler)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("case", CASES)
+def test_a_copy_in_mid_run_goes_on_from_there(unet, how, case):
+    """Neither knows of the other, and both end where an undisturbed run does."""
+    solver, options, nfe = CASES[case]
+    scheduler = DodeScheduler(record(solver, options, nfe))
+
+    def network(x, timestep):
+        return unet(x, timestep).sample
+
+    expected = stepped(scheduler, network, noise(1))
+    for at in range(nfe + 1):
+        scheduler.set_timesteps()
+        x = noise(1)
+        for timestep in scheduler.timesteps[:at]:
+            x = scheduler.step(network(x, timestep), timestep, x).prev_sample
+        twin, y = COPIES[how](scheduler), x.clone()
+        assert twin.config == scheduler.config
+        assert torch.equal(twin.timesteps, scheduler.timesteps)
+        for timestep in scheduler.timesteps[at:]:  # in turns
+            y = twin.step(network(y, timestep), timestep, y).prev_sample
+            x = scheduler.step(network(x, timestep), timestep, x).prev_sample
+        assert torch.equal(x, expected)
+        assert torch.equal(y, expected)
+        assert torch.equal(stepped(twin, network, noise(1)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_noise_is_added_as_diffusers_adds_it(dtype):
+    theirs, ours = diffusers.DDPMScheduler(), DodeScheduler(record("ddim", {}, 5))
+    images, timesteps = noise(2).clamp(-1, 1).to(dtype), torch.tensor([0, 500, 999])
+    expected = theirs.add_noise(images.double(), noise(3).to(dtype).double(), timesteps).to(dtype)
+    found = ours.add_noise(images, noise(3).to(dtype), timesteps)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected, rtol=0, atol=max(2e-6, 2 * torch.finfo(dtype).eps))
+    assert torch.equal(ours.scale_noise(images, timesteps, noise(3).to(dtype)), found)
+    for one in (torch.tensor([500]), torch.tensor(500), 500):
+        assert torch.equal(ours.add_noise(images, noise(3).to(dtype), one)[1], found[1])
+    with pytest.raises(ValueError, match="timesteps: 1 or 3 are needed, one per image, not 2"):
+        ours.add_noise(images, noise(3), timesteps[:2])
+    for outside in (1000, -1):
+        with pytest.raises(ValueError, match=f"timestep: {outside} is outside of the model's schedule of 1000 steps"):
+            ours.add_noise(images, noise(3), torch.tensor([outside]))
+
+
+def test_noise_is_added_under_edms_preconditioning():
+    theirs = diffusers.EDMEulerScheduler()
+    theirs.set_timesteps(5)
+    ours = DodeScheduler(record("ddim", {}, 5, distilled=False), sigma_data=0.5)
+    images, timesteps = noise(2).clamp(-1, 1), theirs.timesteps[[0, 2, 4]]
+    expected = theirs.add_noise(images, noise(3), timesteps)
+    torch.testing.assert_close(ours.add_noise(images, noise(3), timesteps), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_image_to_image_begins_where_the_run_does(unet, rounded):
+    """With a strength of 1 the noised image is the first state, at the level of that; otherwise it is one sentence."""
+    made = record("heun", {}, 5, sigma_max=9.0)
+    scheduler = DodeScheduler(made, round_timesteps=rounded)
+    images = noise(2).clamp(-1, 1)
+    for timesteps in (scheduler.timesteps[:1], scheduler.timesteps[:1].repeat(3)):
+        begun = scheduler.add_noise(images, noise(3), timesteps)
+        torch.testing.assert_close(begun, (images + 9 * noise(3)) / (1 + 9**2) ** 0.5, rtol=1e-12, atol=1e-12)
+    scheduler.set_begin_index(0)
+    assert (scheduler.begin_index, scheduler.step_index) == (0, 0)
+    first, second = scheduler.timesteps[:2]
+    assert scheduler.step(unet(begun, first).sample, first, begun).prev_sample.isfinite().all()
+    assert scheduler.step_index == 1
+    with pytest.raises(ValueError, match=r"begin_index: 2 is not allowed; .*strength=1 only"):
+        scheduler.set_begin_index(2)
+    scheduler.set_timesteps()
+    with pytest.raises(ValueError, match=r"is not the first one; .*strength=1 only"):
+        scheduler.step(begun, second, begun)
+
+
+def test_noise_that_is_none_is_refused():
+    scheduler = DodeScheduler(record("ddim", {}, 5))
+    first = scheduler.timesteps[0]
+    for sample, told in [(noise(1) * torch.nan, "sample: they contain NaN"), (noise(1).long(), "not Tensor of int64")]:
+        with pytest.raises(ValueError, match=told):
+            scheduler.step(noise(1), first, sample)
+    assert scheduler.step(noise(1).numpy(), first, noise(1).numpy()).prev_sample.isfinite().all()
+
+
+@pytest.mark.parametrize("factor", [0.0125, 80.0])
+def test_noise_of_another_size_is_refused(factor):
+    scheduler = DodeScheduler(record("ddim", {}, 5, distilled=False), sigma_data=0.5)
+    x = factor * scheduler.init_noise_sigma * noise(1)
+    with pytest.raises(ValueError, match=r"sample: their standard deviation must be 80, not .* times init_noise_sigma"):
+        scheduler.step(x, scheduler.timesteps[0], x)
+
+
+def test_a_distilled_result_of_another_model_is_refused_and_a_plain_one_is_not():
+    made = record("ddim", {}, 5, sigma_max=10.0)
+    for options, both in [
+        ({"beta_schedule": "scaled_linear"}, "with schedule 1000 steps .* 157.4, not of one with 1000 steps .* 36.91"),
+        ({"num_train_timesteps": 2000}, "with schedule 1000 steps .*, not of one with 2000 steps"),
+        ({"sigma_data": 0.5}, "with prediction noise, not of one with data"),
+    ]:
+        with pytest.raises(ValueError, match=both):
+            DodeScheduler(made, **options)
+        DodeScheduler(record("ddim", {}, 5, sigma_max=10.0, distilled=False), **options)
+    edm = record("ddim", {}, 5, prediction="data")
+    del edm["model"]["schedule"]
+    with pytest.raises(ValueError, match=r"with prior_std at sigma = 1 1, not of one with 1.41421"):
+        DodeScheduler(edm)
+    scheduler = DodeScheduler(made)
+    x = torch.randn(2, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"of images \(1, 8, 8\), not of \(3, 8, 8\)"):
+        scheduler.step(x, scheduler.timesteps[0], x)
 
 
 def test_what_does_not_fit_the_model_is_refused():
@@ -329,11 +535,10 @@ def test_a_configurations_value_of_another_kind_is_refused_in_one_sentence(key):
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
 def test_schedules_are_those_of_diffusers(name):
     theirs = diffusers.DDPMScheduler(beta_schedule=name).alphas_cumprod.double()
-    ours = DodeScheduler(record("ddim", {}, 1, sigma_max=10.0), beta_schedule=name).coordinates.schedule.alphas_cumprod
+    made = record("ddim", {}, 1, sigma_max=10.0, distilled=False)
+    ours = DodeScheduler(made, beta_schedule=name).coordinates.schedule.alphas_cumprod
     np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-9)
-    given = DodeScheduler(
-        record("ddim", {}, 1, sigma_max=10.0), trained_betas=diffusers.DDPMScheduler(beta_schedule=name).betas.tolist()
-    )
+    given = DodeScheduler(made, trained_betas=diffusers.DDPMScheduler(beta_schedule=name).betas.tolist())
     np.testing.assert_allclose(given.coordinates.schedule.alphas_cumprod, theirs, rtol=2e-5, atol=1e-9)
 
 

@@ -83,7 +83,7 @@ SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
         ("dode/sampling.py", "end states contain NaN or infinity", "images are not finite"),  # the words of an error
         ("dode/registry.py", "did you mean", "do you mean"),
         ("dode/registry.py", "is registered twice", "has two registrations"),
-        ("dode/sampling.py", "if denoised.shape != x.shape:", "if denoised.shape != x.shape or x.ndim != 4:"),
+        ("dode/calls.py", "if output.shape != x.shape:", "if output.shape != x.shape or x.ndim != 4:"),
         ("dode/grids/base.py", "def names() -> list[str]:", "def names():"),  # an annotation
         ("dode/sampling.py", "from typing import Any, NamedTuple", "from typing import Any, NamedTuple, Callable"),
         ("dode/sampling.py", "Advance: TypeAlias = Callable[[Step]", "Advance: TypeAlias = Callable[[Step, int]"),

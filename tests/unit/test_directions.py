@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import dode
-from dode import grids, solvers
+from dode import grids, sampling, solvers
 from dode.directions import Directions
+from dode.grids import schedules
+from dode.grids.facts import ModelFacts, vp_prior
 from dode.models import mixture
 
 DDIM = solvers.create("ddim")
@@ -105,13 +107,57 @@ def test_a_fit_brings_its_directions_along():
         dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit, directions=1)
 
 
-def test_a_fit_is_sampled_with_its_own_solver_and_levels_alone():
-    latents = mixture.latents(16, 8)
-    fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, fit="greedy")
-    with pytest.raises(ValueError, match=r"the fit is of create\('ddim'\), not of create\('heun'\)"):
-        dode.sample(solvers.create("heun"), mixture.denoise, latents, KARRAS5, lambdas=fit)
-    with pytest.raises(ValueError, match="sigmas: the fit was made from other noise levels"):
-        dode.sample(DDIM, mixture.denoise, latents, grids.karras(steps=6), lambdas=fit)
+class Knowing:
+    """The mixture's model with what a model may say of itself."""
+
+    def __init__(self, **facts):
+        self.facts = ModelFacts(**facts)
+
+    def __call__(self, x, sigma):
+        return mixture.denoise(x, sigma)
+
+
+KNOWN = {"sigma_max": 100.0, "classes": 10}
+LINEAR, COSINE = (schedules.schedules.create(name) for name in ("linear", "cosine"))
+
+
+@pytest.mark.parametrize("of", [lambda fit: fit, lambda fit: fit.lambdas], ids=["fit", "its lambdas"])
+@pytest.mark.parametrize("kind", ["greedy", "joint"])
+def test_a_fit_is_sampled_with_its_own_solver_levels_and_model_alone(of, kind):
+    """Each refusal names both."""
+    latents, model = mixture.latents(16, 8), Knowing(**KNOWN)
+    family = {"family": "lambda"} if kind == "joint" else {}
+    fit = dode.distill(DDIM, model, latents, KARRAS5, fit=kind, **family)
+
+    def sample(solver=DDIM, denoise=model, noise=latents, sigmas=KARRAS5):
+        return dode.sample(solver, denoise, noise, sigmas, lambdas=of(fit))
+
+    assert sample().isfinite().all()
+    assert torch.equal(sample(denoise=mixture.denoise), sample()), "what a model does not say is not compared"
+    for how, both in [
+        ({"solver": solvers.create("heun")}, r"of create\('ddim'\), not of create\('heun'\)"),
+        (
+            {"sigmas": grids.karras(steps=5, rho=3.0)},
+            r"levels 80, 17.5278, 2.51522, 0.169753, 0.002, 0, not from 80, 34.\d+, 10.*, 0.002, 0; give those",
+        ),
+        ({"denoise": Knowing(classes=5)}, "of a model with classes 10, not of one with 5"),
+        ({"denoise": Knowing(sigma_max=90.0)}, "of a model with sigma_max 100, not of one with 90"),
+        ({"denoise": Knowing(prediction="noise")}, "with prediction data, not of one with noise"),
+        ({"noise": torch.randn(2, 1, 8, 8)}, r"of images \(1, 4, 4\), not of \(1, 8, 8\)"),
+    ]:
+        with pytest.raises(ValueError, match=both):
+            sample(**how)
+        if "denoise" not in how:  # its own
+            run = {"solver": DDIM, "noise": latents, "sigmas": KARRAS5, **how}
+            with pytest.raises(ValueError, match=both):
+                next(sampling.evaluations(run["solver"], run["noise"], run["sigmas"], lambdas=of(fit)))
+
+
+def test_a_fit_of_another_schedule_is_refused():
+    own = {"prediction": "noise", "prior_std": vp_prior}
+    fit = dode.distill(DDIM, Knowing(schedule=LINEAR, **own), EIGHT, KARRAS5, fit="greedy")
+    with pytest.raises(ValueError, match=r"schedule 1000 steps with .* 157.4, not of one with 4000 steps"):
+        dode.sample(DDIM, Knowing(schedule=COSINE, **own), EIGHT, KARRAS5, lambdas=fit)
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def test_a_result_is_used_as_documented(tmp_path, monkeypatch):
     function, pipeline, own_loop = blocks("docs/using-a-result.md", "python")
     names = {}
     exec(compile(function, "using-a-result.md", "exec"), names)
-    assert names["images"].shape == (16, 3, 8, 8)
+    assert names["images"].shape == (16, 1, 8, 8)
     exec(compile(own_loop, "using-a-result.md", "exec"), names)
-    assert names["images"].shape == (16, 3, 8, 8)
+    assert names["images"].shape == (16, 1, 8, 8)
     exec(compile(pipeline, "using-a-result.md", "exec"), names)
     assert len(names["images"]) == 4
 

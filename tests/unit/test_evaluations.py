@@ -1,6 +1,8 @@
 """A run turned inside out: the caller evaluates the network."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -119,7 +121,7 @@ def test_a_recipe_of_the_authors_inside_out_is_its_run_to_the_bit(solver, option
     with pytest.raises(ValueError, match=f"shift: 7 is not allowed; allowed: {facts.shift}, for the network is called"):
         sampler.evaluations(latents, **model, shift=7)
     with pytest.raises(ValueError, match="recipe is for noise prediction, but the model is for data"):
-        sampler.evaluations(latents, shift=facts.shift)
+        sampler.evaluations(latents, prediction="data", shift=facts.shift)
     if facts.shift:
         with pytest.raises(ValueError, match="shift: 0 is not allowed"):
             sampler.evaluations(latents, **model)
@@ -153,3 +155,29 @@ def test_a_solver_that_tells_another_level_is_the_run_to_the_bit(elsewhere):
     found, points = driven(sampling.evaluations(solver, latents, sigmas), mixture.denoise)
     assert [float(sigma) for _, sigma in points] == [1.5, 0.75]
     assert torch.equal(found, dode.sample(solver, mixture.denoise, latents, sigmas))
+
+
+@pytest.mark.parametrize("run", ["evaluations(solver, x, sigmas)", "steps(solver, lambda x, sigma: x, x, sigmas)"])
+def test_a_run_that_is_given_up_says_nothing_at_the_end_of_the_program(run):
+    program = (
+        "import torch, dode; from dode.sampling import evaluations, steps\n"
+        "solver, x, sigmas = dode.solvers.create('ddim'), torch.ones(2, 1, 2, 2), [2.0, 1.0, 0.0]\n"
+        f"run = {run}; next(run)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_runs_compute_without_gradients_and_leave_the_callers_alone():
+    weight, states = torch.ones(1, requires_grad=True), []
+    run = sampling.evaluations(solvers.create("ddim"), torch.ones(2, 1, 2, 2), [2.0, 1.0, 0.0])
+    x = next(run).x
+    for _ in range(2):
+        assert torch.is_grad_enabled()
+        states.append(x * weight)
+        try:
+            x = run.send(states[-1]).x
+        except StopIteration as end:
+            x = end.value
+        assert states[-1].requires_grad
+        assert not x.requires_grad

@@ -184,14 +184,49 @@ def test_zero_lambdas_are_the_plain_solver_to_the_bit(name, steps, directions):
 
 @every_solver
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_non_finite_end_states_are_an_error_that_counts_them(name, value):
+def test_a_network_that_breaks_down_is_named_with_its_evaluation(name, value):
     def broken(x, sigma):
         out = x / (1 + sigma**2)
         out[1] = value
         return out
 
-    with pytest.raises(sampling.NonFiniteError, match=r"1 of 3 end states"):
-        dode.sample(solvers.create(name), broken, torch.ones(3, 1, 2, 2), grids.karras(steps=2))
+    solver, sigmas = solvers.create(name), [8.0, 1.0, 0.0]
+    told = rf"NaN or infinity for 1 of 3 images at evaluation 1 of {solver.nfe(2)} \(noise level 8\)$"
+    with pytest.raises(sampling.NonFiniteError, match=told):
+        dode.sample(solver, broken, torch.ones(3, 1, 2, 2), sigmas)
+
+
+def test_a_breakdown_that_a_later_evaluation_hides_is_found():
+    """Infinity becomes 1 in a network that saturates."""
+
+    def saturated(x, sigma):
+        return torch.tanh(x) if sigma < 2 else x * torch.inf
+
+    with pytest.raises(sampling.NonFiniteError, match=r"4 of 4 images at evaluation 1 of 3 \(noise level 9\)"):
+        dode.sample(solvers.create("heun"), saturated, mixture.latents(4, 0), [9.0, 1.0, 0.0])
+
+
+def test_a_state_that_breaks_down_by_itself_is_not_the_networks_fault():
+    huge, denoise = [0.0, 1e200, 1e200, 0.0], lambda x, sigma: x / (1 + sigma**2)
+    told = r"was given NaN or infinity for 4 of 4 images at evaluation 4 of 4 .* own state had broken down before"
+    with pytest.raises(sampling.NonFiniteError, match=told):
+        dode.sample(solvers.create("ddim"), denoise, mixture.latents(4, 0), [9.0, 3.0, 2.0, 1.0, 0.0], lambdas=huge)
+    with pytest.raises(sampling.NonFiniteError, match="2 of 2 end states"):
+        sampling.drive(
+            sampling.steps(solvers.create("ddim"), elementwise, mixture.latents(2, 0), [2.0, 0.0]),
+            lambda step: step.proposal.x * torch.inf,
+        )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "helps"), [(torch.float16, "bfloat16 or float32 helps"), (torch.bfloat16, "float32 may help")]
+)
+def test_of_half_precision_it_is_said_what_helps(dtype, helps):
+    def overflowing(x, sigma):
+        return x * 3e38
+
+    with pytest.raises(sampling.NonFiniteError, match=helps):
+        dode.sample(solvers.create("ddim"), overflowing, mixture.latents(2, 0).to(dtype), [80.0, 1.0, 0.0])
 
 
 def two_evaluations(denoise, x, sigmas):

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from dode.models import torchvision_operators
 from dode.models.networks import networks
 from dode.registry import unknown
@@ -22,9 +24,21 @@ def _unet_class():
         ) from error
 
     class HubUNet(UNet2DModel):
-        """``eps = network(x_vp, index, labels)``; a second half of the output, for variances, is left out."""
+        """``eps = network(x_vp, index, labels)``; a second half of the output, for variances, is left out.
+
+        Of a learned embedding of times, the entry of the nearest whole index is taken. A label of -1 is the last entry
+        of the table of classes, which stands for no class in a network trained for classifier-free guidance.
+        """
+
+        @property
+        def class_table(self):
+            return self.config.num_class_embeds or 0
 
         def forward(self, x, index, labels=None):
+            if self.config.time_embedding_type == "learned":
+                index = index.round().long()
+            if labels is not None and self.class_table:
+                labels = torch.where(labels < 0, self.class_table - 1, labels)
             return super().forward(x, index, class_labels=labels, return_dict=False)[0][:, : self.config.in_channels]
 
         def _load_from_state_dict(self, state_dict, prefix, *others):
@@ -44,6 +58,8 @@ def hub_unet(*, config: Mapping[str, Any]) -> Any:
     Raises ModuleNotFoundError without diffusers, and ValueError for a key that ``UNet2DModel`` does not know; keys that
     begin with an underscore say which class and release wrote the file and are passed over.
     """
+    if config.get("time_embedding_type") == "learned" and not config.get("num_train_timesteps"):
+        raise ValueError("network 'diffusers-unet2d': a learned embedding of times needs the key 'num_train_timesteps'")
     network_class = _unet_class()
     options = {key: value for key, value in config.items() if not key.startswith("_")}
     known = list(inspect.signature(network_class.__init__).parameters)[1:]
