@@ -14,43 +14,40 @@ from typing import Any
 import numpy as np
 import torch
 
+from dode.grids.facts import ModelFacts
 from dode.grids.schedules import Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
-from dode.registry import Registry, unknown
+from dode.registry import unknown
 from dode.sampling import Evaluation, Evaluations
 
 torchvision_operators.declare()
 try:
-    from diffusers import ConfigMixin, DDPMScheduler
+    from diffusers import ConfigMixin
     from diffusers.configuration_utils import register_to_config
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
-betas = Registry("beta_schedule")
+# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices stay
+# whole.
+BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}
+SCHEDULES = {
+    "linear": ("linear", BETAS),
+    "scaled_linear": ("scaled_linear", BETAS),
+    "squaredcos_cap_v2": ("cosine", {}),
+    "sigmoid": ("sigmoid", BETAS),
+}
 
 
-# diffusers keeps its tables in float32; in float64 whole indices stay whole.
-@betas.register("linear")
-def _linear(*, num_train_timesteps, beta_start, beta_end):
-    return schedules.create("linear", steps=num_train_timesteps, beta_min=beta_start, beta_max=beta_end)
-
-
-@betas.register("scaled_linear")
-def _scaled_linear(*, num_train_timesteps, beta_start, beta_end):
-    return Schedule(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), num_train_timesteps)))
-
-
-@betas.register("squaredcos_cap_v2")
-def _cosine(*, num_train_timesteps, beta_start, beta_end):
-    return schedules.create("cosine", steps=num_train_timesteps)
-
-
-@betas.register("sigmoid")
-def _sigmoid(*, num_train_timesteps, beta_start, beta_end):
-    table = DDPMScheduler(num_train_timesteps, beta_start, beta_end, beta_schedule="sigmoid")
-    return Schedule(table.betas.double().numpy())
+def _schedule(config):
+    if config.trained_betas is not None:
+        return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+    if config.beta_schedule not in SCHEDULES:
+        raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
+    name, options = SCHEDULES[config.beta_schedule]
+    betas = {option: config[key] for key, option in options.items()}
+    return schedules.create(name, steps=config.num_train_timesteps, **betas)
 
 
 class _VariancePreserving:
@@ -66,15 +63,12 @@ class _VariancePreserving:
     )
 
     def __init__(self, config, facts):
-        if config.trained_betas is not None:
-            self.schedule = Schedule(np.asarray(config.trained_betas, dtype=np.float64))
-        else:
-            names = ("num_train_timesteps", "beta_start", "beta_end")
-            self.schedule = betas.create(config.beta_schedule, **{name: getattr(config, name) for name in names})
-        # A recipe of the authors has an interpolation of its own between the indices.
-        self.lookup = facts.schedule if facts.shift else self.schedule
+        self.schedule = _schedule(config)
+        # A recipe of the authors may call the network at another index, with an interpolation of its own between them.
+        elsewhere = facts.shift or facts.index_factor != 1
+        self.facts = facts if elsewhere else ModelFacts("noise", schedule=self.schedule)
         self.lowest, self.highest = self.schedule.sigma_min, self.schedule.sigma_max
-        self.shift, self.round = facts.shift, config.round_timesteps
+        self.shift, self.index_factor, self.round = facts.shift, facts.index_factor, config.round_timesteps
 
     def denoised(self, kind, x, sigma, output):
         return self.estimates[kind](x, sigma, output)
@@ -83,8 +77,7 @@ class _VariancePreserving:
         return (1 + sigma**2) ** 0.5
 
     def timestep(self, sigma):
-        # Of the lowest level itself rounding may find an index below 0.
-        index = max(float(self.lookup.index(sigma)), 0.0) + self.shift
+        index = self.facts.index(sigma)
         return float(round(index)) if self.round else index
 
     def from_state(self, x, sigma):
@@ -100,7 +93,7 @@ class _VarianceExploding:
     prediction = "data"
     # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
     estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
-    lowest, highest, shift, round = 0.0, math.inf, 0, False
+    lowest, highest, shift, index_factor, round = 0.0, math.inf, 0, 1.0, False
 
     def __init__(self, config, facts):
         if config.round_timesteps:
@@ -250,7 +243,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         # Differences of half-precision states would not reach the coefficients' accuracy.
         latents = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
         if self._run is None or self._due is None:
-            model = {key: getattr(self.coordinates, key) for key in ("prediction", "prior_std", "shift")}
+            of_network = ("prediction", "prior_std", "shift", "index_factor")
+            model = {key: getattr(self.coordinates, key) for key in of_network}
             self._run = self.sampler.evaluations(latents / self.init_noise_sigma, **model)
             self._due = next(self._run)
         x, sigma = self._due

@@ -18,7 +18,7 @@ from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NAME, NonStationary
 from dode.validation import ConfigError, validate
 
-FORMAT, READ = "dode sampler", (1, 2)
+FORMAT, READ = "dode sampler", (1, 2, 3)
 ADDED = ("told", "coefficients")  # with version 2
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
 
@@ -94,9 +94,10 @@ class Sampler:
         """Images from noise.
 
         Args:
-            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. The recipes ``ipndm`` and
-                ``deis`` of the authors call the network at another index than the state's, so theirs must be a
-                :class:`dode.models.NoisePrediction` (or have a method ``at`` like it).
+            denoise: as of :func:`dode.sample`; bound to its labels where it has classes. Some recipes of the authors
+                call the network at another index than the state's (``ipndm`` and ``deis``, and all where the network
+                rescales the index), so theirs must be a :class:`dode.models.NoisePrediction` (or have a method ``at``
+                like it).
             latents: (B, C, H, W), unit normal.
 
         Returns:
@@ -121,29 +122,33 @@ class Sampler:
         prediction: str = "data",
         prior_std: Callable[[Any], Any] | None = None,
         shift: float = 0,
+        index_factor: float = 1.0,
     ) -> sampling.Evaluations:
         """:meth:`sample` for a program that calls the network itself: :func:`dode.sampling.evaluations`.
 
         Args:
             latents: (B, C, H, W), unit normal.
             prediction, prior_std: as of :func:`dode.sampling.evaluations`.
-            shift: ``facts.shift``, to confirm that the network is called where the result needs it: at the index
-                ``facts.schedule.index(sigma) + shift``. 0 but for the recipes ``ipndm`` and ``deis`` of the authors.
+            shift, index_factor: those of ``facts``, to confirm that the network is called where the result needs it: at
+                ``index_factor (facts.schedule.index(sigma) + shift)``. 0 and 1 but for recipes of the authors: ``ipndm``
+                and ``deis`` have a shift, and all have a factor where the network rescales the index itself.
 
         Returns:
             A generator of points ``(x, sigma)`` whose return value is what :meth:`sample` returns, to the bit.
 
         Raises:
-            ValueError: for another ``shift``, or one of the authors' recipes for models of another ``prediction``.
+            ValueError: for another ``shift`` or ``index_factor``, or one of the authors' recipes for models of another
+                ``prediction``.
         """
         self.check_prediction(prediction)
-        if shift != self.facts.shift:
-            raise ValueError(
-                f"shift: {shift} is not allowed; allowed: {self.facts.shift}, for the network is called at the index "
-                f"facts.schedule.index(sigma) + {self.facts.shift}, another than the state's"
-                if self.facts.shift
-                else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
-            )
+        own, where = self.facts, "the state's own index"
+        if own.shift or own.index_factor != 1:
+            where = f"the index {own.index_factor:g} (facts.schedule.index(sigma) + {own.shift}), another than the state's"
+        for name, given, due in (("shift", shift, own.shift), ("index_factor", index_factor, own.index_factor)):
+            if given != due:
+                raise ValueError(
+                    f"{name}: {given} is not allowed; allowed: {due}, for the network is called at {where}"
+                )
         fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told}
         model: dict[str, Any] = {"prediction": prediction, "prior_std": prior_std}
         return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
@@ -216,9 +221,11 @@ def _square(rows, size):
     return rows
 
 
-def version(record: dict[str, Any]) -> int:
-    """The lowest version of the format that has the keys of a record."""
-    return 2 if any(key in record for key in ADDED) else 1
+def version(fit: dict[str, Any], model: dict[str, Any]) -> int:
+    """The lowest version of the format that has the keys of a fit and of its model, and the model's prediction."""
+    if "index_scale" in model or model["prediction"] in ("v", "image"):
+        return 3
+    return 2 if any(key in fit for key in ADDED) else 1
 
 
 def write(path: str | Path, record: dict[str, Any]) -> None:

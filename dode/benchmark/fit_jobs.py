@@ -38,6 +38,11 @@ class FittingSet:
         return self.job.denoise_for(**self._where)
 
     @property
+    def followed(self) -> Denoise:
+        """The same as the teacher calls it."""
+        return self.job.denoise_for(**self._where, of_teacher=True)
+
+    @property
     def latents(self) -> torch.Tensor:
         """The noise of the fitting set."""
         return self.job.latents(**self._where)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dode import grids, sampling, solvers
-from dode.directions import Directions, DirectionsLike, History
+from dode.directions import OUTPUTS, Directions, DirectionsLike, History
 from dode.distillation import fit_checks, joint
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement, refine_jointly
@@ -295,7 +295,7 @@ class _Fitter:
     """``advance`` function that solves for the coefficients of each evaluation as the student gets there."""
 
     def __init__(self, directions, prediction, targets, stages, images):
-        self.directions, self.prediction, self.targets = directions, prediction, targets
+        self.directions, self.predicted, self.targets = directions, OUTPUTS[prediction], targets
         self.stages, self.images = stages, images
         self.history = History(directions)
         self.lambdas, self.lengths, self.sigmas, self.rms_before, self.rms_after = [], [], [], [], []
@@ -339,8 +339,8 @@ class _Fitter:
         """
         kind, sigma = self.directions.kind_of(column), float(step.sigma)
         length = float(torch.linalg.vector_norm(step.output(kind)))
-        if kind != self.prediction:
-            predicted = float(torch.linalg.vector_norm(step.output(self.prediction)))
+        if kind != self.predicted:
+            predicted = float(torch.linalg.vector_norm(step.output(self.predicted)))
             length = max(length, predicted / sigma if kind == "noise" else predicted * sigma)
         return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dode.directions import Directions, DirectionsLike
+from dode.directions import OUTPUTS, Directions, DirectionsLike
 from dode.distillation import families, fit_checks
 from dode.distillation.levenberg_marquardt import Comparison, Images, OutOfBudget, Progress, minimise
 from dode.distillation.linear_form import check_linear, linear_form
@@ -133,7 +133,7 @@ def fit_jointly(
             raise OutOfBudget
         rungs = fit_checks.rungs(family)
         for rung in rungs:
-            of = Directions(outputs=facts.prediction, from_noise=True)
+            of = Directions(outputs=OUTPUTS[facts.prediction], from_noise=True)
             if rung != "lambda":
                 of = dataclasses.replace(Directions.of(directions, facts.prediction), from_noise=True)
             needed = fit_checks.joint_numbers(rung, of.count, solver.nfe(len(levels) - 1), len(levels) - 1)

@@ -6,6 +6,7 @@ arXiv 2006.11239). Dividing a state by ``sqrt(abar)`` gives the variance-explodi
 linearly; index -1 is the clean image, ``abar = 1``, ``sigma = 0``.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,13 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
+
+    def first(self, steps: int) -> "Schedule":
+        """The schedule of the first ``steps`` indices."""
+        cut = copy.copy(self)
+        cut.alphas_cumprod = self.alphas_cumprod[:steps]
+        cut._indices, cut._log_abar = self._indices[: steps + 1], self._log_abar[: steps + 1]
+        return cut
 
     @property
     def sigma_min(self) -> float:
@@ -77,11 +85,54 @@ def _check(steps, **numbers):
             raise ValueError(f"{option} of a schedule must be a finite number of at least 0, not {value!r}")
 
 
+OWN_BETAS = ("beta_min", "beta_max")
+BETAS = (1e-4, 0.02)  # of Ho et al. 2020, over 1,000 steps
+
+
+def _ends(name, steps, beta_min, beta_max):
+    """The first and the last beta, by default those of Ho et al. over 1,000 steps.
+
+    Over another number of steps there is no default: OpenAI's code multiplies these betas by 1000 / steps, others do
+    not.
+    """
+    _check(steps, **{key: beta for key, beta in (("beta_min", beta_min), ("beta_max", beta_max)) if beta is not None})
+    if steps != 1000 and None in (beta_min, beta_max):
+        scaled = ", ".join(f"{key}: {1000 / steps * beta:.10g}" for key, beta in zip(OWN_BETAS, BETAS, strict=True))
+        own = ", ".join(f"{key}: {beta:g}" for key, beta in zip(OWN_BETAS, BETAS, strict=True))
+        raise ValueError(
+            f"schedule '{name}' of {steps} steps needs beta_min and beta_max, which are defined differently: those of "
+            f"improved and guided diffusion (OpenAI) are scaled by 1000 / steps, {{{scaled}}}; others are often {{{own}}}"
+        )
+    return tuple(own if beta is None else beta for beta, own in zip((beta_min, beta_max), BETAS, strict=True))
+
+
 @schedules.register("linear")
-def linear(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
-    """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family."""
-    _check(steps, beta_min=beta_min, beta_max=beta_max)
-    return Schedule(np.linspace(beta_min, beta_max, steps))
+def linear(*, steps: int = 1000, beta_min: float | None = None, beta_max: float | None = None) -> Schedule:
+    """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family.
+
+    Of another number of steps ``beta_min`` and ``beta_max`` must be given. OpenAI's "linear" has the betas above times
+    1000 / steps (Nichol & Dhariwal 2021): 2.5e-5 to 0.005 over 4,000.
+    """
+    return Schedule(np.linspace(*_ends("linear", steps, beta_min, beta_max), steps))
+
+
+@schedules.register("scaled_linear")
+def scaled_linear(*, steps: int = 1000, beta_min: float | None = None, beta_max: float | None = None) -> Schedule:
+    """Square roots of the betas linear in the index (Rombach et al. 2022, arXiv 2112.10752; the name is diffusers').
+
+    Stable Diffusion has 0.00085 to 0.012; the defaults, 1e-4 to 0.02 over 1,000 steps, are those of diffusers.
+    """
+    return Schedule(np.linspace(*np.sqrt(_ends("scaled_linear", steps, beta_min, beta_max)), steps) ** 2)
+
+
+@schedules.register("sigmoid")
+def sigmoid(*, steps: int = 1000, beta_min: float | None = None, beta_max: float | None = None) -> Schedule:
+    """``beta_i = beta_min + (beta_max - beta_min) / (1 + exp(-u_i))``, u from -6 to 6 (Xu et al. 2022, 2203.02923).
+
+    As in diffusers, whose defaults these are.
+    """
+    low, high = _ends("sigmoid", steps, beta_min, beta_max)
+    return Schedule(low + (high - low) / (1 + np.exp(-np.linspace(-6, 6, steps))))
 
 
 @schedules.register("cosine")

@@ -8,12 +8,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from dode.grids.facts import index_scale, unsupported_prediction
 from dode.grids.schedules import schedules
-from dode.models.denoiser import Denoiser, NoisePrediction
+from dode.models.denoiser import Denoiser, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
+
+
+ON_A_SCHEDULE = {kind.prediction: kind for kind in (NoisePrediction, VelocityPrediction, ImagePrediction)}
 
 
 def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
@@ -89,7 +93,10 @@ def load(
 def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
-        return NoisePrediction(network, schedule=schedules.create(**card["schedule"]), **options)
+        if card["prediction"] not in ON_A_SCHEDULE:
+            raise ValueError(unsupported_prediction(card["prediction"]))
+        own_class, schedule = ON_A_SCHEDULE[card["prediction"]], schedules.create(**card["schedule"])
+        return own_class(network, schedule=schedule, index_scale=index_scale(card), **options)
     own = dict(card["preconditioning"])
     preconditioned = preconditionings.get(own.pop("name"))
     return preconditioned(network, sigma_min=card["sigma_min"], sigma_max=card["sigma_max"], **own, **options)
