@@ -29,8 +29,8 @@ try:
 except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
-# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices stay
-# whole.
+# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices
+# stay whole.
 BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}
 SCHEDULES = {
     "linear": ("linear", BETAS),

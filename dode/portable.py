@@ -18,7 +18,7 @@ from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NAME, NonStationary
 from dode.validation import ConfigError, validate
 
-FORMAT, READ = "dode sampler", (1, 2, 3)
+FORMAT, LATEST = "dode sampler", 3
 ADDED = ("told", "coefficients")  # with version 2
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
 
@@ -41,6 +41,10 @@ class Sampler:
 
     def __init__(self, record: dict[str, Any]):
         self.record, model = record, record["model"]
+        if record["version"] == LATEST and version(record, model) != LATEST:
+            raise ValueError(
+                f"version: {LATEST} is of results with an index_scale, or a prediction of v or image; this has none"
+            )
         if "preconditioning" in model:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
@@ -130,8 +134,8 @@ class Sampler:
             latents: (B, C, H, W), unit normal.
             prediction, prior_std: as of :func:`dode.sampling.evaluations`.
             shift, index_factor: those of ``facts``, to confirm that the network is called where the result needs it: at
-                ``index_factor (facts.schedule.index(sigma) + shift)``. 0 and 1 but for recipes of the authors: ``ipndm``
-                and ``deis`` have a shift, and all have a factor where the network rescales the index itself.
+                ``index_factor (facts.schedule.index(sigma) + shift)``. 0 and 1 but for recipes of the authors:
+                ``ipndm`` and ``deis`` have a shift, and all have a factor where the network rescales the index itself.
 
         Returns:
             A generator of points ``(x, sigma)`` whose return value is what :meth:`sample` returns, to the bit.
@@ -143,7 +147,9 @@ class Sampler:
         self.check_prediction(prediction)
         own, where = self.facts, "the state's own index"
         if own.shift or own.index_factor != 1:
-            where = f"the index {own.index_factor:g} (facts.schedule.index(sigma) + {own.shift}), another than the state's"
+            where = (
+                f"the index {own.index_factor:g} (facts.schedule.index(sigma) + {own.shift}), another than the state's"
+            )
         for name, given, due in (("shift", shift, own.shift), ("index_factor", index_factor, own.index_factor)):
             if given != due:
                 raise ValueError(
@@ -188,10 +194,10 @@ def _plain(record):
 def _sampler(record, what):
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{what}: not an exported result; expected a file that `python -m dode export` wrote")
-    if record.get("version") not in READ:
+    if record.get("version") not in range(1, LATEST + 1):
         raise ValueError(
-            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads "
-            f"{' and '.join(map(str, READ))}"
+            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads 1 to "
+            f"{LATEST}"
         )
     try:
         validate(record, SCHEMA, what)
@@ -224,7 +230,7 @@ def _square(rows, size):
 def version(fit: dict[str, Any], model: dict[str, Any]) -> int:
     """The lowest version of the format that has the keys of a fit and of its model, and the model's prediction."""
     if "index_scale" in model or model["prediction"] in ("v", "image"):
-        return 3
+        return LATEST
     return 2 if any(key in fit for key in ADDED) else 1
 
 

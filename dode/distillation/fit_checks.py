@@ -120,8 +120,8 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
         raise ValueError(f"steps must be at most {len(schedule)} on this schedule, not {steps}")
     if solver == "dpm-solver" and len(uncut(schedule)) < 2:
         raise ValueError(
-            f"schedule: the authors' DPM-Solver leaves out the steps below a half log-SNR of {LOWEST_LOG_SNR}, of which "
-            f"this one keeps {len(uncut(schedule))}; at least 2 are needed"
+            f"schedule: the authors' DPM-Solver leaves out the steps below a half log-SNR of {LOWEST_LOG_SNR}, of "
+            f"which this one keeps {len(uncut(schedule))}; at least 2 are needed"
         )
 
 

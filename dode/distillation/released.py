@@ -49,7 +49,7 @@ class _Noise:
     def __init__(self, model, facts):
         self.model, self.facts = model, facts
 
-    def at(self, schedule, shift, time):
+    def at(self, schedule, shift, time=None):
         """Called at another index."""
         return _Noise(self.model, self.facts.at(schedule, shift, time))
 
@@ -73,16 +73,18 @@ class Called(NamedTuple):
         """A denoiser called so.
 
         Raises:
-            ValueError: for one without a method ``at(schedule, shift, time)`` that is called at the state's own index.
+            ValueError: for one without a method ``at(schedule, shift)``, or ``at(schedule, shift, time)`` where the
+                network rescales the index otherwise.
         """
-        if not self.shift and self.time == ModelFacts.of(denoise).index_scale:
+        rescaled = self.time != ModelFacts.of(denoise).index_scale
+        if not self.shift and not rescaled:
             return denoise
         if not hasattr(denoise, "at"):
             raise ValueError(
-                "this recipe of the authors calls the network at another index than the state's, so the "
-                "denoiser needs a method at(schedule, shift, time), which dode.models.NoisePrediction has"
+                "this recipe of the authors calls the network at another index than the state's, so the denoiser needs "
+                f"a method at(schedule, shift{', time' * rescaled}), which dode.models.NoisePrediction has"
             )
-        return denoise.at(*self)
+        return denoise.at(self.schedule, self.shift, **({"time": self.time} if rescaled else {}))
 
 
 @dataclasses.dataclass(frozen=True)

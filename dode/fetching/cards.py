@@ -54,7 +54,8 @@ def _check_card(card: Card, place: str) -> None:
         raise ConfigError(f"{place}: {unsupported_prediction('flow')}")
     if "schedule" in card and "preconditioning" in card:
         raise ConfigError(
-            f"{place}: schedule: the card has a preconditioning too, whose noise levels are other ones; leave one of them out"
+            f"{place}: schedule: the card has a preconditioning too, whose noise levels are other ones; leave one of "
+            "them out"
         )
     if "schedule" in card:
         try:

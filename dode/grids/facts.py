@@ -27,7 +27,7 @@ def vp_prior(sigma: Any) -> Any:
 def unsupported_prediction(prediction: object) -> str:
     """The sentence that refuses a prediction."""
     if prediction == "flow":
-        return "prediction 'flow' is not supported: a flow-matching model has a schedule of its own, which is not there yet"
+        return "prediction 'flow' is not supported: a flow-matching model has a schedule of its own, which is to come"
     return f"prediction must be one of {', '.join(map(repr, PREDICTIONS))}, not {prediction!r}"
 
 
@@ -92,12 +92,14 @@ class ModelFacts:
             return own
         return cls(**{name: value for name in FIELDS if (value := getattr(denoise, name, None)) is not None})
 
-    def at(self, schedule: Schedule, shift: float, time: float) -> "ModelFacts":
-        """On another schedule, the network called so that it embeds ``time (index + shift)``.
+    def at(self, schedule: Schedule, shift: float, time: float | None = None) -> "ModelFacts":
+        """On another schedule, the network called at the index of that plus ``shift``.
 
-        The index is that of ``schedule``; what the network itself multiplies it by, ``index_scale``, is made up for.
+        Given ``time``, it is called so that it embeds ``time (index + shift)``: what the network itself multiplies the
+        index by, ``index_scale``, is made up for.
         """
-        return dataclasses.replace(self, schedule=schedule, shift=shift, index_factor=time / self.index_scale)
+        factor = 1.0 if time is None else time / self.index_scale
+        return dataclasses.replace(self, schedule=schedule, shift=shift, index_factor=factor)
 
     def index(self, sigma: float) -> float:
         """The (fractional) index at which the network is called for a noise level."""

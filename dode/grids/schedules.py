@@ -85,25 +85,21 @@ def _check(steps, **numbers):
             raise ValueError(f"{option} of a schedule must be a finite number of at least 0, not {value!r}")
 
 
-OWN_BETAS = ("beta_min", "beta_max")
 BETAS = (1e-4, 0.02)  # of Ho et al. 2020, over 1,000 steps
 
 
-def _ends(name, steps, beta_min, beta_max):
-    """The first and the last beta, by default those of Ho et al. over 1,000 steps.
-
-    Over another number of steps there is no default: OpenAI's code multiplies these betas by 1000 / steps, others do
-    not.
-    """
+def _ends(name: str, steps: int, beta_min: float | None, beta_max: float | None) -> tuple[float, float]:
+    """The first and the last beta, by default those of Ho et al. over 1,000 steps; over others there is no default."""
     _check(steps, **{key: beta for key, beta in (("beta_min", beta_min), ("beta_max", beta_max)) if beta is not None})
     if steps != 1000 and None in (beta_min, beta_max):
-        scaled = ", ".join(f"{key}: {1000 / steps * beta:.10g}" for key, beta in zip(OWN_BETAS, BETAS, strict=True))
-        own = ", ".join(f"{key}: {beta:g}" for key, beta in zip(OWN_BETAS, BETAS, strict=True))
-        raise ValueError(
-            f"schedule '{name}' of {steps} steps needs beta_min and beta_max, which are defined differently: those of "
-            f"improved and guided diffusion (OpenAI) are scaled by 1000 / steps, {{{scaled}}}; others are often {{{own}}}"
-        )
-    return tuple(own if beta is None else beta for beta, own in zip((beta_min, beta_max), BETAS, strict=True))
+        text = f"schedule '{name}' of {steps} steps needs beta_min and beta_max, whose defaults are of 1000 steps"
+        if name == "linear":
+            low, high = (beta * 1000 / steps for beta in BETAS)
+            text += (
+                f"; OpenAI's code scales them by 1000 / steps, to beta_min: {low} and beta_max: {high}, others do not"
+            )
+        raise ValueError(text)
+    return BETAS[0] if beta_min is None else beta_min, BETAS[1] if beta_max is None else beta_max
 
 
 @schedules.register("linear")
@@ -113,7 +109,8 @@ def linear(*, steps: int = 1000, beta_min: float | None = None, beta_max: float 
     Of another number of steps ``beta_min`` and ``beta_max`` must be given. OpenAI's "linear" has the betas above times
     1000 / steps (Nichol & Dhariwal 2021): 2.5e-5 to 0.005 over 4,000.
     """
-    return Schedule(np.linspace(*_ends("linear", steps, beta_min, beta_max), steps))
+    low, high = _ends("linear", steps, beta_min, beta_max)
+    return Schedule(np.linspace(low, high, steps))
 
 
 @schedules.register("scaled_linear")
@@ -122,7 +119,8 @@ def scaled_linear(*, steps: int = 1000, beta_min: float | None = None, beta_max:
 
     Stable Diffusion has 0.00085 to 0.012; the defaults, 1e-4 to 0.02 over 1,000 steps, are those of diffusers.
     """
-    return Schedule(np.linspace(*np.sqrt(_ends("scaled_linear", steps, beta_min, beta_max)), steps) ** 2)
+    low, high = _ends("scaled_linear", steps, beta_min, beta_max)
+    return Schedule(np.linspace(low**0.5, high**0.5, steps) ** 2)
 
 
 @schedules.register("sigmoid")

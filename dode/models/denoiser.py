@@ -31,7 +31,7 @@ def facts_of(denoise: Denoise) -> ModelFacts:
 
 
 def prediction_of(denoise: Denoise) -> str:
-    """Which output the model was trained for (:class:`dode.grids.facts.ModelFacts`); ``"data"`` for a plain function."""
+    """What the model was trained to output (:class:`dode.grids.facts.ModelFacts`); ``"data"`` for a plain function."""
     return ModelFacts.of(denoise).prediction
 
 
@@ -164,7 +164,7 @@ class VariancePreserving(Denoiser):
         )
         super().__init__(network, facts, batch_size=batch_size)
 
-    def at(self, schedule: Schedule, shift: float, time: float) -> Self:
+    def at(self, schedule: Schedule, shift: float, time: float | None = None) -> Self:
         """This denoiser called at another index: :meth:`dode.grids.facts.ModelFacts.at`."""
         other = copy.copy(self)
         other.facts = self.facts.at(schedule, shift, time)
@@ -215,4 +215,4 @@ class ImagePrediction(VariancePreserving):
     @staticmethod
     def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
         """:meth:`VariancePreserving.estimate`."""
-        return output
+        return output.clone()  # the network may write to its own again

@@ -44,7 +44,7 @@ class Guided(Described):
         """Bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
         return self._around(self.model.for_images(start, stop))
 
-    def at(self, schedule: Schedule, shift: float, time: float) -> Self:
+    def at(self, schedule: Schedule, shift: float, time: float | None = None) -> Self:
         """Called at another index (:meth:`dode.models.NoisePrediction.at`)."""
         return self._around(self.model.at(schedule, shift, time))
 

@@ -16,7 +16,6 @@ from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
 
-
 ON_A_SCHEDULE = {kind.prediction: kind for kind in (NoisePrediction, VelocityPrediction, ImagePrediction)}
 
 

@@ -173,6 +173,30 @@ def test_a_recipe_of_the_authors_in_its_own_coordinates(unet, solver, options):
             sampler.sample(Bare(), noise(2))
 
 
+@pytest.mark.parametrize("solver", ["ddim", "ipndm", "dpm-solver"])
+def test_a_recipe_for_a_network_that_rescales_the_index(solver):
+    """The pipeline's network is called as that of the card is: here at four times the times of the authors' code."""
+    cosine = {"name": "cosine", "steps": 4000}
+    facts = models.ModelFacts.of_card({"prediction": "noise", "schedule": cosine, "index_scale": 0.25})
+    recipe = released.recipe(solver, 3 if solver == "dpm-solver" else None, facts, 10, 1)
+    model = {"schedule": cosine, "index_scale": 0.25}
+    made = record(solver, {}, 10, grid="released", **model) | {"sigmas": recipe.sigmas.tolist(), "version": 3}
+    config = diffusers.DDPMScheduler(4000, beta_schedule="squaredcos_cap_v2").config
+    expected = {"ddim": [3600, 3200], "ipndm": [3998, 3598.1], "dpm-solver": [999.749, 899.774]}[solver]
+    scheduler = DodeScheduler.from_config(config, result=made)
+    np.testing.assert_allclose(0.25 * scheduler.timesteps[:2].numpy(), expected, atol=1e-3)
+    found = stepped(scheduler, lambda x, t: torch.tanh(0.1 * x + 1e-3 * t), noise(2))
+    own = models.NoisePrediction(Times(1, 1).double(), schedule=schedules.schedules.create(**cosine), index_scale=0.25)
+    torch.testing.assert_close(found, dode.load(made).sample(own, noise(2)), rtol=1e-6, atol=1e-6)
+
+
+class Times(torch.nn.Linear):
+    """A network that shows at which index it was called."""
+
+    def forward(self, x, index):
+        return torch.tanh(0.1 * x + 1e-3 * index)
+
+
 class Bare:
     prediction = "noise"
 
