@@ -59,7 +59,7 @@ class Sampler:
             self.solver = NonStationary(_square(coefficients, self.nfe + 1))
         self.sigmas = checked(record["sigmas"])
         steps = len(self.sigmas) - 1
-        if self.solver.nfe(steps) != self.nfe:
+        if self.solver.nfe(steps, end=self.sigmas[-1]) != self.nfe:
             raise ValueError(f"{len(self.sigmas)} sigmas do not match {self.nfe} evaluations of '{name}'")
         self.recipe = None
         if grids.grids.get(record["grid"]["name"]).recipe:

@@ -8,8 +8,8 @@ import difflib
 import functools
 import importlib
 import inspect
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,9 +144,9 @@ def check_options(kind: str, name: str, function: Callable, options: Mapping[str
             raise ValueError(f"{kind} '{name}' needs the option '{key}'")
         # A whole default may stand for any number, other types of default for several types, and None for no number.
         number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
-        if number and options.get(key) is not None and not _is_number(options[key]):
+        if number and options.get(key) is not None and not finite(options[key]):
             raise ValueError(f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

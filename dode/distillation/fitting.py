@@ -219,10 +219,17 @@ def distill(
 
 
 def fine_ends(denoise: Denoise, latents: torch.Tensor, sigmas: Levels) -> torch.Tensor:
-    """The end states of the fine solution from the first of ``sigmas``: Heun's method, 79 evaluations, EDM's levels."""
+    """The end states of the fine solution from the first of ``sigmas`` to the last: Heun's method on EDM's levels.
+
+    That is 79 evaluations to 0, and 78 where the last level is above 0.
+    """
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
-    lowest = float(levels[levels > 0][-1]) if facts.sigma_min is None else facts.sigma_min
+    lowest, above = float(levels[levels > 0][-1]), bool(levels[-1] > 0)
+    if facts.sigma_min is not None and not above:
+        lowest = facts.sigma_min
     fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=float(levels[0]), sigma_min=lowest)
+    if above:
+        fine = np.asarray(fine)[:-1]
     if facts.round_sigma is not None:
         fine = np.unique(facts.round_sigma(np.asarray(fine)))[::-1].copy()
     return sampling.sample(solvers.create("heun"), denoise, latents, fine)
@@ -260,7 +267,7 @@ def fit_to(
     directions = Directions.of(directions, prediction)
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
-    evaluations = solver.nfe(len(sigmas) - 1)
+    evaluations = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
     held_out = fit_checks.held_out(len(latents)) if refine else 0
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]

@@ -291,7 +291,7 @@ def _gains(solver, sigmas):
 
     Read off a run on K pixels from 0, of which pixel k has a noise estimate of 1 at evaluation k and 0 at the others.
     """
-    count = solver.nfe(len(sigmas) - 1)
+    count = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
     pulses = iter(torch.eye(count, dtype=torch.float64))
     zero = torch.zeros(count, 1, 1, 1, dtype=torch.float64)
     stepper = sampling.steps(solver, lambda x, sigma: x - sigma * next(pulses).view(-1, 1, 1, 1), zero, sigmas)

@@ -17,7 +17,7 @@ from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.grids.schedules import Schedule
 from dode.grids.variables import Variable
-from dode.registry import FileRegistry
+from dode.registry import FileRegistry, finite
 
 if TYPE_CHECKING:
     from dode.grids.tensor import Grid
@@ -55,7 +55,13 @@ def grid(
         def levels(*, steps, **options):
             if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
                 raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
-            return function(steps=steps, **options)
+            try:
+                with np.errstate(all="ignore"):  # what overflows is refused
+                    found, variable = function(steps=steps, **options)
+            except ArithmeticError as error:
+                raise ValueError(f"grid '{name}' cannot be made with {_given(steps, options)}: {error}") from None
+            check_levels(name, found, steps, options)
+            return found, variable
 
         @functools.wraps(function)
         def make(*, steps, **options):
@@ -71,11 +77,35 @@ def grid(
     return wrap
 
 
+def check_levels(name: str, levels: np.ndarray, steps: int, options: Mapping[str, Any]) -> None:
+    """Refuse levels that are not finite or do not descend, as extreme options make them."""
+    wrong = ~(np.diff(levels) < 0) | ~np.isfinite(levels[:-1]) | ~np.isfinite(levels[1:])
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(
+            f"grid '{name}': levels must be finite and descend, but with {_given(steps, options)} level {place} is "
+            f"{levels[place]:.17g} and level {place + 1} is {levels[place + 1]:.17g}"
+        )
+
+
+def _given(steps, options):
+    """Options in a sentence, those that are long left out."""
+    short = {key: value for key, value in options.items() if isinstance(value, bool | int | float | str)}
+    return ", ".join(f"{key} {value!r}" for key, value in {"steps": steps, **short}.items())
+
+
 def check_numbers(name: str, above: float = 0.0, **values: float) -> None:
     """Refuse what is not a finite number above a bound."""
     for option, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
+        if not finite(value) or not above < value:
             raise ValueError(f"grid '{name}': {option} must be a finite number above {above:g}, not {value!r}")
+
+
+def check_between(name: str, least: float, most: float, **values: float) -> None:
+    """Refuse what is not a number within bounds."""
+    for option, value in values.items():
+        if not finite(value) or not least <= value <= most:
+            raise ValueError(f"grid '{name}': {option} must be a number from {least:g} to {most:g}, not {value!r}")
 
 
 def check_range(name: str, sigma_min: float, sigma_max: float) -> None:

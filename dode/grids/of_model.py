@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dode.grids.base import defaults, filled, grids
+from dode.grids.base import check_levels, defaults, filled, grids
 from dode.grids.facts import ModelFacts
 from dode.solvers.base import Denoise
 
@@ -26,8 +26,7 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
     """
     grids.check_options(name, {"steps": steps, **options})
     levels, _ = grids.get(name).plan(steps=steps, **complete(name, facts, **options))
-    if not np.isfinite(levels).all() or not (np.diff(levels) < 0).all():
-        raise ValueError(f"grid '{name}' with {options} has levels that are not finite and descending")
+    check_levels(name, levels, steps, options)
     if facts.round_sigma is not None:
         rounded = facts.round_sigma(levels)
         if not (np.diff(rounded) < 0).all():

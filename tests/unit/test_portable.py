@@ -217,6 +217,17 @@ def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished
         export.record(made, "d", "s", 2)
 
 
+def test_a_result_on_a_grid_that_ends_above_0_has_the_evaluations_that_are_made(good):
+    sigmas = grids.karras(steps=4)[:-1].tolist()
+    made = good | {"solver": {"name": "heun", "options": {}}, "sigmas": sigmas, "lambdas": None, "directions": None}
+    sampler = dode.load(made | {"nfe": 6})
+    assert len(sampler.evaluated) == sampler.nfe == 6
+    expected = dode.sample(solvers.create("heun"), mixture.denoise, mixture.latents(2, 1), sigmas)
+    assert torch.equal(sampler.sample(mixture.denoise, mixture.latents(2, 1)), expected)
+    with pytest.raises(ValueError, match="4 sigmas do not match 5 evaluations"):
+        dode.load(made | {"nfe": 5})
+
+
 MODEL = {"card": "m", "sha256": None, "prediction": "data", "image_shape": [1, 2, 2]}
 
 
