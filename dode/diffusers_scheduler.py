@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -18,12 +19,12 @@ from dode.grids.facts import ModelFacts
 from dode.grids.schedules import Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
-from dode.registry import unknown
+from dode.registry import finite, unknown
 from dode.sampling import Evaluation, Evaluations
 
 torchvision_operators.declare()
 try:
-    from diffusers import ConfigMixin
+    from diffusers import ConfigMixin, schedulers
     from diffusers.configuration_utils import register_to_config
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
@@ -38,6 +39,70 @@ SCHEDULES = {
     "squaredcos_cap_v2": ("cosine", {}),
     "sigmoid": ("sigmoid", BETAS),
 }
+
+
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+# Options of diffusers' schedulers that change what the network is, and the values with which they do not.
+UNCHANGED: dict[str, tuple[Any, ...]] = {
+    "use_flow_sigmas": (None, False),
+    "timestep_type": (None, "discrete"),
+    "snr_shift_scale": (None, 1),
+}
+
+
+def _declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a scheduler with its defaults and with what the user has ``given``.
+
+    Raises:
+        ValueError: unless it declares a discrete VP schedule or EDM's preconditioning, and a network that is called as
+            under these.
+    """
+    name = config.get("_class_name")
+    others: Any = getattr(schedulers, name, None) if isinstance(name, str) and name in dir(schedulers) else None
+    defaults = {} if others is None else inspect.signature(others.__init__).parameters
+    known = {key: own.default for key, own in defaults.items() if own.default is not inspect.Parameter.empty}
+    known |= {**config, **given}
+    if given.get("sigma_data") is not None:
+        return known
+    text = f"the configuration of {name}" if name else "the configuration"
+    for key, unchanged in UNCHANGED.items():
+        if known.get(key) not in unchanged:
+            raise ValueError(
+                f"{key}: {text} has {known[key]!r}, with which the network is not on a discrete variance-preserving "
+                "schedule as it stands; allowed: such a schedule, or EDM's preconditioning (sigma_data)"
+            )
+    if known.get("sigma_data") is not None and _is_edm(name, known):
+        return known
+    if known.get("beta_schedule") is not None or known.get("trained_betas") is not None:
+        return {**known, "sigma_data": None}
+    raise ValueError(
+        f"{text} is of another family (flow matching, variance exploding or the like): it declares neither a discrete "
+        "variance-preserving schedule (beta_schedule or trained_betas) nor EDM's preconditioning (sigma_data of "
+        "EDMEulerScheduler), and DodeScheduler serves networks of these two alone"
+    )
+
+
+def _is_edm(name, known):
+    """Whether a configuration with ``sigma_data`` is EDM's; that of a consistency model, for example, is not.
+
+    A scheduler's own configuration has no name of its class, as a saved one has.
+    """
+    if name is not None:
+        return name in (DodeScheduler.__name__, *EDM)
+    return "prediction_type" in known and ("solver_order" in known) == ("algorithm_type" in known)
+
+
+def _check_values(**values: Any) -> None:
+    """Refuse values of the wrong kind by name."""
+    for key in ("round_timesteps", "rescale_betas_zero_snr"):
+        if not isinstance(values[key], bool):
+            raise ValueError(f"{key}: {values[key]!r} is not allowed; allowed: True or False")
+    for key in ("prediction_type", "beta_schedule"):
+        if not isinstance(values[key], str):
+            raise ValueError(f"{key}: {values[key]!r} is not allowed; allowed: a name")
+    data = values["sigma_data"]
+    if data is not None and (not finite(data) or data <= 0):
+        raise ValueError(f"sigma_data: {data!r} is not allowed; allowed: a finite number above 0, or None")
 
 
 def _schedule(config):
@@ -161,6 +226,13 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         rescale_betas_zero_snr: bool = False,
         round_timesteps: bool = False,
     ):
+        _check_values(
+            round_timesteps=round_timesteps,
+            rescale_betas_zero_snr=rescale_betas_zero_snr,
+            prediction_type=prediction_type,
+            beta_schedule=beta_schedule,
+            sigma_data=sigma_data,
+        )
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
         self.sampler = load(result)
@@ -193,10 +265,14 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
     def from_config(  # type: ignore[override]
         cls, config: Any = None, **options: Any
     ) -> DodeScheduler | tuple[DodeScheduler, dict[str, Any]]:
-        """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers."""
+        """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers.
+
+        Raises:
+            ValueError: for a scheduler of another family, such as flow matching, whose network is of another kind.
+        """
         # A value that was that scheduler's default would be taken for this one's default.
-        own = set(inspect.signature(cls.__init__).parameters) - {"self"}
-        return super().from_config(config, **{**{key: config[key] for key in own & set(config)}, **options})
+        known, own = _declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
+        return super().from_config(config, **{**{key: known[key] for key in own & set(known)}, **options})
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:
         """Begin a run; ``num_inference_steps`` is the result's NFE, or left out."""

@@ -1,6 +1,7 @@
 """A result in the place of a pipeline's scheduler makes what dode.sample makes of the same network and noise."""
 
 import copy
+import json
 
 import diffusers
 import numpy as np
@@ -14,6 +15,7 @@ from dode.distillation import released
 from dode.grids import schedules
 
 SHAPE = (1, 8, 8)
+WRONG = (0, -0.5, True, False, "0.5", float("nan"), float("inf"), 10**400, [0.5])
 CLOSE = {"rtol": 0, "atol": 1e-6}
 CASES = {
     "ddim": ("ddim", {}, 5),
@@ -306,6 +308,103 @@ def test_what_does_not_fit_the_model_is_refused():
         DodeScheduler.from_config(diffusers.DDPMScheduler().config)
     with pytest.raises(ValueError, match="infinite"):
         DodeScheduler(made, rescale_betas_zero_snr=True)
+
+
+# Of CosineDPMSolverMultistepScheduler, which needs another package.
+COSINE = {"sigma_data": 1.0, "prediction_type": "v_prediction", "solver_order": 2, "sigma_schedule": "exponential"}
+FAMILIES = [
+    diffusers.FlowMatchEulerDiscreteScheduler,
+    diffusers.FlowMatchHeunDiscreteScheduler,
+    diffusers.ScoreSdeVeScheduler,
+    diffusers.CMStochasticIterativeScheduler,
+    diffusers.schedulers.ConsistencyDecoderScheduler,
+    diffusers.IPNDMScheduler,
+    diffusers.DDPMWuerstchenScheduler,
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_configuration_of_another_family_is_refused(family, tmp_path):
+    made, other = record("ddim", {}, 5), family()
+    with pytest.raises(ValueError, match=r"of another family .* variance-preserving schedule .* EDM's preconditioning"):
+        DodeScheduler.from_config(other.config, result=made)
+    other.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "scheduler_config.json").read_text())
+    with pytest.raises(ValueError, match=f"the configuration of {family.__name__} is of another family"):
+        DodeScheduler.from_config(saved, result=made)
+    said = DodeScheduler.from_config(other.config, result=made, beta_schedule="linear", num_train_timesteps=1000)
+    assert said.config.sigma_data is None
+    assert DodeScheduler.from_config(other.config, result=made, sigma_data=0.5).config.sigma_data == 0.5
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (diffusers.SCMScheduler().config, "unknown kind 'trigflow'"),
+        (diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True).config, "use_flow_sigmas: .* has True"),
+        (diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction").config, "unknown kind 'flow_prediction'"),
+        (
+            diffusers.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction").config,
+            "timestep_type: the configuration has 'continuous'",
+        ),
+        (diffusers.CogVideoXDDIMScheduler().config, "snr_shift_scale: the configuration has 3.0"),
+        ({"_class_name": "CogVideoXDDIMScheduler"}, "snr_shift_scale: .*CogVideoXDDIMScheduler has 3.0"),
+        ({"_class_name": "CosineDPMSolverMultistepScheduler", **COSINE}, "of another family"),
+        (COSINE, "of another family"),
+        ({"num_train_timesteps": 1000}, "the configuration is of another family"),
+        ({"_class_name": "MyScheduler", "num_train_timesteps": 1000}, "the configuration of MyScheduler is of another"),
+    ],
+)
+def test_what_a_configuration_declares_otherwise_is_refused(config, said):
+    with pytest.raises(ValueError, match=said):
+        DodeScheduler.from_config(config, result=record("ddim", {}, 5))
+
+
+@pytest.mark.parametrize(
+    ("other", "sigma_data", "betas"),
+    [
+        (diffusers.DDPMScheduler(), None, (0.0001, 0.02)),
+        (diffusers.HeunDiscreteScheduler(), None, (0.00085, 0.012)),
+        (diffusers.UniPCMultistepScheduler(), None, (0.0001, 0.02)),
+        (diffusers.EDMEulerScheduler(sigma_data=1.5), 1.5, (0.0001, 0.02)),
+        (diffusers.EDMDPMSolverMultistepScheduler(), 0.5, (0.0001, 0.02)),
+    ],
+)
+def test_configurations_of_both_families_are_taken_whole(other, sigma_data, betas, tmp_path):
+    """With the defaults of the class where a saved one leaves them out."""
+    made = record("ddim", {}, 5) | {"sigmas": [10.0, 5.0, 2.0, 1.0, 0.5, 0.0]}
+    own = DodeScheduler.from_config(other.config, result=made)
+    own.save_pretrained(tmp_path)
+    found = [own, DodeScheduler.from_config({"_class_name": type(other).__name__, **other.config}, result=made)]
+    found.append(DodeScheduler.from_pretrained(tmp_path))
+    if sigma_data in (None, 0.5):
+        found.append(DodeScheduler.from_config({"_class_name": type(other).__name__}, result=made))
+    for scheduler in found:
+        assert scheduler.config.sigma_data == sigma_data
+        assert (scheduler.config.beta_start, scheduler.config.beta_end) == betas
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        *(
+            ({"sigma_data": value}, r"sigma_data: .* is not allowed; allowed: a finite number above 0")
+            for value in WRONG
+        ),
+        ({"round_timesteps": "no"}, "round_timesteps: 'no' is not allowed; allowed: True or False"),
+        ({"round_timesteps": 1}, "round_timesteps: 1 is not allowed; allowed: True or False"),
+        ({"round_timesteps": None}, "round_timesteps: None is not allowed; allowed: True or False"),
+        ({"rescale_betas_zero_snr": "no"}, "rescale_betas_zero_snr: 'no' is not allowed; allowed: True or False"),
+        ({"prediction_type": ["epsilon"]}, r"prediction_type: \['epsilon'\] is not allowed; allowed: a name"),
+        ({"beta_schedule": {}}, r"beta_schedule: \{\} is not allowed; allowed: a name"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_by_name(values, said):
+    made = record("ddim", {}, 5)
+    with pytest.raises(ValueError, match=said):
+        DodeScheduler(made, **values)
+    with pytest.raises(ValueError, match=said):
+        DodeScheduler.from_config({**diffusers.DDPMScheduler().config, **values}, result=made)
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
