@@ -41,6 +41,7 @@ SCHEDULES = {
 }
 
 
+MOST_STEPS = 1_000_000
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 # Options of diffusers' schedulers that change what the network is, and the values with which they do not.
 UNCHANGED: dict[str, tuple[Any, ...]] = {
@@ -100,14 +101,22 @@ def _check_values(**values: Any) -> None:
     for key in ("prediction_type", "beta_schedule"):
         if not isinstance(values[key], str):
             raise ValueError(f"{key}: {values[key]!r} is not allowed; allowed: a name")
-    data = values["sigma_data"]
-    if data is not None and (not finite(data) or data <= 0):
-        raise ValueError(f"sigma_data: {data!r} is not allowed; allowed: a finite number above 0, or None")
+    data, steps = values["sigma_data"], values["num_train_timesteps"]
+    if data is not None and not (finite(data) and 0 < data <= 1e6):
+        raise ValueError(f"sigma_data: {data!r} is not allowed; allowed: None, or a finite number above 0, up to 1e6")
+    if type(steps) is not int or not 2 <= steps <= MOST_STEPS:
+        raise ValueError(f"num_train_timesteps: {steps!r} is not allowed; allowed: an integer from 2 to {MOST_STEPS}")
+    for key in BETAS:
+        if not (finite(values[key]) and 0 <= values[key] < 1):
+            raise ValueError(f"{key}: {values[key]!r} is not allowed; allowed: a number from 0 to below 1")
 
 
 def _schedule(config):
     if config.trained_betas is not None:
-        return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+        try:
+            return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"trained_betas: {error}") from None
     if config.beta_schedule not in SCHEDULES:
         raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
     name, options = SCHEDULES[config.beta_schedule]
@@ -227,11 +236,14 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         round_timesteps: bool = False,
     ):
         _check_values(
-            round_timesteps=round_timesteps,
-            rescale_betas_zero_snr=rescale_betas_zero_snr,
-            prediction_type=prediction_type,
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
             beta_schedule=beta_schedule,
+            prediction_type=prediction_type,
             sigma_data=sigma_data,
+            rescale_betas_zero_snr=rescale_betas_zero_snr,
+            round_timesteps=round_timesteps,
         )
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")

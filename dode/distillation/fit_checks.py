@@ -80,7 +80,7 @@ def recipe_order(prediction: str, solver: str, options: Mapping[str, Any]) -> in
 def check_recipe_of(prediction: str, solver: str) -> None:
     """Raise ValueError unless the authors' code has a recipe for ``solver`` and models of this ``prediction``."""
     if prediction not in ("noise", "data"):
-        raise ValueError(f"prediction must be 'noise' or 'data', not '{prediction}'")
+        raise ValueError(f"the authors' code has recipes for noise and data prediction, not for '{prediction}'")
     if solver not in {name for _, name in RECIPES}:
         raise ValueError(unknown("solver", solver, {name for _, name in RECIPES}))
     if (prediction, solver) not in RECIPES:

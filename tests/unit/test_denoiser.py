@@ -112,7 +112,7 @@ def test_what_a_network_says_of_the_image_is_the_image(prediction):
     fit = dode.distill(solvers.create("ddim"), denoise, mixture.latents(16, 1), sigmas, fit="greedy")
     assert fit.directions == Directions(outputs="data" if prediction == "image" else "noise")
     if prediction != "noise":
-        with pytest.raises(ValueError, match=f"prediction must be 'noise' or 'data', not '{prediction}'"):
+        with pytest.raises(ValueError, match=f"recipes for noise and data prediction, not for '{prediction}'"):
             dode.released.recipe("ddim", None, denoise, 4, 10)
         with pytest.raises(ValueError, match=f"'released' has no recipe for 'ddim' with {prediction} prediction"):
             dode.distill(

@@ -15,7 +15,7 @@ from dode.distillation import released
 from dode.grids import schedules
 
 SHAPE = (1, 8, 8)
-WRONG = (0, -0.5, True, False, "0.5", float("nan"), float("inf"), 10**400, [0.5])
+WRONG = (0, -0.5, True, False, "0.5", float("nan"), float("inf"), 10**400, 1e300, [0.5])
 CLOSE = {"rtol": 0, "atol": 1e-6}
 CASES = {
     "ddim": ("ddim", {}, 5),
@@ -388,7 +388,7 @@ def test_configurations_of_both_families_are_taken_whole(other, sigma_data, beta
     ("values", "said"),
     [
         *(
-            ({"sigma_data": value}, r"sigma_data: .* is not allowed; allowed: a finite number above 0")
+            ({"sigma_data": value}, r"sigma_data: .* is not allowed; allowed: None, or a finite number above 0")
             for value in WRONG
         ),
         ({"round_timesteps": "no"}, "round_timesteps: 'no' is not allowed; allowed: True or False"),
@@ -396,6 +396,15 @@ def test_configurations_of_both_families_are_taken_whole(other, sigma_data, beta
         ({"round_timesteps": None}, "round_timesteps: None is not allowed; allowed: True or False"),
         ({"rescale_betas_zero_snr": "no"}, "rescale_betas_zero_snr: 'no' is not allowed; allowed: True or False"),
         ({"prediction_type": ["epsilon"]}, r"prediction_type: \['epsilon'\] is not allowed; allowed: a name"),
+        ({"num_train_timesteps": 1}, "num_train_timesteps: 1 is not allowed; allowed: an integer from 2 to 1000000"),
+        ({"num_train_timesteps": 10**8}, "num_train_timesteps: 100000000 is not allowed"),
+        ({"num_train_timesteps": "1000"}, "num_train_timesteps: '1000' is not allowed"),
+        ({"num_train_timesteps": True}, "num_train_timesteps: True is not allowed"),
+        ({"beta_start": "0.0001"}, "beta_start: '0.0001' is not allowed; allowed: a number from 0 to below 1"),
+        ({"beta_end": 1.5}, r"beta_end: 1\.5 is not allowed"),
+        ({"beta_end": None}, "beta_end: None is not allowed"),
+        ({"trained_betas": ["a", "b"]}, "trained_betas: could not convert string to float"),
+        ({"trained_betas": [0.1, 2.0]}, "trained_betas: a schedule needs two betas or more, all above 0 and below 1"),
         ({"beta_schedule": {}}, r"beta_schedule: \{\} is not allowed; allowed: a name"),
     ],
 )

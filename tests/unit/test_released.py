@@ -224,7 +224,7 @@ def test_heun_for_data_prediction(steps, scale):
 @pytest.mark.parametrize(
     ("prediction", "solver", "order", "message"),
     [
-        ("image", "ddim", None, "prediction must be 'noise' or 'data', not 'image'"),
+        ("image", "ddim", None, "the authors' code has recipes for noise and data prediction, not for 'image'"),
         ("noise", "ddim", 2, "solver 'ddim' has only one order; order must be None, not 2"),
         ("noise", "ipndm", 4, "solver 'ipndm' has only one order; order must be None, not 4"),
         ("data", "heun", 2, "solver 'heun' has only one order; order must be None, not 2"),
