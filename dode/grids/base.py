@@ -55,11 +55,8 @@ def grid(
         def levels(*, steps, **options):
             if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
                 raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
-            try:
-                with np.errstate(all="ignore"):  # what overflows is refused
-                    found, variable = function(steps=steps, **options)
-            except ArithmeticError as error:
-                raise ValueError(f"grid '{name}' cannot be made with {_given(steps, options)}: {error}") from None
+            with np.errstate(all="ignore"):  # what overflows is refused
+                found, variable = function(steps=steps, **options)
             check_levels(name, found, steps, options)
             return found, variable
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dode.registry import Registry
+from dode.registry import Registry, finite
 
 schedules = Registry("schedule")
 
@@ -81,7 +81,7 @@ def _check(steps, **numbers):
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps of a schedule must be an integer of at least 2, not {steps!r}")
     for option, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+        if not finite(value) or value < 0:
             raise ValueError(f"{option} of a schedule must be a finite number of at least 0, not {value!r}")
 
 

@@ -81,6 +81,7 @@ def test_openais_linear_schedule_of_other_lengths_must_be_spelt_out():
         ({"steps": 500}, "of 500 steps needs beta_min and beta_max"),
         ({"beta_max": "0.02"}, "beta_max of a schedule must be a finite number of at least 0, not '0.02'"),
         ({"beta_min": True}, "beta_min of a schedule must be a finite number of at least 0, not True"),
+        ({"beta_max": 10**400}, "beta_max of a schedule must be a finite number of at least 0, not 1000"),
         ({"beta_max": 2.0}, "all above 0 and below 1"),
     ],
 )
