@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -21,18 +21,26 @@ from dode.grids.facts import ModelFacts
 from dode.grids.schedules import MAX_STEPS, Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
-from dode.registry import Registry, unknown
+from dode.registry import unknown
 from dode.sampling import Evaluation, Evaluations
 
 torchvision_operators.declare()
 try:
-    from diffusers import ConfigMixin, DDPMScheduler
+    from diffusers import ConfigMixin, schedulers
     from diffusers.configuration_utils import register_to_config
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
-betas = Registry("beta_schedule")
+# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices
+# stay whole.
+BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}
+SCHEDULES = {
+    "linear": ("linear", BETAS),
+    "scaled_linear": ("scaled_linear", BETAS),
+    "squaredcos_cap_v2": ("cosine", {}),
+    "sigmoid": ("sigmoid", BETAS),
+}
 
 FROM_THE_START = (
     "a fitted solver runs from its first noise level alone, so image-to-image pipelines work with strength=1 only"
@@ -41,6 +49,10 @@ FROM_THE_START = (
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
+
+
+def _is_name(value):
+    return isinstance(value, str) and len(value) <= 100
 
 
 def _is_row(value):
@@ -56,12 +68,12 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "beta_start": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
     "beta_end": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
-    "beta_schedule": (lambda value: isinstance(value, str), "a name"),
+    "beta_schedule": (_is_name, "a name"),
     "trained_betas": (
         lambda value: value is None or _is_row(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"),
         f"2 to {MAX_STEPS} numbers, or None",
     ),
-    "prediction_type": (lambda value: isinstance(value, str), "a name"),
+    "prediction_type": (_is_name, "a name"),
     "sigma_data": (
         lambda value: value is None or (_is_number(value) and value > 0),
         "a finite number above 0, or None",
@@ -80,26 +92,69 @@ def _check_values(config):
             raise ValueError(f"{key}: {told} is not allowed; allowed: {allowed}")
 
 
-# diffusers keeps its tables in float32; in float64 whole indices stay whole.
-@betas.register("linear")
-def _linear(*, num_train_timesteps, beta_start, beta_end):
-    return schedules.create("linear", steps=num_train_timesteps, beta_min=beta_start, beta_max=beta_end)
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+# Options of diffusers' schedulers that change what the network is, and the values with which they do not.
+UNCHANGED: dict[str, tuple[Any, ...]] = {
+    "use_flow_sigmas": (None, False),
+    "timestep_type": (None, "discrete"),
+    "snr_shift_scale": (None, 1),
+}
 
 
-@betas.register("scaled_linear")
-def _scaled_linear(*, num_train_timesteps, beta_start, beta_end):
-    return Schedule(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), num_train_timesteps)))
+def _declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a scheduler with its defaults and with what the user has ``given``.
+
+    Raises:
+        ValueError: unless it declares a discrete VP schedule or EDM's preconditioning, and a network that is called as
+            under these.
+    """
+    name = config.get("_class_name")
+    others: Any = getattr(schedulers, name, None) if isinstance(name, str) and name in dir(schedulers) else None
+    defaults = {} if others is None else inspect.signature(others.__init__).parameters
+    known = {key: own.default for key, own in defaults.items() if own.default is not inspect.Parameter.empty}
+    known |= {**config, **given}
+    if given.get("sigma_data") is not None:
+        return known
+    text = f"the configuration of {str(name)[:100]}" if name else "the configuration"
+    for key, unchanged in UNCHANGED.items():
+        if known.get(key) not in unchanged:
+            raise ValueError(
+                f"{key}: {text} has {repr(known[key])[:100]}, with which the network is not on a discrete "
+                "variance-preserving schedule as it stands; allowed: such a schedule, or EDM's preconditioning "
+                "(sigma_data)"
+            )
+    if known.get("sigma_data") is not None and _is_edm(name, known):
+        return known
+    if known.get("beta_schedule") is not None or known.get("trained_betas") is not None:
+        return {**known, "sigma_data": None}
+    raise ValueError(
+        f"{text} is of another family (flow matching, variance exploding or the like): it declares neither a discrete "
+        "variance-preserving schedule (beta_schedule or trained_betas) nor EDM's preconditioning (sigma_data of "
+        "EDMEulerScheduler), and DodeScheduler serves networks of these two alone"
+    )
 
 
-@betas.register("squaredcos_cap_v2")
-def _cosine(*, num_train_timesteps, beta_start, beta_end):
-    return schedules.create("cosine", steps=num_train_timesteps)
+def _is_edm(name, known):
+    """Whether a configuration with ``sigma_data`` is EDM's; that of a consistency model, for example, is not.
+
+    A scheduler's own configuration has no name of its class, as a saved one has.
+    """
+    if name is not None:
+        return name in (DodeScheduler.__name__, *EDM)
+    return "prediction_type" in known and ("solver_order" in known) == ("algorithm_type" in known)
 
 
-@betas.register("sigmoid")
-def _sigmoid(*, num_train_timesteps, beta_start, beta_end):
-    table = DDPMScheduler(num_train_timesteps, beta_start, beta_end, beta_schedule="sigmoid")
-    return Schedule(table.betas.double().numpy())
+def _schedule(config):
+    if config.trained_betas is not None:
+        try:
+            return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"trained_betas: {error}") from None
+    if config.beta_schedule not in SCHEDULES:
+        raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
+    name, options = SCHEDULES[config.beta_schedule]
+    betas = {option: config[key] for key, option in options.items()}
+    return schedules.create(name, steps=config.num_train_timesteps, **betas)
 
 
 class _VariancePreserving:
@@ -115,15 +170,12 @@ class _VariancePreserving:
     )
 
     def __init__(self, config, facts):
-        if config.trained_betas is not None:
-            self.schedule = Schedule(np.asarray(config.trained_betas, dtype=np.float64))
-        else:
-            names = ("num_train_timesteps", "beta_start", "beta_end")
-            self.schedule = betas.create(config.beta_schedule, **{name: getattr(config, name) for name in names})
-        # A recipe of the authors has an interpolation of its own between the indices.
-        self.lookup = facts.schedule if facts.shift else self.schedule
+        self.schedule = _schedule(config)
+        # A recipe of the authors may call the network at another index, with an interpolation of its own between them.
+        elsewhere = facts.shift or facts.index_factor != 1
+        self.facts = facts if elsewhere else ModelFacts("noise", schedule=self.schedule)
         self.lowest, self.highest = self.schedule.sigma_min, self.schedule.sigma_max
-        self.shift, self.round = facts.shift, config.round_timesteps
+        self.shift, self.index_factor, self.round = facts.shift, facts.index_factor, config.round_timesteps
         said = ModelFacts("noise", schedule=self.schedule, prior_std=self.prior_std).said()
         # A result may be of a network with another output than the pipeline's, as they are turned into each other.
         self.said = {key: value for key, value in said.items() if key != "prediction"}
@@ -135,15 +187,16 @@ class _VariancePreserving:
         return (1 + sigma**2) ** 0.5
 
     def timestep(self, sigma):
-        # Of the lowest level itself rounding may find an index below 0.
-        index = max(float(self.lookup.index(sigma)), 0.0) + self.shift
+        index = self.facts.index(sigma)
         return float(round(index)) if self.round else index
 
     def level(self, timestep):
-        index = timestep - self.shift
-        if not 0 <= index <= len(self.lookup) - 1:
-            raise ValueError(f"timestep: {timestep:g} is outside of the model's schedule of {len(self.lookup)} steps")
-        return float(self.lookup.sigma(index))
+        schedule, index = self.facts.schedule, timestep / self.index_factor - self.shift
+        last = len(schedule) - 1
+        rounding = 1e-6 * last  # timesteps are float32
+        if not -rounding <= index <= last + rounding:
+            raise ValueError(f"timestep: {timestep:g} is outside of the model's schedule of {len(schedule)} steps")
+        return float(schedule.sigma(min(max(index, 0.0), last)))
 
     def from_state(self, x, sigma):
         return x / math.sqrt(1 + sigma**2)
@@ -159,7 +212,7 @@ class _VarianceExploding:
     said = MappingProxyType(ModelFacts("data").said())
     # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
     estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
-    lowest, highest, shift, round = 0.0, math.inf, 0, False
+    lowest, highest, shift, index_factor, round = 0.0, math.inf, 0, 1.0, False
 
     def __init__(self, config, facts):
         if config.round_timesteps:
@@ -265,10 +318,14 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
     def from_config(  # type: ignore[override]
         cls, config: Any = None, **options: Any
     ) -> DodeScheduler | tuple[DodeScheduler, dict[str, Any]]:
-        """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers."""
+        """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers.
+
+        Raises:
+            ValueError: for a scheduler of another family, such as flow matching, whose network is of another kind.
+        """
         # A value that was that scheduler's default would be taken for this one's default.
-        own = set(inspect.signature(cls.__init__).parameters) - {"self"}
-        return super().from_config(config, **{**{key: config[key] for key in own & set(config)}, **options})
+        known, own = _declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
+        return super().from_config(config, **{**{key: known[key] for key in own & set(known)}, **options})
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:
         """Begin a run; ``num_inference_steps`` is the result's NFE, or left out."""
@@ -299,7 +356,9 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
     def _begin(self, noise):
         self._noise, own = noise, self.coordinates
-        self._run = self.sampler.evaluations(noise, prior_std=own.prior_std, shift=own.shift)
+        self._run = self.sampler.evaluations(
+            noise, prior_std=own.prior_std, shift=own.shift, index_factor=own.index_factor
+        )
         self._due = next(self._run)
 
     def set_begin_index(self, begin_index: int = 0) -> None:

@@ -10,6 +10,8 @@ from dode.registry import unknown
 from dode.solvers.base import Proposal, Tensor
 
 KINDS = {"data": ("data",), "noise": ("noise",), "both": ("data", "noise")}
+# The output that is corrected by default, by the prediction of the model (dode.grids.facts).
+OUTPUTS = {"data": "data", "image": "data", "noise": "noise", "v": "noise"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +61,11 @@ class Directions:
 
     @classmethod
     def of(cls, directions: DirectionsLike, prediction: str) -> Directions:
-        """From what a user gives, for a model of this prediction (``"data"`` or ``"noise"``).
+        """From what a user gives, for a model of this prediction (:class:`dode.grids.facts.ModelFacts`).
 
         An integer m: one difference for m = 1 (the paper's), m - 1 differences and the drift for m >= 2, of the output
-        that the model predicts. A dictionary: attributes; ``outputs`` is by default what the model predicts.
+        that the model predicts. A dictionary: attributes; ``outputs`` is by default what the model predicts. A model
+        that predicts v counts as one that predicts noise.
         """
         if isinstance(directions, cls):
             return directions
@@ -71,14 +74,14 @@ class Directions:
             for key in directions:
                 if key not in known:
                     raise ValueError(f"directions: {unknown('key', key, known)}")
-            return cls(**{"outputs": prediction, **directions})
+            return cls(**{"outputs": OUTPUTS[prediction], **directions})
         if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
             raise ValueError(
                 "directions must be an integer of at least 1, a Directions or a dictionary of its attributes, "
                 f"not {directions!r}"
             )
         drift = directions > 1
-        return cls(differences=directions - drift, drift=drift, outputs=prediction)
+        return cls(differences=directions - drift, drift=drift, outputs=OUTPUTS[prediction])
 
 
 #: What :meth:`Directions.of` takes.

@@ -20,7 +20,7 @@ from dode.solvers.non_stationary import NAME, NonStationary
 from dode.validation import ConfigError, validate
 from dode.weights import foreign_json
 
-FORMAT, READ = "dode sampler", (1, 2)
+FORMAT, LATEST = "dode sampler", 3
 ADDED = ("told", "coefficients")  # with version 2
 FOR_THE_RECORD = ("fit", "conditions", "scores", "software")
 MAX_BYTES, MAX_VALUES = 2**22, 200_000  # a solver of 400 evaluations with coefficients of its own has 160,000
@@ -46,6 +46,10 @@ class Sampler:
 
     def __init__(self, record: dict[str, Any]):
         self.record, model = record, record["model"]
+        if record["version"] == LATEST and version(record, model) != LATEST:
+            raise ValueError(
+                f"version: {LATEST} is of results with an index_scale, or a prediction of v or image; this has none"
+            )
         if "preconditioning" in model:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
@@ -61,7 +65,7 @@ class Sampler:
             self.solver = NonStationary(_square(coefficients, self.nfe + 1))
         self.sigmas = checked(record["sigmas"])
         steps = len(self.sigmas) - 1
-        if self.solver.nfe(steps) != self.nfe:
+        if self.solver.nfe(steps, end=self.sigmas[-1]) != self.nfe:
             raise ValueError(f"{len(self.sigmas)} sigmas do not match {self.nfe} evaluations of '{name}'")
         self.recipe = None
         if grids.grids.get(record["grid"]["name"]).recipe:
@@ -101,9 +105,9 @@ class Sampler:
 
         Args:
             denoise: as of :func:`dode.sample`; bound to its labels where it has classes. What it does not say of
-                itself is that of the result's model. The recipes ``ipndm`` and ``deis`` of the authors call the network
-                at another index than the state's, so theirs must be a :class:`dode.models.NoisePrediction` (or have a
-                method ``at`` like it).
+                itself is that of the result's model. Some recipes of the authors call the network at another index than
+                the state's (``ipndm`` and ``deis``, and all where the network rescales the index), so theirs must be a
+                :class:`dode.models.NoisePrediction` (or have a method ``at`` like it).
             latents: (B, C, H, W), unit normal.
 
         Returns:
@@ -144,33 +148,39 @@ class Sampler:
         prediction: str | None = None,
         prior_std: Callable[[Any], Any] | None = None,
         shift: float = 0,
+        index_factor: float = 1.0,
     ) -> sampling.Evaluations:
         """:meth:`sample` for a program that calls the network itself: :func:`dode.sampling.evaluations`.
 
         Args:
             latents: (B, C, H, W), unit normal.
             prediction, prior_std: as of :func:`dode.sampling.evaluations`; by default those of the result's model.
-            shift: ``facts.shift``, to confirm that the network is called where the result needs it: at the index
-                ``facts.schedule.index(sigma) + shift``. 0 but for the recipes ``ipndm`` and ``deis`` of the authors.
+            shift, index_factor: those of ``facts``, to confirm that the network is called where the result needs it: at
+                ``index_factor (facts.schedule.index(sigma) + shift)``. 0 and 1 but for recipes of the authors:
+                ``ipndm`` and ``deis`` have a shift, and all have a factor where the network rescales the index itself.
 
         Returns:
             A generator of points ``(x, sigma)`` whose return value is what :meth:`sample` returns, to the bit.
 
         Raises:
-            ValueError: for another ``shift``, or another ``prediction`` than that of a distilled result or a recipe.
+            ValueError: for another ``shift`` or ``index_factor``, or another ``prediction`` than that of a distilled
+                result or a recipe.
         """
         latents = calls.noise(latents)
         model: dict[str, Any] = {"prediction": prediction or self.facts.prediction}
         model["prior_std"] = prior_std or self.facts.prior_std
         self.check_prediction(model["prediction"])
         self.check_model(ModelFacts(**model).said(), latents.shape[1:])
-        if shift != self.facts.shift:
-            raise ValueError(
-                f"shift: {shift} is not allowed; allowed: {self.facts.shift}, for the network is called at the index "
-                f"facts.schedule.index(sigma) + {self.facts.shift}, another than the state's"
-                if self.facts.shift
-                else f"shift: {shift} is not allowed; allowed: 0, for the network is called at the state's own index"
+        own, where = self.facts, "the state's own index"
+        if own.shift or own.index_factor != 1:
+            where = (
+                f"the index {own.index_factor:g} (facts.schedule.index(sigma) + {own.shift}), another than the state's"
             )
+        for name, given, due in (("shift", shift, own.shift), ("index_factor", index_factor, own.index_factor)):
+            if given != due:
+                raise ValueError(
+                    f"{name}: {given} is not allowed; allowed: {due}, for the network is called at {where}"
+                )
         fitted: dict[str, Any] = {"lambdas": self.lambdas, "directions": self.directions, "told": self.told}
         return self._scaled(sampling.evaluations(self.solver, latents, self.sigmas, **fitted, **model))
 
@@ -234,10 +244,10 @@ def _count(value):
 def _sampler(record, what):
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{what}: not an exported result; expected a file that `python -m dode export` wrote")
-    if record.get("version") not in READ:
+    if record.get("version") not in range(1, LATEST + 1):
         raise ValueError(
-            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads "
-            f"{' and '.join(map(str, READ))}"
+            f"{what}: version {record.get('version')!r} of the format is not supported; this release reads 1 to "
+            f"{LATEST}"
         )
     if (count := _count(record)) > MAX_VALUES:
         raise ValueError(f"{what}: it has {count} values, more than the {MAX_VALUES} that a result may have")
@@ -269,9 +279,11 @@ def _square(rows, size):
     return rows
 
 
-def version(record: dict[str, Any]) -> int:
-    """The lowest version of the format that has the keys of a record."""
-    return 2 if any(key in record for key in ADDED) else 1
+def version(fit: dict[str, Any], model: dict[str, Any]) -> int:
+    """The lowest version of the format that has the keys of a fit and of its model, and the model's prediction."""
+    if "index_scale" in model or model["prediction"] in ("v", "image"):
+        return LATEST
+    return 2 if any(key in fit for key in ADDED) else 1
 
 
 def write(path: str | Path, record: dict[str, Any]) -> None:

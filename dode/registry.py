@@ -145,9 +145,13 @@ def check_options(kind: str, name: str, function: Callable, options: Mapping[str
             raise ValueError(f"{kind} '{name}' needs the option '{key}'")
         # A whole default may stand for any number, other types of default for several types, and None for no number.
         number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
-        if number and options.get(key) is not None and not _is_number(options[key]):
+        if number and options.get(key) is not None and not finite(options[key]):
             raise ValueError(f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def finite(value: Any) -> bool:
+    """Whether a value is a number that float64 holds; NumPy's are numbers, booleans are none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

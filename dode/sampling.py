@@ -99,7 +99,7 @@ def steps(
     another than that of the solver's state; the solver knows nothing of it.
     """
     levels, latents = checked(sigmas), calls.noise(latents)
-    latents_exact, evaluations = latents.to(torch.float64), solver.nfe(len(levels) - 1)
+    latents_exact, evaluations = latents.to(torch.float64), solver.nfe(len(levels) - 1, end=levels[-1])
     recorder = _Recorder(denoise, latents.dtype, _told(told, evaluations), evaluations)
     x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
     proposals = solver(recorder, x, levels)
@@ -122,6 +122,11 @@ def steps(
             begun = proposal.sigma
     if recorder.calls != index:
         raise RuntimeError(f"{solver} made an evaluation without a proposal after it")
+    if recorder.calls != evaluations:
+        raise RuntimeError(
+            f"{solver} made {recorder.calls} evaluations on {len(levels)} levels that end at {float(levels[-1]):g}, "
+            f"but it declares {evaluations}"
+        )
     finite = x.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
         raise NonFiniteError(f"{int((~finite).sum())} of {len(x)} end states contain NaN or infinity ({solver})")
@@ -225,7 +230,7 @@ class Student:
     @property
     def nfe(self) -> int:
         """Number of network evaluations."""
-        return self.solver.nfe(len(self.sigmas) - 1)
+        return self.solver.nfe(len(self.sigmas) - 1, end=self.sigmas[-1])
 
     def correction(self, prediction: str) -> Correction | None:
         """The ``advance`` function of a run, for a model of this ``prediction``; None for a plain solver."""

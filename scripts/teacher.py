@@ -8,7 +8,7 @@ def main(snakemake):
     params = snakemake.params
     cell = jobs.of_cell(params.cell, snakemake.input.model, execution.of_job(snakemake), snakemake.input)
     fitting_set = fit_jobs.FittingSet(cell, params.teacher)
-    states = teacher.trajectory(fitting_set.pairing(), fitting_set.denoise, fitting_set.latents)
+    states = teacher.trajectory(fitting_set.pairing(), fitting_set.followed, fitting_set.latents)
     made = {**software.environment(cell.device), "code": params.code}
     fit_jobs.write_states(snakemake.output[0], states, made)
 

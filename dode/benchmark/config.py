@@ -232,8 +232,8 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
             raise ConfigError(
                 f"{key}.guidance.classifier: the key is missing; it names a card with the role classifier"
             )
-        if card["prediction"] != "noise" or "schedule" not in card:
-            raise ConfigError(f"{key}.guidance.name: 'classifier' needs a noise-prediction model with a schedule")
+        if "schedule" not in card:
+            raise ConfigError(f"{key}.guidance.name: 'classifier' needs a model with a schedule (card key 'schedule')")
         judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
         known = judge["network"]["options"].get("classes", card["classes"])
         if known != card["classes"]:

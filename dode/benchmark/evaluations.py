@@ -83,7 +83,7 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
     whole = solver.levels(steps) - 1
     last = substeps if grids.grids.get(grid["name"]).prepare else len(variable.refine(levels[-2:], substeps)) - 1
     if distill["alignment"] == "local":  # it begins anew in each; the step to 0, which only the last one has, takes one
-        return whole * (teacher.nfe(substeps + 1) - 1) + teacher.nfe(last)
+        return whole * teacher.nfe(substeps, end=1.0) + teacher.nfe(last)
     return teacher.nfe(whole * substeps + last)
 
 

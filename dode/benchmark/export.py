@@ -10,7 +10,7 @@ from dode import grids, portable, solvers, storage
 from dode.directions import Directions
 from dode.distillation import released
 from dode.distillation.fit_checks import MOVED, recipe_order
-from dode.grids.facts import ModelFacts
+from dode.grids.facts import ModelFacts, index_scale
 from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
@@ -46,9 +46,12 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
         )
     solver_of_fit = {"name": NAME, "options": {}} if "coefficients" in fit else None
     conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
+    model = {key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]}
+    if index_scale(shared["model"]) != 1:
+        model["index_scale"] = index_scale(shared["model"])
     return {
         "format": portable.FORMAT,
-        "version": portable.version(fit),
+        "version": portable.version(fit, model),
         "solver": solver_of_fit or {"name": run["solver"], "options": run["options"]},
         "grid": run["grid"],
         "sigmas": fit.pop("levels") or _sigmas(finished.cells[name], run, shared["model"]).tolist(),
@@ -57,7 +60,7 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
         "model": {
             "card": shared["card"],
             "sha256": provenance["checkpoints"][shared["card"]]["sha256"],
-            **{key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]},
+            **model,
         },
         **({"conditions": conditions} if conditions else {}),
         "cell": f"{provenance['benchmark']}/{name}",

@@ -8,7 +8,7 @@ from dode import grids, solvers
 from dode.benchmark import published
 from dode.benchmark.cells import Benchmark, Cell, Dataset
 from dode.fetching.cards import file_name
-from dode.grids.facts import ModelFacts
+from dode.grids.facts import ModelFacts, index_scale
 from dode.images import data
 
 #: Most bytes of the samples of a cell, and of those of all cells of a page, as they are written (base64).
@@ -54,10 +54,11 @@ class Facts:
         }
 
     def cells(self) -> list[dict[str, Any]]:
-        """What the page says of each cell: its facts, name, published FIDs and plain counterpart.
+        """What the page says of each cell: its facts, name, published FIDs, recipe and plain counterpart.
 
-        ``plain`` is the name of the cell with the same dataset, solver, options, grid and NFE that is not distilled,
-        None where there is none or the cell is not distilled.
+        ``recipe`` is a sentence on a cell of the authors' code, None for others. ``plain`` is the name of the cell with
+        the same dataset, solver, options, grid and NFE that is not distilled, None where there is none or the cell is
+        not distilled.
         """
         cells = self.benchmark.cells.values()
         plain = {_numerics(cell): str(cell) for cell in cells if not cell.distilled and not cell.is_reference}
@@ -67,9 +68,21 @@ class Facts:
                 "name": str(cell),
                 "plain": plain.get(_numerics(cell)) if cell.distilled else None,
                 "published": self.published_fids(cell),
+                "recipe": self._recipe(cell),
             }
             for cell in cells
         ]
+
+    def _recipe(self, cell: Cell) -> str | None:
+        if not grids.grids.get(cell.entry["grid"]["name"]).recipe:
+            return None
+        own, text = index_scale(self.benchmark.cards[cell.dataset["model"]]), "As the authors' code ran it"
+        if own == 1:
+            return f"{text}."
+        return (
+            f"{text}: this network was trained on {own:g} times the index, but that code calls it at the index itself; "
+            "only its DPM-Solver rescales the index, and not for the teacher."
+        )
 
     def datasets(self) -> list[dict[str, Any]]:
         """What the page says of each dataset: images, cards of its model and features, what it is scored against."""

@@ -38,6 +38,11 @@ class FittingSet:
         return self.job.denoise_for(**self._where)
 
     @property
+    def followed(self) -> Denoise:
+        """The same as the teacher calls it."""
+        return self.job.denoise_for(**self._where, of_teacher=True)
+
+    @property
     def latents(self) -> torch.Tensor:
         """The noise of the fitting set."""
         return self.job.latents(**self._where)
@@ -94,6 +99,11 @@ def journal(path: str, made: Mapping[str, Any]) -> Iterator[joint.Journal]:
     file.unlink(missing_ok=True)
 
 
+def _exact(values):
+    """Numbers as a list of Python's own; torch would take a list of them for float32."""
+    return torch.as_tensor(values, dtype=torch.float64).tolist()
+
+
 def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
     """A fit as JSON, with what is known of the cell; :func:`dode.benchmark.jobs.read_student` reads the student."""
     student = fit.student
@@ -101,11 +111,11 @@ def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
     plain = student.lambdas is None
     values = {
         "family": fit.family,
-        "lambdas": None if plain else torch.as_tensor(student.lambdas).tolist(),
+        "lambdas": None if plain else _exact(student.lambdas),
         "directions": None if plain else vars(student.directions),
-        "given": torch.as_tensor(fit.given).tolist(),
-        "levels": torch.as_tensor(student.sigmas).tolist(),
-        "told": None if student.told is None else torch.as_tensor(student.told).tolist(),
+        "given": _exact(fit.given),
+        "levels": _exact(student.sigmas),
+        "told": None if student.told is None else _exact(student.told),
         "coefficients": student.solver.options["coefficients"] if general else None,
         "rungs": [{**vars(rung), "compared": rung.compared and rung.compared._asdict()} for rung in fit.rungs],
         "sigmas": fit.sigmas.tolist(),

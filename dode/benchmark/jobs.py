@@ -54,6 +54,7 @@ class CellJob:
             guidance=trajectory.guidance,
             classifier=self.inputs.get("classifier"),
         )
+        self.followed = self.denoise  # what the teacher calls
 
     def _prepared(self, name: str) -> dict[str, str]:
         path = self.inputs.get(name)
@@ -86,17 +87,18 @@ class CellJob:
         """The noise of images (:func:`dode.images.noise.latents`) on the job's device."""
         return noise.latents(indices, self.shape, **{"seed": self.trajectory.seed, **where}).to(self.device)
 
-    def denoise_for(self, indices: Sequence[int], **where: Any) -> Denoise:
+    def denoise_for(self, indices: Sequence[int], *, of_teacher: bool = False, **where: Any) -> Denoise:
         """The denoiser bound to the classes of images (:func:`dode.images.noise.labels`); the plain one without
         classes.
 
-        The classes of fitting set and samples are drawn in the same manner.
+        The classes of fitting set and samples are drawn in the same manner. ``of_teacher``: the one that the teacher
+        calls, which is another in some of the authors' recipes.
         """
-        own = self.trajectory
+        own, denoise = self.trajectory, self.followed if of_teacher else self.denoise
         if "classes" not in own.model:
-            return self.denoise
+            return denoise
         drawn = {"draw": own.labels, "seed": own.seed, **where}
-        return self.denoise.conditioned(noise.labels(indices, own.model["classes"], **drawn))
+        return denoise.conditioned(noise.labels(indices, own.model["classes"], **drawn))
 
 
 def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:

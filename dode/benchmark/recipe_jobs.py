@@ -15,8 +15,8 @@ class RecipeJob(CellJob):
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        self.recipe = self._recipe(1)
-        self.denoise = self.recipe.bound(self.denoise)
+        self.recipe, plain = self._recipe(1), self.denoise
+        self.denoise, self.followed = self.recipe.bound(plain), self.recipe.bound_for_teacher(plain)
 
     def _recipe(self, scale: int) -> released.Recipe:
         own, facts = self.trajectory, self.denoise.facts

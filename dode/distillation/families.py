@@ -47,7 +47,7 @@ def begun(solver: Solver, sigmas: torch.Tensor, directions: Directions, highest:
     From the ``highest`` level to the first of the grid, steps would have added ``(1 - sigma_0 / highest) D`` to the
     state, of which ``(sigma_1 / sigma_0)`` is left after the first step: the first coefficient on ``D_0``.
     """
-    lambdas = torch.zeros(solver.nfe(len(sigmas) - 1), directions.count, dtype=torch.float64)
+    lambdas = torch.zeros(solver.nfe(len(sigmas) - 1, end=sigmas[-1]), directions.count, dtype=torch.float64)
     first, second = sigmas[:2].tolist()
     if directions.differences and len(sigmas) > 2:
         share = second / first - second / highest
@@ -86,7 +86,7 @@ class Corrections:
         count = len(self.scales)
         offsets = torch.zeros(self.told, dtype=torch.float64)
         if self.told and student.told is not None:
-            offsets = torch.log(torch.as_tensor(student.told) / torch.tensor(student.own_levels()))
+            offsets = torch.log(torch.as_tensor(student.told) / torch.tensor(student.own_levels(), dtype=torch.float64))
         lambdas = torch.as_tensor(student.lambdas)[self.active] / self.scales
         self.start = torch.cat([lambdas, self.sigmas[: self.free].log(), offsets])
         self.levels = torch.arange(len(self.start)).ge(count) & torch.arange(len(self.start)).lt(count + self.free)
@@ -121,11 +121,21 @@ class Corrections:
 class General:
     """All coefficients of a linear form, in units that move the state by its own size, and the told levels.
 
-    The first state is a multiple of the noise; its factor is the prior's at the first level, which is free.
+    The first state is a multiple of the noise; its factor is the prior's at the first level, which is free. ``last``
+    is the level of the end state.
     """
 
-    def __init__(self, form: LinearForm, first: float, images: Images, facts: ModelFacts, limits: tuple[float, float]):
-        self.facts, self.bounds, count = facts, limits, len(form.told)
+    def __init__(
+        self,
+        form: LinearForm,
+        first: float,
+        images: Images,
+        facts: ModelFacts,
+        limits: tuple[float, float],
+        *,
+        last: float = 0.0,
+    ):
+        self.last, self.facts, self.bounds, count = last, facts, limits, len(form.told)
         part = slice(0, min(SCALED, len(images.latents)))
         run = images.run(form, part)
         basis = [images.latents[part], *run.outputs]
@@ -158,7 +168,7 @@ class General:
 
     def student(self, z: torch.Tensor) -> Student:
         """The solver of z."""
-        return self.form(z).student(self._first(z))
+        return self.form(z).student(self._first(z), self.last)
 
     def _first(self, z):
         return math.exp(z[len(self.scales)])

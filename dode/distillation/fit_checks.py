@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dode.grids.schedules import Schedule
 from dode.registry import unknown
 
@@ -22,8 +24,7 @@ RECIPES = {
     ("data", "ddim"): (),
     ("data", "heun"): (),
 }
-# The released DPM-Solver cuts a schedule off below this half log-SNR, which the 1,000 linear betas do not reach.
-LOWEST_LOG_SNR = -5.1
+LOWEST_LOG_SNR = -5.1  # half log-SNR, see uncut
 FITS = ("joint", "greedy", "refined")
 # The families of a joint fit, and which of them are tried where one is asked for; `auto` is all that is worthwhile.
 RUNGS = {
@@ -114,7 +115,7 @@ def recipe_order(prediction: str, solver: str, options: Mapping[str, Any]) -> in
 def check_recipe_of(prediction: str, solver: str) -> None:
     """Raise ValueError unless the authors' code has a recipe for ``solver`` and models of this ``prediction``."""
     if prediction not in ("noise", "data"):
-        raise ValueError(f"prediction must be 'noise' or 'data', not '{prediction}'")
+        raise ValueError(f"the authors' code has recipes for noise and data prediction, not for '{prediction}'")
     if solver not in {name for _, name in RECIPES}:
         raise ValueError(unknown("solver", solver, {name for _, name in RECIPES}))
     if (prediction, solver) not in RECIPES:
@@ -133,8 +134,16 @@ def check_recipe_order(prediction: str, solver: str, order: int | None) -> None:
         raise ValueError(f"solver '{solver}': order must be one of {', '.join(map(str, orders))}, not {order!r}")
 
 
+def uncut(schedule: Schedule) -> Schedule:
+    """The part of a schedule that the authors' DPM-Solver works on: the indices of a half log-SNR of at least -5.1.
+
+    It leaves out the noisiest 16 of the 4,000 steps of the cosine schedule, and nothing of the 1,000 linear betas.
+    """
+    return schedule.first(int(np.sum(-np.log(schedule.sigma(np.arange(len(schedule)))) >= LOWEST_LOG_SNR)))
+
+
 def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) -> None:
-    """Raise ValueError for a VP schedule that has too few steps for the authors' code, or that it would cut off.
+    """Raise ValueError for a VP schedule that has too few steps for the authors' code.
 
     Also for None, because a recipe for noise prediction needs a schedule.
     """
@@ -144,12 +153,10 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
         return  # its grid refuses them
     if steps > len(schedule):
         raise ValueError(f"steps must be at most {len(schedule)} on this schedule, not {steps}")
-    lowest = -math.log(schedule.sigma_max)
-    if solver == "dpm-solver" and lowest < LOWEST_LOG_SNR:
+    if solver == "dpm-solver" and len(uncut(schedule)) < 2:
         raise ValueError(
-            f"schedule: the released dpm-solver cuts a schedule off at half log-SNR {LOWEST_LOG_SNR}, but this one "
-            "goes "
-            f"down to {lowest:.2f}; this recipe is not supported on it"
+            f"schedule: the authors' DPM-Solver leaves out the steps below a half log-SNR of {LOWEST_LOG_SNR}, of "
+            f"which this one keeps {len(uncut(schedule))}; at least 2 are needed"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dode import calls, grids, sampling, solvers
-from dode.directions import Directions, DirectionsLike, History
+from dode.directions import OUTPUTS, Directions, DirectionsLike, History
 from dode.distillation import fit_checks, joint
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement, refine_jointly
@@ -168,7 +168,7 @@ def distill(
             ``"told"``, ``"general"``, or ``"auto"``, which is the last as far as images and budget allow
             (:mod:`dode.distillation.families`).
         clip: whether a joint fit compares end states as images are saved, clipped to [-1, 1].
-        budget: most network evaluations of a joint fit, each of one image; by default what it costs to sample 40,000
+        budget: most network evaluations of a joint fit, each of one image; by default what it costs to sample 18,000
             images. Those of ``ends`` are not counted.
         ends: for a joint fit, the end states that the solver should reach, (B, C, H, W); by default those of
             :func:`fine_ends`.
@@ -237,10 +237,17 @@ def distill(
 
 
 def fine_ends(denoise: Denoise, latents: torch.Tensor, sigmas: Levels) -> torch.Tensor:
-    """The end states of the fine solution from the first of ``sigmas``: Heun's method, 79 evaluations, EDM's levels."""
+    """The end states of the fine solution from the first of ``sigmas`` to the last: Heun's method on EDM's levels.
+
+    That is 79 evaluations to 0, and 78 where the last level is above 0.
+    """
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
-    lowest = float(levels[levels > 0][-1]) if facts.sigma_min is None else facts.sigma_min
+    lowest, above = float(levels[levels > 0][-1]), bool(levels[-1] > 0)
+    if facts.sigma_min is not None and not above:
+        lowest = facts.sigma_min
     fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=float(levels[0]), sigma_min=lowest)
+    if above:
+        fine = np.asarray(fine)[:-1]
     if facts.round_sigma is not None:
         fine = np.unique(facts.round_sigma(np.asarray(fine)))[::-1].copy()
     return sampling.sample(solvers.create("heun"), denoise, latents, fine)
@@ -285,7 +292,7 @@ def fit_to(
     directions = Directions.of(directions, prediction)
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
-    evaluations = solver.nfe(len(sigmas) - 1)
+    evaluations = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
     held_out = fit_checks.held_out(len(latents)) if refine else 0
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]
@@ -318,7 +325,7 @@ class _Fitter:
     """``advance`` function that solves for the coefficients of each evaluation as the student gets there."""
 
     def __init__(self, directions, prediction, targets, stages, images):
-        self.directions, self.prediction, self.targets = directions, prediction, targets
+        self.directions, self.predicted, self.targets = directions, OUTPUTS[prediction], targets
         self.stages, self.images = stages, images
         self.history = History(directions)
         self.lambdas, self.lengths, self.sigmas, self.rms_before, self.rms_after = [], [], [], [], []
@@ -362,8 +369,8 @@ class _Fitter:
         """
         kind, sigma = self.directions.kind_of(column), float(step.sigma)
         length = float(torch.linalg.vector_norm(step.output(kind)))
-        if kind != self.prediction:
-            predicted = float(torch.linalg.vector_norm(step.output(self.prediction)))
+        if kind != self.predicted:
+            predicted = float(torch.linalg.vector_norm(step.output(self.predicted)))
             length = max(length, predicted / sigma if kind == "noise" else predicted * sigma)
         return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
 

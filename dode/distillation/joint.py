@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dode.directions import Directions, DirectionsLike
+from dode.directions import OUTPUTS, Directions, DirectionsLike
 from dode.distillation import families, fit_checks
 from dode.distillation.levenberg_marquardt import Comparison, Images, OutOfBudget, Progress, minimise
 from dode.distillation.linear_form import check_linear, linear_form
@@ -135,10 +135,10 @@ def fit_jointly(
             raise OutOfBudget
         rungs = fit_checks.rungs(family)
         for rung in rungs:
-            of = Directions(outputs=facts.prediction, from_noise=True)
+            of = Directions(outputs=OUTPUTS[facts.prediction], from_noise=True)
             if rung != "lambda":
                 of = dataclasses.replace(Directions.of(directions, facts.prediction), from_noise=True)
-            needed = fit_checks.joint_numbers(rung, of.count, solver.nfe(len(levels) - 1), len(levels) - 1)
+            needed = fit_checks.joint_numbers(rung, of.count, ladder.nfe, len(levels) - 1)
             if needed > ladder.fitted.stop:
                 log.info("family %s: left out, its %d numbers are more than the fitted images", rung, needed)
                 break
@@ -156,7 +156,8 @@ class _Ladder:
     def __init__(self, solver, denoise, latents, sigmas, ends, facts, journal, iterations, *, clip, budget):
         self.solver, self.sigmas, self.facts, self.journal, self.iterations = solver, sigmas, facts, journal, iterations
         self.denoise = denoise
-        self.allowed = fit_checks.BUDGET * solver.nfe(len(sigmas) - 1) if budget is None else budget
+        self.nfe = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
+        self.allowed = fit_checks.BUDGET * self.nfe if budget is None else budget
         self.images = Images(denoise, latents, ends, clip=clip)
         held_out = fit_checks.held_out(len(latents))
         self.fitted, self.held_out = slice(0, len(latents) - held_out), slice(len(latents) - held_out, len(latents))
@@ -239,8 +240,8 @@ class _Ladder:
 
     def _general_starts(self):
         student = self.best.student
-        form, first = linear_form(student, self.facts), float(student.sigmas[0])
-        yield self.best.family, families.General(form, first, self.images, self.facts, self.limits)
+        form, first, last = linear_form(student, self.facts), float(student.sigmas[0]), float(self.sigmas[-1])
+        yield self.best.family, families.General(form, first, self.images, self.facts, self.limits, last=last)
 
     def _grids(self):
         """Geometric grids from where the image begins to show to where its details are done."""
@@ -248,9 +249,9 @@ class _Ladder:
         for first, last in STARTS:
             begin = min(first * self.images.spread, highest)
             end = max(last * self.images.spread, lowest)
-            if begin > end and steps > 1:
+            if begin > end > float(self.sigmas[-1]) and steps > 1:
                 levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
-                yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+                yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
 
     def _minimise(self, part, parameters, fitted, held_out):
         """A part of the fit, or what the journal has of it."""

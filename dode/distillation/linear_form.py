@@ -22,8 +22,8 @@ class LinearForm(NamedTuple):
     coefficients: torch.Tensor
     told: torch.Tensor
 
-    def student(self, first: float) -> Student:
-        """The solver of this form. ``first`` is the noise level whose prior has the standard deviation ``c_00``.
+    def student(self, first: float, last: float = 0.0) -> Student:
+        """The solver of this form from the level ``first``, whose prior has standard deviation ``c_00``, to ``last``.
 
         Of its levels after the first only the told ones have a meaning; the solver's own follow them as closely as
         descending levels can.
@@ -31,7 +31,8 @@ class LinearForm(NamedTuple):
         levels = [first]
         for told in self.told[1:].tolist():
             levels.append(min(told, levels[-1] * (1 - 1e-9)))
-        return Student(NonStationary(self.coefficients.tolist()), [*levels, 0.0], told=self.told)
+        levels.append(min(last, levels[-1] * (1 - 1e-9)))
+        return Student(NonStationary(self.coefficients.tolist()), levels, told=self.told)
 
 
 def linear_form(student: Student, facts: ModelFacts) -> LinearForm:

@@ -6,7 +6,7 @@ number can be run again; for new work use the default alignment.
 
 import dataclasses
 import math
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -49,13 +49,42 @@ class _Noise:
     def __init__(self, model, facts):
         self.model, self.facts = model, facts
 
-    def at(self, schedule, shift):
-        """On another schedule, and called at another index."""
-        return _Noise(self.model, self.facts.at(schedule, shift))
+    def at(self, schedule, shift, time=None):
+        """Called at another index."""
+        return _Noise(self.model, self.facts.at(schedule, shift, time))
 
     def __call__(self, x, sigma):
-        index = torch.tensor(float(self.facts.schedule.index(float(sigma))) + self.facts.shift, dtype=torch.float64)
+        index = torch.tensor(self.facts.index(float(sigma)), dtype=torch.float64)
         return x - sigma * self.model(x / math.sqrt(1 + float(sigma) ** 2), index)
+
+
+class Called(NamedTuple):
+    """Where the authors' code calls a network: it embeds ``time (index + shift)``, ``index`` that of ``schedule``.
+
+    Their networks do not rescale the index inside. For the 4,000 steps of improved DDPM the code therefore calls a
+    network that was trained on times in [0, 1000) at up to 3,999.
+    """
+
+    schedule: Schedule
+    shift: float = 0
+    time: float = 1.0
+
+    def bound(self, denoise: D, facts: ModelFacts) -> D:
+        """A denoiser called so; what it does not say of itself is in ``facts``.
+
+        Raises:
+            ValueError: for one without a method ``at(schedule, shift)``, or ``at(schedule, shift, time)`` where the
+                network rescales the index otherwise.
+        """
+        rescaled = self.time != ModelFacts.of(denoise, facts).index_scale
+        if not self.shift and not rescaled:
+            return denoise
+        if not hasattr(denoise, "at"):
+            raise ValueError(
+                "this recipe of the authors calls the network at another index than the state's, so the denoiser needs "
+                f"a method at(schedule, shift{', time' * rescaled}), which dode.models.NoisePrediction has"
+            )
+        return denoise.at(self.schedule, self.shift, **({"time": self.time} if rescaled else {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +93,11 @@ class Recipe:
 
     Attributes:
         student: the solver.
-        facts: of the model as the recipe calls it: on its schedule, at its index.
+        facts: of the model as the student calls it.
         sigmas: the grid.
         pairing: with the teacher.
         factors: (K,), what the fitted coefficients are multiplied by in the convention of the released code.
+        called, teacher_called: where student and teacher call the network; None for data prediction.
     """
 
     student: solvers.Solver
@@ -75,6 +105,8 @@ class Recipe:
     sigmas: torch.Tensor
     pairing: teachers.Alignment
     factors: torch.Tensor
+    called: Called | None = None
+    teacher_called: Called | None = None
 
     @property
     def to_images(self) -> float:
@@ -82,19 +114,12 @@ class Recipe:
         return (1 + float(self.sigmas[-1]) ** 2) ** -0.5 if self.facts.prediction == "noise" else 1.0
 
     def bound(self, denoise: D) -> D:
-        """A denoiser as the recipe calls it.
+        """A denoiser as the student calls it: :meth:`Called.bound`."""
+        return denoise if self.called is None else self.called.bound(denoise, self.facts)
 
-        Raises:
-            ValueError: for one without a method ``at(schedule, shift)`` where it is called at another index.
-        """
-        if not self.facts.shift:
-            return denoise
-        if not hasattr(denoise, "at"):
-            raise ValueError(
-                "this recipe of the authors calls the network at another index than the state's, so the "
-                "denoiser needs a method at(schedule, shift), which dode.models.NoisePrediction has"
-            )
-        return denoise.at(self.facts.schedule, self.facts.shift)
+    def bound_for_teacher(self, denoise: D) -> D:
+        """A denoiser as the teacher calls it."""
+        return denoise if self.teacher_called is None else self.teacher_called.bound(denoise, self.facts)
 
 
 def recipe(solver: str, order: int | None, model: Denoise | ModelFacts, steps: int, scale: int) -> Recipe:
@@ -118,7 +143,8 @@ def recipe(solver: str, order: int | None, model: Denoise | ModelFacts, steps: i
     fit_checks.check_recipe_schedule(solver, steps, facts.schedule)
     if solver == "ddim":
         sigmas = uniform_index(steps=steps, schedule=facts.schedule, spacing="leading")
-        return _as_in_the_workflow(solver, facts, sigmas, scale)
+        called = Called(facts.schedule)  # type: ignore[arg-type]
+        return _as_in_the_workflow(solver, facts.at(*called), sigmas, scale, called)
     if solver == "dpm-solver":
         return _dpm_solver(order, facts, steps, scale)
     return _multistep(order, facts, steps, scale)
@@ -140,8 +166,9 @@ def run(
 
     Args:
         prediction: ``"noise"``: ``model(x, index) -> eps`` in VP coordinates, index a 0-d float64 tensor (fractional
-            but for ``ddim``; down to -1 for ``ipndm`` and ``deis``); ``"data"``: ``model(x, sigma) -> D``, sigma a 0-d
-            float64 tensor.
+            but for ``ddim``; down to -1 for ``ipndm`` and ``deis``; for ``dpm-solver`` times 1000 over the number of
+            steps that :func:`dode.distillation.fit_checks.uncut` leaves); ``"data"``: ``model(x, sigma) -> D``, sigma a
+            0-d float64 tensor.
         solver: ``"ddim"``; for data prediction ``"heun"``; for noise prediction ``"ipndm"``, ``"deis"``,
             ``"dpm-solver"``.
         order: 1, 2 or 3 for ``deis`` (degree of its polynomial); 2 or 3 for ``dpm-solver``; None for the others.
@@ -157,7 +184,7 @@ def run(
 
     Raises:
         ValueError: for a recipe that the released code does not have, an order that the solver does not have, or a
-            schedule that the released code would cut (``dpm-solver``).
+            schedule with too few steps.
         dode.distillation.fitting.FitError: where a lambda is undetermined.
     """
     _check(prediction, solver, order, steps, scale)
@@ -167,8 +194,8 @@ def run(
     denoise = model if prediction == "data" else _Noise(model, noise)
     chosen = recipe(solver, order, denoise, steps, scale)
     fit_latents, new_latents = fit_latents.double(), new_latents.double()
+    states = teachers.trajectory(chosen.pairing, chosen.bound_for_teacher(denoise), fit_latents)
     student, denoise, sigmas = chosen.student, chosen.bound(denoise), chosen.sigmas
-    states = teachers.trajectory(chosen.pairing, denoise, fit_latents)
     fit = fitting.fit_to(student, denoise, fit_latents, sigmas, chosen.pairing, states)
 
     def sampled(latents, **distilled):
@@ -196,14 +223,14 @@ def _whole(value):
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _as_in_the_workflow(solver, facts, sigmas, scale):
+def _as_in_the_workflow(solver, facts, sigmas, scale, called=None):
     """The recipes that are also an alignment of :func:`dode.distill`."""
     student = solvers.create(solver)
     pairing = teachers.released(student, sigmas, scale, facts.prediction)
     factors = torch.ones(len(pairing.levels), dtype=torch.float64)
     if facts.prediction == "noise":
         factors = _to_vp(sigmas)
-    return Recipe(student, facts, sigmas, pairing, factors)
+    return Recipe(student, facts, sigmas, pairing, factors, called, called)
 
 
 def _to_vp(sigmas):
@@ -227,21 +254,25 @@ def _multistep(order, facts, steps, scale):
     sigmas, count = _uniform(continuous, steps), min(len(schedule), scale * steps)
     own, entries = sigmas[1:].tolist(), teachers.strided(steps, count)
     pairing = teachers.paired_in_vp(student, _uniform(continuous, count), own, entries)
-    return Recipe(student, facts.at(continuous, shift=-1), sigmas, pairing, _to_vp(sigmas))
+    called = Called(continuous, shift=-1)
+    return Recipe(student, facts.at(*called), sigmas, pairing, _to_vp(sigmas), called, called)
 
 
 def _dpm_solver(order, facts, steps, scale):
     """``dpm-solver``: one proposal per evaluation, all on the uniform grid; the teacher is DDIM to the clean image.
 
     In the code's continuous time t = (index + 1) / T, in which log alpha is piecewise linear just as here, the grid is
-    uniform from 1 to 1 / T.
+    uniform from 1 to 1 / T, T being the length of what is left of the schedule; the network is called at 1000 (t - 1 /
+    T). The teacher has the whole schedule and the index itself.
     """
     schedule, student = facts.schedule, solvers.create("dpm-solver", order=order, stages="grid")
-    sigmas = _uniform(schedule, steps)
+    own = fit_checks.uncut(schedule)
+    sigmas, called = _uniform(own, steps), Called(schedule, time=1000 / len(own))
     fine = uniform_index(steps=min(len(schedule), scale * steps), schedule=schedule, spacing="leading")
     entries = _dpm_solver_entries(order, steps, len(fine) - 1)
     pairing = teachers.paired_in_vp(solvers.create("ddim"), fine, sigmas[1:].tolist(), entries)
-    return Recipe(student, facts, sigmas, pairing, 1 / _gains(student, sigmas))
+    factors = 1 / _gains(student, sigmas)
+    return Recipe(student, facts.at(*called), sigmas, pairing, factors, called, Called(schedule))
 
 
 def _dpm_solver_entries(order, steps, end):
@@ -260,7 +291,7 @@ def _gains(solver, sigmas):
 
     Read off a run on K pixels from 0, of which pixel k has a noise estimate of 1 at evaluation k and 0 at the others.
     """
-    count = solver.nfe(len(sigmas) - 1)
+    count = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
     pulses = iter(torch.eye(count, dtype=torch.float64))
     zero = torch.zeros(count, 1, 1, 1, dtype=torch.float64)
     stepper = sampling.steps(solver, lambda x, sigma: x - sigma * next(pulses).view(-1, 1, 1, 1), zero, sigmas)

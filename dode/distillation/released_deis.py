@@ -84,6 +84,7 @@ _METHOD = Method(
     function=_deis,
     order=lambda order, **_: order + 1,
     evaluations=lambda steps, **_: steps,
+    evaluations_above=lambda steps, **_: steps,
     teacher=lambda **_: None,
     choices={},
 )

@@ -17,7 +17,7 @@ from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.grids.schedules import Schedule
 from dode.grids.variables import Variable
-from dode.registry import FileRegistry
+from dode.registry import FileRegistry, finite
 
 if TYPE_CHECKING:
     from dode.grids.tensor import Grid
@@ -57,7 +57,10 @@ def grid(
                 raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
             # In the precision of NumPy's own numbers, such as float32, the levels would be rounded too.
             own = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
-            return function(steps=steps, **own)
+            with np.errstate(all="ignore"):  # what overflows is refused
+                found, variable = function(steps=steps, **own)
+            check_descent(name, found, steps, own)
+            return found, variable
 
         @functools.wraps(function)
         def make(*, steps, **options):
@@ -73,11 +76,35 @@ def grid(
     return wrap
 
 
+def check_descent(name: str, levels: np.ndarray, steps: int, options: Mapping[str, Any]) -> None:
+    """Refuse levels that are not finite or do not descend, as extreme options make them."""
+    wrong = ~(np.diff(levels) < 0) | ~np.isfinite(levels[:-1]) | ~np.isfinite(levels[1:])
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(
+            f"grid '{name}': levels must be finite and descend, but with {_given(steps, options)} level {place} is "
+            f"{levels[place]:.17g} and level {place + 1} is {levels[place + 1]:.17g}"
+        )
+
+
+def _given(steps, options):
+    """Options in a sentence, those that are long left out."""
+    short = {key: value for key, value in options.items() if isinstance(value, bool | int | float | str)}
+    return ", ".join(f"{key} {value!r}" for key, value in {"steps": steps, **short}.items())
+
+
 def check_numbers(name: str, above: float = 0.0, **values: float) -> None:
     """Refuse what is not a finite number above a bound."""
     for option, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
+        if not finite(value) or not above < value:
             raise ValueError(f"grid '{name}': {option} must be a finite number above {above:g}, not {value!r}")
+
+
+def check_between(name: str, least: float, most: float, **values: float) -> None:
+    """Refuse what is not a number within bounds."""
+    for option, value in values.items():
+        if not finite(value) or not least <= value <= most:
+            raise ValueError(f"grid '{name}': {option} must be a number from {least:g} to {most:g}, not {value!r}")
 
 
 def check_range(name: str, sigma_min: float, sigma_max: float) -> None:

@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from dode.grids.schedules import Schedule, check_steps, schedules
 from dode.solvers.base import Denoise
 
-PREDICTIONS = ("data", "noise")
+Prediction: TypeAlias = Literal["data", "noise", "v", "image"]
+PREDICTIONS = get_args(Prediction)
 
 
 def ve_prior(sigma: Any) -> Any:
@@ -23,16 +24,25 @@ def vp_prior(sigma: Any) -> Any:
     return (1 + sigma**2) ** 0.5
 
 
+def unsupported_prediction(prediction: object) -> str:
+    """The sentence that refuses a prediction."""
+    if prediction == "flow":
+        return "prediction 'flow' is not supported: a flow-matching model has a schedule of its own, which is to come"
+    return f"prediction must be one of {', '.join(map(repr, PREDICTIONS))}, not {prediction!r}"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFacts:
     """What solvers, grids and fits need to know of a model besides ``denoise(x, sigma)``.
 
     Attributes:
-        prediction: which quantity the network was trained to output, ``"data"`` or ``"noise"``.
+        prediction: which quantity the network was trained to output: ``"noise"``, ``"v"`` or ``"image"`` on a VP
+            schedule, ``"data"`` under EDM's preconditioning.
         schedule: the VP schedule of a discrete-time model, None for others.
         sigma_min, sigma_max: the noise levels that the network was trained on, in units of the images; those of the
             schedule by default, None where they are not known.
-        shift: what is added to the schedule's index as the network is called.
+        shift, index_factor: the network is called at ``index_factor (index + shift)`` instead of the schedule's index.
+        index_scale: what the network itself multiplies the index by before it embeds it.
         prior_std: function of the first noise level: the standard deviation of the state there.
         round_sigma: function of noise levels (any shape) that gives the nearest that the network knows, float64; None
             for a network that takes any.
@@ -42,18 +52,20 @@ class ModelFacts:
         ValueError: for another ``prediction``.
     """
 
-    prediction: Literal["data", "noise"] = "data"
+    prediction: Prediction = "data"
     schedule: Schedule | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
     shift: float = 0
+    index_factor: float = 1.0
+    index_scale: float = 1.0
     prior_std: Callable[[Any], Any] = ve_prior
     round_sigma: Callable[[Any], np.ndarray] | None = None
     classes: int | None = None
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"prediction must be 'noise' or 'data', not '{self.prediction}'")
+            raise ValueError(unsupported_prediction(self.prediction))
         for key in ("sigma_min", "sigma_max"):
             if self.schedule is not None and getattr(self, key) is None:
                 object.__setattr__(self, key, getattr(self.schedule, key))
@@ -67,7 +79,8 @@ class ModelFacts:
             if times is not None and times < len(own):
                 raise ValueError(f"schedule: it has {len(own)} steps, but the network has embeddings of {times} times")
             rounded = None if times is None else functools.partial(nearest_level, whole_levels(own))
-            return cls(card["prediction"], schedule=own, prior_std=vp_prior, round_sigma=rounded, classes=classes)
+            of_network: Any = {"round_sigma": rounded, "index_scale": index_scale(card), "classes": classes}
+            return cls(card["prediction"], schedule=own, prior_std=vp_prior, **of_network)
         known = {key: card[key] for key in ("sigma_min", "sigma_max") if key in card}
         options = dict(card.get("preconditioning", {}))
         if options.pop("name", None) == "iddpm":
@@ -97,13 +110,24 @@ class ModelFacts:
             found["schedule"] = [last + 1, *self.schedule.sigma(np.linspace(0, last, 5)).tolist()]
         return {key: value for key, value in found.items() if value is not None}
 
-    def at(self, schedule: Schedule, shift: float) -> "ModelFacts":
-        """On another schedule, and called at the index of that plus ``shift``."""
-        return dataclasses.replace(self, schedule=schedule, shift=shift)
+    def at(self, schedule: Schedule, shift: float, time: float | None = None) -> "ModelFacts":
+        """On another schedule, the network called at the index of that plus ``shift``.
+
+        Given ``time``, it is called so that it embeds ``time (index + shift)``: what the network itself multiplies the
+        index by, ``index_scale``, is made up for.
+        """
+        factor = 1.0 if time is None else time / self.index_scale
+        return dataclasses.replace(self, schedule=schedule, shift=shift, index_factor=factor)
 
     def index(self, sigma: float) -> float:
-        """The (fractional) index of the schedule at which the network is called for a noise level."""
-        return max(float(self.schedule.index(sigma)), 0.0) + self.shift  # type: ignore[union-attr]
+        """The (fractional) index at which the network is called for a noise level."""
+        return self.index_factor * (max(float(self.schedule.index(sigma)), 0.0) + self.shift)  # type: ignore[union-attr]
+
+
+def index_scale(card: Mapping[str, Any]) -> float:
+    """What the network of a card multiplies the index by (its option ``index_scale``), 1 for most."""
+    own = card.get("index_scale")  # of the part of a card that a result holds
+    return card.get("network", {}).get("options", {}).get("index_scale", 1.0) if own is None else own
 
 
 FIELDS = frozenset(field.name for field in dataclasses.fields(ModelFacts))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dode.grids.base import defaults, filled, grids
+from dode.grids.base import check_descent, defaults, filled, grids
 from dode.grids.facts import ModelFacts
 from dode.solvers.base import Denoise
 
@@ -30,8 +30,7 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
     """
     grids.check_options(name, {"steps": steps, **options})
     levels, _ = grids.get(name).plan(steps=steps, **complete(name, facts, **options))
-    if not np.isfinite(levels).all() or not (np.diff(levels) < 0).all():
-        raise ValueError(f"grid '{name}' with {options} has levels that are not finite and descending")
+    check_descent(name, levels, steps, options)
     check_levels(levels, facts)
     if facts.round_sigma is not None:
         rounded = facts.round_sigma(levels)

@@ -6,12 +6,13 @@ arXiv 2006.11239). Dividing a state by ``sqrt(abar)`` gives the variance-explodi
 linearly; index -1 is the clean image, ``abar = 1``, ``sigma = 0``.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dode.registry import Registry
+from dode.registry import Registry, finite
 
 schedules = Registry("schedule")
 MAX_STEPS = 100_000  # published models have up to 4,000; of more a mistyped number is likelier than a model
@@ -35,6 +36,13 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
+
+    def first(self, steps: int) -> "Schedule":
+        """The schedule of the first ``steps`` indices."""
+        cut = copy.copy(self)
+        cut.alphas_cumprod = self.alphas_cumprod[:steps]
+        cut._indices, cut._log_abar = self._indices[: steps + 1], self._log_abar[: steps + 1]
+        return cut
 
     @property
     def sigma_min(self) -> float:
@@ -82,15 +90,56 @@ def _check(steps, **numbers):
     """Refuse steps that no model has, and options that are not numbers from 0 to 1e6."""
     check_steps(steps)
     for option, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
+        if not finite(value) or not 0 <= value <= 1e6:
             raise ValueError(f"{option} of a schedule must be a finite number from 0 to 1e6, not {repr(value)[:50]}")
 
 
+BETAS = (1e-4, 0.02)  # of Ho et al. 2020, over 1,000 steps
+
+
+def _ends(name: str, steps: int, beta_min: float | None, beta_max: float | None) -> tuple[float, float]:
+    """The first and the last beta, by default those of Ho et al. over 1,000 steps; over others there is no default."""
+    _check(steps, **{key: beta for key, beta in (("beta_min", beta_min), ("beta_max", beta_max)) if beta is not None})
+    if steps != 1000 and None in (beta_min, beta_max):
+        text = f"schedule '{name}' of {steps} steps needs beta_min and beta_max, whose defaults are of 1000 steps"
+        if name == "linear":
+            low, high = (beta * 1000 / steps for beta in BETAS)
+            text += (
+                f"; OpenAI's code scales them by 1000 / steps, to beta_min: {low} and beta_max: {high}, others do not"
+            )
+        raise ValueError(text)
+    return BETAS[0] if beta_min is None else beta_min, BETAS[1] if beta_max is None else beta_max
+
+
 @schedules.register("linear")
-def linear(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
-    """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family."""
-    _check(steps, beta_min=beta_min, beta_max=beta_max)
-    return Schedule(np.linspace(beta_min, beta_max, steps))
+def linear(*, steps: int = 1000, beta_min: float | None = None, beta_max: float | None = None) -> Schedule:
+    """Betas linear in the index (Ho et al. 2020): 1e-4 to 0.02 over 1,000 steps for the DDPM family.
+
+    Of another number of steps ``beta_min`` and ``beta_max`` must be given. OpenAI's "linear" has the betas above times
+    1000 / steps (Nichol & Dhariwal 2021): 2.5e-5 to 0.005 over 4,000.
+    """
+    low, high = _ends("linear", steps, beta_min, beta_max)
+    return Schedule(np.linspace(low, high, steps))
+
+
+@schedules.register("scaled_linear")
+def scaled_linear(*, steps: int = 1000, beta_min: float | None = None, beta_max: float | None = None) -> Schedule:
+    """Square roots of the betas linear in the index (Rombach et al. 2022, arXiv 2112.10752; the name is diffusers').
+
+    Stable Diffusion has 0.00085 to 0.012; the defaults, 1e-4 to 0.02 over 1,000 steps, are those of diffusers.
+    """
+    low, high = _ends("scaled_linear", steps, beta_min, beta_max)
+    return Schedule(np.linspace(low**0.5, high**0.5, steps) ** 2)
+
+
+@schedules.register("sigmoid")
+def sigmoid(*, steps: int = 1000, beta_min: float | None = None, beta_max: float | None = None) -> Schedule:
+    """``beta_i = beta_min + (beta_max - beta_min) / (1 + exp(-u_i))``, u from -6 to 6 (Xu et al. 2022, 2203.02923).
+
+    As in diffusers, whose defaults these are.
+    """
+    low, high = _ends("sigmoid", steps, beta_min, beta_max)
+    return Schedule(low + (high - low) / (1 + np.exp(-np.linspace(-6, 6, steps))))
 
 
 @schedules.register("cosine")

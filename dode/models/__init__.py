@@ -7,7 +7,8 @@ Names are imported when first used, for most bring torch.
 from dode import registry
 
 _WHERE = {
-    **dict.fromkeys(("DataPrediction", "Denoiser", "NoisePrediction"), "dode.models.denoiser"),
+    **dict.fromkeys(("DataPrediction", "Denoiser"), "dode.models.denoiser"),
+    **dict.fromkeys(("ImagePrediction", "NoisePrediction", "VelocityPrediction"), "dode.models.denoiser"),
     **dict.fromkeys(("facts_of", "for_images", "prediction_of", "prior_std"), "dode.models.denoiser"),
     **dict.fromkeys(("load", "load_network", "of_card", "with_weights"), "dode.models.loading"),
     "ModelFacts": "dode.grids.facts",

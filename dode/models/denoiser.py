@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dode import calls
-from dode.grids.facts import Described, ModelFacts, vp_prior
+from dode.grids.facts import Described, ModelFacts, Prediction, vp_prior
 from dode.grids.schedules import Schedule
 from dode.models.batches import Batches
 from dode.solvers.base import Denoise
@@ -33,7 +33,7 @@ def facts_of(denoise: Denoise) -> ModelFacts:
 
 
 def prediction_of(denoise: Denoise) -> str:
-    """``"data"`` or ``"noise"``: which output the model was trained for; ``"data"`` for a plain function."""
+    """What the model was trained to output (:class:`dode.grids.facts.ModelFacts`); ``"data"`` for a plain function."""
     return ModelFacts.of(denoise).prediction
 
 
@@ -152,13 +152,20 @@ class DataPrediction(Denoiser):
         return denoised.add_(output, alpha=sigma * self.sigma_data / math.sqrt(variance))
 
 
-class NoisePrediction(Denoiser):
-    """A network that predicts noise, ``eps = network(x_vp, index)``, on a discrete VP schedule.
+class VariancePreserving(Denoiser):
+    """A network on a discrete VP schedule, called as ``network(sqrt(abar) x, index)``, ``abar = 1 / (1 + sigma^2)``.
 
-    ``D(x; sigma) = x - sigma * eps(sqrt(abar) x, index)`` with ``abar = 1 / (1 + sigma^2)`` and the (fractional) index
-    of that noise level. A noise level below that of index 0 is given to the network as index 0. ``round_sigma`` is as
-    of :class:`dode.grids.facts.ModelFacts`.
+    ``index`` is the (fractional) index of the noise level; one below that of index 0 is given as index 0. A subclass
+    says what the output is: ``prediction`` and :meth:`estimate`.
+
+    Args:
+        schedule: the :class:`dode.grids.schedules.Schedule` that the network was trained on.
+        index_scale: what the network multiplies the index by before it embeds it; only the authors' recipes ask.
+        round_sigma: as of :class:`dode.grids.facts.ModelFacts`.
+        batch_size, classes: as of :class:`Denoiser`.
     """
+
+    prediction: Prediction
 
     def __init__(
         self,
@@ -166,21 +173,63 @@ class NoisePrediction(Denoiser):
         *,
         schedule: Schedule,
         round_sigma: Callable[[Any], np.ndarray] | None = None,
+        index_scale: float = 1.0,
         batch_size: int | None = None,
         classes: int | None = None,
     ):
-        known: Any = {"round_sigma": round_sigma, "classes": classes}
-        facts = ModelFacts("noise", schedule=schedule, prior_std=vp_prior, **known)
+        known: Any = {"round_sigma": round_sigma, "index_scale": index_scale, "classes": classes}
+        facts = ModelFacts(self.prediction, schedule=schedule, prior_std=vp_prior, **known)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def at(self, schedule: Schedule, shift: float) -> Self:
-        """This denoiser on another schedule, its network called at the index of that plus ``shift``."""
+    def at(self, schedule: Schedule, shift: float, time: float | None = None) -> Self:
+        """This denoiser called at another index: :meth:`dode.grids.facts.ModelFacts.at`."""
         other = copy.copy(self)
-        other.facts = self.facts.at(schedule, shift)
+        other.facts = self.facts.at(schedule, shift, time)
         return other
 
     def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
         """One batch."""
         scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
-        noise = calls.tensor(self.network(scaled, index, **self._given(labels)), x)
-        return torch.add(x, noise.to(x.dtype), alpha=-sigma)
+        output = calls.tensor(self.network(scaled, index, **self._given(labels)), x)
+        return self.estimate(x, sigma, output.to(x.dtype))
+
+    @staticmethod
+    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """The clean image from the network's output at x (not scaled), both (B, C, H, W)."""
+        raise NotImplementedError
+
+
+class NoisePrediction(VariancePreserving):
+    """A network that predicts noise: ``D(x; sigma) = x - sigma eps``."""
+
+    prediction = "noise"
+
+    @staticmethod
+    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """:meth:`VariancePreserving.estimate`."""
+        return torch.add(x, output, alpha=-sigma)
+
+
+class VelocityPrediction(VariancePreserving):
+    """A network that predicts ``v = sqrt(abar) eps - sqrt(1 - abar) x_0`` (Salimans & Ho 2022, arXiv 2202.00512).
+
+    ``D(x; sigma) = x / (1 + sigma^2) - sigma / sqrt(1 + sigma^2) v``.
+    """
+
+    prediction = "v"
+
+    @staticmethod
+    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """:meth:`VariancePreserving.estimate`."""
+        return torch.add(x / (1 + sigma**2), output, alpha=-sigma / math.sqrt(1 + sigma**2))
+
+
+class ImagePrediction(VariancePreserving):
+    """A network that predicts the clean image: ``D(x; sigma)`` is its output."""
+
+    prediction = "image"
+
+    @staticmethod
+    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """:meth:`VariancePreserving.estimate`."""
+        return output.clone()  # the network may write to its own again

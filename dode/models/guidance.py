@@ -44,9 +44,9 @@ class Guided(Described):
         """Bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
         return self._around(self.model.for_images(start, stop))
 
-    def at(self, schedule: Schedule, shift: float) -> Self:
-        """On another schedule (:meth:`dode.models.NoisePrediction.at`)."""
-        return self._around(self.model.at(schedule, shift))
+    def at(self, schedule: Schedule, shift: float, time: float | None = None) -> Self:
+        """Called at another index (:meth:`dode.models.NoisePrediction.at`)."""
+        return self._around(self.model.at(schedule, shift, time))
 
     def _around(self, model):
         bound = copy.copy(self)
@@ -78,13 +78,13 @@ class ClassifierFree(Guided):
 
 @guidances.register("classifier")
 class Classifier(Guided):
-    """Classifier guidance (Dhariwal & Nichol 2021, arXiv 2105.05233, Alg. 2) of a noise-prediction denoiser.
+    """Classifier guidance (Dhariwal & Nichol 2021, arXiv 2105.05233, Alg. 2) of a denoiser on a VP schedule.
 
     ``eps' = eps - sqrt(1 - abar) scale grad_(x_vp) ln p(y | x_vp, index)``, in the coordinates here
     ``D' = D + scale sigma^2 / sqrt(1 + sigma^2) grad``. Only the gradient is computed with autograd.
 
     Args:
-        denoise: a :class:`dode.models.NoisePrediction`.
+        denoise: a :class:`dode.models.denoiser.VariancePreserving`.
         scale: factor on the gradient.
         classifier: ``classifier(x_vp, index) -> logits`` (B, classes), index 0-d; called with as many images at once as
             the model, in the precision of its first parameter (single without parameters).

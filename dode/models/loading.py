@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from dode.grids.facts import ModelFacts
-from dode.models.denoiser import Denoiser, NoisePrediction
+from dode.grids.facts import ModelFacts, unsupported_prediction
+from dode.models.denoiser import Denoiser, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
 from dode.weights import safetensors_files, states
+
+ON_A_SCHEDULE = {kind.prediction: kind for kind in (NoisePrediction, VelocityPrediction, ImagePrediction)}
 
 
 def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
@@ -105,9 +107,11 @@ def load(
 def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
+        if card["prediction"] not in ON_A_SCHEDULE:
+            raise ValueError(unsupported_prediction(card["prediction"]))
         facts = ModelFacts.of_card(card)
-        schedule: Any = facts.schedule
-        return NoisePrediction(network, schedule=schedule, round_sigma=facts.round_sigma, **options)
+        known: Any = {"schedule": facts.schedule, "round_sigma": facts.round_sigma, "index_scale": facts.index_scale}
+        return ON_A_SCHEDULE[card["prediction"]](network, **known, **options)
     own = dict(card["preconditioning"])
     preconditioned = preconditionings.get(own.pop("name"))
     return preconditioned(network, sigma_min=card["sigma_min"], sigma_max=card["sigma_max"], **own, **options)

@@ -58,12 +58,13 @@ Proposals: TypeAlias = Generator[Proposal, Tensor, None]
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A registered method; ``order``, ``evaluations``, ``levels`` and ``teacher`` may depend on the options."""
+    """A registered method; arguments as of :func:`solver`, those that may depend on the options as functions."""
 
     name: str
     function: Callable
     order: Callable
     evaluations: Callable
+    evaluations_above: Callable
     teacher: Callable
     levels: Callable | None = None
     choices: Mapping[str, Sequence[object]] = dataclasses.field(default_factory=dict)
@@ -90,6 +91,7 @@ def solver(
     *,
     order: int | Callable[..., int],
     evaluations: Callable[..., int] = lambda steps, **_: steps,
+    evaluations_above: Callable[..., int] | None = None,
     levels: Callable[..., int] | None = None,
     teacher: str | Callable[..., str | None] | None = None,
     choices: Mapping[str, Sequence[object]] | None = None,
@@ -101,8 +103,9 @@ def solver(
 
     Args:
         order: order of accuracy of the end state, a number or a function of the options; a test measures it.
-        evaluations: number of network evaluations over ``steps`` grid intervals, ``(steps, **options) -> int``,
+        evaluations: number of network evaluations over ``steps`` grid intervals to 0, ``(steps, **options) -> int``,
             increasing in ``steps``.
+        evaluations_above: the same where the grid ends above 0; None for as many.
         levels: number of different noise levels that its proposals have over ``steps`` grid intervals to 0, ``(steps,
             **options) -> int``, where two proposals share one; None where each has its own.
         teacher: name of the solver that makes the trajectory to follow, or a function of the options; None for the
@@ -126,6 +129,7 @@ def solver(
             function=function,
             order=_function_of_options(order),
             evaluations=evaluations,
+            evaluations_above=evaluations_above or evaluations,
             levels=levels,
             teacher=_function_of_options(teacher),
             choices=choices or {},
@@ -210,9 +214,14 @@ class Solver:
         name = self.method.teacher(**self.options)
         return create(name) if name else self
 
-    def nfe(self, steps: int) -> int:
-        """Number of network evaluations over ``steps`` grid intervals."""
-        return self.method.evaluations(steps, **self.options)
+    def nfe(self, steps: int, *, end: float | Tensor = 0.0) -> int:
+        """Number of network evaluations over ``steps`` grid intervals, the last of which ends at the level ``end``.
+
+        >>> create("heun").nfe(steps=5, end=0.002)
+        10
+        """
+        own = self.method
+        return (own.evaluations_above if end > 0 else own.evaluations)(steps, **self.options)
 
     def levels(self, steps: int) -> int:
         """Number of different noise levels of its proposals over ``steps`` grid intervals to 0.
@@ -223,7 +232,7 @@ class Solver:
         return (self.method.levels or self.method.evaluations)(steps, **self.options)
 
     def steps(self, nfe: int) -> int:
-        """Number of grid intervals for ``nfe`` evaluations.
+        """Number of grid intervals to 0 for ``nfe`` evaluations.
 
         Raises:
             ValueError: where no number of intervals takes ``nfe`` evaluations, naming the nearest that do.

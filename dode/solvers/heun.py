@@ -10,6 +10,7 @@ from dode.solvers.formulas import combine, euler
     "heun",
     order=2,
     evaluations=lambda steps: 2 * steps - 1,
+    evaluations_above=lambda steps: 2 * steps,
     levels=lambda steps: steps,
     teacher="heun",
     source="Karras et al. 2022, arXiv:2206.00364, Alg. 1",
@@ -18,7 +19,8 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     """Heun's method, Karras et al. 2022 (arXiv 2206.00364), Algorithm 1 (without churn).
 
     Predictor ``p = x + h d`` with ``h = sigma' - sigma``, ``d = (x - D) / sigma``; corrector ``x' = x + h (d + d') /
-    2`` with ``d'`` at ``(p, sigma')``. The step to sigma = 0 is Euler's, so N steps cost 2N - 1 evaluations.
+    2`` with ``d'`` at ``(p, sigma')``. The step to sigma = 0 is Euler's, so N steps cost 2N - 1 evaluations,
+    and 2N where they end above 0.
     """
     for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma)

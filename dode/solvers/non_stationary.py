@@ -41,6 +41,7 @@ class NonStationary(Solver):
             function=non_stationary,
             order=lambda coefficients: 1,
             evaluations=lambda steps, coefficients: steps,
+            evaluations_above=lambda steps, coefficients: steps,
             teacher=lambda coefficients: "heun",
             source=SOURCE,
         )

@@ -13,6 +13,7 @@ WARM_UP = 3  # steps of four evaluations before the four-step formula has its hi
     "pndm",
     order=4,
     evaluations=lambda steps: min(4 * steps - 3, steps + 3 * WARM_UP),
+    evaluations_above=lambda steps: min(4 * steps, steps + 3 * WARM_UP),
     levels=lambda steps: min(2 * steps - 1, steps + WARM_UP),
     source="Liu et al. 2022, arXiv:2202.09778, Alg. 2",
 )
@@ -22,8 +23,9 @@ def pndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     F-PNDM (Liu et al. 2022, arXiv 2202.09778, Alg. 2, Eqs. 11-13), where the transfer part is a DDIM step, here Euler's
     in sigma. A Runge-Kutta step goes to the midpoint in sigma twice and to the end once, each time from its beginning,
     and then takes ``(eps_1 + 2 eps_2 + 2 eps_3 + eps_4) / 6``: four evaluations. The step to sigma = 0 is Euler's
-    where it would be a Runge-Kutta step, so N steps cost N + 9 evaluations, 4N - 3 for N < 4. Weights are those of
-    equal steps, as in ``ipndm``. Denoising outputs: in the start the evaluations, then the effective noise estimate.
+    where it would be a Runge-Kutta step, so N steps cost N + 9 evaluations, 4N - 3 for N < 4 (4N where they end above
+    0). Weights are those of equal steps, as in ``ipndm``. Denoising outputs: in the start the evaluations, then the
+    effective noise estimate.
     """
     history: list[tuple[float, Tensor]] = []
     for sigma, sigma_next in pairwise(sigmas[: WARM_UP + 1]):

@@ -3,7 +3,9 @@
 Written from the published formulas; nothing of ``dode`` is used. Images are flat, (B, 16).
 """
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,11 +25,36 @@ def clean_estimate(x, sigma):
     return mean + SPREAD**2 / variance * (x - mean)
 
 
-def noise_estimate(x, index):
+def noise_estimate(x, index, abars=ABAR):
     """eps(x, i) of the mixture in VP coordinates; log abar is linear between integer indices, -1 is the clean image."""
-    abar = np.exp(np.interp(index, np.arange(-1, 1000), [0.0, *np.log(ABAR)]))
+    abar = np.exp(np.interp(index, np.arange(-1, len(abars)), [0.0, *np.log(abars)]))
     alpha, sigma = np.sqrt(abar), np.sqrt(1 - abar)
     return (x - alpha * clean_estimate(x / alpha, sigma / alpha)) / sigma
+
+
+def cosine_betas():
+    """Of improved DDPM: 4,000 steps, clipped at 0.999."""
+    abar = np.cos((np.arange(4001) / 4000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1 - abar[1:] / abar[:-1], 0.999)
+
+
+COSINE_ABAR = np.cumprod(1 - cosine_betas())
+
+
+def cosine_model(x, time):
+    """A network on the cosine schedule, trained on times in [0, 1000): what is above is as noisy as can be."""
+    return noise_estimate(x, np.minimum(time * 3.984, 3983), COSINE_ABAR)
+
+
+class Vp(NamedTuple):
+    """A schedule and a network, ``model(x, time)``."""
+
+    abar: np.ndarray
+    model: Callable
+
+
+LINEAR = Vp(ABAR, noise_estimate)
+COSINE = Vp(COSINE_ABAR, cosine_model)
 
 
 def fitted(direction, residual):
@@ -35,35 +62,42 @@ def fitted(direction, residual):
     return np.sum(direction * residual) / np.sum(direction**2)
 
 
-def vp_indices(steps):
+def vp_indices(steps, total):
     """Descending: integer parts of a float32 linspace, counted from the nearer end, then -1 for the clean image."""
-    width, k = np.float32(1000) / np.float32(steps), np.arange(steps, dtype=np.float32)
-    values = np.where(k < (steps + 1) // 2, k * width, np.float32(1000) - (np.float32(steps) - k) * width)
+    width, k = np.float32(total) / np.float32(steps), np.arange(steps, dtype=np.float32)
+    values = np.where(k < (steps + 1) // 2, k * width, np.float32(total) - (np.float32(steps) - k) * width)
     return [*values.astype(int)[::-1].tolist(), -1]
 
 
-def ddim_step(x, noise, index, index_next):
+def ddim_step(x, noise, index, index_next, vp):
     """DDIM(x, e, a -> a')."""
-    now, after = ABAR[index], ABAR[index_next] if index_next >= 0 else 1.0
+    now, after = vp.abar[index], vp.abar[index_next] if index_next >= 0 else 1.0
     return np.sqrt(after) * (x - np.sqrt(1 - now) * noise) / np.sqrt(now) + np.sqrt(1 - after) * noise
 
 
-def vp_student(x, steps, advance):
+def vp_student(x, steps, advance, vp):
     """DDIM; ``advance(k, proposal, direction)`` gives the next state. Pure noise is the output before the first."""
-    indices, previous = vp_indices(steps), x
+    indices, previous = vp_indices(steps, len(vp.abar)), x
     for k in range(steps):
-        noise = noise_estimate(x, indices[k])
-        x = advance(k, ddim_step(x, noise, indices[k], indices[k + 1]), noise - previous)
+        noise = vp.model(x, indices[k])
+        x = advance(k, ddim_step(x, noise, indices[k], indices[k + 1], vp), noise - previous)
         previous = noise
     return x
 
 
-def vp_recipe(steps, scale):
+def ddim_teacher(count, vp):
+    """All states of DDIM on ``count`` indices; the network is called at the index itself."""
+    trajectory = [FIT]
+    for index, index_next in pairwise(vp_indices(count, len(vp.abar))):
+        x = trajectory[-1]
+        trajectory.append(ddim_step(x, vp.model(x, index), index, index_next, vp))
+    return trajectory
+
+
+def vp_recipe(steps, scale, vp):
     """Lambdas, and a sampler ``(latents, lambdas) -> states``, of D-DDIM for noise prediction."""
-    count = min(1000, scale * steps)
-    indices, trajectory = vp_indices(count), [FIT]
-    for index, index_next in pairwise(indices):
-        trajectory.append(ddim_step(trajectory[-1], noise_estimate(trajectory[-1], index), index, index_next))
+    count = min(len(vp.abar), scale * steps)
+    trajectory = ddim_teacher(count, vp)
     stride = count // steps
     targets = [trajectory[k * stride] for k in range(steps)] + [trajectory[-1]]
     lambdas = []
@@ -72,9 +106,9 @@ def vp_recipe(steps, scale):
         lambdas.append(fitted(direction, targets[k + 1] - proposal))
         return proposal + lambdas[k] * direction
 
-    vp_student(FIT, steps, fit)
+    vp_student(FIT, steps, fit, vp)
     return lambdas, lambda latents, coefficients: vp_student(
-        latents, steps, lambda k, proposal, direction: proposal + coefficients[k] * direction
+        latents, steps, lambda k, proposal, direction: proposal + coefficients[k] * direction, vp
     )
 
 
@@ -145,26 +179,26 @@ def nearest_entries(steps, count):
     return [(k + 1) * (count // steps) for k in range(steps - 1)] + [count]
 
 
-def linear_abar(t):
+def linear_abar(t, vp):
     """abar(t), linear between integers."""
-    return np.clip(np.interp(t, np.arange(1000), ABAR), 1e-7, 1 - 1e-7)
+    return np.clip(np.interp(t, np.arange(len(vp.abar)), vp.abar), 1e-7, 1 - 1e-7)
 
 
-def adams_bashforth(times, i):
+def adams_bashforth(times, i, vp):
     """iPNDM's coefficients of step i on eps_i, eps_{i-1}, ..."""
     weights = [[1], [1.5, -0.5], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]][min(i, 3)]
-    return ddim_factor(times, i) * np.array(weights)
+    return ddim_factor(times, i, vp) * np.array(weights)
 
 
 def deis(order):
     """DEIS's coefficients of step i, as a function like :func:`adams_bashforth`."""
 
-    def coefficients(times, i):
+    def coefficients(times, i, vp):
         tau = np.linspace(times[i], times[i + 1], 10_000, endpoint=False)
-        abar = linear_abar(tau)
-        above = np.clip(np.searchsorted(np.arange(1000), tau, side="right"), 1, 999)
-        log_slope = (ABAR[above] - ABAR[above - 1]) / abar
-        integrand = np.sqrt(linear_abar(times[i + 1]) / abar) * -0.5 * log_slope / np.sqrt(1 - abar)
+        abar, last = linear_abar(tau, vp), len(vp.abar) - 1
+        above = np.clip(np.searchsorted(np.arange(last + 1), tau, side="right"), 1, last)
+        log_slope = np.where((abar > 1e-7) & (abar < 1 - 1e-7), (vp.abar[above] - vp.abar[above - 1]) / abar, 0)
+        integrand = np.sqrt(linear_abar(times[i + 1], vp) / abar) * -0.5 * log_slope / np.sqrt(1 - abar)
         found = []
         for j in range(min(i, order) + 1):
             basis = np.ones_like(tau)
@@ -177,21 +211,21 @@ def deis(order):
     return coefficients
 
 
-def ddim_factor(times, i):
+def ddim_factor(times, i, vp):
     """c_i."""
-    now, after = linear_abar(times[i]), linear_abar(times[i + 1])
+    now, after = linear_abar(times[i], vp), linear_abar(times[i + 1], vp)
     return np.sqrt(1 - after) - np.sqrt(after / now) * np.sqrt(1 - now)
 
 
-def multistep(x, steps, coefficients, advance):
+def multistep(x, steps, coefficients, advance, vp):
     """iPNDM or DEIS; all states. ``advance(k, proposal, direction)`` gives the next one."""
-    times = [999 * (1 - i / steps) for i in range(steps + 1)]
+    times = [(len(vp.abar) - 1) * (1 - i / steps) for i in range(steps + 1)]
     noises, previous, states = [], x, [x]
     for i in range(steps):
-        noises.insert(0, noise_estimate(x, times[i] - 1))
-        weights = coefficients(times, i)
-        effective = sum(weight * noise for weight, noise in zip(weights, noises, strict=False)) / ddim_factor(times, i)
-        now, after = linear_abar(times[i]), linear_abar(times[i + 1])
+        noises.insert(0, vp.model(x, times[i] - 1))
+        weights, factor = coefficients(times, i, vp), ddim_factor(times, i, vp)
+        effective = sum(weight * noise for weight, noise in zip(weights, noises, strict=False)) / factor
+        now, after = linear_abar(times[i], vp), linear_abar(times[i + 1], vp)
         clean = (x - np.sqrt(1 - now) * effective) / np.sqrt(now)
         x = advance(i, np.sqrt(after) * clean + np.sqrt(1 - after) * effective, effective - previous)
         previous = effective
@@ -199,19 +233,19 @@ def multistep(x, steps, coefficients, advance):
     return states
 
 
-def multistep_recipe(coefficients, steps, scale):
+def multistep_recipe(coefficients, steps, scale, vp):
     """As :func:`vp_recipe`; the teacher is the same solver."""
-    count = min(1000, scale * steps)
-    trajectory = multistep(FIT, count, coefficients, lambda k, proposal, direction: proposal)
+    count = min(len(vp.abar), scale * steps)
+    trajectory = multistep(FIT, count, coefficients, lambda k, proposal, direction: proposal, vp)
     targets, lambdas = [trajectory[entry] for entry in nearest_entries(steps, count)], []
 
     def fit(k, proposal, direction):
         lambdas.append(fitted(direction, targets[k] - proposal))
         return proposal + lambdas[k] * direction
 
-    multistep(FIT, steps, coefficients, fit)
+    multistep(FIT, steps, coefficients, fit, vp)
     return lambdas, lambda latents, factors: multistep(
-        latents, steps, coefficients, lambda k, proposal, direction: proposal + factors[k] * direction
+        latents, steps, coefficients, lambda k, proposal, direction: proposal + factors[k] * direction, vp
     )[-1]
 
 
@@ -236,13 +270,17 @@ def dpm_entries(order, steps, count):
     return [entries[n] for n in range(1, steps + 1)]
 
 
-def dpm_solver(x, order, steps, advance):
-    """Singlestep DPM-Solver; ``advance(k, proposal, direction)`` gives the state after evaluation k."""
-    log_alphas = 0.5 * np.log(ABAR)
-    times = np.linspace(1, 0.001, steps + 1)
+def dpm_solver(x, order, steps, advance, vp):
+    """Singlestep DPM-Solver; ``advance(k, proposal, direction)`` gives the state after evaluation k.
+
+    The schedule ends where the half log-SNR falls below -5.1; the times that the network is called at are out of 1,000.
+    """
+    log_alphas = 0.5 * np.log(vp.abar[0.5 * np.log(vp.abar / (1 - vp.abar)) >= -5.1])
+    total = len(log_alphas)
+    times = np.linspace(1, 1 / total, steps + 1)
 
     def log_alpha(t):
-        return np.interp(t, np.arange(1, 1001) / 1000, log_alphas)
+        return np.interp(t, np.arange(1, total + 1) / total, log_alphas)
 
     def std(t):
         return np.sqrt(1 - np.exp(2 * log_alpha(t)))
@@ -251,7 +289,7 @@ def dpm_solver(x, order, steps, advance):
         return log_alpha(t) - np.log(std(t))
 
     def evaluate(state, t):
-        return noise_estimate(state, 1000 * (t - 0.001))
+        return vp.model(state, 1000 * (t - 1 / total))
 
     previous, k = x, 0
     for own in dpm_orders(order, steps):
@@ -288,28 +326,26 @@ def dpm_solver(x, order, steps, advance):
     return x
 
 
-def dpm_recipe(order, steps, scale):
-    """As :func:`vp_recipe`; the teacher is DDIM."""
-    count = min(1000, scale * steps)
-    indices, trajectory, lambdas = vp_indices(count), [FIT], []
-    for index, index_next in pairwise(indices):
-        trajectory.append(ddim_step(trajectory[-1], noise_estimate(trajectory[-1], index), index, index_next))
+def dpm_recipe(order, steps, scale, vp):
+    """As :func:`vp_recipe`; the teacher is DDIM on the whole schedule."""
+    count = min(len(vp.abar), scale * steps)
+    trajectory, lambdas = ddim_teacher(count, vp), []
     targets = [trajectory[entry] for entry in dpm_entries(order, steps, count)]
 
     def fit(k, proposal, direction):
         lambdas.append(fitted(direction, targets[k] - proposal))
         return proposal + lambdas[k] * direction
 
-    dpm_solver(FIT, order, steps, fit)
+    dpm_solver(FIT, order, steps, fit, vp)
     return lambdas, lambda latents, factors: dpm_solver(
-        latents, order, steps, lambda k, proposal, direction: proposal + factors[k] * direction
+        latents, order, steps, lambda k, proposal, direction: proposal + factors[k] * direction, vp
     )
 
 
-def noise_recipe(solver, order, steps, scale):
+def noise_recipe(solver, order, steps, scale, vp=LINEAR):
     """The recipe of a solver for noise prediction by name: lambdas and sampler."""
     if solver == "ddim":
-        return vp_recipe(steps, scale)
+        return vp_recipe(steps, scale, vp)
     if solver == "dpm-solver":
-        return dpm_recipe(order, steps, scale)
-    return multistep_recipe(adams_bashforth if solver == "ipndm" else deis(order), steps, scale)
+        return dpm_recipe(order, steps, scale, vp)
+    return multistep_recipe(adams_bashforth if solver == "ipndm" else deis(order), steps, scale, vp)

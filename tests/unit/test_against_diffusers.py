@@ -12,8 +12,10 @@ import torch
 from diffusers import schedulers
 
 import dode
-from dode import solvers
+from dode import models, solvers
+from dode.grids.schedules import schedules
 from dode.models import mixture
+from dode.models.networks import networks
 
 STEPS = [1, 2, 3, 5, 10]
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -64,6 +66,67 @@ def test_ddim(steps):
     for level, timestep in zip(levels, scheduler.timesteps, strict=False):
         x = scheduler.step(noise_estimate(x, level), timestep, x).prev_sample
     torch.testing.assert_close(ours("ddim", levels), x, **CLOSE)
+
+
+SCHEDULES = [
+    ({"name": "linear", "steps": 200, "beta_min": 1e-4, "beta_max": 0.1}, "linear"),
+    ({"name": "scaled_linear", "beta_min": 0.00085, "beta_max": 0.012}, "scaled_linear"),
+    ({"name": "scaled_linear"}, "scaled_linear"),
+    ({"name": "sigmoid"}, "sigmoid"),
+    ({"name": "sigmoid", "steps": 100, "beta_min": 1e-7, "beta_max": 0.2}, "sigmoid"),
+    ({"name": "cosine", "steps": 1000}, "squaredcos_cap_v2"),
+]
+PREDICTIONS = {"noise": "epsilon", "v": "v_prediction", "image": "sample"}
+
+
+def theirs(schedule, name, **options):
+    """diffusers' scheduler of a card's schedule; its DDIM has no sigmoid betas, but its DDPM has."""
+    sizes = {"num_train_timesteps": schedule.get("steps", 1000)}
+    betas = {
+        f"beta_{end}": schedule[f"beta_{key}"]
+        for end, key in (("start", "min"), ("end", "max"))
+        if "beta_min" in schedule
+    }
+    made = schedulers.DDPMScheduler(**sizes, **betas, beta_schedule=name)
+    return schedulers.DDIMScheduler(**sizes, trained_betas=made.betas.tolist(), **options)
+
+
+@pytest.mark.parametrize(("schedule", "name"), SCHEDULES)
+def test_schedules(schedule, name):
+    """diffusers has float32."""
+    options = dict(schedule)
+    own = schedules.create(options.pop("name"), **options)
+    np.testing.assert_allclose(own.alphas_cumprod, theirs(schedule, name).alphas_cumprod.double(), rtol=2e-5)
+
+
+@pytest.mark.parametrize(("schedule", "name"), SCHEDULES)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_what_a_network_predicts(prediction, schedule, name):
+    """The same weights under each kind of prediction and schedule of a card; DDIM from the last index to the image."""
+    torch.manual_seed(0)
+    config = {
+        "sample_size": 8,
+        "in_channels": 1,
+        "out_channels": 1,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "block_out_channels": [8],
+        "down_block_types": ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"],
+    }
+    network = networks.create("diffusers-unet2d", config=config).double()
+    denoise = models.of_card({"prediction": prediction, "schedule": schedule}, network)
+    scheduler = theirs(
+        schedule, name, prediction_type=PREDICTIONS[prediction], clip_sample=False, timestep_spacing="trailing"
+    )
+    scheduler.alphas_cumprod = torch.from_numpy(denoise.schedule.alphas_cumprod)
+    scheduler.set_timesteps(5)
+    noise = x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(network(x, timestep.double()), timestep, x).prev_sample
+    sigmas = dode.grids.for_model(denoise, "uniform-index", 5)
+    own = dode.sample(solvers.create("ddim"), denoise, noise, sigmas)
+    torch.testing.assert_close(own, x, rtol=1e-10, atol=1e-10)
 
 
 @every_step_count

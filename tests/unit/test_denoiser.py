@@ -7,9 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+import dode
+from dode import grids, models, solvers
+from dode.directions import Directions
 from dode.grids import schedules
-from dode.grids.facts import ModelFacts
+from dode.grids.facts import ModelFacts, vp_prior
+from dode.models import mixture
 from dode.models.denoiser import DataPrediction, NoisePrediction, prediction_of, prior_std
+from dode.models.loading import ON_A_SCHEDULE
 
 LINEAR = schedules.schedules.create("linear")
 IMAGES = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 2, 3, 3)))
@@ -82,10 +87,47 @@ def wrapped(prediction, known, **options):
     """A denoiser of either kind around ``known``."""
     if prediction == "data":
         return DataPrediction(known, sigma_data=0.5, **options)
-    return NoisePrediction(known, schedule=LINEAR, **options)
+    return ON_A_SCHEDULE[prediction](known, schedule=LINEAR, **options)
 
 
-@pytest.mark.parametrize("prediction", ["data", "noise"])
+@pytest.mark.parametrize("prediction", ON_A_SCHEDULE)
+def test_what_a_network_says_of_the_image_is_the_image(prediction):
+    """Each quantity of the exact toy, and all give its denoised image; greedy fits follow from that alone."""
+
+    class Exact(torch.nn.Linear):
+        def forward(self, x, index):
+            sigma = float(LINEAR.sigma(float(index)))
+            alpha = (1 + sigma**2) ** -0.5
+            image = mixture.denoise(x / alpha, torch.tensor(sigma).double())
+            noise = (x - alpha * image) / (alpha * sigma)
+            return {"noise": noise, "v": alpha * noise - alpha * sigma * image, "image": image}[prediction]
+
+    denoise = ON_A_SCHEDULE[prediction](Exact(1, 1).double(), schedule=LINEAR)
+    x = mixture.latents(8, 1)
+    for sigma in (150.0, 3.0, 0.02):
+        expected = mixture.denoise(sigma * x, torch.tensor(sigma).double())
+        torch.testing.assert_close(denoise(sigma * x, torch.tensor(sigma)), expected, rtol=0, atol=1e-9)
+    assert denoise.facts == ModelFacts(prediction, schedule=LINEAR, prior_std=vp_prior)
+    sigmas = grids.for_model(denoise, "uniform-index", 4)
+    fit = dode.distill(solvers.create("ddim"), denoise, mixture.latents(16, 1), sigmas, fit="greedy")
+    assert fit.directions == Directions(outputs="data" if prediction == "image" else "noise")
+    if prediction != "noise":
+        with pytest.raises(ValueError, match=f"recipes for noise and data prediction, not for '{prediction}'"):
+            dode.released.recipe("ddim", None, denoise, 4, 10)
+        with pytest.raises(ValueError, match=f"'released' has no recipe for 'ddim' with {prediction} prediction"):
+            dode.distill(
+                solvers.create("ddim"), denoise, mixture.latents(16, 1), sigmas, fit="greedy", alignment="released"
+            )
+
+
+def test_what_no_network_predicts_is_refused():
+    with pytest.raises(ValueError, match="prediction must be one of 'data', 'noise', 'v', 'image', not 'velocity'"):
+        ModelFacts("velocity")
+    with pytest.raises(ValueError, match="prediction 'flow' is not supported"):
+        models.of_card({"prediction": "flow", "schedule": {"name": "linear"}}, Known())
+
+
+@pytest.mark.parametrize("prediction", ["data", *ON_A_SCHEDULE])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
 def test_batches_give_the_same_bits_and_are_no_larger_than_asked(prediction, batch_size):
     whole, parts, sigma = Known(), Known(), torch.tensor(1.5)
@@ -99,7 +141,7 @@ def test_batches_give_the_same_bits_and_are_no_larger_than_asked(prediction, bat
     assert len(sizes) == math.ceil(5 / batch_size)
 
 
-@pytest.mark.parametrize("prediction", ["data", "noise"])
+@pytest.mark.parametrize("prediction", ["data", *ON_A_SCHEDULE])
 @pytest.mark.parametrize("network_dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_network_runs_in_its_own_precision_and_the_result_has_that_of_the_state(prediction, network_dtype, dtype):
@@ -112,12 +154,12 @@ def test_the_network_runs_in_its_own_precision_and_the_result_has_that_of_the_st
     torch.testing.assert_close(result.double(), exact, rtol=1e-2, atol=2e-2 * float(exact.abs().max()))
 
 
-@pytest.mark.parametrize("prediction", ["data", "noise"])
+@pytest.mark.parametrize("prediction", ["data", *ON_A_SCHEDULE])
 def test_a_network_of_higher_precision_than_the_state_leaves_the_state_its_dtype(prediction):
     assert wrapped(prediction, Known())(IMAGES.float(), torch.tensor(1.0)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("prediction", ["data", "noise"])
+@pytest.mark.parametrize("prediction", ["data", *ON_A_SCHEDULE])
 def test_the_state_is_left_as_it_was(prediction):
     x = IMAGES.clone()
     wrapped(prediction, Known(), batch_size=2)(x, torch.tensor(1.0))

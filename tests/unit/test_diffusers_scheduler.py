@@ -1,6 +1,7 @@
 """A result in the place of a pipeline's scheduler makes what dode.sample makes of the same network and noise."""
 
 import copy
+import json
 import pickle
 import re
 import tracemalloc
@@ -174,6 +175,30 @@ def test_a_recipe_of_the_authors_in_its_own_coordinates(unet, solver, options):
     if sampler.facts.shift:
         with pytest.raises(ValueError, match=r"a method at\(schedule, shift\)"):
             sampler.sample(Bare(), noise(2))
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ipndm", "dpm-solver"])
+def test_a_recipe_for_a_network_that_rescales_the_index(solver):
+    """The pipeline's network is called as that of the card is: here at four times the times of the authors' code."""
+    cosine = {"name": "cosine", "steps": 4000}
+    facts = models.ModelFacts.of_card({"prediction": "noise", "schedule": cosine, "index_scale": 0.25})
+    recipe = released.recipe(solver, 3 if solver == "dpm-solver" else None, facts, 10, 1)
+    model = {"schedule": cosine, "index_scale": 0.25}
+    made = record(solver, {}, 10, grid="released", **model) | {"sigmas": recipe.sigmas.tolist(), "version": 3}
+    config = diffusers.DDPMScheduler(4000, beta_schedule="squaredcos_cap_v2").config
+    expected = {"ddim": [3600, 3200], "ipndm": [3998, 3598.1], "dpm-solver": [999.749, 899.774]}[solver]
+    scheduler = DodeScheduler.from_config(config, result=made)
+    np.testing.assert_allclose(0.25 * scheduler.timesteps[:2].numpy(), expected, atol=1e-3)
+    found = stepped(scheduler, lambda x, t: torch.tanh(0.1 * x + 1e-3 * t), noise(2))
+    own = models.NoisePrediction(Times(1, 1).double(), schedule=schedules.schedules.create(**cosine), index_scale=0.25)
+    torch.testing.assert_close(found, dode.load(made).sample(own, noise(2)), rtol=1e-6, atol=1e-6)
+
+
+class Times(torch.nn.Linear):
+    """A network that shows at which index it was called."""
+
+    def forward(self, x, index):
+        return torch.tanh(0.1 * x + 1e-3 * index)
 
 
 class Bare:
@@ -510,7 +535,7 @@ MISTYPED = {
         [0.1, 2.0],
     ],
     "prediction_type": [None, 3, [], {}, ["epsilon"], "flow"],
-    "sigma_data": [0, -0.5, True, "0.5", [], {}, float("nan"), float("inf"), 1e300, 10**400],
+    "sigma_data": [0, -0.5, True, False, "0.5", [], [0.5], {}, float("nan"), float("inf"), 1e300, 10**400],
     "rescale_betas_zero_snr": ["no", 0, None, []],
     "round_timesteps": ["no", "false", 0, 1, None, []],
 }
@@ -522,6 +547,8 @@ def test_a_configurations_value_of_another_kind_is_refused_in_one_sentence(key):
     for value in MISTYPED[key]:
         for make in (DodeScheduler, DodeScheduler.from_config):
             config = {"result": made, key: value}
+            if make is not DodeScheduler:
+                config = {**diffusers.DDPMScheduler().config, **config}
             tracemalloc.start()
             with pytest.raises(ValueError, match=f"{key}|kind |schedule|regular") as caught:
                 make(**config) if make is DodeScheduler else make(config)
@@ -530,6 +557,106 @@ def test_a_configurations_value_of_another_kind_is_refused_in_one_sentence(key):
             assert len(str(caught.value)) < 600
             assert "\n" not in str(caught.value)
             assert peak < 20e6
+
+
+# Of CosineDPMSolverMultistepScheduler, which needs another package.
+COSINE = {"sigma_data": 1.0, "prediction_type": "v_prediction", "solver_order": 2, "sigma_schedule": "exponential"}
+FAMILIES = [
+    diffusers.FlowMatchEulerDiscreteScheduler,
+    diffusers.FlowMatchHeunDiscreteScheduler,
+    diffusers.ScoreSdeVeScheduler,
+    diffusers.CMStochasticIterativeScheduler,
+    diffusers.schedulers.ConsistencyDecoderScheduler,
+    diffusers.IPNDMScheduler,
+    diffusers.DDPMWuerstchenScheduler,
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_configuration_of_another_family_is_refused(family, tmp_path):
+    made, other = record("ddim", {}, 5, distilled=False), family()
+    with pytest.raises(ValueError, match=r"of another family .* variance-preserving schedule .* EDM's preconditioning"):
+        DodeScheduler.from_config(other.config, result=made)
+    other.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "scheduler_config.json").read_text())
+    with pytest.raises(ValueError, match=f"the configuration of {family.__name__} is of another family"):
+        DodeScheduler.from_config(saved, result=made)
+    said = DodeScheduler.from_config(other.config, result=made, beta_schedule="linear", num_train_timesteps=1000)
+    assert said.config.sigma_data is None
+    assert DodeScheduler.from_config(other.config, result=made, sigma_data=0.5).config.sigma_data == 0.5
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (diffusers.SCMScheduler().config, "unknown kind 'trigflow'"),
+        (diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True).config, "use_flow_sigmas: .* has True"),
+        (diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction").config, "unknown kind 'flow_prediction'"),
+        (
+            diffusers.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction").config,
+            "timestep_type: the configuration has 'continuous'",
+        ),
+        (diffusers.CogVideoXDDIMScheduler().config, "snr_shift_scale: the configuration has 3.0"),
+        ({"_class_name": "CogVideoXDDIMScheduler"}, "snr_shift_scale: .*CogVideoXDDIMScheduler has 3.0"),
+        ({"_class_name": "CosineDPMSolverMultistepScheduler", **COSINE}, "of another family"),
+        (COSINE, "of another family"),
+        ({"num_train_timesteps": 1000}, "the configuration is of another family"),
+        ({"_class_name": "MyScheduler", "num_train_timesteps": 1000}, "the configuration of MyScheduler is of another"),
+    ],
+)
+def test_what_a_configuration_declares_otherwise_is_refused(config, said):
+    with pytest.raises(ValueError, match=said):
+        DodeScheduler.from_config(config, result=record("ddim", {}, 5))
+
+
+@pytest.mark.parametrize(
+    ("other", "sigma_data", "betas"),
+    [
+        (diffusers.DDPMScheduler(), None, (0.0001, 0.02)),
+        (diffusers.HeunDiscreteScheduler(), None, (0.00085, 0.012)),
+        (diffusers.UniPCMultistepScheduler(), None, (0.0001, 0.02)),
+        (diffusers.EDMEulerScheduler(sigma_data=1.5), 1.5, (0.0001, 0.02)),
+        (diffusers.EDMDPMSolverMultistepScheduler(), 0.5, (0.0001, 0.02)),
+    ],
+)
+def test_configurations_of_both_families_are_taken_whole(other, sigma_data, betas, tmp_path):
+    """With the defaults of the class where a saved one leaves them out."""
+    made = record("ddim", {}, 5, distilled=False) | {"sigmas": [10.0, 5.0, 2.0, 1.0, 0.5, 0.0]}
+    own = DodeScheduler.from_config(other.config, result=made)
+    own.save_pretrained(tmp_path)
+    found = [own, DodeScheduler.from_config({"_class_name": type(other).__name__, **other.config}, result=made)]
+    found.append(DodeScheduler.from_pretrained(tmp_path))
+    if sigma_data in (None, 0.5):
+        found.append(DodeScheduler.from_config({"_class_name": type(other).__name__}, result=made))
+    for scheduler in found:
+        assert scheduler.config.sigma_data == sigma_data
+        assert (scheduler.config.beta_start, scheduler.config.beta_end) == betas
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"sigma_data": 0}, "sigma_data: 0 is not allowed; allowed: a finite number above 0, or None"),
+        ({"round_timesteps": "no"}, "round_timesteps: 'no' is not allowed; allowed: True or False"),
+        ({"rescale_betas_zero_snr": "no"}, "rescale_betas_zero_snr: 'no' is not allowed; allowed: True or False"),
+        ({"prediction_type": ["epsilon"]}, r"prediction_type: \['epsilon'\] is not allowed; allowed: a name"),
+        ({"num_train_timesteps": 1}, "num_train_timesteps: 1 is not allowed; allowed: 2 to 100000, an integer"),
+        ({"beta_start": "0.0001"}, "beta_start: '0.0001' is not allowed; allowed: a number above 0 and below 1"),
+        ({"beta_end": 1.5}, r"beta_end: 1\.5 is not allowed"),
+        (
+            {"trained_betas": ["a", "b"]},
+            r"trained_betas: \['a', 'b'\] is not allowed; allowed: 2 to 100000 numbers, or None",
+        ),
+        ({"trained_betas": [0.1, 2.0]}, "trained_betas: a schedule needs two betas or more, all above 0 and below 1"),
+        ({"beta_schedule": {}}, r"beta_schedule: \{\} is not allowed; allowed: a name"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_by_name(values, said):
+    made = record("ddim", {}, 5)
+    with pytest.raises(ValueError, match=said):
+        DodeScheduler(made, **values)
+    with pytest.raises(ValueError, match=said):
+        DodeScheduler.from_config({**diffusers.DDPMScheduler().config, **values}, result=made)
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])

@@ -57,6 +57,8 @@ def test_an_integer_counts_differences_and_the_drift_in_the_prediction_of_the_mo
 
 def test_a_dictionary_takes_the_models_kind_of_output_by_default():
     assert Directions.of({"differences": 2}, "noise") == Directions(differences=2, outputs="noise")
+    assert Directions.of(1, "v") == Directions.of(1, "noise")
+    assert Directions.of(2, "image") == Directions.of(2, "data")
     assert Directions.of({"drift": True}, "data") == Directions(differences=1, drift=True, outputs="data")
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from decimal import Decimal, localcontext
 from itertools import pairwise
 
 import numpy as np
@@ -188,6 +189,25 @@ def test_plain_levels_are_refined_in_rho_space():
         (lambda: grids.karras(steps="5"), r"grid 'karras': steps must be an integer of at least 1, not '5'"),
         (lambda: grids.karras(steps=5, sigma_min=0.0), r"sigma_min must be a finite number above 0, not 0.0"),
         (lambda: grids.karras(steps=5, sigma_min=2.0, sigma_max=1.0), r"sigma_min < sigma_max, not 2.0 and 1.0"),
+        (
+            lambda: grids.karras(steps=5, rho=1e17),
+            r"grid 'karras': rho must be a number from 0.01 to 1e\+06, not 1e\+17",
+        ),
+        (
+            lambda: grids.karras(steps=5, rho=1e-3),
+            r"grid 'karras': rho must be a number from 0.01 to 1e\+06, not 0.001",
+        ),
+        (lambda: grids.karras(steps=5, rho=float("nan")), r"rho must be a number from 0.01 to 1e\+06, not nan"),
+        (lambda: grids.karras(steps=5, sigma_max=1e300, rho=0.01), r"steps 5, sigma_max 1e\+300, rho 0.01 level 0 is"),
+        (lambda: grids.karras(steps=3, sigma_max=10**400), r"sigma_max must be a finite number above 0, not 1000"),
+        (
+            lambda: grids.log_snr(steps=5, sigma_max=0.0020000000000000005),
+            r"levels must be finite and descend, but with",
+        ),
+        (
+            lambda: grids.uniform_time(steps=5, beta_min=1e300, beta_max=1e301),
+            r"beta_min must be a number from 0 to 1e\+06, not",
+        ),
         (lambda: grids.uniform_index(steps=1001), r"at most 1000 steps on this schedule, not 1001"),
         (lambda: grids.uniform_index(steps=5, spacing="leeding"), r"'trailing' or 'leading', not 'leeding'"),
         (
@@ -356,6 +376,13 @@ def test_explicit_levels_are_taken_as_they_are_with_or_without_the_zero():
         ("log-snr", {"rho": 7}, "unknown option 'rho'"),
         ("uniform-time", {"beta_min": 0}, "beta_min must be a finite number above 0, not 0"),
         ("uniform-time", {"beta_max": 0.05}, "beta_max must be a finite number above 0.1, not 0.05"),
+        ("karras", {"rho": 1e17}, r"rho must be a number from 0.01 to 1e\+06, not 1e\+17"),
+        ("karras", {"rho": 10**400}, "option 'rho' must be a finite number"),
+        (
+            "uniform-time",
+            {"sigma_max": 1e200},
+            r"sigma_max 1e\+200, beta_min 0.1, beta_max 20.0 level 0 is 9.*e\+199 and level 1 is nan",
+        ),
         ("quadratic", {"sigma_max": "a"}, "sigma_max must be a finite number above 0, not 'a'"),
         ("quadratic", {"sigma_max": 200.0}, "sigma_max must be at most 157.407, the schedule's largest"),
         ("uniform-index", {"sigma_max": 200.0}, "sigma_max must be at most 157.407, the schedule's largest"),
@@ -422,3 +449,13 @@ def test_the_check_rounds_as_the_job_does():
             assert not (np.diff(grids.for_facts(facts, "karras", steps)) < 0).all()
         else:
             assert (np.diff(grids.for_facts(facts, "karras", steps)) < 0).all()
+
+
+@pytest.mark.parametrize("rho", [0.01, 0.1, 1e3, 1e6])
+def test_karras_has_its_digits_at_the_bounds_of_rho(rho):
+    with localcontext() as context:
+        context.prec = 600
+        inverse = 1 / Decimal(rho)
+        high, low = Decimal(80) ** inverse, Decimal("0.002") ** inverse
+        exact = [float((high + (low - high) * i / 4) ** Decimal(rho)) for i in range(5)]
+    np.testing.assert_allclose(grids.karras(steps=5, rho=rho)[:-1].numpy(), exact, rtol=1e-9)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -262,3 +263,21 @@ def test_a_model_that_knows_some_levels_alone_is_told_those():
     fit = dode.distill(IPNDM, denoise, mixture.latents(100, 1), sigmas, ends=exact(100, 1))
     assert fit.family in ("levels", "general")
     assert set(told) <= set(known.tolist())
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpm-solver"])
+@pytest.mark.parametrize("fit", ["greedy", "refined", "joint"])
+def test_a_fit_on_a_grid_that_ends_above_0_aims_at_that_level(name, fit):
+    """Not at the image: at 0.5 the state still has noise."""
+    solver, sigmas = solvers.create(name), torch.tensor([80.0, 20.0, 5.0, 2.0, 0.5], dtype=torch.float64)
+    fine = torch.logspace(math.log10(80), math.log10(0.5), 161, dtype=torch.float64)
+    latents, fresh = mixture.latents(48, 1), mixture.latents(64, 2)
+    fitted = dode.distill(solver, mixture.denoise, latents, sigmas, fit=fit)
+    assert fitted.student.nfe == solver.nfe(4, end=0.5)
+    assert float(fitted.student.sigmas[-1]) == 0.5
+    exact_states = dode.sample(solvers.create("heun"), mixture.denoise, fresh, fine)
+
+    def error(**how):
+        return float((dode.sample(solver, mixture.denoise, fresh, sigmas, **how) - exact_states).square().mean().sqrt())
+
+    assert error(lambdas=fitted) < error() * (0.5 if fit == "joint" else 1)

@@ -280,6 +280,25 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     assert scores[best] == max(scores.values())
 
 
+def test_cells_of_the_authors_code_say_so(tmp_path):
+    """With the times that it gave to a network which was trained on others, of a card with an index_scale."""
+    paper = Benchmark(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()), ROOT)
+    found = {each["name"]: each["recipe"] for each in facts.Facts(paper).cells()}
+    assert found["cifar10/ddim/nfe5"] is None
+    assert found["cifar10/d-ddim-released/nfe5"] == "As the authors' code ran it."
+    said = found["imagenet64/dpm2-released/nfe5"]
+    assert "trained on 0.25 times the index, but that code calls it at the index itself" in said
+
+    def released(data):
+        data["cells"][0]["recipe"] = said
+
+    path, data, _ = synthetic_pages.write(Benchmark(CONFIG, ROOT), tmp_path, released)
+    text = path.read_text(encoding="utf-8")
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', text, flags=re.S))
+    shown = [each["name"] for each in data["cells"] if "code ran it" in blocks[f"cell/{each['name']}"]]
+    assert shown == [data["cells"][0]["name"]]
+
+
 def oklab(color):
     """Björn Ottosson's Oklab (2020), in which the Euclidean distance is about what is seen."""
     channels = np.array(matplotlib.colors.to_rgb(color))

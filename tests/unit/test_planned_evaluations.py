@@ -50,8 +50,8 @@ class Counting:
     def for_images(self, start, stop):
         return Counting(self.denoise.for_images(start, stop), self.account)
 
-    def at(self, schedule, shift):
-        return Counting(self.denoise.at(schedule, shift), self.account)
+    def at(self, *where, **time):
+        return Counting(self.denoise.at(*where, **time), self.account)
 
 
 class Network(nn.Module):

@@ -86,9 +86,9 @@ def test_short_cells_are_fewer_submissions_than_jobs():
 def test_the_command_prints_a_table_hours_and_disk(capsys):
     assert main(["plan", str(ROOT / "config" / "paper.yaml"), "--gpus", "4"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"\| all +\| +655 \| +4,4\d\d \|", said)
+    assert re.search(r"\| all +\| +675 \| +4,6\d\d \|", said)
     assert re.search(r"\d+ GPU hours; [\d.]+ days on 4 GPUs", said)
-    assert "and the samples of the cells at work, of 1,442 GB (keep_samples)" in said
+    assert "and the samples of the cells at work, of 1,454 GB (keep_samples)" in said
 
 
 def test_what_is_not_known_is_a_dash_and_sizes_have_digits(capsys):

@@ -15,6 +15,7 @@ from dode import grids, models, portable, solvers
 from dode.benchmark import export, fit_jobs
 from dode.benchmark.provenance import PACKAGES
 from dode.benchmark.software import versions
+from dode.directions import OUTPUTS
 from dode.models import mixture
 from dode.report.finished import Finished
 
@@ -31,6 +32,11 @@ EDM = {
     "preconditioning": {"name": "edm", "sigma_data": 0.5},
     "sigma_min": 0.002,
     "sigma_max": 80.0,
+}
+FEWER = {"name": "linear", "steps": 900, "beta_min": 1e-4, "beta_max": 0.02}
+IMPROVED = NOISE | {
+    "schedule": {"name": "cosine", "steps": 4000},
+    "network": {"name": "adm-unet", "options": {"index_scale": 0.25}},
 }
 IDDPM = {**EDM, "prediction": "noise", "preconditioning": {"name": "iddpm"}, "sigma_min": 0.02}
 
@@ -181,15 +187,24 @@ def test_what_is_cited_is_the_declared_source_of_the_method(finished):
     assert "grid karras: Karras et al. 2022, arXiv:2206.00364, Eq. 5" in record["citation"]
 
 
+@pytest.mark.parametrize("card", [NOISE, IMPROVED])
 @pytest.mark.parametrize(("solver", "options"), [("ipndm", {}), ("deis", {"order": 2}), ("dpm-solver", {"order": 2})])
-def test_a_recipe_of_the_authors_is_made_again(finished, solver, options):
+def test_a_recipe_of_the_authors_is_made_again(finished, card, solver, options):
     grid = {"name": "released", "options": {}}
-    record = export.record(finished(NOISE, solver, options, grid, 5), "d", "s", 5)
-    sampler, denoise = dode.load(record), models.of_card(NOISE, Network())
+    record = export.record(finished(card, solver, options, grid, 5), "d", "s", 5)
+    sampler, denoise = dode.load(record), models.of_card(card, Network())
     latents = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     recipe = dode.released.recipe(solver, options.get("order"), denoise, 5, 1)
     expected = dode.sample(recipe.student, recipe.bound(denoise), latents, recipe.sigmas) * recipe.to_images
     assert torch.equal(sampler.sample(denoise, latents), expected)
+    facts = sampler.facts
+    assert (facts.shift, facts.index_factor) == (recipe.facts.shift, recipe.facts.index_factor)
+    assert (facts.index_factor != 1) == (card is IMPROVED)
+    own = {"prediction": "noise", "prior_std": facts.prior_std, "shift": facts.shift}
+    if card is IMPROVED:
+        with pytest.raises(ValueError, match=r"index_factor: 1\.0 is not allowed; allowed: "):
+            sampler.evaluations(latents, **own)
+    sampler.evaluations(latents, **own, index_factor=facts.index_factor)
     with pytest.raises(ValueError, match="is for noise prediction, but the model is for data"):
         sampler.sample(mixture.denoise, latents)
 
@@ -204,6 +219,17 @@ def test_a_fit_of_another_configuration_than_the_record_is_not_exported(finished
     path.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"lambdas\.json was made with another configuration"):
         export.record(made, "d", "s", 2)
+
+
+def test_a_result_on_a_grid_that_ends_above_0_has_the_evaluations_that_are_made(good):
+    sigmas = grids.karras(steps=4)[:-1].tolist()
+    made = good | {"solver": {"name": "heun", "options": {}}, "sigmas": sigmas, "lambdas": None, "directions": None}
+    sampler = dode.load(made | {"nfe": 6})
+    assert len(sampler.evaluated) == sampler.nfe == 6
+    expected = dode.sample(solvers.create("heun"), mixture.denoise, mixture.latents(2, 1), sigmas)
+    assert torch.equal(sampler.sample(mixture.denoise, mixture.latents(2, 1)), expected)
+    with pytest.raises(ValueError, match="4 sigmas do not match 5 evaluations"):
+        dode.load(made | {"nfe": 5})
 
 
 MODEL = {"card": "m", "sha256": None, "prediction": "data", "image_shape": [1, 2, 2]}
@@ -229,7 +255,8 @@ def good():
 
 FAULTS = {
     "not ours": ({"format": "other"}, "not an exported result"),
-    "of the future": ({"version": 3}, "version 3 of the format is not supported; this release reads 1 and 2"),
+    "of the future": ({"version": 4}, "version 4 of the format is not supported; this release reads 1 to 3"),
+    "of a version without its keys": ({"version": 3}, "version: 3 is of results with an index_scale"),
     "unknown key": ({"lambda": []}, r"unknown key 'lambda' \(did you mean 'lambdas'\?\)"),
     "missing key": ({"nfe": None, "-": "nfe"}, "the key 'nfe' is missing"),
     "unknown solver": ({"solver": {"name": "ddmi", "options": {}}}, "unknown solver 'ddmi'"),
@@ -302,7 +329,10 @@ RECORDS = {
     "heun": (EDM, "heun", {}, {"name": "karras", "options": {"rho": 5}}, 7),
     "unipc": (IDDPM, "unipc", {"order": 2, "variant": "bh1"}, {"name": "log-snr", "options": {}}, 4),
     "recipe, plain": (NOISE, "ddim", {}, {"name": "released", "options": {}}, 4),
-    "recipe with a shift": (NOISE | {"schedule": {"name": "linear", "steps": 900}}, "ipndm", {}, "released", 5),
+    "recipe with a shift": (NOISE | {"schedule": FEWER}, "ipndm", {}, "released", 5),
+    "recipe of rescaled times": (IMPROVED, "ipndm", {}, "released", 5),
+    "recipe of a part of the schedule": (IMPROVED, "dpm-solver", {"order": 2}, "released", 5),
+    "v": (NOISE | {"prediction": "v"}, "ddim", {}, {"name": "karras", "options": {}}, 3),
     "recipe on its own nodes": (NOISE, "dpm-solver", {"order": 2}, "released", 5),
     "recipe of data prediction": (EDM, "heun", {}, "released", 5),
 }
@@ -349,7 +379,15 @@ def effect(sampler):
     schedule = facts.schedule.alphas_cumprod.tolist() if sampler.recipe and facts.schedule else None
     lambdas = None if sampler.lambdas is None else sampler.lambdas.tolist()
     numbers = (sampler.sigmas.tolist(), lambdas, sampler.to_images, sampler.nfe)
-    return repr(sampler.solver), *numbers, sampler.directions, facts.prediction, facts.shift, schedule
+    return (
+        repr(sampler.solver),
+        *numbers,
+        sampler.directions,
+        facts.prediction,
+        facts.shift,
+        facts.index_factor,
+        schedule,
+    )
 
 
 def loaded(record):
@@ -368,7 +406,12 @@ def test_every_single_damage_is_refused_or_without_effect(finished, case):
     record = json.loads(json.dumps(export.record(finished(card, solver, options, grid, nfe), "d", "s", nfe)))
     if "recipe, plain" not in case:
         record["lambdas"] = [[0.0, 0.1]] + [[0.25, 0.5]] * (nfe - 1)
-        record["directions"] = {"differences": 1, "drift": True, "outputs": card["prediction"], "from_noise": False}
+        record["directions"] = {
+            "differences": 1,
+            "drift": True,
+            "outputs": OUTPUTS[card["prediction"]],
+            "from_noise": False,
+        }
     expected, harmless = effect(dode.load(record)), set()
     for done, changed in damaged(record):
         found = loaded(changed)

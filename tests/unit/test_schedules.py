@@ -61,3 +61,38 @@ def test_log_abar_is_linear_between_integers_and_the_clean_image_is_index_minus_
     assert math.exp(LINEAR.log_abar(41.5)) == pytest.approx(middle, rel=1e-14)
     assert LINEAR.sigma(-1) == 0
     assert LINEAR.log_abar(-0.5) == pytest.approx(math.log(0.9999) / 2, rel=1e-12)
+
+
+def test_openais_linear_schedule_of_other_lengths_must_be_spelt_out():
+    """Its betas are scaled by 1000 / steps (improved and guided diffusion), those of diffusers are not."""
+    with pytest.raises(ValueError, match=r"to beta_min: 2\.5e-05 and beta_max: 0\.005, others do not"):
+        schedules.schedules.create("linear", steps=4000)
+    with pytest.raises(ValueError, match="schedule 'linear' of 4000 steps needs beta_min and beta_max"):
+        schedules.schedules.create("linear", steps=4000, beta_max=0.005)
+    own = schedules.schedules.create("linear", steps=4000, beta_min=2.5e-5, beta_max=0.005)
+    betas = np.linspace(1000 / 4000 * 0.0001, 1000 / 4000 * 0.02, 4000)
+    np.testing.assert_allclose(own.alphas_cumprod, np.cumprod(1 - betas), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "sigmoid"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": 500}, "of 500 steps needs beta_min and beta_max"),
+        ({"beta_max": "0.02"}, "beta_max of a schedule must be a finite number from 0 to 1e6, not '0.02'"),
+        ({"beta_min": True}, "beta_min of a schedule must be a finite number from 0 to 1e6, not True"),
+        ({"beta_max": 10**400}, "beta_max of a schedule must be a finite number from 0 to 1e6, not 1000"),
+        ({"beta_max": 2.0}, "all above 0 and below 1"),
+    ],
+)
+def test_options_that_make_no_schedule_are_refused(name, options, said):
+    with pytest.raises(ValueError, match=said):
+        schedules.schedules.create(name, **options)
+
+
+def test_the_first_indices_of_a_schedule_are_a_schedule():
+    cut = COSINE.first(3984)
+    assert len(cut) == 3984
+    assert cut.sigma_max == COSINE.sigma(3983)
+    whole = np.arange(-1, 3984)
+    assert cut.index(cut.sigma(whole)).tolist() == whole.tolist()

@@ -1,5 +1,6 @@
 """What every solver owes, whichever file it comes from, and what the driver refuses."""
 
+import dataclasses
 import math
 import re
 import subprocess
@@ -78,6 +79,35 @@ def test_counted_evaluations_are_nfe(variant, steps):
     dode.sample(solver, counting, mixture.latents(2, 0), grids.karras(steps=steps))
     assert len(calls) == solver.nfe(steps)
     assert min(calls) > 0
+
+
+@every_variant
+@pytest.mark.parametrize("steps", range(1, 9))
+@pytest.mark.parametrize("grid", [grids.karras, grids.uniform_index])
+def test_counted_evaluations_are_nfe_on_a_grid_that_ends_above_0(variant, steps, grid):
+    """The convention of grids that end at the smallest noise level: Heun's last step has a corrector too."""
+    (name, options), calls = variant, []
+    solver, sigmas = solvers.create(name, **options), grid(steps=steps + 1)[:-1]
+
+    def counting(x, sigma):
+        calls.append(float(sigma))
+        return mixture.denoise(x, sigma)
+
+    dode.sample(solver, counting, mixture.latents(2, 0), sigmas)
+    assert len(calls) == solver.nfe(steps, end=sigmas[-1]) == sampling.Student(solver, sigmas).nfe
+    if name in ("heun", "pndm"):
+        assert len(calls) == {"heun": 2 * steps, "pndm": min(4 * steps, steps + 9)}[name]
+
+
+def test_a_solver_that_makes_other_evaluations_than_it_declares_is_an_error():
+    def runge_kutta(denoise, x, sigmas):
+        yield base.Proposal(denoise(x, sigmas[0]), sigmas[1], x)
+        yield base.Proposal(denoise(x, sigmas[1]), sigmas[-1], x)
+
+    method = solvers.create("ddim").method
+    two = solvers.Solver(dataclasses.replace(method, name="two", function=runge_kutta), {})
+    with pytest.raises(RuntimeError, match=r"made 2 evaluations on 2 levels that end at 0\.5, but it declares 1"):
+        dode.sample(two, mixture.denoise, mixture.latents(2, 0), [1.0, 0.5])
 
 
 @every_solver

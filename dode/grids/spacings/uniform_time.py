@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from dode.grids.base import check_numbers, check_range, grid
+from dode.grids.base import check_between, check_numbers, check_range, grid
 from dode.grids.variables import Variable, time_space
+
+MOST_BETA = 1e6  # far above what any model has, and far below what overflows
 
 
 @grid("uniform-time", source="Song et al. 2021, arXiv:2011.13456, the time of its linear VP SDE")
@@ -22,5 +24,6 @@ def uniform_time(
     check_range("uniform-time", sigma_min, sigma_max)
     check_numbers("uniform-time", beta_min=beta_min)
     check_numbers("uniform-time", above=beta_min, beta_max=beta_max)
+    check_between("uniform-time", 0, MOST_BETA, beta_min=beta_min, beta_max=beta_max)
     variable = time_space(beta_min, beta_max, sigma_min)
     return np.append(variable.between(sigma_max, sigma_min, steps), 0.0), variable

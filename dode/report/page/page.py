@@ -175,7 +175,7 @@ def _written(cell):
         key: [entry["value"], entry["error"], entry["error_kind"], _settings(entry)]
         for key, entry in cell["scores"].items()
     }
-    keys = ("name", "dataset", "solver", "nfe", "plain", "published", "biased", "fit", "scored", "made")
+    keys = ("name", "dataset", "solver", "nfe", "plain", "published", "recipe", "biased", "fit", "scored", "made")
     return {**{key: cell[key] for key in keys}, "scores": scores}
 
 
