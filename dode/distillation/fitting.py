@@ -168,7 +168,7 @@ def distill(
             ``"told"``, ``"general"``, or ``"auto"``, which is the last as far as images and budget allow
             (:mod:`dode.distillation.families`).
         clip: whether a joint fit compares end states as images are saved, clipped to [-1, 1].
-        budget: most network evaluations of a joint fit, each of one image; by default what it costs to sample 40,000
+        budget: most network evaluations of a joint fit, each of one image; by default what it costs to sample 18,000
             images. Those of ``ends`` are not counted.
         ends: for a joint fit, the end states that the solver should reach, (B, C, H, W); by default those of
             :func:`fine_ends`.
