@@ -197,13 +197,13 @@ def bench(name, images, fitted):
 
 
 def _one(task):
-    torch.set_num_threads(1)
     (model, *rest), images, fitted = task
     return (model, *rest), bench(model, images, fitted).measure(*rest)
 
 
 def measured(options):
     """Measure what the file lacks."""
+    torch.set_num_threads(1)  # the processes share the cores
     options.found.parent.mkdir(parents=True, exist_ok=True)
     done = set()
     if options.found.is_file():

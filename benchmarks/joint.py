@@ -2,7 +2,7 @@
 
 ``python benchmarks/joint.py`` fits on 200 images from iPNDM and DPM-Solver++ (2M) at 5, 8 and 10 evaluations and
 prints paired FID and trajectory RMSE of 2,500 images x 3 seeds, what was kept, evaluations, and CPU seconds of one
-thread. ``--model``, ``--nfe``, ``--seeds``, ``--images`` and ``--family`` choose others.
+thread. ``--model``, ``--nfe``, ``--seeds``, ``--images``, ``--family`` and ``--budget`` choose others.
 """
 
 import argparse
@@ -42,6 +42,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--family", default="auto")
+    parser.add_argument("--budget", type=int, help="network evaluations of a fit")
     options = parser.parse_args()
     torch.set_num_threads(1)
     denoise = loading.load(*card(options.model), batch_size=2000)
@@ -62,7 +63,8 @@ def main():
             for seed in options.seeds:
                 latents = noise.latents(range(options.images), SHAPE, seed=seed, stream="fit")
                 ends, began = fine(denoise, latents), time.process_time()
-                fit = dode.distill(solver, denoise, latents, sigmas, ends=ends, clip=True, family=options.family)
+                how = {"ends": ends, "clip": True, "family": options.family, "budget": options.budget}
+                fit = dode.distill(solver, denoise, latents, sigmas, **how)
                 seconds, made = time.process_time() - began, [fit.student.sample(denoise, each) for each in scored]
                 paired = np.mean([distances.fid(gaussian(x), aim) for x, aim in zip(made, aims, strict=True)])
                 squares = [(x - y).square().mean().item() for x, y in zip(made, references, strict=True)]

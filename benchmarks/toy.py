@@ -2,9 +2,8 @@
 
 ``python benchmarks/toy.py`` measures the root-mean-square error of the end state on the Gaussian mixture of
 ``dode.models.mixture``: plain, distilled with one and with three directions, and on a searched grid; then, for each
-number of evaluations, the best that this library can do (solver, grid, directions, refinement) against the best plain
-solver. ``--quick`` only shows that everything runs. ``--picture`` draws the picture alone, from the tables that are
-there.
+number of evaluations, the best that this library can do (solver, grid, fit) against the best plain solver. ``--quick``
+only shows that everything runs. ``--picture`` draws the picture alone, from the tables that are there.
 """
 
 import argparse
@@ -33,12 +32,14 @@ SUBSTEPS, CANDIDATES = 10, 61
 CHOOSING, REPORTED = (5, 6), (0, 1, 2, 3, 4)
 GRIDS = ("karras", "log-snr", "uniform-time", "uniform-index", "quadratic", "searched")
 FITS = {
-    "m=1": {"fit": "greedy", "directions": 1},
-    "m=3": {"fit": "greedy", "directions": 3},
-    "m=3, refined": {"fit": "refined", "directions": 3},
-    "m=4, refined": {"fit": "refined", "directions": 4},
+    "m=1": {"fit": "greedy", "directions": 1, "substeps": SUBSTEPS},
+    "m=3": {"fit": "greedy", "directions": 3, "substeps": SUBSTEPS},
+    "m=3, refined": {"fit": "refined", "directions": 3, "substeps": SUBSTEPS},
+    "m=4, refined": {"fit": "refined", "directions": 4, "substeps": SUBSTEPS},
+    "joint": {"fit": "joint"},
 }
-REFINED = 24  # of the (solver, grid) pairs of an NFE so many, the best of their greedy fits, are refined
+# Of the (solver, grid) pairs of an NFE so many, the best of their greedy fits, are refined or fitted jointly.
+TRIED = {"refined": 24, "joint": 8}
 # What a file cannot tell: outputs kept and the grid of the publication.
 HISTORY = {
     "ddim": "0",
@@ -70,7 +71,7 @@ PUBLISHED_GRIDS = {
 class Size:
     """How much is measured."""
 
-    fitted: int = 256
+    fitted: int = 400
     fresh: int = 2048
     nfes: tuple = NFES
     champion_nfes: tuple = CHAMPION_NFES
@@ -118,9 +119,7 @@ def error(name, options, nfe, grid, fit, seed, size):
     fresh, lambdas = mixture.latents(size.fresh, 100 + seed), None
     try:
         if fit:
-            lambdas = dode.distill(
-                solver, mixture.denoise, mixture.latents(size.fitted, seed), sigmas, substeps=SUBSTEPS, **FITS[fit]
-            )
+            lambdas = dode.distill(solver, mixture.denoise, mixture.latents(size.fitted, seed), sigmas, **FITS[fit])
         end = dode.sample(solver, mixture.denoise, fresh, sigmas, lambdas=lambdas)
     except (FloatingPointError, ValueError):  # a fit that is refused or breaks down is no entry
         return float("nan")
@@ -167,15 +166,15 @@ def of_the_candidates(size, seeds):
     ]
 
 
-def of_the_refined(greedy, seeds):
-    """The pairs of solver and grid with the best greedy fits, refined."""
+def of_the_best(greedy, seeds):
+    """The pairs of solver and grid with the best greedy fits, with the fits that are made of all numbers together."""
     by_label = {labelled(name, options): (name, options) for name, options in all_variants()}
-    best = greedy.xs("m=3", level="fit").dropna().sort_values().groupby(level="nfe").head(REFINED)
+    by_nfe = greedy.xs("m=3", level="fit").dropna().sort_values().groupby(level="nfe")
     return [
         (*by_label[solver], nfe, grid, fit, seed)
-        for solver, nfe, grid in best.index
-        for fit in FITS
-        if FITS[fit]["fit"] == "refined"
+        for fit, options in FITS.items()
+        if options["fit"] in TRIED
+        for solver, nfe, grid in by_nfe.head(TRIED[options["fit"]]).index
         for seed in seeds
     ]
 
@@ -313,8 +312,8 @@ def measured(size, workers, seeds):
     """The tables of the page, by their marks."""
     errors = means(measure(of_the_table(size), size, workers))
     greedy = means(measure(of_the_candidates(size, seeds), size, workers))
-    refined = means(measure(of_the_refined(greedy, seeds), size, workers))
-    best = champions(pd.concat([greedy, refined]), size, workers)
+    together = means(measure(of_the_best(greedy, seeds), size, workers))
+    best = champions(pd.concat([greedy, together]), size, workers)
     return {"solvers": facts_table(), "errors": errors_table(errors, size), "champions": champions_table(best)}
 
 

@@ -32,8 +32,8 @@ DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
 FLAT = 1e-6
 PATIENCE = 3  # iterations that are worse on the held-out images
 TINY = 1e-300
-# What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share: a pixel keeps a derivative
-# where it is clipped, and unclipped states stay near the fine solution's.
+# What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share, so that a pixel keeps a
+# derivative where it is clipped, and unclipped states stay near the fine solution's.
 BEYOND = 0.1
 VALUES = 2**25  # float64 values of a Jacobian in memory: 256 MiB
 KEPT = 2**26  # values of network outputs that are kept from one iteration to the next
