@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dode.grids.facts import ModelFacts, unsupported_prediction
+from dode.grids.facts import ModelFacts
 from dode.models.denoiser import Denoiser, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
@@ -107,11 +107,12 @@ def load(
 def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
-        if card["prediction"] not in ON_A_SCHEDULE:
-            raise ValueError(unsupported_prediction(card["prediction"]))
         facts = ModelFacts.of_card(card)
+        if facts.prediction not in ON_A_SCHEDULE:
+            allowed = ", ".join(map(repr, ON_A_SCHEDULE))
+            raise ValueError(f"prediction '{facts.prediction}' needs a preconditioning; allowed on a schedule: {allowed}")
         known: Any = {"schedule": facts.schedule, "round_sigma": facts.round_sigma, "index_scale": facts.index_scale}
-        return ON_A_SCHEDULE[card["prediction"]](network, **known, **options)
+        return ON_A_SCHEDULE[facts.prediction](network, **known, **options)
     own = dict(card["preconditioning"])
     preconditioned = preconditionings.get(own.pop("name"))
     return preconditioned(network, sigma_min=card["sigma_min"], sigma_max=card["sigma_max"], **own, **options)

@@ -125,6 +125,8 @@ def test_what_no_network_predicts_is_refused():
         ModelFacts("velocity")
     with pytest.raises(ValueError, match="prediction 'flow' is not supported"):
         models.of_card({"prediction": "flow", "schedule": {"name": "linear"}}, Known())
+    with pytest.raises(ValueError, match="prediction 'data' needs a preconditioning; allowed on a schedule: 'noise', "):
+        models.of_card({"prediction": "data", "schedule": {"name": "linear"}}, Known())
 
 
 @pytest.mark.parametrize("prediction", ["data", *ON_A_SCHEDULE])

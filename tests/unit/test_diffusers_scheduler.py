@@ -189,6 +189,9 @@ def test_a_recipe_for_a_network_that_rescales_the_index(solver):
     expected = {"ddim": [3600, 3200], "ipndm": [3998, 3598.1], "dpm-solver": [999.749, 899.774]}[solver]
     scheduler = DodeScheduler.from_config(config, result=made)
     np.testing.assert_allclose(0.25 * scheduler.timesteps[:2].numpy(), expected, atol=1e-3)
+    levels, images = torch.tensor(scheduler.levels[1:]), torch.zeros(9, 1, 1, 1)
+    noised = scheduler.add_noise(images, images + 1, scheduler.timesteps[1:]).flatten()
+    torch.testing.assert_close(noised, levels / (1 + levels**2) ** 0.5, rtol=1e-3, atol=1e-6)
     found = stepped(scheduler, lambda x, t: torch.tanh(0.1 * x + 1e-3 * t), noise(2))
     own = models.NoisePrediction(Times(1, 1).double(), schedule=schedules.schedules.create(**cosine), index_scale=0.25)
     torch.testing.assert_close(found, dode.load(made).sample(own, noise(2)), rtol=1e-6, atol=1e-6)

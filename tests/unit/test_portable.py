@@ -52,6 +52,21 @@ class Network(torch.nn.Module):
         return torch.tanh(self.weight * x + 1e-3 * (index if condition is None else condition))
 
 
+class Foreign:
+    """A denoiser of another program, which does not say that its network rescales the index."""
+
+    prediction = "noise"
+
+    def __init__(self, own):
+        self.own = own
+
+    def __call__(self, x, sigma):
+        return self.own(x, sigma)
+
+    def at(self, schedule, shift, time=None):
+        return Foreign(self.own.at(schedule, shift, time))
+
+
 @pytest.fixture
 def finished(tmp_path):
     """Writes a finished benchmark of one cell: ``finished(card, solver, options, grid, nfe, fit)``."""
@@ -197,6 +212,7 @@ def test_a_recipe_of_the_authors_is_made_again(finished, card, solver, options):
     recipe = dode.released.recipe(solver, options.get("order"), denoise, 5, 1)
     expected = dode.sample(recipe.student, recipe.bound(denoise), latents, recipe.sigmas) * recipe.to_images
     assert torch.equal(sampler.sample(denoise, latents), expected)
+    assert torch.equal(sampler.sample(Foreign(denoise), latents), expected)
     facts = sampler.facts
     assert (facts.shift, facts.index_factor) == (recipe.facts.shift, recipe.facts.index_factor)
     assert (facts.index_factor != 1) == (card is IMPROVED)
@@ -477,6 +493,7 @@ HUGE = {
     "a level": (("sigmas", 0), 1e300, "sigmas.0.: 1e.300 is not allowed; allowed: at most 1000000000"),
     "a coefficient": (("lambdas", 1, 0), -1e300, "at least -1000000000"),
     "a bound of the levels": (("model",), {**MODEL, "sigma_min": 0.1, "sigma_max": 1e300}, "at most 1000000000"),
+    "what the index is multiplied by": (("model",), {**MODEL, "index_scale": 1e300}, "at most 1000000"),
     "an integer": (("sigmas", 0), 10**400, "an integer of 401 digits"),
     "an integer of the record": (("scores",), {"a": 10**4000}, "an integer of 4001 digits"),
     "many levels": (("sigmas",), [float(n) for n in range(20_000, 0, -1)], "at most 10001 entries, not 20000"),
