@@ -99,7 +99,7 @@ def journal(path: str, made: Mapping[str, Any]) -> Iterator[joint.Journal]:
     file.unlink(missing_ok=True)
 
 
-def _exact(values):
+def _exact(values: Any) -> Any:
     """Numbers as a list of Python's own; torch would take a list of them for float32."""
     return torch.as_tensor(values, dtype=torch.float64).tolist()
 

@@ -110,7 +110,9 @@ def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Deno
         facts = ModelFacts.of_card(card)
         if facts.prediction not in ON_A_SCHEDULE:
             allowed = ", ".join(map(repr, ON_A_SCHEDULE))
-            raise ValueError(f"prediction '{facts.prediction}' needs a preconditioning; allowed on a schedule: {allowed}")
+            raise ValueError(
+                f"prediction '{facts.prediction}' needs a preconditioning; allowed on a schedule: {allowed}"
+            )
         known: Any = {"schedule": facts.schedule, "round_sigma": facts.round_sigma, "index_scale": facts.index_scale}
         return ON_A_SCHEDULE[facts.prediction](network, **known, **options)
     own = dict(card["preconditioning"])
