@@ -189,6 +189,22 @@ def test_a_budget_is_kept_to(budget):
     assert fitted <= plain
 
 
+@pytest.mark.parametrize(("nfe", "budget"), [(5, 30_000), (8, 20_000), (10, 30_000)])
+def test_a_small_budget_is_spent_on_fewer_images(nfe, budget):
+    """With all 150 fitted images it would end before the first iteration."""
+    latents, sigmas = mixture.latents(200, 1), grids.karras(steps=nfe)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=exact(200, 1), budget=budget)
+    fresh, ends = mixture.latents(512, 101), exact(512, 101)
+    plain = mixture.rmse(dode.sample(IPNDM, mixture.denoise, fresh, sigmas), ends)
+    assert mixture.rmse(dode.sample(IPNDM, mixture.denoise, fresh, sigmas, lambdas=fit), ends) < 0.7 * plain
+
+
+def test_what_is_clipped_off_counts_little_but_keeps_a_derivative():
+    images = Images(mixture.denoise, mixture.latents(4, 1), exact(4, 1), clip=True)
+    seen = images.seen(torch.tensor([-3.0, -0.5, 1.0, 2.0], dtype=torch.float64))
+    assert seen.tolist() == pytest.approx([-1.2, -0.5, 1.0, 1.1])
+
+
 @pytest.mark.parametrize("kept", [1, 4, 9, 17])
 def test_a_killed_fit_goes_on_to_the_same_result(kept):
     """Ended after so many iterations, at any of them, and begun again from the journal."""
