@@ -213,7 +213,7 @@ def measured(options):
     for model in {cell[0] for cell in left}:
         bench(model, images, fitted)
     left.sort(key=lambda cell: cell[4] == "joint")  # the long ones last
-    with options.found.open("a", newline="") as file, multiprocessing.Pool(options.workers) as pool:
+    with options.found.open("a", newline="", encoding="utf-8") as file, multiprocessing.Pool(options.workers) as pool:
         writer = csv.DictWriter(file, COLUMNS)
         if not done:
             writer.writeheader()
@@ -343,7 +343,7 @@ def main():
     if options.print or options.quick:
         print(text)
     else:
-        PAGE.write_text(replace(PAGE.read_text(), "digits", text))
+        PAGE.write_text(replace(PAGE.read_text(encoding="utf-8"), "digits", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class Sampled:
         for card in (params["model"], params.get("guidance", {}).get("classifier")):
             if card is not None and precision is not None:
                 card["precision"] = precision
-        execution = {"device": device, "batch_size": None, **how}
+        execution = {"device": str(device), "batch_size": None, **how}
         return of_cell(params, self.files["model"], execution, self.files)
 
     def prepare(self, device, precision, **how):
