@@ -91,7 +91,6 @@ def test_the_documented_entries_are_valid_yaml(path):
 SCHEMA = yaml.safe_load((ROOT / "config/schemas/config.schema.yaml").read_text())["properties"]
 DATASET = SCHEMA["datasets"]["items"]["properties"]
 NEIGHBOURS, SEARCH = SCHEMA["neighbours"]["properties"], grids.defaults("searched")
-SOLVERS = cells.Benchmark(yaml.safe_load((ROOT / "config/solvers.yaml").read_text()), ROOT)
 WIDTH = inspect.signature(tables.write_latex).parameters["width"].default
 #: A document, the words around a number in it, and that number in the code.
 STATED = [
@@ -114,7 +113,7 @@ STATED = [
     ("figures.md", r"With more than (\d+) solvers", report.CROWD),
     ("figures.md", r"A panel is ([\d.]+) inches wide", style.PANEL[0]),
     ("figures.md", r"a line of `article` \((\d+) pt\)", WIDTH),
-    ("solvers.md", r"embedded models \((\d+) cells;", len(SOLVERS.cells)),
+    ("method.md", r"what it costs to sample ([\d,]+) images", fit_checks.BUDGET),
 ]
 
 
