@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import dode
 from dode import grids, report, solvers
-from dode.benchmark import cells, digests
+from dode.benchmark import digests
 from dode.distillation import fit_checks, fitting
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
