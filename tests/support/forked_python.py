@@ -29,6 +29,8 @@ IMPORTED = {
 # It starts in no time. What it is given, its environment and its standard streams go to one of the processes above.
 CLIENT = """#!{python} -IS
 import marshal, os, socket, sys
+if sys.argv[1].startswith("-") and sys.argv[1] != "-m":  # a child of a job, with options of its own
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({folder!r} + ("/snakemake" if sys.argv[1:3] == ["-m", "snakemake"] else "/script"))
 socket.send_fds(server, [b"!"], [0, 1, 2])
