@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dode.grids.schedules import schedules
+from dode.models import agreement
 from dode.models.denoiser import Denoiser, NoisePrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
@@ -17,7 +18,12 @@ from dode.models.preconditioning import preconditionings
 
 
 def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
-    """The network of a card (a dictionary) with the weights of a safetensors file: :func:`with_weights`."""
+    """The network of a card (a dictionary) with the weights of a safetensors file: :func:`with_weights`.
+
+    Raises:
+        ValueError: also where the card contradicts what the file, or those beside it, say of the network.
+    """
+    agreement.check_file(card, checkpoint)
     return with_weights(networks.create(card["network"]["name"], **card["network"]["options"]), card, checkpoint, **how)
 
 
@@ -75,7 +81,11 @@ def load(
         guidance: ``{name, scale}`` of :mod:`dode.models.guidance`, for ``classifier`` with its card as ``classifier``.
         classifier: the safetensors file of that card.
         how: the device and the options of :func:`with_weights`.
+
+    Raises:
+        ValueError: where the card contradicts its network's options, or what its file says of it.
     """
+    agreement.check_options(card)
     network = load_network(card, checkpoint, **how)
     denoise = of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
     if guidance is None:
