@@ -15,6 +15,7 @@ from dode.fetching.cards import Card, load_card
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.images import data
+from dode.models import agreement
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
 from dode.validation import ConfigError, copied, refuse_odd, validate
@@ -238,6 +239,12 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
         if known != card["classes"]:
             raise ConfigError(
                 f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
+            )
+        shape = agreement.shape_of_options(judge["network"]["options"])
+        if shape is not None and shape != card["image_shape"]:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the classifier is of images {shape}, but the model of "
+                f"{card['image_shape']}"
             )
     elif "classifier" in guidance:
         raise ConfigError(

@@ -1,5 +1,6 @@
 """The files that a repository of the Hugging Face hub, or a folder like one, has beside its weights."""
 
+import functools
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ def described(card: Mapping[str, Any], folder: str | Path, *, online: bool) -> d
         if url.startswith("file:"):
             return repository.beside(Path(folder) / unquote(urlparse(url).path))
         if url.startswith("hf:"):
-            return repository.read(lambda place, url=url: _of_the_hub(url, place, online=online))
+            return repository.read(functools.partial(_of_the_hub, url, online=online))
     return {}
 
 

@@ -42,19 +42,30 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
     """
     options = card["network"]["options"]
     where, config = "the network's options", options.get("config")
-    if isinstance(config, Mapping):
+    config = config if isinstance(config, Mapping) else None
+    if config is not None:
         where, classes, shape = f"{where} (config)", config.get("num_class_embeds"), _shape_of_the_hub(config)
     else:
-        classes = options.get("classes") or options.get("label_dim")
-        shape = options.get("image_shape")
-        if "image_size" in options:
-            shape = [options.get("in_channels", 3), options["image_size"], options["image_size"]]
+        classes, shape = options.get("classes") or options.get("label_dim"), shape_of_options(options)
     if (classes or None) != card.get("classes"):
         own = f"classes: {card['classes']}" if "classes" in card else "classes: the key is missing"
         return f"{own}, but {where} say {classes or 'none'}"
     if shape is not None and "image_shape" in card and not _same(shape, card["image_shape"]):
         return f"image_shape: {card['image_shape']}, but {where} say {shape}"
+    channels, outputs = card.get("image_shape", [None])[0], (config or options).get("out_channels")
+    if None not in (channels, outputs) and outputs not in (channels, 2 * channels):
+        return (
+            f"image_shape: {card['image_shape']}, but {where} say out_channels {outputs}; allowed: {channels}, or "
+            f"{2 * channels} with variances"
+        )
     return None
+
+
+def shape_of_options(options: Mapping[str, Any]) -> Any:
+    """(channels, height, width) of the images that a network's options are for; None where they do not say."""
+    if "image_size" in options:
+        return [options.get("in_channels", 3), options["image_size"], options["image_size"]]
+    return options.get("image_shape")
 
 
 def _shape_of_the_hub(config):

@@ -1,7 +1,7 @@
 """What an EDM pickle records of its network (class and arguments), against a card. Imports no torch.
 
-The classes are the preconditionings of Karras et al. 2022 (arXiv 2206.00364, table 1) around their networks. An argument
-that a file does not record has the default of the original class.
+The classes are the preconditionings of Karras et al. 2022 (arXiv 2206.00364, table 1) around their networks. An
+argument that a file does not record has the default of the original class.
 """
 
 import math
@@ -95,10 +95,10 @@ def fault(card: Mapping[str, Any], header: Mapping[str, Any]) -> str | None:
     return f"{key}: {own}, but the file records {recorded}"
 
 
-def _faults(card, header) -> Iterator[tuple[str, Any, str]]:
+def _faults(card: Mapping[str, Any], header: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Generate (key, the card's value, what the file says in words)."""
     name = header.get("class_name")
-    original = ORIGINALS.get(name)
+    original = ORIGINALS.get(str(name))
     given = _arguments(header, original)
     if given is None:
         return
@@ -163,7 +163,9 @@ def _range(card, original, given, where):
 
 
 def _known_range(name, given):
-    numbers = [given[key] for key in given if key in ("sigma_min", "sigma_max", "beta_d", "beta_min", "C_1", "C_2", "M")]
+    numbers = [
+        given[key] for key in given if key in ("sigma_min", "sigma_max", "beta_d", "beta_min", "C_1", "C_2", "M")
+    ]
     if not all(isinstance(number, int | float) for number in numbers):
         return None
     if name == "vp":

@@ -123,7 +123,7 @@ def fault(card: Mapping[str, Any], files: Files) -> str | None:
     return next(_faults(card, files), None)
 
 
-def _faults(card, files) -> Iterator[str]:
+def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
     if CONFIG in files:
         yield from _faults_of_network(card["network"]["options"].get("config", {}), files[CONFIG])
     if SCHEDULER in files:
