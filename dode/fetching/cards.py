@@ -41,7 +41,11 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     card = _with_repository(card, place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
-    fault = repository.fault(card, _described(card, place, folder, online=False))
+    files = _described(card, place, folder, online=False)
+    try:
+        fault = repository.fault(card, files)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {repository.SCHEDULER} beside the weights: {error}") from None
     if fault:
         raise ConfigError(f"{place}: {fault}")
     return card

@@ -325,6 +325,12 @@ def test_a_config_that_was_retyped_wrongly_is_refused_with_the_key(checkout, rep
         models.load(card, card["urls"][0].removeprefix("file:"))
 
 
+@pytest.mark.parametrize("file", [{"num_train_timesteps": "many"}, {"beta_start": -1}, {"trained_betas": ["a", "b"]}])
+def test_a_scheduler_whose_schedule_is_none_is_named(checkout, repository_like, file):
+    card = {**checkout.read(repository_like()), "urls": repository_like({}, file)["urls"]}
+    assert "scheduler_config.json beside the weights: " in checkout.refusal(card)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
 def test_a_configuration_that_is_none_is_named(checkout, repository_like, content):
     card = repository_like()

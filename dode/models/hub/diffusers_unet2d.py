@@ -24,8 +24,10 @@ def _unet_class():
     class HubUNet(UNet2DModel):
         """``eps = network(x_vp, index, labels)``; a second half of the output, for variances, is left out."""
 
-        def forward(self, x, index, labels=None):
-            return super().forward(x, index, class_labels=labels, return_dict=False)[0][:, : self.config.in_channels]
+        def forward(self, x, condition, labels=None):
+            return super().forward(x, condition, class_labels=labels, return_dict=False)[0][
+                :, : self.config.in_channels
+            ]
 
         def _load_from_state_dict(self, state_dict, prefix, *others):
             for name in list(state_dict):
