@@ -54,7 +54,7 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
 def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:
     try:
         return repositories.described(card, folder, online=online)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{place}: {error}") from None
 
 

@@ -69,7 +69,7 @@ def beside(weights: str | Path) -> dict[str, dict[str, Any]]:
     """The files beside a file of weights, by :data:`CONFIG` and :data:`SCHEDULER`, as far as they are there.
 
     Raises:
-        ValueError: for one that is not a JSON object.
+        ValueError: for one that is not a JSON object, RecursionError for one that is nested too deeply.
     """
     return read(lambda place: path if (path := Path(weights).parent / place).is_file() else None)
 
@@ -90,7 +90,8 @@ def _mapping(path):
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        error.args = (f"{path} is not JSON: {error}",)
+        raise
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not a JSON object")
     return value
