@@ -215,18 +215,24 @@ def _take_card(name: str, role: str, key: str, cards: Cards, root: str | Path) -
 
 def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
     """Check how classes are drawn and how they guide; only models with classes may have these keys."""
-    name, card = dataset["model"], cards[dataset["model"]]
+    name, card, guidance = dataset["model"], cards[dataset["model"]], dataset.get("guidance", {})
+    if not math.isfinite(guidance.get("scale", 0)):
+        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
+    for option, kind in (("classifier", "classifier"), ("guide", "autoguidance")):
+        if option in guidance and guidance["name"] != kind:
+            raise ConfigError(
+                f"{key}.guidance.{option}: '{guidance['name']}' guidance uses no {option}; leave the key out"
+            )
+    if guidance.get("name") == "autoguidance":
+        _check_guide(guidance, f"{key}.guidance.guide", card, cards, root)
     if "classes" not in card:
         for option in ("labels", "guidance"):
-            if option in dataset:
+            if option in dataset and not (option == "guidance" and guidance["name"] == "autoguidance"):
                 raise ConfigError(
                     f"{key}.{option}: model '{name}' has no classes (card key 'classes'); leave the key out"
                 )
         return
     dataset.setdefault("labels", "uniform")
-    guidance = dataset.get("guidance", {})
-    if not math.isfinite(guidance.get("scale", 0)):
-        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
     if guidance.get("name") == "classifier":
         if "classifier" not in guidance:
             raise ConfigError(
@@ -246,10 +252,17 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
                 f"{key}.guidance.classifier: the classifier is of images {shape}, but the model of "
                 f"{card['image_shape']}"
             )
-    elif "classifier" in guidance:
-        raise ConfigError(
-            f"{key}.guidance.classifier: '{guidance['name']}' guidance uses no classifier; leave the key out"
-        )
+
+
+def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
+    """The guide of autoguidance is a diffusion model of the same images and classes."""
+    if "guide" not in guidance:
+        raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
+    guide = _take_card(guidance["guide"], "diffusion", key, cards, root)
+    if guide["image_shape"] != card["image_shape"]:
+        raise ConfigError(f"{key}: its images are {guide['image_shape']}, but the model's {card['image_shape']}")
+    if guide.get("classes") not in (None, card.get("classes")):
+        raise ConfigError(f"{key}: it has {guide['classes']} classes, but the model {card.get('classes', 'none')}")
 
 
 def _check_nfe(key: str, name: str, options: dict[str, Any], nfes: Iterable[int]) -> list[int]:

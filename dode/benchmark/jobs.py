@@ -53,6 +53,7 @@ class CellJob:
             compile=execution.get("compile", False),
             guidance=trajectory.guidance,
             classifier=self.inputs.get("classifier"),
+            guide=self.inputs.get("guide"),
         )
 
     def _prepared(self, name: str) -> dict[str, str]:

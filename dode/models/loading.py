@@ -67,6 +67,7 @@ def load(
     batch_size: int | None = None,
     guidance: Mapping[str, Any] | None = None,
     classifier: str | Path | None = None,
+    guide: str | Path | None = None,
     **how: Any,
 ) -> Denoiser | Guided:
     """The denoiser of a diffusion model's card.
@@ -78,8 +79,9 @@ def load(
         card: dictionary as in ``config/models/*.yaml``.
         checkpoint: its safetensors file.
         batch_size: images per call of the network; None for all at once.
-        guidance: ``{name, scale}`` of :mod:`dode.models.guidance`, for ``classifier`` with its card as ``classifier``.
-        classifier: the safetensors file of that card.
+        guidance: ``{name, scale}`` of :mod:`dode.models.guidance`, for ``classifier`` and ``autoguidance`` with the
+            card of the other network as ``classifier`` or ``guide``.
+        classifier, guide: the safetensors file of that card.
         how: the device and the options of :func:`with_weights`.
 
     Raises:
@@ -93,6 +95,8 @@ def load(
     options = dict(guidance)
     if classifier is not None:
         options["classifier"] = load_network(guidance["classifier"], classifier, **how)
+    if guide is not None:
+        options["guide"] = load(guidance["guide"], guide, batch_size=batch_size, **how)
     return guidances.get(options.pop("name"))(denoise, **options)
 
 

@@ -1,7 +1,7 @@
-"""What an EDM pickle records of its network (class and arguments), against a card. Imports no torch.
+"""What a pickle of EDM's or EDM2's records of its network (class and arguments), against a card. Imports no torch.
 
-The classes are the preconditionings of Karras et al. 2022 (arXiv 2206.00364, table 1) around their networks. An
-argument that a file does not record has the default of the original class.
+The classes are the preconditionings of Karras et al. 2022 (arXiv 2206.00364, table 1) around their networks, and that
+of Karras et al. 2024 (arXiv 2312.02696). An argument that a file does not record has the default of the original class.
 """
 
 import math
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from dode.grids.facts import iddpm_levels
 
 INFINITY = float("inf")
-SONG, DHARIWAL = "SongUNet", "DhariwalUNet"
-NETWORKS = {SONG: "edm-song-unet", DHARIWAL: "edm-dhariwal-unet"}
+SONG, DHARIWAL, EDM2 = "SongUNet", "DhariwalUNet", "UNet"
+NETWORKS = {SONG: "edm-song-unet", DHARIWAL: "edm-dhariwal-unet", EDM2: "edm2-unet"}
 _FIRST = ("img_resolution", "img_channels", "label_dim", "use_fp16")
 
 
@@ -35,6 +35,12 @@ ORIGINALS = {
         {"sigma_min": 0, "sigma_max": INFINITY, "sigma_data": 0.5, "model_type": DHARIWAL},
         {"sigma_data": "sigma_data"},
     ),
+    "Precond": Original(  # EDM2's, which has one network
+        "edm",
+        (*_FIRST, "sigma_data", "logvar_channels"),
+        {"sigma_data": 0.5, "model_type": EDM2},
+        {"sigma_data": "sigma_data"},
+    ),
     "VPPrecond": Original(
         "vp",
         (*_FIRST, "beta_d", "beta_min", "M", "epsilon_t", "model_type"),
@@ -54,7 +60,7 @@ ORIGINALS = {
         {"C_1": "floor", "C_2": "offset", "M": "steps"},
     ),
 }
-# Of the networks' arguments; those of the classes here are the same (edm_song_unet.py, edm_dhariwal_unet.py).
+# Of the networks' arguments; those of the classes here are the same.
 _NETWORK: dict[str, dict[str, Any]] = {
     SONG: {
         "model_channels": 128,
@@ -76,6 +82,18 @@ _NETWORK: dict[str, dict[str, Any]] = {
         "num_blocks": 3,
         "attn_resolutions": [32, 16, 8],
         "augment_dim": 0,
+    },
+    EDM2: {
+        "model_channels": 192,
+        "channel_mult": [1, 2, 3, 4],
+        "channel_mult_noise": None,
+        "channel_mult_emb": None,
+        "num_blocks": 3,
+        "attn_resolutions": [16, 8],
+        "label_balance": 0.5,
+        "concat_balance": 0.5,
+        "res_balance": 0.3,
+        "attn_balance": 0.3,
     },
 }
 _NETWORK_ARGUMENTS = ("img_resolution", "in_channels", "out_channels", "label_dim")
@@ -173,7 +191,7 @@ def _known_range(name, given):
     if name == "iddpm":
         levels = iddpm_levels(floor=given["C_1"], offset=given["C_2"], steps=given["M"])
         return float(levels[-2]), float(levels[0])
-    return given["sigma_min"], given["sigma_max"]
+    return (given["sigma_min"], given["sigma_max"]) if "sigma_min" in given else None
 
 
 def _vp_level(time, beta_d, beta_min):
