@@ -87,17 +87,21 @@ def load(
     Raises:
         ValueError: where the card contradicts its network's options, or what its file says of it.
     """
-    agreement.check_options(card)
-    network = load_network(card, checkpoint, **how)
-    denoise = of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
+    denoise = _unguided(card, checkpoint, batch_size, how)
     if guidance is None:
         return denoise
     options = dict(guidance)
     if classifier is not None:
         options["classifier"] = load_network(guidance["classifier"], classifier, **how)
     if guide is not None:
-        options["guide"] = load(guidance["guide"], guide, batch_size=batch_size, **how)
+        options["guide"] = _unguided(guidance["guide"], guide, batch_size, how)
     return guidances.get(options.pop("name"))(denoise, **options)
+
+
+def _unguided(card, checkpoint, batch_size, how):
+    agreement.check_options(card)
+    network = load_network(card, checkpoint, **how)
+    return of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
 
 
 def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:
