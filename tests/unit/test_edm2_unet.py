@@ -106,6 +106,7 @@ def published(tmp_path):
         state = {name: value.half().float() for name, value in state.items()}
         recorded = {"img_resolution": 8, "img_channels": 3, "label_dim": 5, "use_fp16": True, "sigma_data": 0.5}
         recorded |= {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
+        recorded["channels_per_head"] = 8
         sentinel, path = tmp_path / "sentinel", tmp_path / "edm2.safetensors"
         edm2_reference.write(tmp_path / "edm2.pkl", state, recorded | arguments, sentinel=sentinel)
         checkpoints.convert(tmp_path / "edm2.pkl", path, format="edm-pickle", key="ema")
@@ -132,6 +133,9 @@ def test_a_published_pickle_becomes_the_denoiser_of_the_equations(published):
     ("recorded", "says"),
     [
         ({"sigma_data": 1.0}, "preconditioning.sigma_data: 0.5, but the file records sigma_data 1.0 of Precond"),
+        ({"channels_per_head": 64}, r"options\.head_width: 8, but the file records channels_per_head 64 of Precond"),
+        ({"clip_act": None}, "edm2-unet, of clip_act 256, but the file records clip_act None of Precond"),
+        ({"resample_filter": [1, 3, 3, 1]}, "but the file records resample_filter"),
         ({"label_dim": 10}, "classes: 5, but the file records label_dim 10 of Precond"),
         ({"img_resolution": 64}, r"image_shape: \[3, 8, 8\], but the file records images \[3, 64, 64\] of Precond"),
         (

@@ -96,6 +96,9 @@ _NETWORK: dict[str, dict[str, Any]] = {
         "attn_balance": 0.3,
     },
 }
+# Arguments that have another name here, and those that networks here have only one value of.
+_RENAMED = {EDM2: {"channels_per_head": ("head_width", 64)}}
+_FIXED: dict[str, dict[str, Any]] = {EDM2: {"clip_act": 256, "resample_filter": [1, 1]}}
 _NETWORK_ARGUMENTS = ("img_resolution", "in_channels", "out_channels", "label_dim")
 
 
@@ -167,6 +170,13 @@ def _network(network, model, given, where):
         value, recorded = network["options"].get(key, default), given.get(key, default)
         if not _equal(value, recorded):
             yield f"network.options.{key}", value, f"{key} {recorded} {where}"
+    for argument, (key, default) in _RENAMED.get(model, {}).items():
+        value, recorded = network["options"].get(key, default), given.get(argument, default)
+        if not _equal(value, recorded):
+            yield f"network.options.{key}", value, f"{argument} {recorded} {where}"
+    for argument, value in _FIXED.get(model, {}).items():
+        if not _equal(value, given.get(argument, value)):
+            yield "network.name", f"{network['name']}, of {argument} {value}", f"{argument} {given[argument]} {where}"
 
 
 def _range(card, original, given, where):
