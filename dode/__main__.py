@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for found in pkgutil.iter_modules(commands.__path__):
         module = importlib.import_module(f"{commands.__name__}.{found.name}")
         summary = (module.__doc__ or "").splitlines()[0]
-        command = chosen.add_parser(found.name, help=summary, description=module.__doc__, allow_abbrev=False)
+        name = found.name.replace("_", "-")
+        command = chosen.add_parser(name, help=summary, description=module.__doc__, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)

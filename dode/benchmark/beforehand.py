@@ -28,10 +28,8 @@ def check(benchmark: Benchmark, *, local: bool, say: Callable[[str], object]) ->
         ConfigError: in one sentence with the key or the file.
     """
     device = benchmark.config["execution"]["device"]
-    cards = {
-        name: card["network"] | {"role": card["role"]} for name, card in benchmark.cards.items() if "network" in card
-    }
-    task = {"device": device if local and device.startswith("cuda") else None, "networks": cards}
+    cards = {name: card for name, card in benchmark.cards.items() if "network" in card}
+    task = {"device": device if local and device.startswith("cuda") else None, "cards": cards}
     command = [sys.executable, "-m", __name__, json.dumps(task)]
     tried = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if (
@@ -61,31 +59,59 @@ def fault(task: Mapping[str, Any]) -> str | None:
     """What is wrong in a sentence, or None; imports torch.
 
     Args:
-        task: ``device``, the setting or None, and ``networks``: by the name of its card, name, options and the card's
-            role.
+        task: ``device``, the setting or None, and ``cards`` by name.
     """
     from dode.benchmark import devices
 
     found = devices.fault(task["device"]) if task["device"] else None
-    for card, network in task["networks"].items():
-        found = found or _fault_of_network(card, **network)
+    for name, card in task["cards"].items():
+        found = found or _fault_of_network(name, card)
     return found
 
 
-def _fault_of_network(card: str, *, name: str, options: dict[str, Any], role: str) -> str | None:
-    """What is wrong with the network of a card, which is made without weights."""
+def _fault_of_network(name: str, card: Mapping[str, Any]) -> str | None:
+    """What is wrong with the network of a card, which is made and called without weights."""
     import torch
 
     from dode.models.networks import networks
 
-    if role == "features" and name not in networks.names():
+    network, place = card["network"], f"config/models/{name}.yaml"
+    if card["role"] == "features" and network["name"] not in networks.names():
         return None  # an extractor that is no network of this package, whose options the schema of cards has
+    made = None
     try:
         # What a network computes as it is made, a device without memory cannot; a job can.
         with torch.device("meta"), contextlib.suppress(NotImplementedError):
-            networks.create(name, **options)
+            made = networks.create(network["name"], **network["options"])
     except Exception as error:  # of many kinds, from whatever a network makes of a number or a text
-        return f"config/models/{card}.yaml: network.options: {error}"
+        return f"{place}: network.options: {error}"
+    return _fault_of_call(place, card, made) if card["role"] == "diffusion" and made is not None else None
+
+
+def _fault_of_call(place: str, card: Mapping[str, Any], network: Any) -> str | None:
+    """What is wrong as the network is called for two of the card's images."""
+    import torch
+
+    from dode.models import loading
+
+    x = torch.empty(2, *card["image_shape"], device="meta")
+    try:
+        denoise = loading.of_card(card, network.to("meta"), classes=card.get("classes"))
+        if "classes" in card:
+            denoise.labels = torch.zeros(2, dtype=torch.int64, device="meta")
+        denoised = denoise(x, torch.tensor(1.0, dtype=torch.float64))
+    except NotImplementedError:
+        return None  # something that can only be computed with numbers
+    except Exception as error:  # of many kinds, as above
+        text = " ".join(str(error).split())
+        if "meta" in text:  # as above; torch has no error of its own for it
+            return None
+        return f"{place}: network: called for images {card['image_shape']} it fails: {text[:300]}"
+    if denoised.shape != x.shape:
+        return (
+            f"{place}: image_shape: {card['image_shape']}, but for such images the network puts out "
+            f"{list(denoised.shape[1:])}"
+        )
     return None
 
 

@@ -15,6 +15,7 @@ from dode.fetching.cards import Card, load_card
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.images import data
+from dode.models import agreement
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
 from dode.validation import ConfigError, copied, refuse_odd, validate
@@ -215,18 +216,24 @@ def _take_card(name: str, role: str, key: str, cards: Cards, root: str | Path) -
 
 def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
     """Check how classes are drawn and how they guide; only models with classes may have these keys."""
-    name, card = dataset["model"], cards[dataset["model"]]
+    name, card, guidance = dataset["model"], cards[dataset["model"]], dataset.get("guidance", {})
+    if not math.isfinite(guidance.get("scale", 0)):
+        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
+    for option, kind in (("classifier", "classifier"), ("guide", "autoguidance")):
+        if option in guidance and guidance["name"] != kind:
+            raise ConfigError(
+                f"{key}.guidance.{option}: '{guidance['name']}' guidance uses no {option}; leave the key out"
+            )
+    if guidance.get("name") == "autoguidance":
+        _check_guide(guidance, f"{key}.guidance.guide", card, cards, root)
     if "classes" not in card:
         for option in ("labels", "guidance"):
-            if option in dataset:
+            if option in dataset and not (option == "guidance" and guidance["name"] == "autoguidance"):
                 raise ConfigError(
                     f"{key}.{option}: model '{name}' has no classes (card key 'classes'); leave the key out"
                 )
         return
     dataset.setdefault("labels", "uniform")
-    guidance = dataset.get("guidance", {})
-    if not math.isfinite(guidance.get("scale", 0)):
-        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
     if guidance.get("name") == "classifier":
         if "classifier" not in guidance:
             raise ConfigError(
@@ -240,15 +247,31 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
             raise ConfigError(
                 f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
             )
-    elif card["network"]["options"].get("config", {}).get("num_class_embeds") == card["classes"] and guidance:
+        shape = agreement.shape_of_options(judge["network"]["options"])
+        if shape is not None and shape != card["image_shape"]:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the classifier is of images {shape}, but the model of "
+                f"{card['image_shape']}"
+            )
+    elif (
+        guidance.get("name") == "classifier-free"
+        and card["network"]["options"].get("config", {}).get("num_class_embeds") == card["classes"]
+    ):
         raise ConfigError(
             f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}', whose network has a table of "
             f"{card['classes']} classes and no entry for no class"
         )
-    elif "classifier" in guidance:
-        raise ConfigError(
-            f"{key}.guidance.classifier: '{guidance['name']}' guidance uses no classifier; leave the key out"
-        )
+
+
+def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
+    """The guide of autoguidance is a diffusion model of the same images and classes."""
+    if "guide" not in guidance:
+        raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
+    guide = _take_card(guidance["guide"], "diffusion", key, cards, root)
+    if guide["image_shape"] != card["image_shape"]:
+        raise ConfigError(f"{key}: its images are {guide['image_shape']}, but the model's {card['image_shape']}")
+    if guide.get("classes") not in (None, card.get("classes")):
+        raise ConfigError(f"{key}: it has {guide['classes']} classes, but the model {card.get('classes', 'none')}")
 
 
 def _check_nfe(key: str, name: str, options: dict[str, Any], nfes: Iterable[int]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 from dode import grids, solvers
 from dode.benchmark import digests
 from dode.benchmark.cells import Benchmark, Cell
-from dode.benchmark.parameters import RECIPES, Card, Fit, Samples, Teacher, Trajectory
+from dode.benchmark.parameters import GUIDING, RECIPES, Card, Fit, Samples, Teacher, Trajectory
 from dode.fetching import checksums
 from dode.fetching.cards import file_name
 from dode.metrics.extractors import extractors
@@ -48,8 +48,9 @@ class Dependencies:
     def trajectory(self, cell: Cell) -> Trajectory:
         """Of a cell's rules that run its solver."""
         entry, guidance = cell.entry, cell.dataset.get("guidance")
-        if guidance and "classifier" in guidance:
-            guidance = {**guidance, "classifier": computed(self.cards[guidance["classifier"]])}
+        if guidance:
+            others = {key: computed(self.cards[guidance[key]]) for key in GUIDING if key in guidance}
+            guidance = {**guidance, **others}
         chosen = {key: entry[key] for key in ("solver", "options", "grid")}
         classes: dict[str, Any] = {"labels": cell.dataset.get("labels"), "guidance": guidance}
         return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
@@ -122,8 +123,9 @@ class Dependencies:
         return self.code(script, *parts)
 
     def _network_cards(self, cell: Cell) -> list[Card]:
-        names = [cell.dataset["model"], cell.dataset.get("guidance", {}).get("classifier")]
-        return [self.cards[name] for name in names if name]
+        guidance = cell.dataset.get("guidance", {})
+        names = [cell.dataset["model"], *(guidance[key] for key in GUIDING if key in guidance)]
+        return [self.cards[name] for name in names]
 
     def _grid_parts(self, cell: Cell) -> set[str]:
         """The modules of the cell's grid and of the grid that it is made over."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from dode import grids, solvers
 from dode.benchmark.cells import Benchmark, Cell
+from dode.benchmark.parameters import GUIDING
 from dode.fetching.cards import CONVERTED, file_name
 
 TOGETHER = 500  # cells whose scores one job collects: Snakemake's time for a job grows faster than its inputs
@@ -65,14 +66,14 @@ class Files:
         parts = _prepared_files(cell.entry["solver"], cell.entry["grid"]["name"])
         return {name: self.of_cell(cell, f"prepared/{file}") for name, file in parts.items()}
 
-    def classifier(self, cell: Cell) -> dict[str, str]:
-        """The checkpoint of the classifier that guides the cell's model, by name, as an input of its rules."""
-        card = cell.dataset.get("guidance", {}).get("classifier")
-        return {"classifier": self.checkpoint(card)} if card else {}
+    def guiding(self, cell: Cell) -> dict[str, str]:
+        """The checkpoint of the network that guides the cell's model, by its key, as an input of the cell's rules."""
+        guidance = cell.dataset.get("guidance", {})
+        return {key: self.checkpoint(guidance[key]) for key in GUIDING if key in guidance}
 
     def prepared(self, cell: Cell) -> dict[str, str]:
-        """What a cell's rules read besides its model: :meth:`preparations` and :meth:`classifier`."""
-        return {**self.preparations(cell), **self.classifier(cell)}
+        """What a cell's rules read besides its model: :meth:`preparations` and :meth:`guiding`."""
+        return {**self.preparations(cell), **self.guiding(cell)}
 
     def teacher(self, cell: Cell) -> dict[str, str]:
         """The teacher's states that the cell's fit reads, by name."""

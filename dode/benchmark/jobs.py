@@ -53,6 +53,7 @@ class CellJob:
             compile=execution.get("compile", False),
             guidance=trajectory.guidance,
             classifier=self.inputs.get("classifier"),
+            guide=self.inputs.get("guide"),
         )
         self.followed = self.denoise  # what the teacher calls
 

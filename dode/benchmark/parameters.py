@@ -21,6 +21,10 @@ class Parameters:
         }
 
 
+#: Keys of ``guidance`` that name the card of another network.
+GUIDING = ("classifier", "guide")
+
+
 @dataclasses.dataclass(frozen=True)
 class Trajectory(Parameters):
     """What decides how a cell gets from noise to images.
@@ -30,7 +34,7 @@ class Trajectory(Parameters):
         solver, options, grid, nfe: as in the configuration.
         seed: of all noise.
         labels, guidance: how the classes of the images are drawn and how they guide; None for a model without classes.
-            A guiding classifier is there with its card.
+            A network that guides is there with its card.
     """
 
     model: Card

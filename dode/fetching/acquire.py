@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dode.fetching import cache, cards, checksums
+from dode.fetching import cache, cards, checksums, repositories
 from dode.fetching.fetch import Expected, fetched
+from dode.models.hub import repository
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class _Job:
 
     def fetch(self):
         """(path of the file, entry of the lock file that it replaces)."""
+        self._compare()
         expected, before = self.expected(), None
         recorded = not Expected.of(self.card).sha256
         if recorded and not expected.digests:
@@ -102,6 +104,17 @@ class _Job:
                 return self.store.add(found.path, found.sha256, self.target.name), before
             os.replace(found.path, self.target)
             return self.target, before
+
+    def _compare(self):
+        """Refuse a card that contradicts the small files beside its weights, before these are downloaded."""
+        try:
+            files = repositories.described(self.card, cards.folder_of(self.root), online=True)
+        except (OSError, RecursionError) as error:
+            log.warning("the files beside the weights could not be read, and the card is not compared: %s", error)
+            return
+        fault = repository.fault(self.card, files)
+        if fault:
+            raise ValueError(f"config/models/{self.key.partition('/')[0]}.yaml: {fault}")
 
     def _record(self, found, published):
         try:

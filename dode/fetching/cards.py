@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from dode.fetching import repositories
 from dode.grids.facts import unsupported_prediction
 from dode.grids.schedules import schedules
+from dode.models import agreement
+from dode.models.hub import repository
 from dode.registry import unknown
 from dode.validation import ConfigError, read_yaml, refuse_odd, validate
 
@@ -36,9 +39,50 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     place = str(path.relative_to(root))
     card = read_yaml(path)
     refuse_odd(card, what=place, prose=["notes"])
+    card = _with_repository(card, place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
+    files = _described(card, place, folder, online=False)
+    try:
+        fault = repository.fault(card, files)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {repository.SCHEDULER} beside the weights: {error}") from None
+    if fault:
+        raise ConfigError(f"{place}: {fault}")
     return card
+
+
+def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:
+    try:
+        return repositories.described(card, folder, online=online)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _with_repository(card: Any, place: str, folder: Path) -> Any:
+    """A hub network's card with what it leaves out and the files beside the weights say.
+
+    A file of the hub is downloaded once; huggingface_hub keeps it.
+    """
+    network = card.get("network") if isinstance(card, dict) else None
+    if not isinstance(network, dict) or network.get("name") != repository.NETWORK or not _texts(card.get("urls")):
+        return card
+    options = network.get("options", {})
+    if not isinstance(options, dict):
+        return card
+    known = "prediction" in card and ("schedule" in card or "preconditioning" in card)
+    if known and "config" in options:
+        return card
+    files = _described(card, place, folder, online=True)
+    if "config" not in options and repository.CONFIG not in files:
+        raise ConfigError(
+            f"{place}: network.options.config: the key is missing, and no {repository.CONFIG} is beside the weights"
+        )
+    return repository.completed(card, files)
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _check_card(card: Card, place: str) -> None:
@@ -63,16 +107,9 @@ def _check_card(card: Card, place: str) -> None:
             schedules.create(**card["schedule"])
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ConfigError(f"{place}: schedule: {error}") from None
-    options = card.get("network", {}).get("options", {})
-    own = {
-        "classes": options.get("classes", options.get("label_dim") or None),
-        "image_shape": options.get("image_shape"),
-    }
-    if "image_size" in options:
-        own["image_shape"] = [options.get("in_channels", 3), options["image_size"], options["image_size"]]
-    for key, value in own.items():
-        if card["role"] == "diffusion" and value is not None and value != card.get(key):
-            raise ConfigError(f"{place}: {key}: {card.get(key)}, but the network's options say {value}")
+    fault = agreement.fault_of_options(card) if card["role"] == "diffusion" else None
+    if fault:
+        raise ConfigError(f"{place}: {fault}")
     if "key" in card and card["format"] not in CONVERTED:
         raise ConfigError(f"{place}: key: a file of the format {card['format']} has no keys; leave it out")
     if "prefix" in card and (card["role"] == "statistics" or card["format"] == "torchscript"):

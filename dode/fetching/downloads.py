@@ -3,7 +3,7 @@
 Content that cannot be the file raises :class:`Refused`, a URL that cannot be read OSError; both messages say why.
 """
 
-import importlib
+import importlib.util
 import logging
 import re
 import shutil
@@ -24,6 +24,7 @@ ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
 CHUNK = 1 << 16
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that a later attempt may not find
+HUB = re.compile(r"hf:([^/@]+/[^/@]+)/([^@]+)(?:@(.+))?")  # repository, path, revision
 EXTRA = {"huggingface_hub": "huggingface_hub>=1", "gdown": "gdown>=6.5"}  # as in pyproject.toml
 
 
@@ -163,7 +164,7 @@ def _optional(name, url):
 
 
 def _hub(url, path, size, folder):
-    found = re.fullmatch(r"hf:([^/@]+/[^/@]+)/([^@]+)(?:@(.+))?", url)
+    found = HUB.fullmatch(url)
     if not found:
         raise OSError("a file on the hub is written as hf:owner/repository/path@revision")
     hub = _optional("huggingface_hub", url)
@@ -179,6 +180,29 @@ def _hub(url, path, size, folder):
     except Exception as error:  # of its HTTP library too, whose errors are of no common kind
         raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     Path(kept).replace(path)
+
+
+def of_the_hub(repository: str, name: str, revision: str | None, *, online: bool) -> Path | None:
+    """The path of a small file of the hub in huggingface_hub's own cache; None where the repository has none.
+
+    Args:
+        repository, name, revision: ``owner/name``, the path in it, and its version, None for the newest.
+        online: whether it is downloaded if it is not in the cache; otherwise it counts as absent.
+
+    Raises OSError where the hub cannot be asked.
+    """
+    if not online and importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    hub = _optional("huggingface_hub", "hf:")
+    kept = hub.try_to_load_from_cache(repository, name, revision=revision)
+    if isinstance(kept, str) or not online:
+        return Path(kept) if isinstance(kept, str) else None
+    try:
+        return Path(hub.hf_hub_download(repository, name, revision=revision, etag_timeout=TIMEOUT))
+    except Exception as error:  # as above; a file that is not there has a name of its own in some releases alone
+        if "EntryNotFoundError" in (type(error).__name__, type(error).__name__.removeprefix("Remote")):
+            return None
+        raise OSError(f"hf:{repository}/{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _drive_folder(url, path, size, folder):

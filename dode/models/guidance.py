@@ -76,6 +76,32 @@ class ClassifierFree(Guided):
         return of_none + self.scale * (of_class - of_none)
 
 
+@guidances.register("autoguidance")
+class Autoguidance(Guided):
+    """``D = D_guide + scale (D_model - D_guide)`` (Karras et al. 2024, arXiv 2406.02507): guided by a worse model.
+
+    The guide is of the same images and classes, but smaller or trained for a shorter time. Both are evaluated for the
+    same classes, if the model has any.
+
+    Args:
+        denoise: the model.
+        scale: 1 is the model alone, more moves away from the guide.
+        guide: the other :class:`dode.models.Denoiser`.
+    """
+
+    def __init__(self, denoise: Denoiser, *, scale: float, guide: Denoiser):
+        super().__init__(denoise, scale=scale)
+        self.guide = guide
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
+        guide = self.guide
+        if guide.facts.classes is not None:
+            guide = guide.conditioned(self._labels())
+        of_guide = guide(x, sigma)
+        return of_guide + self.scale * (self.model(x, sigma) - of_guide)
+
+
 @guidances.register("classifier")
 class Classifier(Guided):
     """Classifier guidance (Dhariwal & Nichol 2021, arXiv 2105.05233, Alg. 2) of a denoiser on a VP schedule.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dode.grids.facts import ModelFacts
+from dode.models import agreement
 from dode.models.denoiser import Denoiser, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
@@ -19,7 +20,12 @@ ON_A_SCHEDULE = {kind.prediction: kind for kind in (NoisePrediction, VelocityPre
 
 
 def load_network(card: Mapping[str, Any], checkpoint: str | Path, **how: Any) -> nn.Module:
-    """The network of a card (a dictionary) with the weights of a safetensors file: :func:`with_weights`."""
+    """The network of a card (a dictionary) with the weights of a safetensors file: :func:`with_weights`.
+
+    Raises:
+        ValueError: also where the card contradicts what the file, or those beside it, say of the network.
+    """
+    agreement.check_file(card, checkpoint)
     return with_weights(networks.create(card["network"]["name"], **card["network"]["options"]), card, checkpoint, **how)
 
 
@@ -79,6 +85,7 @@ def load(
     batch_size: int | None = None,
     guidance: Mapping[str, Any] | None = None,
     classifier: str | Path | None = None,
+    guide: str | Path | None = None,
     **how: Any,
 ) -> Denoiser | Guided:
     """The denoiser of a diffusion model's card.
@@ -90,18 +97,29 @@ def load(
         card: dictionary as in ``config/models/*.yaml``.
         checkpoint: its safetensors file.
         batch_size: images per call of the network; None for all at once.
-        guidance: ``{name, scale}`` of :mod:`dode.models.guidance`, for ``classifier`` with its card as ``classifier``.
-        classifier: the safetensors file of that card.
+        guidance: ``{name, scale}`` of :mod:`dode.models.guidance`, for ``classifier`` and ``autoguidance`` with the
+            card of the other network as ``classifier`` or ``guide``.
+        classifier, guide: the safetensors file of that card.
         how: the device and the options of :func:`with_weights`.
+
+    Raises:
+        ValueError: where the card contradicts its network's options, or what its file says of it.
     """
-    network = load_network(card, checkpoint, **how)
-    denoise = of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
+    denoise = _unguided(card, checkpoint, batch_size, how)
     if guidance is None:
         return denoise
     options = dict(guidance)
     if classifier is not None:
         options["classifier"] = load_network(guidance["classifier"], classifier, **how)
+    if guide is not None:
+        options["guide"] = _unguided(guidance["guide"], guide, batch_size, how)
     return guidances.get(options.pop("name"))(denoise, **options)
+
+
+def _unguided(card, checkpoint, batch_size, how):
+    agreement.check_options(card)
+    network = load_network(card, checkpoint, **how)
+    return of_card(card, network, batch_size=batch_size, classes=card.get("classes"))
 
 
 def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Denoiser:

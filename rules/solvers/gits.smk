@@ -1,7 +1,7 @@
 # The grid `searched`: levels chosen for the cell's model and number of steps (dode/distillation/search.py).
 rule search_grid:
     input:
-        unpack(of_cell(FILES.classifier)),
+        unpack(of_cell(FILES.guiding)),
         model=of_cell(FILES.model),
     output:
         f"{CELL}/prepared/searched.json",

@@ -21,6 +21,7 @@ DEFAULTS = {
     "new_attention_order": False,
     "scale_shift_norm": True,
     "resblock_updown": False,
+    "conv_resample": True,
     "classes": None,
     "learned_sigma": True,
     "index_scale": 1.0,
@@ -59,6 +60,8 @@ def part_shapes(name, kind, inputs, outputs, options):
         shapes = norm(f"{name}.norm", inputs) | conv(f"{name}.qkv", 3 * inputs, inputs, 1)
         return shapes | conv(f"{name}.proj_out", inputs, inputs, 1)
     if not kind.startswith("res"):
+        if kind != "conv" and not options["conv_resample"]:
+            return {}
         suffix = {"conv": "", "op": ".op", "up": ".conv"}[kind]
         return conv(name + suffix, outputs, inputs, 3, 3)
     conditions = 2 * outputs if options["scale_shift_norm"] else outputs
@@ -135,6 +138,8 @@ class Reference:
                 h = self.attention(here, h)
             elif kind.startswith("res"):
                 h = self.res(here, h, emb, {"res": same, "res_down": halved, "res_up": doubled}[kind])
+            elif kind in ("op", "up") and not self.options["conv_resample"]:
+                h = halved(h) if kind == "op" else doubled(h)
             elif kind == "up":
                 h = self.convolution(f"{here}.conv", doubled(h))
             else:

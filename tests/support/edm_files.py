@@ -18,7 +18,7 @@ NOISE_EMBEDDINGS = {"positional": "PositionalEmbedding", "fourier": "FourierEmbe
 ABSENT = {"Conv2d": ("weight", "bias"), "UNetBlock": ("skip", "norm2", "qkv", "proj")}
 
 
-def write(path, state, options, *, sentinel, use_fp16=False, changed=None):
+def write(path, state, options, *, sentinel, use_fp16=False, changed=None, name="EDMPrecond"):
     """Write the pickle of a network with EDM's preconditioning, as EDM's training does.
 
     Args:
@@ -27,11 +27,12 @@ def write(path, state, options, *, sentinel, use_fp16=False, changed=None):
         options: of :func:`edm_layout.shapes`, recorded as the arguments of the whole.
         sentinel: file that is made if the embedded source code is run.
         use_fp16: that of the preconditioning, which computes so on GPUs; weights are float32 all the same.
+        name: class of the preconditioning.
         changed: function of the dictionary about to be pickled, to put something else into it.
     """
     with published_modules() as (reconstruct, EasyDict):
         tree = _Tree(state, options, reconstruct, SOURCE.format(sentinel=sentinel))
-        ema = tree.made("EDMPrecond", **_arguments(options), use_fp16=use_fp16)
+        ema = tree.made(name, **_arguments(options), use_fp16=use_fp16)
         ema.sigma_min, ema.sigma_max, ema.sigma_data, ema.use_fp16 = 0, float("inf"), 0.5, use_fp16
         ema.model = tree.network()
         data = {"ema": ema.eval().requires_grad_(False), "loss_fn": tree.made_of(Loss), "augment_pipe": None}

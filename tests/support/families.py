@@ -228,9 +228,9 @@ def edm(channels, *, published, network=SONG, card=(), half=False, **options):
     if "label_dim" in options:
         smaller["classes"] = options["label_dim"]
 
-    def write(path, weights, *, sentinel=SENTINEL, changed=None):
+    def write(path, weights, *, sentinel=SENTINEL, **other):
         inner = {name.removeprefix("model."): value for name, value in weights.items()}
-        edm_files.write(path, inner, options, sentinel=sentinel, use_fp16=half, changed=changed)
+        edm_files.write(path, inner, options, sentinel=sentinel, use_fp16=half, **other)
 
     output = _edm_output(weights, options)
     weights = {f"model.{name}": value for name, value in weights.items()}

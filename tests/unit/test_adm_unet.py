@@ -5,8 +5,10 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import adm_reference
+from dode import models
 from dode.models import precision
 from dode.models.adm import layers
 from dode.models.networks import networks
@@ -21,6 +23,7 @@ VARIANTS = {
     "adm-128": GUIDED,
     "adm-64": {**GUIDED, "heads": 1, "head_channels": 16, "new_attention_order": True},
     "adm-512": {**TINY, "channels": 64, "multipliers": [0.5, 1, 1], "head_channels": 16, "resblock_updown": True},
+    "no-convolutions": {**TINY, "conv_resample": False, "multipliers": [1, 2, 2]},
     "no-variances": {**TINY, "learned_sigma": False, "attention_resolutions": [8, 4], "scale_shift_norm": False},
 }
 CLASSIFIER = {**TINY, "head_channels": 16, "resblock_updown": True, "classes": 7, "multipliers": [1, 2, 2]}
@@ -51,6 +54,34 @@ def images(count=3, size=8):
 
 def labels_for(options, count=3):
     return torch.arange(count) % options["classes"] if options.get("classes") else None
+
+
+@pytest.mark.parametrize("classes", [None, 5])
+def test_the_consistency_models_teachers_stand_behind_edms_preconditioning(tmp_path, classes):
+    """Song et al. 2023, arXiv 2303.01469: c_noise is 1000 ln(sigma) / 4, and attention is written as a 2-d convolution.
+
+    Its heads are those of the new order: (q | k | v) of (head 1 | head 2 | ...).
+    """
+    options = {**TINY, "head_channels": 16, "new_attention_order": True, "resblock_updown": True, "classes": classes}
+    options |= {"learned_sigma": False, "index_scale": 1000.0, "blocks": 2}
+    weights = random_weights(adm_reference.shapes(options))
+    two_dimensional = {name: value[..., None] if value.ndim == 3 else value for name, value in weights.items()}
+    assert {value.ndim for name, value in two_dimensional.items() if name.endswith("qkv.weight")} == {4}
+    save_file({name: value.contiguous() for name, value in two_dimensional.items()}, tmp_path / "edm.safetensors")
+    card = {"role": "diffusion", "image_shape": [3, 8, 8], "prediction": "data", "sigma_min": 0.002, "sigma_max": 80.0}
+    card |= {"preconditioning": {"name": "edm", "sigma_data": 0.5}}
+    card |= {"network": {"name": "adm-unet", "options": options}} | ({"classes": classes} if classes else {})
+    denoise, labels = models.load(card, tmp_path / "edm.safetensors"), labels_for(options)
+    denoise = denoise if labels is None else denoise.conditioned(labels)
+    reference = adm_reference.Reference(weights, options)
+    for sigma in (0.002, 0.7, 80.0):
+        x, total = (1 + sigma) * images().double(), math.hypot(sigma, 0.5)
+        output = reference.noise(x / total, math.log(sigma) / 4, labels)
+        expected = (0.5 / total) ** 2 * x + sigma * 0.5 / total * output
+        unit = sigma * 0.5 / total
+        found = denoise(x, torch.tensor(sigma, dtype=torch.float64))
+        # At 1000 ln(sigma) / 4 beyond a thousand, single precision holds the angle to 1e-4.
+        torch.testing.assert_close(found / unit, expected / unit, rtol=0, atol=3e-4)
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)

@@ -64,7 +64,7 @@ def test_a_gpu_beyond_the_last_is_refused_also_in_a_job(monkeypatch):
 def test_an_option_that_a_network_does_not_take_is_named(name, options, says):
     card = load_card(REPOSITORY, name, "model")
     card["network"]["options"].update(options)
-    found = beforehand.fault({"device": None, "networks": {name: {**card["network"], "role": card["role"]}}})
+    found = beforehand.fault({"device": None, "cards": {name: card}})
     assert found.startswith(f"config/models/{name}.yaml: network.options: ")
     assert says in found
 
@@ -72,9 +72,33 @@ def test_an_option_that_a_network_does_not_take_is_named(name, options, says):
 def test_networks_of_all_cards_can_be_made():
     names = [path.stem for path in (REPOSITORY / "config" / "models").glob("*.yaml")]
     cards = {name: load_card(REPOSITORY, name, "model") for name in names}
-    networks = {name: {**card["network"], "role": card["role"]} for name, card in cards.items() if "network" in card}
     pytest.importorskip("diffusers")
-    assert beforehand.fault({"device": None, "networks": networks}) is None
+    assert (
+        beforehand.fault({"device": None, "cards": {n: card for n, card in cards.items() if "network" in card}}) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("mnist-ddpm", {"image_shape": [1, 30, 30]}, "called for images [1, 30, 30] it fails"),
+        ("mnist-ddpm", {"network.options.config.num_class_embeds": 10}, "class_labels should be provided"),
+        ("digits-edm", {"classes": 10}, "unexpected keyword argument 'labels'"),
+        ("digits-edm", {"image_shape": [3, 8, 8]}, "called for images [3, 8, 8] it fails"),
+        ("ddpm-cifar10", {"network.options.out_channels": 6}, "called for images [3, 32, 32] it fails"),
+        ("edm-cifar10-uncond", {"network.options.out_channels": 6}, "network"),
+        ("ddpm-cifar10", {"image_shape": [3, 64, 64]}, "the network takes images of shape (3, 32, 32)"),
+        ("adm-imagenet128", {"network.options.classes": None}, "an unconditional one takes none"),
+    ],
+)
+def test_a_network_that_cannot_be_called_as_its_card_says_is_found_before_any_job(name, changes, says):
+    card = load_card(REPOSITORY, name, "model")
+    for key, value in changes.items():
+        change(card, key, value)
+    found = beforehand.fault({"device": None, "cards": {name: card}})
+    assert found.startswith(f"config/models/{name}.yaml: ")
+    assert says in found
+    assert "\n" not in found
 
 
 def test_a_damaged_image_is_named(refusal, tmp_path):

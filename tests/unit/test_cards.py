@@ -64,6 +64,15 @@ def test_a_card_says_all_that_its_datasets_need(name):
         assert MODELS[guidance["classifier"]]["network"]["options"]["image_size"] == card["image_shape"][1]
 
 
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if MODELS[name]["network"]["name"].startswith("adm")])
+def test_notes_say_the_flags_that_no_file_of_openai_tells(name):
+    notes, options = MODELS[name]["notes"], MODELS[name]["network"]["options"]
+    assert f"new_attention_order: {str(options.get('new_attention_order', False)).lower()}" in notes
+    heads = f"head_channels: {options['head_channels']}" if "head_channels" in options else f"heads: {options['heads']}"
+    assert heads in notes
+    assert "index_scale" in notes or MODELS[name]["role"] == "classifier"
+
+
 def test_licences_that_forbid_something_say_so():
     for name, card in MODELS.items():
         if "NC" in card["licence"] or "non-commercial" in card["licence"]:

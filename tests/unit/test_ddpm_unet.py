@@ -56,6 +56,25 @@ def test_the_output_is_that_of_diffusers_with_the_same_weights(options, index):
     torch.testing.assert_close(loaded("ddpm-unet", weights, **options)(x, index), expected, rtol=0, atol=1e-5)
 
 
+def test_without_convolutions_the_size_changes_by_means_and_repetition():
+    """As a network whose resampling convolutions take the mean of each 2x2 pixels and leave pixels as they are."""
+    weights = random_weights(published_shapes(**TINY))
+    plain = {name: value for name, value in weights.items() if "sample.conv" not in name}
+    for name, value in weights.items():
+        if "sample.conv" in name:
+            value.zero_()
+        if name.endswith("downsample.conv.weight"):
+            value[range(len(value)), range(len(value)), :2, :2] = 0.25
+        if name.endswith("upsample.conv.weight"):
+            value[range(len(value)), range(len(value)), 1, 1] = 1
+    network = loaded("ddpm-unet", plain, **TINY, resamp_with_conv=False)
+    assert network.state_dict().keys() == plain.keys()
+    x, index = images(), torch.tensor(12.75)
+    expected = loaded("ddpm-unet", weights, **TINY)(x, index)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(network(x, index), expected, rtol=0, atol=1e-5)
+
+
 def test_one_index_for_all_images_equals_the_same_index_for_each():
     network, x = loaded("ddpm-unet", random_weights(published_shapes(**TINY)), **TINY), images(4)
     indices = torch.tensor([0.0, 10.5, 998.75, 999.0])

@@ -92,6 +92,8 @@ VARIANTS = {
     ),
     "skip, box filter": (SONG, {"channel_mult": [1, 2], "decoder_type": "skip"}),
     "adm": (DHARIWAL, {"channel_mult": [1, 2, 3], "label_dim": 3, "augment_dim": 2, "head_width": 4}),
+    "adm with attention at some levels": (DHARIWAL, {"channel_mult": [1, 2], "head_width": 16}),
+    "adm without attention": (DHARIWAL, {"channel_mult": [1, 2]}),
     "adm unconditional": (DHARIWAL, {"channel_mult": [2, 2], "out_channels": 6, "head_width": 8}),
 }
 
@@ -111,6 +113,7 @@ def equations(variant, network, x, condition, hot):
     adm, sizes = name == DHARIWAL, [8, 4, 2][: len(options["channel_mult"])]
     places = [f"enc.4x4_block{i}" for i in range(1)]
     places += [f"dec.4x4_block{i}" for i in range(2) if adm or i == 1] + [f"dec.{sizes[-1]}x{sizes[-1]}_in0"]
+    places = [place for place in places if f"{place}.qkv.weight" in network.state_dict()]
     reference = Reference(
         network.state_dict(),
         adm=adm,
@@ -120,6 +123,17 @@ def equations(variant, network, x, condition, hot):
     )
     sides = {"encoder": options.get("encoder_type", "standard"), "decoder": options.get("decoder_type", "standard")}
     return reference(x.double(), condition.double(), hot, sizes=sizes, depth=1, **sides)
+
+
+def test_a_level_of_fewer_channels_than_a_head_has_no_attention():
+    """Karras et al. 2022 divide a level's channels by 64 and round down: 0 heads are none, and the file has no qkv."""
+    options = {"image_shape": [3, 8, 8], "num_blocks": 1, "attn_resolutions": [8, 4]}
+    names = on_meta(DHARIWAL, **options, model_channels=32, channel_mult=[1, 2]).state_dict()
+    attends = {name.removesuffix(".qkv.weight") for name in names if name.endswith(".qkv.weight")}
+    assert attends == {"enc.4x4_block0", "dec.4x4_in0", "dec.4x4_block0", "dec.4x4_block1"}
+    assert not any("norm2" in name or "proj" in name for name in names if "8x8" in name)
+    names = on_meta(DHARIWAL, **options, model_channels=48, channel_mult=[1, 1]).state_dict()
+    assert not any("qkv" in name for name in names)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -91,7 +91,7 @@ def counted(tmp_path, monkeypatch):
     def run(benchmark, cell):
         files, depends, folder = Files(benchmark), Dependencies(benchmark), tmp_path / str(cell)
         prepared = dict.fromkeys(files.preparations(cell), folder / "searched.json")
-        inputs = {"model": "none", **files.classifier(cell)}
+        inputs = {"model": "none", **files.guiding(cell)}
         params = {"cell": depends.trajectory(cell).params(), "samples": depends.samples(cell).params(), "code": "none"}
         rules, teacher, lambdas = ["search_grid"] * bool(prepared), folder / "teacher", folder / "lambdas.json"
         fine = {"cell": depends.trajectory(benchmark.reference(cell.dataset["id"])).params()}
@@ -353,8 +353,10 @@ def test_a_grid_whose_levels_the_model_rounds(alignment, tmp_path, counted):
 
 
 def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
-    """An unguided, a classifier-free and a classifier-guided model make as many."""
-    add_card(tmp_path, "digits-classes", like="digits-ddpm", classes=10)
+    """A model that is unguided, or guided in any way, makes as many."""
+    options = {"image_size": 8, "in_channels": 1, "multipliers": [1], "attention_resolutions": [], "classes": 10}
+    with_classes = {"name": "adm-unet", "options": options}
+    add_card(tmp_path, "digits-classes", like="digits-ddpm", classes=10, network=with_classes)
     network = {"name": "adm-classifier", "options": {"classes": 10}}
     add_card(tmp_path, "digits-judge", like="adm-imagenet128-classifier", network=network)
     distill = {"fit": "greedy", "images": 4, "substeps": 3}
@@ -364,15 +366,16 @@ def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
         {"solver": "ddim", "nfe": [3], "grid": {"name": "searched", "options": {"candidates": 9, "images": 7}}},
     ]
     planned = []
-    for name in (None, "classifier-free", "classifier"):
-        own = {"classifier": "digits-judge"} if name == "classifier" else {}
+    others = {"classifier": {"classifier": "digits-judge"}, "autoguidance": {"guide": "digits-classes"}}
+    for name in (None, "classifier-free", *others):
+        own = others.get(name, {})
         guidance = {"guidance": {"name": name, "scale": 2.0, **own}} if name else {}
         benchmark = of_entries(entries, model="digits-classes", root=tmp_path, grid={"name": "karras"}, **guidance)
         check_all(benchmark, counted)
         planned.append(
             [evaluations.count(benchmark, rule, cell) for cell in benchmark.cells.values() for rule in COUNTED]
         )
-    assert planned[0] == planned[1] == planned[2]
+    assert planned[0] == planned[1] == planned[2] == planned[3]
 
 
 def test_numbers_by_hand():

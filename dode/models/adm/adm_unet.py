@@ -32,6 +32,7 @@ class EncoderOptions:
         new_attention_order: how the heads share the channels, see :func:`dode.models.adm.layers.split_heads`.
         scale_shift_norm: whether the embedding scales and shifts, or is added.
         resblock_updown: whether residual blocks change the size, or a convolution.
+        conv_resample: whether that convolution is there, or the mean of pixels and their repetition change the size.
         in_channels: channels of the image.
         dropout: rate in training; inference does not depend on it.
     """
@@ -46,6 +47,7 @@ class EncoderOptions:
     new_attention_order: bool = False
     scale_shift_norm: bool = True
     resblock_updown: bool = False
+    conv_resample: bool = True
     in_channels: int = 3
     dropout: float = 0.0
 
@@ -58,7 +60,8 @@ class UNetOptions(EncoderOptions):
         classes: number of classes; None for an unconditional model.
         learned_sigma: whether the checkpoint's output has a second half, for variances, which is left out.
         index_scale: what the index is multiplied by. Improved DDPM with its 4,000 steps was trained on times in
-            [0, 1000) (``rescale_timesteps``, on by default there): 0.25.
+            [0, 1000) (``rescale_timesteps``, on by default there): 0.25. Behind EDM's preconditioning the consistency
+            models' networks (Song et al. 2023, arXiv 2303.01469) are given 1000 ln(sigma) / 4: 1000.
     """
 
     classes: int | None = None
@@ -101,7 +104,8 @@ class Encoder(nn.Module):
                 parts.append(Layers(*self._block(width, out_width, size)))
                 skip_widths.append(width := out_width)
             if size != self.sizes[-1]:
-                parts.append(Layers(self.res(width, width, halve) if options.resblock_updown else Downsample(width)))
+                updown, with_conv = options.resblock_updown, options.conv_resample
+                parts.append(Layers(self.res(width, width, halve) if updown else Downsample(width, with_conv)))
                 skip_widths.append(width)
         return nn.ModuleList(parts), skip_widths
 
@@ -136,7 +140,7 @@ class Encoder(nn.Module):
 
 @networks.register("adm-unet")
 class ADMUNet(Encoder):
-    """``eps = network(x_vp, index, labels)``; options :class:`UNetOptions`."""
+    """``eps = network(x_vp, index, labels)``, or F of a preconditioning; options :class:`UNetOptions`."""
 
     __signature__ = inspect.signature(UNetOptions)
     options: UNetOptions
@@ -156,19 +160,21 @@ class ADMUNet(Encoder):
             for i in range(options.blocks + 1):
                 layers, width = self._block(width + skip_widths.pop(), out_width, size), out_width
                 if i == options.blocks and size != self.sizes[0]:
-                    layers.append(self.res(width, width, double) if options.resblock_updown else Upsample(width))
+                    updown, with_conv = options.resblock_updown, options.conv_resample
+                    layers.append(self.res(width, width, double) if updown else Upsample(width, with_conv))
                 parts.append(Layers(*layers))
         return parts
 
-    def forward(self, x: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
-        """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``index`` 0-d (embedded once) or (B,).
+    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
+        """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``condition``, the index, 0-d or (B,).
 
-        ``labels`` (B,) are given to a class-conditional model and to no other (ValueError); -1 is no class, for what
-        was trained so (the published models were not).
+        Behind a preconditioning, ``x`` is scaled by it and ``condition`` is c_noise. ``labels`` (B,) are given to a
+        class-conditional model and to no other (ValueError); -1 is no class, for what was trained so (the published
+        models were not).
         """
         if (labels is None) != (self.options.classes is None):
             raise ValueError("a class-conditional network needs labels, and an unconditional one takes none")
-        emb = self.embed(index * self.options.index_scale)
+        emb = self.embed(condition * self.options.index_scale)
         if labels is not None:
             emb = emb + self.label_emb(labels.clamp(min=0)) * (labels >= 0)[:, None]
         *skips, h = self.encode(x, emb)

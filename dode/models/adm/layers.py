@@ -89,6 +89,12 @@ class AttentionBlock(nn.Module):
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
+    def _load_from_state_dict(self, state_dict, prefix, *others):
+        for name in (f"{prefix}qkv.weight", f"{prefix}proj_out.weight"):
+            if name in state_dict and state_dict[name].shape[2:] == (1, 1):  # in the consistency models' files
+                state_dict[name] = state_dict[name].squeeze(-1)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = split_heads(self.qkv(self.norm(x.flatten(2))), self.heads, self.new_order)
         h = functional.scaled_dot_product_attention(q, k, v)
@@ -96,22 +102,22 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A convolution with stride 2."""
+    """A convolution with stride 2, or the mean of each 2x2 pixels."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, with_conv: bool):
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if with_conv else nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
 
 
 class Upsample(nn.Module):
-    """Each pixel doubled, then a convolution."""
+    """Each pixel doubled, then a convolution or nothing."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, with_conv: bool):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(double(x))

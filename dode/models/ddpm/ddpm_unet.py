@@ -53,22 +53,22 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A convolution with stride 2, padded on the right and below alone, as TensorFlow pads."""
+    """A convolution with stride 2, padded on the right and below alone, as TensorFlow pads; or the mean of each 2x2."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, with_conv: bool):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(functional.pad(x, (0, 1, 0, 1)))
+        return functional.avg_pool2d(x, 2) if self.conv is None else self.conv(functional.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
-    """Each pixel doubled, then a convolution."""
+    """Each pixel doubled, then a convolution or nothing."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, with_conv: bool):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
@@ -86,6 +86,7 @@ class DDPMUNet(nn.Module):
         blocks: residual blocks of a level on the way down; one more on the way up.
         in_channels, out_channels: channels of image and output.
         dropout: rate in training; inference does not depend on it.
+        resamp_with_conv: whether a convolution changes the size, or the mean of pixels and their repetition alone.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class DDPMUNet(nn.Module):
         in_channels: int = 3,
         out_channels: int = 3,
         dropout: float = 0.0,
+        resamp_with_conv: bool = True,
     ):
         super().__init__()
         self.image_shape, self.half_width = (in_channels, image_size, image_size), channels // 2
         self.sizes = unet_parts.level_sizes(image_size, len(multipliers), attention_resolutions)
         self.widths, self.blocks = [channels * multiplier for multiplier in multipliers], blocks
         self.attention_resolutions, embedding = attention_resolutions, 4 * channels
+        self.resamp_with_conv = resamp_with_conv
         self.res = partial(ResnetBlock, embedding=embedding, dropout=dropout)
         layers = [nn.Linear(channels, embedding), nn.Linear(embedding, embedding)]
         self.temb = nn.ModuleDict({"dense": nn.ModuleList(layers)})
@@ -131,7 +134,7 @@ class DDPMUNet(nn.Module):
             skip_widths += [out_width] * self.blocks
             width = out_width
             if size != self.sizes[-1]:
-                levels[-1]["downsample"] = Downsample(width)
+                levels[-1]["downsample"] = Downsample(width, self.resamp_with_conv)
                 skip_widths.append(width)
         return levels, skip_widths
 
@@ -143,7 +146,7 @@ class DDPMUNet(nn.Module):
             levels.insert(0, self._level(inputs, out_width, size))
             width = out_width
             if size != self.sizes[0]:
-                levels[0]["upsample"] = Upsample(width)
+                levels[0]["upsample"] = Upsample(width, self.resamp_with_conv)
         return levels
 
     def embed(self, index: Tensor) -> Tensor:
@@ -154,10 +157,10 @@ class DDPMUNet(nn.Module):
         sines = torch.cat([angles.sin(), angles.cos()], dim=1).to(first.weight.dtype)
         return functional.silu(second(functional.silu(first(sines))))
 
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``index`` 0-d (embedded once) or (B,)."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``x`` (B, C, H, W) in VP coordinates, images in [-1, 1]; ``condition``, the index, 0-d or (B,)."""
         unet_parts.check_images(x, self.image_shape)
-        emb, skips = self.embed(index), [self.conv_in(x)]
+        emb, skips = self.embed(condition), [self.conv_in(x)]
         for level in self.down:
             for j in range(len(level["block"])):
                 skips.append(self._block(level, j, skips[-1], emb))

@@ -18,7 +18,7 @@ class DhariwalUNet(UNet):
     """ADM (Dhariwal & Nichol 2021, arXiv 2105.05233) as in EDM's table 7.
 
     Args: as of :class:`dode.models.edm.edm_song_unet.SongUNet`; blocks attend in the decoder wherever the encoder's do.
-    ``head_width``: channels of an attention head.
+    ``head_width``: channels of an attention head; a level of fewer channels has no attention.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Style:
         eps: of the group normalisations.
         scale_shift: the condition scales and shifts after the second normalisation (ADM), or is added before it.
         skip_scale: factor on every sum of a residual with its shortcut.
-        head_width: channels of an attention head; None: one head.
+        head_width: channels of an attention head, at least; None: one head.
         projected_resampling: the shortcut of a resampling block has a 1x1 convolution at equal width too.
         taps: 1-d resampling filter.
     """
@@ -135,8 +135,9 @@ class Block(nn.Module):
             pure = width_in == width and not style.projected_resampling
             self.skip = Conv(width_in, width, 0 if pure else 1, **options)
         self.heads = 0
-        if attention:
-            self.heads = 1 if style.head_width is None else max(1, width // style.head_width)
+        if attention:  # with fewer channels than a head has, the published networks have none
+            self.heads = 1 if style.head_width is None else width // style.head_width
+        if self.heads:
             self.norm2 = group_norm(width, style.eps)
             self.qkv = Conv(width, 3 * width, 1)
             self.proj = Conv(width, width, 1)

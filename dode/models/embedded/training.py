@@ -121,6 +121,7 @@ def noise(real: Tensor) -> tuple[dict[str, Any], Loss]:
         "prediction": "noise",
         "schedule": SCHEDULE,
         "network": {"name": "diffusers-unet2d", "options": {"config": UNET}},
+        "statistics": "mnist-real-statistics",
     }
     return entries, noise_loss
 

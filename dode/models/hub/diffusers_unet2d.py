@@ -34,12 +34,13 @@ def _unet_class():
         def class_table(self):
             return self.config.num_class_embeds or 0
 
-        def forward(self, x, index, labels=None):
+        def forward(self, x, condition, labels=None):
             if self.config.time_embedding_type == "learned":
-                index = index.round().long()
+                condition = condition.round().long()
             if labels is not None and self.class_table:
                 labels = torch.where(labels < 0, self.class_table - 1, labels)
-            return super().forward(x, index, class_labels=labels, return_dict=False)[0][:, : self.config.in_channels]
+            found = super().forward(x, condition, class_labels=labels, return_dict=False)[0]
+            return found[:, : self.config.in_channels]
 
         def _load_from_state_dict(self, state_dict, prefix, *others):
             for name in list(state_dict):

@@ -1,0 +1,102 @@
+"""Is a card right? It is held against its network and its file, and the model must denoise real images.
+
+What a file does not say (the order of attention's channels, the scale of the index, ...) loads without a word where a
+card is wrong, but the network then computes something else. Noise is added to a few real images, and the error of the
+model's estimate must be at most 0.8 of chance (of the best guess from each pixel's mean and variance alone; at noise
+level 3, where little is left to know, 1.05), and must not fall if the model is told 0.7 or 1.4 times the noise level.
+The checkpoint is fetched if it is not here. Exit status 1 if something is wrong.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which card, on which images."""
+    parser.add_argument("card", help="name of a card in config/models with the role diffusion")
+    parser.add_argument(
+        "--data",
+        help="images like those that the model was trained on: a name in dode/images/data.py, a folder, a zip file, or "
+        "an .npz file with arr_0 (default: those of the card's statistics, or scikit-learn's digits or photographs)",
+    )
+    parser.add_argument("--images", type=int, help="how many (default: 4 to 128, by their size)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<number> (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was found."""
+    import torch
+
+    from dode import models, texts
+    from dode.benchmark import devices
+    from dode.fetching.cards import load_card
+    from dode.images import examples, pixels
+    from dode.models import checking
+
+    card = load_card(ROOT, options.card, "card")
+    if card["role"] != "diffusion":
+        raise ValueError(f"card: '{options.card}' has the role '{card['role']}', not 'diffusion'")
+    if options.images is not None and not 2 <= options.images <= 10_000:
+        raise ValueError(f"--images: {options.images} is not allowed; allowed: 2 to 10000")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise ValueError(f"--device: '{options.device}' is not allowed; allowed: auto, cpu, cuda or cuda:<number>")
+    device = devices.device(options.device)
+    own = examples.of_card(card, named=options.data, statistics=_statistics(card), count=options.images)
+    # Flags are to be told apart, not roundings, and CPUs are slow in half precision.
+    model = models.load({**card, "precision": {}}, _weights(options.card, card), device=device, batch_size=32)
+    x = torch.from_numpy(pixels.from_bytes(own.images)).double().to(device)
+    labels = None
+    if "classes" in card:
+        labels = torch.arange(len(x)) if own.labels is None else torch.from_numpy(own.labels)
+        labels = labels % card["classes"]
+    margins, slack = (checking.MARGINS, 0.0) if own.alike else (checking.LOCAL_MARGINS, checking.LOCAL_SLACK)
+    found = checking.levels(model, x, labels, margins)
+    if not found:
+        raise ValueError(f"{options.card} knows none of the noise levels {', '.join(map(str, margins))}")
+    faults = [level.fault(margins[level.sigma], slack) for level in found]
+    print(texts.shown(f"{options.card}: {card['network']['name']}, {len(x)} images of {own.whose}", lines=True))
+    print(_table(found, faults))
+    if any(faults):
+        print("\nWRONG: it does not denoise as a trained model does. Is the card right, and are these its images?")
+        return 1
+    print("\nRight: the card agrees with its network and its file, and the model denoises.")
+    return 0
+
+
+def _table(found, faults):
+    lines = ["| noise level | error / chance | told 0.7 times | told 1.4 times | |", "|--:|--:|--:|--:|:--|"]
+    for level, fault in zip(found, faults, strict=True):
+        ratios = [level.error / level.chance, *(told / level.error for told in level.told)]
+        lines.append(f"| {level.sigma:g} | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} | {fault or 'right'} |")
+    return "\n".join(lines)
+
+
+def _weights(name: str, card: dict[str, Any]) -> Path:
+    """The file that jobs read, fetched and converted if it is not here."""
+    from dode import checkpoints
+    from dode.fetching import acquire
+    from dode.fetching.cards import CONVERTED, file_name
+
+    fetched = Path("resources", "checkpoints", name, file_name(card))
+    acquire.obtain(name, card, fetched, root=ROOT, announce=print)
+    if card["format"] not in CONVERTED:
+        return fetched
+    converted = Path("resources", "models", f"{name}.safetensors")
+    if not converted.exists():
+        checkpoints.convert(fetched, converted, format=card["format"], key=card.get("key"), prefix=card.get("prefix"))
+    return converted
+
+
+def _statistics(card: dict[str, Any]) -> Path | None:
+    """The file of the card's statistics, if it lies beside its card; it may have images."""
+    from dode.fetching.cards import file_name, folder_of, load_card
+
+    if "statistics" not in card:
+        return None
+    statistics = load_card(ROOT, card["statistics"], "statistics")
+    path = folder_of(ROOT) / file_name(statistics)
+    return path if statistics["urls"][0] == f"file:{path.name}" and path.is_file() else None

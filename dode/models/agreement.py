@@ -1,0 +1,81 @@
+"""A card against what is known of its network from elsewhere: its options, and what its file says of itself.
+
+Imports no torch: cards are compared with their networks' options as the configuration is read.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dode.models.edm import recorded
+from dode.models.hub import repository
+from dode.weights import safetensors_files
+
+
+def check_options(card: Mapping[str, Any]) -> None:
+    """Raise ValueError where :func:`fault_of_options` finds one."""
+    fault = fault_of_options(card)
+    if fault:
+        raise ValueError(f"the card contradicts itself: {fault}")
+
+
+def check_file(card: Mapping[str, Any], checkpoint: str | Path) -> None:
+    """Raise ValueError where a card contradicts its safetensors file, naming key and both values.
+
+    That is the header of a file that was converted from a pickle of EDM's (:mod:`dode.models.edm.recorded`), and for a
+    network of the hub the files beside the weights (:mod:`dode.models.hub.repository`).
+    """
+    fault = recorded.fault(card, safetensors_files.header(checkpoint))
+    if fault is None and card["network"]["name"] == repository.NETWORK:
+        fault = repository.fault(card, repository.beside(checkpoint))
+    if fault:
+        raise ValueError(f"the card contradicts {checkpoint}: {fault}")
+
+
+def fault_of_options(card: Mapping[str, Any]) -> str | None:
+    """What a diffusion model's card and its network's options contradict each other in, in one sentence, or None.
+
+    Options have the number of classes as ``classes``, ``label_dim`` or, in a ``config`` of the hub,
+    ``num_class_embeds``, and the images as ``image_shape``, as ``image_size`` with ``in_channels``, or as
+    ``sample_size`` with ``in_channels`` in a ``config``. What options do not say of images is not compared; a network
+    whose options name no classes has none.
+    """
+    options = card["network"]["options"]
+    where, config = "the network's options", options.get("config")
+    config = config if isinstance(config, Mapping) else None
+    if config is not None:
+        where, classes, shape = f"{where} (config)", config.get("num_class_embeds"), _shape_of_the_hub(config)
+    else:
+        classes, shape = options.get("classes") or options.get("label_dim"), shape_of_options(options)
+    if (classes or None) != card.get("classes"):
+        own = f"classes: {card['classes']}" if "classes" in card else "classes: the key is missing"
+        return f"{own}, but {where} say {classes or 'none'}"
+    if shape is not None and "image_shape" in card and not _same(shape, card["image_shape"]):
+        return f"image_shape: {card['image_shape']}, but {where} say {shape}"
+    channels, outputs = card.get("image_shape", [None])[0], (config or options).get("out_channels")
+    if None not in (channels, outputs) and outputs not in (channels, 2 * channels):
+        return (
+            f"image_shape: {card['image_shape']}, but {where} say out_channels {outputs}; allowed: {channels}, or "
+            f"{2 * channels} with variances"
+        )
+    return None
+
+
+def shape_of_options(options: Mapping[str, Any]) -> Any:
+    """(channels, height, width) of the images that a network's options are for; None where they do not say."""
+    if "image_size" in options:
+        return [options.get("in_channels", 3), options["image_size"], options["image_size"]]
+    return options.get("image_shape")
+
+
+def _shape_of_the_hub(config):
+    """(channels, height, width) of a hub's ``config``, None for what it leaves open."""
+    size = config.get("sample_size")
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
+    return [config.get("in_channels", 3), height, width]
+
+
+def _same(shape, other):
+    if not isinstance(shape, list | tuple) or len(shape) != len(other):
+        return False
+    return all(own is None or own == wanted for own, wanted in zip(shape, other, strict=True))
