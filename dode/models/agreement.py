@@ -37,7 +37,8 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
 
     Options have the number of classes as ``classes``, ``label_dim`` or, in a ``config`` of the hub,
     ``num_class_embeds``, and the images as ``image_shape``, as ``image_size`` with ``in_channels``, or as
-    ``sample_size`` with ``in_channels`` in a ``config``. What options do not say of images is not compared; a network
+    ``sample_size`` with ``in_channels`` in a ``config``; a table of the hub may have one entry more than there are
+    classes, which stands for none. What options do not say of images is not compared; a network
     whose options name no classes has none.
     """
     options = card["network"]["options"]
@@ -47,9 +48,11 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
         where, classes, shape = f"{where} (config)", config.get("num_class_embeds"), _shape_of_the_hub(config)
     else:
         classes, shape = options.get("classes") or options.get("label_dim"), shape_of_options(options)
-    if (classes or None) != card.get("classes"):
+    # A table of the hub may have one entry more, for no class.
+    allowed = {classes, classes - 1} if config is not None and type(classes) is int and classes > 1 else {classes}
+    if card.get("classes") not in {of or None for of in allowed}:
         own = f"classes: {card['classes']}" if "classes" in card else "classes: the key is missing"
-        return f"{own}, but {where} say {classes or 'none'}"
+        return f"{own}, but {where} say {' or '.join(map(str, sorted(allowed))) if classes else 'none'}"
     if shape is not None and "image_shape" in card and not _same(shape, card["image_shape"]):
         return f"image_shape: {card['image_shape']}, but {where} say {shape}"
     channels, outputs = card.get("image_shape", [None])[0], (config or options).get("out_channels")

@@ -82,7 +82,7 @@ def test_networks_of_all_cards_can_be_made():
     ("name", "changes", "says"),
     [
         ("mnist-ddpm", {"image_shape": [1, 30, 30]}, "called for images [1, 30, 30] it fails"),
-        ("mnist-ddpm", {"network.options.config.num_class_embeds": 10}, "class_labels should be provided"),
+        ("mnist-ddpm", {"network.options.config.num_class_embeds": 10}, "classes: None is not allowed"),
         ("digits-edm", {"classes": 10}, "unexpected keyword argument 'labels'"),
         ("digits-edm", {"image_shape": [3, 8, 8]}, "called for images [3, 8, 8] it fails"),
         ("ddpm-cifar10", {"network.options.out_channels": 6}, "called for images [3, 32, 32] it fails"),
