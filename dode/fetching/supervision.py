@@ -51,7 +51,7 @@ def within_limits(work: Callable[[], None], folder: Path, size: int | None) -> N
         watch = _Watch(folder, size, process.pid or 0)
         while not connection.wait([receiver, process.sentinel], timeout=LOOK):
             watch.look()
-        error = receiver.recv() if receiver.poll() else None
+        error = receiver.recv()
     except EOFError:
         process.join()
         error = OSError(f"the process of the download died ({_how(process.exitcode)})")
