@@ -42,7 +42,12 @@ report: "report/workflow.rst"
 reruns.ignore_clocks(DAG)
 if workflow.is_main_process:
     reruns.decide_by_records(DAG, Job)
-    refusals.end_at_once(Job, GroupJob)
+    refused = refusals.end_at_once(Job, GroupJob)
+
+
+onerror:
+    if workflow.is_main_process and refused:
+        refusals.say_last(refused)
 
 
 onstart:

@@ -30,18 +30,9 @@ def _is_there(path: str) -> bool:
     return True
 
 
-class _LastWords:
-    """What was set aside in this run, told as it ends."""
-
-    def __init__(self) -> None:
-        self.paths: dict[str, None] = {}
-
-    def add(self, paths: Iterable[str]) -> None:
-        self.paths.update(dict.fromkeys(paths))
-
-    def say(self) -> None:
-        if self.paths:
-            print(texts.shown(sentence(self.paths)), file=sys.stderr, flush=True)
+def say_last(paths: Iterable[str]) -> None:
+    """Tell the terminal as this process ends, after all that Snakemake says."""
+    atexit.register(print, texts.shown(sentence(paths)), file=sys.stderr)
 
 
 def sentence(paths: Iterable[str]) -> str:
@@ -51,21 +42,26 @@ def sentence(paths: Iterable[str]) -> str:
     return f"{what}. No job that needs it was tried again: {records.remaking(paths)}"
 
 
-def end_at_once(job_class: Any, group_class: Any) -> None:
-    """Have Snakemake restart no job (classes ``Job`` and ``GroupJob``) whose input was set aside."""
-    if hasattr(job_class, "refusals"):
-        return
-    job_class.refusals = words = _LastWords()
+def end_at_once(job_class: Any, group_class: Any) -> dict[str, None]:
+    """Have Snakemake restart no job (classes ``Job`` and ``GroupJob``) whose input was set aside.
+
+    Returns:
+        What was set aside, which grows with the run.
+    """
+    if hasattr(job_class, "refused"):
+        return job_class.refused
+    job_class.refused = refused = {}
     times, of_group = job_class.restart_times, group_class.restart_times
 
     def restart_times(job: Any) -> int:
         found = set_aside(map(str, job.input))
-        words.add(found)
+        refused.update(dict.fromkeys(found))
         return 0 if found else times.fget(job)
 
     def restart_times_of_group(group: Any) -> int:
-        each = [restart_times(job) for job in group.jobs]
-        return 0 if 0 in each else of_group.fget(group)
+        found = [path for job in group.jobs for path in set_aside(map(str, job.input))]
+        refused.update(dict.fromkeys(found))
+        return 0 if found else of_group.fget(group)
 
     job_class.restart_times, group_class.restart_times = property(restart_times), property(restart_times_of_group)
-    atexit.register(words.say)
+    return refused
