@@ -86,7 +86,7 @@ def _report(work, sender):
     sender.send(error)
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     parent: Any = multiprocessing.parent_process()
     parent.join()
     os._exit(1)
