@@ -470,7 +470,7 @@ def test_other_commands_of_the_plugin_are_run_as_they_are(mended):
 @pytest.mark.parametrize("before", ["SLURM status is: 'FAILED'.", None])
 def test_of_a_job_that_failed_the_end_of_slurms_log_is_shown(mended, monkeypatch, tmp_path, before):
     log, said = tmp_path / "7.log", []
-    log.write_bytes(b"".join(b"line %d\n" % i for i in range(50)) + b"\n\x1b[31msrun: error: task 0: Killed \xff\n")
+    log.write_bytes(b"".join(b"line %d\n" % i for i in range(90)) + b"\n\x1b[31msrun: error: task 0: Killed \xff\n")
     executor = types.SimpleNamespace(
         print_job_error=lambda job, msg, **kwargs: said.append(msg),
         workflow=types.SimpleNamespace(scheduler=types.SimpleNamespace(error_callback=said.append)),
@@ -480,8 +480,8 @@ def test_of_a_job_that_failed_the_end_of_slurms_log_is_shown(mended, monkeypatch
     assert job == "job"
     lines = message.splitlines()
     assert lines[-1] == "    \\x1b[31msrun: error: task 0: Killed \ufffd"
-    assert lines[-21:-19] == [f"The end of SLURM's log ({log}):", "    line 31"]
-    assert lines[0] == (before or lines[-21])
+    assert lines[-61:-59] == [f"The end of SLURM's log ({log}):", "    line 31"]
+    assert lines[0] == (before or lines[-61])
 
 
 @pytest.mark.parametrize("log", [None, "absent.log", "empty.log"])
