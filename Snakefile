@@ -1,10 +1,10 @@
 from snakemake.dag import DAG
-from snakemake.jobs import Job
+from snakemake.jobs import GroupJob, Job
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from dode import texts
-from dode.benchmark import beforehand, surroundings
+from dode.benchmark import beforehand, refusals, surroundings
 from dode.validation import ConfigError
 
 min_version("9.0")
@@ -39,8 +39,15 @@ for path in sorted(Path(workflow.basedir).glob("rules/solvers/*.smk")):
 report: "report/workflow.rst"
 
 
+reruns.ignore_clocks(DAG)
 if workflow.is_main_process:
     reruns.decide_by_records(DAG, Job)
+    refused = refusals.end_at_once(Job, GroupJob)
+
+
+onerror:
+    if workflow.is_main_process and refused:
+        refusals.say_last(refused)
 
 
 onstart:

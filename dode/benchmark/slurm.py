@@ -1,9 +1,10 @@
 """SLURM as the workflow needs it: jobs that a killed run left behind, and mended gaps of Snakemake's executor plugin.
 
 The plugin (snakemake-executor-plugin-slurm 2.8.0) loses all jobs, and waits for ever, once every attempt of one query
-of their status has failed; an account that cannot be looked up, or a controller that is down for a moment, fails a job;
-a node that failed once is avoided for the rest of the run; an interrupt leaves jobs in the queue that were being asked
-about or submitted just then. Here a query that fails is one without news, said aloud.
+of their status has failed; an account that cannot be looked up, or a controller that is down or refuses for a moment,
+fails a job; a node that failed once is avoided for the rest of the run; an interrupt leaves jobs in the queue that were
+being asked about or submitted just then; of a job that was killed nothing is shown. Here a query that fails is one
+without news, said aloud.
 """
 
 import contextlib
@@ -22,11 +23,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dode import texts
+from dode.benchmark.submissions import Submissions
+
 PLUGIN = "snakemake_executor_plugin_slurm"
 VERSION = "2.8.0"
 PREFIX = "dode"  # of the names of our jobs (slurm-jobname-prefix in profiles/slurm)
 SAY_EVERY = 60  # seconds between two warnings of one kind
 ASK_EVERY = 5  # seconds between two attempts to reach the controller
+LAST_LINES = 60  # of SLURM's log of a job that failed; two Snakemakes have their say in it
 LOST_AFTER = 600  # seconds after which a job that SLURM no longer knows is taken for failed
 STOPPED_AFTER = 60  # seconds after which one that is to start again, and by the controller has ended, is too
 TO_START_AGAIN = {"NODE_FAIL", "PREEMPTED"}  # the plugin waits for SLURM to do so, as slurm-requeue asks for
@@ -228,6 +233,19 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, kept)
 
 
+def last_lines(path: Path | None) -> str:
+    """The end of SLURM's own log of a job, which says how it was ended where nothing else could; empty without one.
+
+    Snakemake shows no log that comes after an empty one, and a job that is killed leaves its own empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+    except OSError:
+        return ""
+    lines = [texts.shown(line, lines=True) for line in lines if line.strip()][-LAST_LINES:]
+    return "\n".join([f"The end of SLURM's log ({path}):", *(f"    {line}" for line in lines)]) if lines else ""
+
+
 def check(settings: Any) -> None:
     """Refuse a run that might lose its jobs.
 
@@ -259,6 +277,8 @@ def mend(logger: logging.Logger) -> None:
         return
     plugin.query_job_status = Status(plugin.query_job_status, plugin.query_job_status_squeue)
     submit, request, given_up = plugin.get_submit_command, plugin.set_gres_string, threading.Event()
+    report = plugin.Executor.report_job_error
+    plugin.subprocess = Submissions(plugin.subprocess, logger.warning, given_up)
 
     @functools.wraps(submit)
     def submit_once_up(job: Any, params: Any, settings: Any = None, failed_nodes: Any = None, **options: Any) -> str:
@@ -273,6 +293,11 @@ def mend(logger: logging.Logger) -> None:
             return request(job)
         return f" {shlex.quote(option.format(gpu=count))}" if count else ""
 
+    @functools.wraps(report)
+    def report_with_last_lines(executor: Any, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
+        lines = last_lines((job_info.aux or {}).get("slurm_logfile"))
+        report(executor, job_info, msg="\n".join(filter(None, [msg, lines])) or None, **kwargs)
+
     def cancel_jobs(executor: Any, active_jobs: list[Any]) -> None:
         given_up.set()
         executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
@@ -283,6 +308,7 @@ def mend(logger: logging.Logger) -> None:
 
     plugin.get_submit_command, plugin.set_gres_string = submit_once_up, request_gpus
     plugin.Executor.cancel_jobs = cancel_jobs
+    plugin.Executor.report_job_error = report_with_last_lines
     plugin.Executor.get_status_command = lambda executor: "sacct" if has_accounting() else "squeue"
     # An account that does not exist is refused by sbatch, in words; one that cannot be looked up must not fail a job,
     # and none is guessed from earlier jobs.

@@ -1,6 +1,7 @@
 """The bytes of one URL, by the library that knows its kind: pooch, huggingface_hub, gdown, or a copy of a file.
 
-Content that cannot be the file raises :class:`Refused`, a URL that cannot be read OSError; both messages say why.
+Content that cannot be the file raises :class:`Refused`, a URL that cannot be read OSError; both messages say why. How
+much a download may take is limited (:mod:`dode.fetching.supervision`).
 """
 
 import importlib.util
@@ -16,40 +17,41 @@ from requests import exceptions
 from tqdm import tqdm
 
 from dode import texts
+from dode.fetching import supervision
+from dode.fetching.supervision import Refused
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 60  # seconds without a connection or a byte
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
-CHUNK = 1 << 16
+CHUNK = 1 << 14
+WITH_FILE = (200, 203, 206)  # HTTP states whose body is the file
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that a later attempt may not find
 HUB = re.compile(r"hf:([^/@]+/[^/@]+)/([^@]+)(?:@(.+))?")  # repository, path, revision
+NUMBER = r"[0-9]{1,18}"
 EXTRA = {"huggingface_hub": "huggingface_hub>=1", "gdown": "gdown>=6.5"}  # as in pyproject.toml
-
-
-class Refused(ValueError):
-    """The content received is not the file."""
 
 
 def download(url: str, path: str | Path, *, size: int | None = None, folder: str | Path = ".") -> None:
     """Write the content of ``url`` to ``path``; a library may write other files into the same folder.
 
     Args:
-        url: ``https:``, ``http:``, ``file:`` (relative to ``folder``), ``hf:owner/repository/path@revision`` or
-            ``gdrive:<file id>``, or ``gdrive-folder:<folder id>/<file name>``.
-        path: the file to write.
-        size: bytes that the file must have; a server that announces another number is refused before the download.
+        url: ``https:``, ``http:``, ``file:`` (a regular file, relative to ``folder``),
+            ``hf:owner/repository/path@revision``, ``gdrive:<file id>``, or ``gdrive-folder:<folder id>/<file name>``.
+        path: the file to write, in an empty folder.
+        size: bytes that the file must have; a server that announces another number is refused before the download, and
+            one that sends more is not listened to any longer. None: at most :data:`dode.fetching.supervision.MOST`.
         folder: what relative ``file:`` URLs are relative to.
 
     Raises:
         Refused: where the server sends another file or a web page.
-        OSError: where the file could not be read, after the repetitions that make sense.
+        OSError: where the file could not be read, after the repetitions that make sense, or not within the limits.
     """
-    scheme = url.split(":", 1)[0]
+    path, scheme = Path(path), url.split(":", 1)[0]
     if scheme not in SCHEMES:
         raise OSError(f"'{scheme}:' is not one of {', '.join(f'{name}:' for name in SCHEMES)}")
-    SCHEMES[scheme](url, Path(path), size, folder)
+    supervision.within_limits(lambda: SCHEMES[scheme](url, path, size, folder), path.parent, size)
 
 
 def is_page(head: bytes, content_type: str = "") -> bool:
@@ -65,12 +67,31 @@ def _refuse_page(head, content_type=""):
 
 
 def _refuse_size(announced, size):
-    if None not in (announced, size) and announced != size:
+    if announced is None:
+        return
+    if size is not None and announced != size:
         raise Refused(f"the server announces {announced} bytes, expected {size}")
+    if announced > supervision.MOST and size is None:
+        raise Refused(supervision.too_long(announced, size))
 
 
 def _copy(url, path, size, folder):
-    shutil.copyfile(Path(folder) / unquote(urlparse(url).path), path)
+    place = urlparse(url)
+    if place.netloc not in ("", "localhost"):
+        raise OSError(f"a file: URL is of this machine, and not of the host '{place.netloc}': write file:///path")
+    source = Path(folder) / unquote(place.path)
+    if source.exists() and not source.is_file():  # a device or a pipe has no end, or waits for a writer
+        raise OSError(f"{source} is no regular file")
+    shutil.copyfile(source, path)
+
+
+def _announced(length):
+    """What a server says that a body has, in bytes; None where it says nothing."""
+    if length is None:
+        return None
+    if not re.fullmatch(NUMBER, length):
+        raise OSError(f"the server announces '{texts.shown(length)[:80]}' bytes, which is no number")
+    return int(length)
 
 
 class _Body:
@@ -89,15 +110,17 @@ class _Body:
 
     def answered(self, response, **_):
         """Hook of requests, before the body is read."""
-        if response.is_redirect or not response.ok:
+        if response.is_redirect:
+            response.raw.close()  # its body, which may have no end, would be read into memory
             return
-        length, span = response.headers.get("Content-Length"), response.headers.get("Content-Range", "")
-        self.total = int(length) if length else None
+        if not response.ok:
+            return
+        if response.status_code not in WITH_FILE:
+            raise OSError(f"the server answers {response.status_code}, without a file")
+        packed = response.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
+        self.total = None if packed else _announced(response.headers.get("Content-Length"))
         if response.status_code == 206:
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", span)
-            if not found or int(found[1]) != self.file.tell():
-                raise Refused(f"asked for the bytes from {self.file.tell()}, the server sent {span or 'others'}")
-            self.total = int(found[2])
+            self.total = self._range(response.headers.get("Content-Range", ""))
         else:
             self.file.seek(0)
             self.file.truncate()
@@ -106,12 +129,31 @@ class _Body:
         self.content_type = response.headers.get("Content-Type", "")
         tag = response.headers.get("ETag", "")  # a weak one does not stand for the same bytes
         self.validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
+        if packed:  # the server counts other bytes
+            self.validator = None
+
+    def _range(self, span):
+        """Bytes of the whole file, of which a part is sent."""
+        found = re.fullmatch(rf"bytes ({NUMBER})-{NUMBER}/({NUMBER})", span)
+        if not found or int(found[1]) != self.file.tell():
+            said = texts.shown(span)[:80] or "others"
+            raise Refused(f"asked for the bytes from {self.file.tell()}, the server sent {said}")
+        return int(found[2])
 
     def write(self, data):
-        if self.file.tell() == 0:
+        begun = self.file.tell()
+        if begun == 0:
             _refuse_page(data[:1024], self.content_type)
+        most = supervision.MOST if self.size is None else self.size
+        if begun + len(data) > most:
+            raise Refused(supervision.too_long(begun + len(data), self.size))
         self.bar.update(len(data))
         return self.file.write(data)
+
+    def check_end(self):
+        """Of a part of a file no library knows whether the rest has come."""
+        if self.total is not None and self.file.tell() != self.total:
+            raise OSError(f"truncated: {self.file.tell()} bytes, the server announced {self.total}")
 
     def flush(self):
         self.file.flush()
@@ -145,7 +187,7 @@ def _http(url, path, size, folder):
             options = {"headers": body.headers(), "hooks": {"response": body.answered}}
             try:
                 pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, **options)(url, body, None)
-                return
+                return body.check_end()
             except exceptions.RequestException as error:
                 reason = _reason(error, body)
                 if attempt + 1 == ATTEMPTS or not _passes(error):

@@ -217,8 +217,7 @@ def _texts(row):
 
 def _number(value, error, sign=""):
     """``1.234 ± 0.056``."""
-    decimals = numbers.decimals([value], [error])
-    return " ± ".join(filter(None, (numbers.fixed(value, decimals, sign), numbers.fixed(error, decimals)))) or "–"
+    return " ± ".join(filter(None, numbers.measured(value, error, sign))) or "–"
 
 
 def _making(comparison, names):

@@ -111,7 +111,7 @@ def _character(character):
 class Table:
     """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
 
-    A cell is ``(value, error, decimals, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
+    A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
     """
 
     dataset: str
@@ -127,9 +127,18 @@ class Table:
 
     def parts(self, cell: tuple) -> tuple[str, str, str]:
         """Value, error and published values of a cell as text, the last two empty where there are none."""
-        value, error, decimals, published, _ = cell
-        value, error = (numbers.fixed(number, decimals) for number in (value, error))
-        return value or "not finite", error if value else "", ", ".join(dict.fromkeys(published.split(SEPARATOR)))
+        value, error, published, _ = cell
+        value, error = numbers.measured(value, error)
+        return value or "not finite", error, ", ".join(dict.fromkeys(published.split(SEPARATOR)))
+
+    def room(self, cell: tuple, nfe: int) -> str:
+        """What the value of a cell lacks of the decimals that the longest of its column has, point included."""
+        column = [self.parts(cells[nfe])[0] for _, cells in self.body if nfe in cells]
+        decimals = max((text.partition(".")[2] for text in column if "e" not in text), key=len, default="")
+        whole, _, own = self.parts(cell)[0].partition(".")
+        if "e" in whole + own or len(own) == len(decimals):
+            return ""
+        return "." * (not own) + "0" * (len(decimals) - len(own))
 
 
 def environments(table: Table, title: str, note: str, marks: Mapping[int, str], width: float) -> Iterator[str]:
@@ -201,7 +210,7 @@ class _Layout:
     def _block(self, rows, nfes):
         head = ["solver", *(self._across(f"NFE {nfe}") for nfe in nfes)]
         body = [
-            [self._label(label), *(self._cell(cells[nfe]) if nfe in cells else self._across("--") for nfe in nfes)]
+            [self._label(label), *(self._cell(cells[nfe], nfe) if nfe in cells else self._across("--") for nfe in nfes)]
             for label, cells, _ in rows
         ]
         return "\n".join([_row(head), r"\midrule", *map(_row, body)])
@@ -229,12 +238,13 @@ class _Layout:
         # After the end of a row these two would be read as arguments of it.
         return "{}" + text if text[:1] in ("[", "*") else text
 
-    def _cell(self, cell):
+    def _cell(self, cell, nfe):
         value, error, published = self.table.parts(cell)
         rest = _joined(" ", _error(error), _bracketed(published))
         if not math.isfinite(cell[0]):
             return self._across(_joined(" ", value, rest))
-        text = self.marks[cell[-1]].format(_signed(value))
+        room = self.table.room(cell, nfe)
+        text = self.marks[cell[-1]].format(_signed(value)) + (rf"\phantom{{{room}}}" if room else "")
         return f"{text} & {rest}".rstrip() if self.pairs else text
 
     def _across(self, text):
@@ -275,9 +285,11 @@ def _label_width(table):
 
 
 def _nfe_width(table, nfe):
-    cells = [table.parts(cells[nfe]) for _, cells in table.body if nfe in cells]
-    value = max(_BOLD * _width(value.replace("-", "−")) for value, _, _ in cells)
-    rest = max(_width(_joined(" ", error and f"± {error}", _bracketed(published))) for _, error, published in cells)
+    cells = [(*table.parts(cells[nfe]), table.room(cells[nfe], nfe)) for _, cells in table.body if nfe in cells]
+    value = max(_BOLD * _width(_spread(value) + room) for value, _, _, room in cells)
+    rest = max(
+        _width(_joined(" ", error and f"± {_spread(error)}", _bracketed(published))) for _, error, published, _ in cells
+    )
     return 2 * _SEPARATION + max(value + rest, _width(f"NFE {nfe}"))
 
 
@@ -297,11 +309,19 @@ def _row(texts):
 
 
 def _signed(number):
+    found = re.fullmatch(r"([-+]?[0-9.]+)e(-?[0-9]+)", number)
+    if found:
+        return rf"{_signed(found[1])}$\cdot10^{{{found[2]}}}$"
     return number.replace("-", "$-$")
 
 
+def _spread(number):
+    """About as wide as :func:`_signed` sets it."""
+    return number.replace("e", "·10").replace("-", "−") if number[:1] in "-0123456789" else number
+
+
 def _error(error):
-    return rf"$\pm$\,{error}" if error else ""
+    return rf"$\pm$\,{_signed(error)}" if error else ""
 
 
 def _bracketed(published):

@@ -10,7 +10,7 @@ from dode import storage
 from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.names import HALVES
 from dode.report import frame as frames
-from dode.report import latex, numbers, preface, ranking
+from dode.report import latex, preface, ranking
 from dode.report.frame import SEPARATOR
 from dode.report.preface import escaped, pipes
 
@@ -33,11 +33,8 @@ def _table(dataset, metric, rows):
     rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale)
     halves = rows["solver"] == HALVES
     body = ~halves & ~rows["reference"]
-    shown = rows[body] if body.any() else rows
-    rows["decimals"] = numbers.decimals(shown["value"], shown["error"])
     for _, column in rows[body].groupby("nfe"):
         rows.loc[column.index, "place"] = ranking.places(column["entry"], lower_is_better=kind.lower_is_better)
-        rows.loc[column.index, "decimals"] = numbers.decimals(column["value"], column["error"])
     cells, measured = rows[body], rows[~halves]
     own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
     references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]
@@ -56,7 +53,7 @@ def _table(dataset, metric, rows):
 
 
 def _cell(row):
-    return row.value, row.error, row.decimals, row.published, row.place
+    return row.value, row.error, row.published, row.place
 
 
 def _sources(cells):

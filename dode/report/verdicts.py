@@ -50,8 +50,10 @@ def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | 
         return None
     spread = math.hypot(*errors)
     seeds = [len(entry["blocks"]) for entry in (one, other)]
-    uncertain = sum(error**4 / (count - 1) for error, count in zip(errors, seeds, strict=True) if count > 1)
-    bound = special.stdtrit(spread**4 / uncertain if uncertain else math.inf, (1 + confidence) / 2)
+    # Of shares: the fourth power of a large error is no number.
+    shares = [error / spread if spread else 0.0 for error in errors]
+    uncertain = sum(share**4 / (count - 1) for share, count in zip(shares, seeds, strict=True) if count > 1)
+    bound = special.stdtrit(1 / uncertain if uncertain else math.inf, (1 + confidence) / 2)
     return float(bound * spread)
 
 
@@ -139,14 +141,18 @@ def gain(plain: Entry, distilled: Entry, *, lower: bool = True) -> dict[str, Any
     Returns:
         ``factor``, how many times better, ``plain / distilled`` where lower is better and ``distilled / plain`` where
         higher is; ``error``, the standard deviation over seeds of that ratio, of a single seed by the delta method,
-        ``f sqrt((e_p / p)^2 + (e_d / d)^2)``; both None where a value is not positive. ``better`` is :func:`verdict`.
+        ``f sqrt((e_p / p)^2 + (e_d / d)^2)``; both None where a value is not positive or the ratio no finite number.
+        ``better`` is :func:`verdict`.
     """
     found: dict[str, Any] = {"factor": None, "error": None, "better": verdict(plain, distilled, lower=lower)}
     above, below = (plain, distilled) if lower else (distilled, plain)
     if min(*above["blocks"], *below["blocks"], above["value"], below["value"]) > 0:
         found["factor"] = above["value"] / below["value"]
-        if _paired(plain, distilled):
-            found["error"] = statistics.stdev(a / b for a, b in zip(above["blocks"], below["blocks"], strict=True))
+        ratios = [a / b for a, b in zip(above["blocks"], below["blocks"], strict=False)]
+        if not math.isfinite(found["factor"]) or not all(map(math.isfinite, ratios)):
+            found["factor"] = None
+        elif _paired(plain, distilled):
+            found["error"] = statistics.stdev(ratios)
         elif None not in (plain["error"], distilled["error"]):
             shares = [entry["error"] / entry["value"] for entry in (plain, distilled)]
             found["error"] = found["factor"] * math.hypot(*shares)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import psutil
 import pytest
@@ -289,6 +290,20 @@ def test_killed_run_is_started_again_and_cancels_what_it_left(cluster, unfinishe
     cost(run)
 
 
+def test_job_that_ends_after_its_run_was_killed_is_not_made_again(cluster, unfinished, local, cost):
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        run.process.kill()
+        run.process.communicate()
+        run.release()
+        assert run.ended(job) == "COMPLETED"
+        run.start()
+        assert run.end() == 0, run.said[-5000:]
+    assert len(attempts(run, cluster, "JobId")) == 1
+    run.check(local)
+    cost(run)
+
+
 def test_group_whose_member_fails_runs_again_as_a_whole(cluster, unfinished, local, cost):
     with HeldRun(unfinished(cluster, **GROUPED), cluster, script=f"score/digits-edm/{CELL}", open="score.json") as run:
         job = run.held()
@@ -364,12 +379,61 @@ def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinish
         run.release()
         assert run.end() != 0
         assert said in run.said
-        assert "before anything else, make it again: snakemake" in run.said
+        assert [job["state"] for job in run.jobs() if job["comment"].startswith("rule_gather")] == ["FAILED"]
+        path = shard.relative_to(run.folder)
+        assert run.said.splitlines()[-1].endswith(f"before anything else, make it again: snakemake {path}")
         aside = shard.with_name(f"{shard.name}.damaged")
         assert aside.is_file()
         run.start()
         assert run.end() == 0, run.said[-5000:]
     assert not aside.exists(), "it goes with the shards"
+    run.check(local)
+    cost(run)
+
+
+def test_shard_dated_in_the_future_is_taken(cluster, unfinished, local, cost):
+    """By the clock of another machine, as far as this one can tell."""
+    with HeldRun(unfinished(cluster, shards=2), cluster, script=f"{SAMPLE}/1-of-2") as run:
+        run.held()
+        shard = run.workspace.cell(CELL) / "shards" / "0-of-2.npy"
+        run.until(lambda: shard.exists() and (shard.parent / "made" / f"{shard.name}.json").exists())
+        tomorrow = time.time() + 86400
+        os.utime(shard, (tomorrow, tomorrow))
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    assert {job["state"] for job in run.jobs()} == {"COMPLETED"}
+    run.check(local)
+    cost(run)
+
+
+def test_of_a_job_that_is_killed_slurm_tells_why(cluster, unfinished, local, cost):
+    """As it is where memory is short; its own log is empty."""
+    with HeldRun(unfinished(cluster), cluster) as run:
+        job = run.held()
+        (script,) = [script for script in watch.journal(run.folder) if script["SLURM_JOB_ID"] == job]
+        os.kill(script["process"], signal.SIGKILL)
+        assert run.ended(job) == "FAILED"
+        run.release()
+        assert run.end() == 0, run.said[-5000:]
+    header, *lines = run.said.split("The end of SLURM's log (")[1].splitlines()
+    assert f"{job}.log" in header
+    assert any("SIGKILL" in line for line in lines), lines
+    run.check(local)
+    cost(run)
+
+
+def test_partition_that_is_drained_for_a_while_is_waited_for(cluster, unfinished, local, cost):
+    with held_before_a_submission(unfinished(cluster), cluster) as run:
+        run.held()
+        cluster.command("scontrol", "update", "PartitionName=gpu", "State=DRAIN")
+        try:
+            run.release()
+            run.until_said("SLURM refuses a job for now (Batch job submission failed: Required partition not available")
+        finally:
+            cluster.command("scontrol", "update", "PartitionName=gpu", "State=UP")
+        assert run.end() == 0, run.said[-5000:]
+    assert run.said.count("SLURM refuses a job for now") == 1
+    assert {job["state"] for job in run.jobs()} == {"COMPLETED"}
     run.check(local)
     cost(run)
 

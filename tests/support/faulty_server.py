@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import gzip
 import hashlib
 import http.server
 import threading
@@ -102,6 +103,67 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _busy_twice(self, url, count):
         self.send_error(503) if count < 3 else self._send()
+
+    def _endless(self, url, count):
+        """Zeros until the other side has had enough."""
+        what = url.path.removeprefix("/endless").strip("/")
+        block, headers = bytes(2**16), {}
+        if "redirect" in what:
+            headers["Location"] = "/good"
+        if what.endswith("chunked"):
+            headers["Transfer-Encoding"] = "chunked"
+            block = b"%x\r\n%s\r\n" % (len(block), block)
+        if what == "announced":
+            headers["Content-Length"] = str(10**15)
+        if what == "gzip":
+            headers["Content-Encoding"] = "gzip"
+            block = gzip.compress(bytes(2**26))
+        self.send_response(302 if "redirect" in what else 200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while not self.server.stop.is_set():
+                self.wfile.write(block)
+
+    def _dripping(self, url, count):
+        """A byte now and then, for ever."""
+        what = url.path.removeprefix("/dripping").strip("/")
+        head = "HTTP/1.1 302 Found\r\nLocation: /dripping\r\n\r\n" if what == "redirect" else "HTTP/1.1 200 OK\r\n"
+        piece = {"headers": b"a", "continue": b"HTTP/1.1 100 Continue\r\n\r\n"}.get(what, b"x")
+        if what == "":
+            head += f"Content-Length: {len(self.server.content)}\r\n\r\n"
+        with contextlib.suppress(ConnectionError):
+            if what != "continue":
+                self.wfile.write(head.encode())
+            while not self.server.stop.wait(0.05) and what != "redirect":
+                self.wfile.write(piece)
+
+    def _malformed(self, url, count):
+        """One header is ``server.header``, as it is."""
+        name, value = self.server.header
+        state = {"Location": "302 Found", "Content-Range": "206 Partial Content"}.get(name, "200 OK")
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(f"HTTP/1.1 {state}\r\n".encode())
+            self.wfile.write(
+                name.encode() + b": " + value.encode("utf-8" if not value.isascii() else "ascii") + b"\r\n\r\n"
+            )
+            self.wfile.write(self.server.content[:10])
+
+    def _partial(self, url, count):
+        """The beginning of the file, as such."""
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes 0-{CUT - 1}/{len(self.server.content)}")
+        self.send_header("Content-Length", str(CUT))
+        self.end_headers()
+        self.wfile.write(self.server.content[:CUT])
+
+    def _nothing(self, url, count):
+        self.send_response(int(url.path.split("/")[-1]))
+        self.end_headers()
+
+    def _packed(self, url, count):
+        self._send(gzip.compress(self.server.content), Content_Encoding="gzip")
 
     def _page(self, url, count):
         self._send(PAGE, kind="text/html; charset=utf-8")

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import faulty_server
-from dode.fetching import downloads
+from dode.fetching import downloads, supervision
 from dode.fetching.fetch import Expected, fetch
 from faulty_server import CUT, GOOD, PAGE, SHA256, WRONG
 
@@ -142,6 +142,163 @@ def test_each_fault_is_named_leaves_nothing_behind_and_the_mirror_is_tried(
     assert left(target) == {target.name: GOOD}
 
 
+ENDLESS = ["endless", "endless/chunked", "endless/gzip", "endless/announced"]
+
+
+@pytest.mark.parametrize("card", [KNOWN, UNKNOWN], ids=["known", "unknown"])
+@pytest.mark.parametrize("path", ENDLESS)
+def test_a_body_without_an_end_is_read_up_to_the_size_of_the_file(server, target, monkeypatch, path, card):
+    monkeypatch.setattr(supervision, "MOST", 2 * len(GOOD))
+    urls = [f"{server.url}/{path}", f"{server.url}/good"]
+    with pytest.raises(ValueError, match=r"is too long: |announces 10{15} bytes, expected 384000") as caught:
+        fetch(urls[:1], Expected.of(card), target)
+    assert "\n" not in str(caught.value)
+    assert left(target) == {}
+    fetch(urls, Expected.of(KNOWN), target)
+    assert left(target) == {target.name: GOOD}
+
+
+@pytest.mark.parametrize("path", ["endless/redirect", "endless/redirect/chunked"])
+def test_the_body_of_a_redirect_is_not_read(server, target, monkeypatch, path):
+    monkeypatch.setattr(supervision, "MEMORY", 50_000_000)
+    fetch([f"{server.url}/{path}"], SHA256, target)
+    assert left(target) == {target.name: GOOD}
+
+
+def test_what_is_sent_packed_though_it_should_not_is_unpacked(server, target):
+    fetch([f"{server.url}/packed"], Expected.of(KNOWN), target)
+    assert left(target) == {target.name: GOOD}
+
+
+@pytest.mark.parametrize("path", ["dripping", "dripping/headers", "dripping/continue", "dripping/redirect"])
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [({"WINDOW": 1.0, "LEAST": 1000}, "too slow: [0-9]+ bytes within"), ({"LONGEST": 1.0}, "not complete after 1.0 s")],
+    ids=["rate", "total"],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_left(server, target, monkeypatch, path, limits, said):
+    for name, value in limits.items():
+        monkeypatch.setattr(supervision, name, value)
+    with pytest.raises(OSError, match=f"{server.url}/{path}: {said}"):
+        fetch([f"{server.url}/{path}"], Expected.of(KNOWN), target)
+    assert left(target) == {}
+
+
+def test_the_mirror_of_a_slow_server_is_tried(server, target, monkeypatch):
+    monkeypatch.setattr(supervision, "WINDOW", 2.0)
+    monkeypatch.setattr(supervision, "LEAST", 100)
+    fetch([f"{server.url}/dripping", f"{server.url}/good"], Expected.of(KNOWN), target)
+    assert left(target) == {target.name: GOOD}
+
+
+MALFORMED = {
+    "Content-Length": ["many", "-5", "1e5", "0x10", "5, 6", "9" * 5000, "٣", ""],
+    "Content-Range": ["bytes", "bytes 0-9/*", "bytes 7-9/10", f"bytes 0-9/{'9' * 5000}", "bytes ٠-٩/١٠", "\x1b[2J", ""],
+    "Location": [
+        "http://[::1",
+        "http://a:99999/b",
+        "http://",
+        "//",
+        "ftp://a/b",
+        "file:///etc/passwd",
+        "\xff\xfe",
+        "http://a b/",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [(name, value) for name, values in MALFORMED.items() for value in values], ids=ascii
+)
+def test_a_malformed_header_is_one_sentence_and_the_mirror_is_tried(server, target, monkeypatch, header, value):
+    monkeypatch.setattr(downloads, "ATTEMPTS", 1)
+    server.header = (header, value)
+    with pytest.raises((OSError, ValueError), match=f"{server.url}/malformed") as caught:
+        fetch([f"{server.url}/malformed"], Expected.of(KNOWN), target)
+    assert type(caught.value) in (OSError, ValueError)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    fetch([f"{server.url}/malformed", f"{server.url}/good"], SHA256, target)
+    assert left(target) == {target.name: GOOD}
+
+
+@pytest.mark.parametrize("path", ["partial", "nothing/204", "nothing/302"])
+def test_an_answer_that_is_not_the_whole_file_is_none(server, target, path):
+    with pytest.raises(
+        OSError, match=r"truncated: 200000 bytes, the server announced 384000|answers (204|302), without"
+    ):
+        fetch([f"{server.url}/{path}"], Expected(), target)
+    assert left(target) == {}
+
+
+def test_a_file_url_is_of_this_machine(target, tmp_path):
+    (tmp_path / "weights.bin").write_bytes(GOOD)
+    with pytest.raises(OSError, match=r"of this machine, and not of the host 'elsewhere'"):
+        fetch([f"file://elsewhere{tmp_path}/weights.bin"], SHA256, target)
+    fetch([f"file://localhost{tmp_path}/weights.bin"], SHA256, target)
+    assert left(target) == {target.name: GOOD}
+
+
+@pytest.mark.parametrize("made", ["pipe", "device", "socket", "folder", "link"])
+def test_a_file_url_of_what_is_no_regular_file_is_refused_at_once(target, tmp_path, made):
+    path = tmp_path / "weights.bin"
+    if made == "pipe":
+        os.mkfifo(path)
+    elif made == "socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+    elif made == "folder":
+        path.mkdir()
+    else:
+        path = path if made == "link" else "/dev/zero"
+        (tmp_path / "weights.bin").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="is no regular file"):
+        fetch([f"file:{path}"], Expected.of(KNOWN), target)
+    assert left(target) == {}
+
+
+def test_a_path_that_no_system_has_is_one_sentence(target):
+    with pytest.raises(OSError, match="null byte"):
+        fetch(["file:a%00b"], SHA256, target)
+
+
+def test_a_library_that_writes_or_takes_too_much_or_dies_is_ended(target, monkeypatch):
+    """The libraries of the hub and of Drive have no limits of their own."""
+
+    def write(url, path, size, folder):
+        with path.open("wb") as file:
+            while True:
+                file.write(bytes(100_000))
+
+    def hoard(url, path, size, folder):
+        kept = []
+        while True:
+            kept.append(b"x" * 1_000_000)
+
+    def die(url, path, size, folder):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(supervision, "MOST", 1_000_000)
+    monkeypatch.setattr(supervision, "MEMORY", 100_000_000)
+    monkeypatch.setattr(supervision, "LOOK", 0.01)
+    for work, said in ((write, "is too long"), (hoard, "memory"), (die, "SIGKILL")):
+        monkeypatch.setitem(downloads.SCHEMES, "hf", work)
+        with pytest.raises((OSError, ValueError), match=said):
+            fetch(["hf:a/b/c"], Expected(), target)
+        assert left(target) == {}
+
+
+def test_a_download_ends_with_the_process_that_asked_for_it(server, target):
+    code = "import sys; from dode.fetching.fetch import fetch; fetch([sys.argv[1]], sys.argv[2], sys.argv[3])"
+    arguments = [sys.executable, "-c", code, f"{server.url}/dripping", SHA256, target]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE) as process:
+        while not server.asked:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.stderr.read()  # until nobody has it any more
+
+
 def test_what_a_server_wrongly_calls_a_page_is_taken(server, target):
     fetch([f"{server.url}/mislabelled"], SHA256, target)
     assert target.read_bytes() == GOOD
@@ -216,9 +373,9 @@ def test_the_usual_variables_name_a_proxy(server, target, monkeypatch):
     assert target.read_bytes() == GOOD
 
 
-def test_progress_goes_where_standard_error_goes(server, target, capsys):
+def test_progress_goes_where_standard_error_goes(server, target, capfd):
     fetch([f"{server.url}/good"], SHA256, target)
-    assert re.search(r"model\.safetensors: 100%.*384k/384k", capsys.readouterr().err)
+    assert re.search(r"model\.safetensors: 100%.*384k/384k", capfd.readouterr().err)
 
 
 def test_a_killed_download_is_cleaned_up_by_the_next_one(server, target):
@@ -342,10 +499,16 @@ def test_the_packages_named_are_those_of_the_extra():
     assert set(downloads.EXTRA.values()) <= set(project["optional-dependencies"]["hub"])
 
 
-def test_retries_are_in_the_log(server, target, caplog):
-    with caplog.at_level(logging.WARNING):
+def test_retries_are_in_the_log(server, target, tmp_path):
+    handler = logging.FileHandler(tmp_path / "log")
+    logging.getLogger().addHandler(handler)
+    try:
         fetch([f"{server.url}/busy-twice"], SHA256, target)
-    assert [message for message in caplog.messages if "503" in message and "follows" in message] == caplog.messages[:2]
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    said = (tmp_path / "log").read_text().splitlines()
+    assert [line for line in said if "503" in line and "follows" in line] == said[:2]
 
 
 def test_the_reason_phrase_of_a_server_is_shown_escaped():

@@ -16,7 +16,16 @@ from dode.benchmark.config import ConfigError
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.workloads import Workloads
 from dode.report import frame as frames
-from dode.report.figures import ablation_figure, cost_figure, curves, scales, style, trajectory_figure
+from dode.report.figures import (
+    ablation_figure,
+    cost_figure,
+    curves,
+    fitted,
+    joint_figure,
+    scales,
+    style,
+    trajectory_figure,
+)
 
 ROOT = Path(__file__).parents[2]
 LINE = {"color": "C0", "marker": "o", "linestyle": "-"}
@@ -261,6 +270,104 @@ def test_ticks_are_few_and_within(low, high):
     ticks = scales.log_ticks(low, high)
     assert 2 <= len(ticks) <= 8
     assert low <= min(ticks) <= max(ticks) <= high
+
+
+SIZES = [
+    [1e-300],
+    [1e300],
+    [1e-300, 1e300],
+    [1e-300, 1.0, 1e300],
+    [5e-324, 1.7e308],
+    [1.7e308],
+    [-1e300, 1.0],
+    [-1e-300, 1e-300],
+    [-1e300, 1.0, 1e300],
+    [0.0, 1e300],
+]
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """``saved(module)``: the figures that a module draws, kept and drawn to the end."""
+
+    def kept(module):
+        found = []
+        monkeypatch.setattr(module, "save", lambda figure, paths: found.append(figure))
+        return found
+
+    return kept
+
+
+def check_axes(figures, log_in):
+    """All axes end at numbers, and those that are logarithmic have ticks in between."""
+    for figure in figures:
+        FigureCanvasAgg(figure).draw()
+        for axis in figure.axes:
+            low, high = axis.get_ylim()
+            assert np.isfinite([low, high]).all()
+            if axis.axison and axis.get_yscale() in log_in:
+                assert any(min(low, high) <= tick <= max(low, high) for tick in axis.get_yticks())
+    assert figures
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_scores_of_any_size_are_drawn(sizes, saved):
+    values = [(f"s{i}", nfe, [0.9 * size, size, 1.1 * size]) for i, size in enumerate(sizes) for nfe in (5, 10)]
+    scores = [score(name, nfe, blocks) for name, nfe, blocks in values]
+    frame = frames.tidy(scores, [{"dataset": "d", "images": 10, "halves": {"fid": [1.0, 1.1]}}])
+    figures = saved(curves)
+    curves.curves(frame, "fid", [])
+    curves.families(frame, "fid", "d", [])
+    check_axes(figures, ("log", "symlog"))
+
+
+def score(name, nfe, blocks):
+    entry = {"value": blocks[1], "error": abs(blocks[1]) / 10, "error_kind": "seeds", "blocks": blocks}
+    cell = {"dataset": "d", "solver": name, "label": name, "method": name, "distilled": False, "reference": False}
+    return {**cell, "nfe": nfe, "images": 10, "metrics": {"fid": entry}}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_fits_of_any_size_are_drawn(sizes, saved):
+    residuals = [*map(abs, sizes), None]
+    rest = {"rms_before": residuals, "rms_after": residuals, "lambdas": [[size] for size in [*sizes, 0.5]]}
+    fits = [{"dataset": "d", "solver": "s", "label": "S", "nfe": len(residuals), **rest}]
+    figures = saved(fitted)
+    fitted.coefficients(fits, [])
+    fitted.residuals(fits, [])
+    matrix = [[sizes[0], 0.0, 0.0], [1.0, sizes[-1], 0.0], [0.1, sizes[0], sizes[-1]]]
+    levels = {"given": [80.0, 1.0, 0.0], "levels": [80.0, 1.0, 0.0], "told": [80.0, 1.0], "coefficients": matrix}
+    joint = saved(joint_figure)
+    joint_figure.weights([{**fits[0], **levels}], [])
+    check_axes(figures + joint, ("log", "symlog"))
+    assert all(len(text.get_text()) <= 7 for axis in joint[0].axes for text in axis.texts)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_ablations_of_any_size_are_drawn(sizes, saved):
+    names = [f"c{i}" for i in range(len(sizes) + 1)]
+    scores = {name: {"value": size, "error": abs(size) / 10} for name, size in zip(names, [*sizes, 1.0], strict=True)}
+    lambdas = {name: [[size], [size]] for name, size in zip(names, [*sizes, 1.0], strict=True)}
+    common = {"dataset": "d", "method": "m", "nfe": 5, "points": [(i + 1, name) for i, name in enumerate(names)]}
+    figures = saved(ablation_figure)
+    ablation_figure.draw([{**common, "key": key} for key in ("seed", "images")], scores, lambdas, {"m": "C0"}, [])
+    check_axes(figures, ())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("size", [1e-300, 1e154, 1e300, 1.7e308])
+def test_states_of_any_size_are_drawn(size, saved):
+    states = exact(LEVELS, NOISE)
+    strayed = states.copy()
+    strayed[:, -1] *= size
+    figures = saved(trajectory_figure)
+    trajectory_figure.draw((LEVELS, states), [("a", LINE, LEVELS, strayed)], [], "t")
+    if size <= 1e300:
+        trajectory_figure.draw((LEVELS, strayed), [("a", LINE, LEVELS, states)], [], "t")
+    check_axes(figures, ())
 
 
 def test_report_does_not_import_torch():

@@ -68,6 +68,26 @@ def test_single_seeds_are_compared_by_their_errors():
     assert verdicts.tied(entry(2.0), entry(2.1))  # nothing is known of errors
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-150, 1.0, 1e150, 1e300])
+@pytest.mark.parametrize(("seeds", "others"), [(3, 3), (3, 2), (3, 1), (1, 1)])
+def test_the_size_of_scores_decides_nothing(size, seeds, others):
+    def scored(value, count):
+        blocks = [value * (1 + 0.01 * i) for i in range(count)]
+        return {"value": blocks[0], "error": 0.01 * blocks[0], "blocks": blocks}
+
+    own = verdicts.margin(scored(2.0 * size, seeds), scored(size, others))
+    assert own == pytest.approx(size * verdicts.margin(scored(2.0, seeds), scored(1.0, others)), rel=1e-9)
+    gain = verdicts.gain(scored(2.0 * size, seeds), scored(size, others))
+    assert gain["factor"] == pytest.approx(2.0)
+    assert gain["better"] == "distilled"
+
+
+def test_a_gain_that_is_no_finite_number_is_none():
+    small, large = ({"value": size, "error": size / 10, "blocks": [size] * 3} for size in (1e-300, 1e300))
+    assert verdicts.gain(large, small) == {"factor": None, "error": None, "better": "distilled"}
+    assert verdicts.gain(small, large)["factor"] == 0.0
+
+
 def test_an_unequal_number_of_seeds_is_welchs_test():
     one, other = [10.0, 11.5, 12.0], [12.0, 12.5, 14.0, 13.0, 13.1]
     for confidence in (0.5, 0.95, 0.99):
@@ -187,18 +207,34 @@ def test_the_bias_that_is_told_is_that_of_the_score(bench, tmp_path, few):
     assert "Here FID is biased" in rmse
 
 
-def test_decimals_are_those_of_the_column(bench, tmp_path):
-    """Errors that fall with the number of evaluations leave no zeros behind."""
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_scores_of_any_size_make_a_page(bench, tmp_path, seeds):
+    sizes = itertools.cycle([1e-300, 1e300, 1.0, 1.7e308, 5e-324])
 
+    def scored(cell, _):
+        found, value = synthetic_pages.score(cell, seeds), next(sizes)
+        for entry in found["metrics"].values():
+            entry |= {"value": value, "error": value / 10, "blocks": [value] * seeds}
+        return found
+
+    path, *_ = synthetic_pages.write(bench, tmp_path, scored=scored)
+    text = path.read_text()
+    assert "1.00e300 ± 1.0e299" in text
+    assert "1.00e−300 ± 1.0e−301" in text
+    assert not re.search(r"\d{30}", re.sub(r"base64,[^\"]*|[0-9a-f]{40,}", "", text))
+
+
+def test_digits_are_those_of_each_error(bench, tmp_path):
     def scored(cell, seeds):
-        found, value = synthetic_pages.score(cell, seeds), {5: 2.0, 9: 0.02, 10: 0.02}.get(cell.nfe, 1.0)
+        found, value = synthetic_pages.score(cell, seeds), {5: 1e30, 9: 0.02, 10: 2e-5}.get(cell.nfe, 1.0)
         if "paired_fid" in found["metrics"]:
             found["metrics"]["paired_fid"] |= {"value": value, "error": value / 10}
         return found
 
     path, *_ = synthetic_pages.write(bench, tmp_path, scored=scored)
     table = re.search(r'id="table/digits-ddpm/paired_fid">(.*?)</script>', path.read_text(), flags=re.S)[1]
-    assert set(re.findall(r">([^<]*) ±([^<]*)</button>", table)) == {("2.00", " 0.20"), ("0.0200", " 0.0020")}
+    shown = {("1.00e30", " 1.0e29"), ("2.00e−5", " 2.0e−6")}
+    assert set(re.findall(r">([^<]*) ±([^<]*)</button>", table)) == shown
 
 
 def test_markers_are_those_of_the_figures():

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dode.report import frame as frames
-from dode.report import tables
+from dode.report import numbers, tables
 from dode.report.figures import curves, fitted, style
 from dode.report.figures import images as pictures
 
@@ -149,7 +149,7 @@ def test_markdown_table(frame, tmp_path):
     assert table["D-DDIM"] == ["**5.10 ± 0.10**", "**4.10 ± 0.10**", "–", ""]
     assert table["Heun"] == ["12.10 ± 0.10", "–", "6.10 ± 0.10", ""]  # alone in its column
     assert table["Heun, fine steps (NFE 39)"] == ["", "", "", "2.10 ± 0.10"]
-    assert table["real halves (2,500 images each)"] == ["", "", "", "1.00 ± 0.08"]
+    assert table["real halves (2,500 images each)"] == ["", "", "", "1.000 ± 0.082"]
 
 
 def test_markdown_note_scale_and_headings(frame, tmp_path):
@@ -199,12 +199,12 @@ def test_markdown_escapes(tmp_path):
     assert r"a\|b\*c" in table
 
 
-def test_every_column_has_its_own_decimals(tmp_path):
+def test_every_number_has_the_digits_of_its_error(tmp_path):
     scores = [cell(name, name, nfe, [x, 1.1 * x]) for name in ("a", "b") for nfe, x in ((5, 30.0), (10, 0.03))]
     fine = cell("fine", "fine", 79, [1.0, 1.1], reference=True)
     table = markdown(frames.tidy([*scores, fine], []), tmp_path / "t.md")
     assert table["a"] == ["31.5 ± 2.1", "0.0315 ± 0.0021", ""]
-    assert table["fine (NFE 79)"] == ["", "", "1.1 ± 0.1"]
+    assert table["fine (NFE 79)"] == ["", "", "1.050 ± 0.071"]
     assert r"a & 31.5 & $\pm$\,2.1 & 0.0315 & $\pm$\,0.0021 \\" in latex(frames.tidy(scores, []), tmp_path / "t.tex")
 
 
@@ -223,15 +223,62 @@ def test_an_unknown_error_is_not_printed(tmp_path):
     [
         ([100.0, 130.0], "115 ± 21"),
         ([1.0, 1.03], "1.015 ± 0.021"),
-        ([1.0, 1.00000003], "1.0000 ± 0.0000"),
+        ([1.0, 1.00000003], "1.0000000 ± 2.1e-8"),
         ([-0.001, 0.0005], "-0.0003 ± 0.0011"),
         ([2.0, 2.0], "2.00 ± 0.00"),
+        ([2e-5, 2.2e-5], "2.10e-5 ± 1.4e-6"),
+        ([1e30, 1.01e30], "1.0050e30 ± 7.1e27"),
+        ([12345.0, 14000.0], "13200 ± 1200"),
+        ([0.0, 0.0], "0.00 ± 0.00"),
         ([9.0, 9.1, 9.2], "9.10 ± 0.10"),  # whose deviation is 0.0999… in binary
     ],
 )
-def test_decimals(values, text, tmp_path):
-    table = markdown(frames.tidy([cell("ddim", "DDIM", 5, values)], []), tmp_path / "t.md")
-    assert table["DDIM"] == [text]
+def test_digits(values, text, tmp_path):
+    frame = frames.tidy([cell("ddim", "DDIM", 5, values)], [])
+    assert markdown(frame, tmp_path / "t.md")["DDIM"] == [text]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1.5e-300, 7e-301, ("1.50e-300", "7.0e-301")),
+        (0.0, 1.4e300, ("0", "1.4e300")),
+        (1e-300, 1e30, ("1e-300", "1.0e30")),
+        (1.7e308, 5e-324, ("1.7000000e308", "4.9e-324")),
+        (5e-324, None, ("4.94e-324", "")),
+        (-2e-5, 0.0, ("-2.00e-5", "0")),
+        (9999999.6, 1.0, ("9999999.6", "1.0")),
+        (99999996.0, 10.0, ("9.9999996e7", "1.0e1")),
+        (12345678.0, None, ("1.23e7", "")),
+        (1234.5, None, ("1234", "")),
+        (-0.0, None, ("0.00", "")),
+        (1.0, math.inf, ("1.00", "")),
+        (math.nan, 1.0, ("", "")),
+        (None, None, ("", "")),
+    ],
+)
+def test_a_number_of_any_size_has_its_digits(value, error, text):
+    assert numbers.measured(value, error) == text
+
+
+def test_numbers_of_all_sizes_stand_in_one_table(tmp_path):
+    """A solver that has diverged, or is far better, takes no digits from the others."""
+    sizes = {"A": (0.101, 0.001), "B": (1010.0, 10.0), "C": (2e-5, 1e-6), "D": (4e-5, 1e-6), "E": (1e30, 1e28)}
+    scores = [cell(name, name, 5, [value - error, value, value + error]) for name, (value, error) in sizes.items()]
+    table = markdown(frames.tidy(scores, []), tmp_path / "t.md")
+    found = {name: table[name][0].strip("*") for name in sizes}
+    assert found == {
+        "A": "0.1010 ± 0.0010",
+        "B": "1010 ± 10",
+        "C": "2.00e-5 ± 1.0e-6",
+        "D": "4.00e-5 ± 1.0e-6",
+        "E": "1.000e30 ± 1.0e28",
+    }
+    text = latex(frames.tidy(scores, []), tmp_path / "t.tex")
+    assert r"A & 0.1010 & $\pm$\,0.0010 \\" in text
+    assert r"B & 1010\phantom{.0000} & $\pm$\,10 \\" in text
+    assert r"D & \underline{4.00$\cdot10^{-5}$} & $\pm$\,1.0$\cdot10^{-6}$ \\" in text
+    assert r"E & 1.000$\cdot10^{30}$ & $\pm$\,1.0$\cdot10^{28}$ \\" in text
 
 
 @pytest.mark.parametrize("value", [float("nan"), None, float("inf")])

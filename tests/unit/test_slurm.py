@@ -2,15 +2,17 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import signal
+import subprocess
 import threading
 import types
 from pathlib import Path
 
 import pytest
 
-from dode.benchmark import slurm
+from dode.benchmark import slurm, submissions
 
 SACCT = "sacct -X --parsable2 --noheader --format=JobIdRaw,State --name dode_1"
 
@@ -113,9 +115,9 @@ def mended(monkeypatch):
     """The plugin, mended for one test."""
     import snakemake_executor_plugin_slurm as plugin
 
-    for name in ("query_job_status", "get_submit_command", "set_gres_string", "validate_account"):
+    for name in ("query_job_status", "get_submit_command", "set_gres_string", "validate_account", "subprocess"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
-    for name in ("cancel_jobs", "get_status_command"):
+    for name in ("cancel_jobs", "get_status_command", "report_job_error"):
         monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
     slurm.mend(logging.getLogger("plugin"))
     return plugin
@@ -326,3 +328,163 @@ def test_an_interrupt_without_a_controller_ends_and_says_what_becomes_of_the_job
     executor = types.SimpleNamespace(_job_submission_executor=concurrent.futures.ThreadPoolExecutor(1))
     mended.Executor.cancel_jobs(executor, [])
     assert "cannot be asked to cancel them (squeue: down)" in caplog.text
+
+
+class Sbatch:
+    """The module ``subprocess``, as far as it is used: answers of ``sbatch``, ``(status, what it says)``, in turn."""
+
+    PIPE, TimeoutExpired = subprocess.PIPE, subprocess.TimeoutExpired
+
+    def __init__(self, *answers, queue=()):
+        self.answers, self.queue, self.asked = list(answers), list(queue), []
+
+    def Popen(self, command, **options):
+        self.asked.append("sbatch" if command.startswith("sbatch") else command)
+        status, said = self.answers.pop(0)
+        out, err = (said, "") if status == 0 else ("", said)
+        process = types.SimpleNamespace(returncode=status, communicate=lambda input=None: (out, err))
+        return contextlib.nullcontext(process)
+
+    def run(self, command, **options):
+        self.asked.append("squeue")
+        found = self.queue.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return types.SimpleNamespace(returncode=0, stdout=found)
+
+
+class NoPauses(threading.Event):
+    """Nobody waits for it, and how long one would have is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.pauses = []
+
+    def wait(self, timeout=None):
+        self.pauses.append(timeout)
+        return self.is_set()
+
+
+def submitted(*answers, queue=(), count=1):
+    """``(status, out, err)`` of the last of so many submissions, with all that happened."""
+    module, waits, said = Sbatch(*answers, queue=queue), NoPauses(), []
+    owner = submissions.Submissions(module, said.append, waits)
+    for _ in range(count):
+        process = owner.Popen("sbatch --parsable --job-name 'dode_1' --comment 'rule_x'", shell=True)
+        out, err = process.communicate()
+    return process.returncode, out, err, module.asked, waits.pauses, said
+
+
+DRAINED = "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)\n"
+LIMIT = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        DRAINED,
+        f"sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: {LIMIT}",
+        f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: {LIMIT}",
+        f"sbatch: error: Batch job submission failed: {LIMIT}",
+        "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
+        "sbatch: error: Batch job submission failed: Resource temporarily unavailable",
+        "sbatch: error: Batch job submission failed: Required node not available (down, drained or reserved)",
+    ],
+)
+def test_what_slurm_refuses_for_now_is_submitted_again_with_growing_pauses_and_said_once(said):
+    status, out, _, asked, pauses, told = submitted(*[(1, said)] * 6, (0, "7\n"))
+    assert (status, out) == (0, "7\n")
+    assert asked == ["sbatch"] * 7
+    assert pauses == [5, 10, 20, 40, 60, 60]
+    (sentence,) = told
+    assert sentence.startswith("SLURM refuses a job for now (")
+    assert "sbatch: error" not in sentence
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch: error: Memory specification can not be satisfied\n"
+        "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+        "sbatch: error: Batch job submission failed: Invalid partition name specified",
+        "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+        f"sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: {LIMIT}",
+        "sbatch: error: Unable to open file job.sh",
+    ],
+)
+def test_what_slurm_refuses_for_good_is_not_submitted_again(said):
+    status, _, err, asked, pauses, told = submitted((1, said))
+    assert (status, err, asked, pauses, told) == (1, said, ["sbatch"], [], [])
+
+
+def test_each_reason_is_said_once_for_all_jobs():
+    refusals = [(1, DRAINED), (1, DRAINED), (0, "7\n"), (1, DRAINED), (1, LIMIT), (0, "8\n")]
+    *_, told = submitted(*refusals, count=2)
+    assert ["drain" in sentence for sentence in told] == [True, False]
+
+
+LOST = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize(
+    ("queue", "asked", "out"),
+    [
+        (["5|rule_y\n6|rule_x\n"], ["sbatch", "squeue"], "6\n"),
+        (["5|rule_y\n"], ["sbatch", "squeue", "sbatch"], "7\n"),
+        ([OSError(), ""], ["sbatch", "squeue", "squeue", "sbatch"], "7\n"),
+    ],
+    ids=["in the queue", "not there", "not known at first"],
+)
+def test_a_job_whose_submission_was_not_answered_is_looked_for_before_it_is_submitted_again(queue, asked, out):
+    """Two jobs would write the same files."""
+    found = submitted((1, LOST), (0, "7\n"), queue=queue)
+    assert (found[1], found[3]) == (out, asked)
+
+
+def test_a_job_of_an_earlier_attempt_is_not_taken_for_the_lost_one():
+    found = submitted((0, "6\n"), (1, LOST), (0, "7\n"), queue=["6|rule_x\n"], count=2)
+    assert found[1] == "7\n"
+
+
+def test_patience_has_an_end(monkeypatch):
+    monkeypatch.setattr(submissions, "PATIENCE", -1)
+    status, _, err, *_ = submitted((1, DRAINED))
+    assert (status, err) == (1, DRAINED)
+
+
+def test_waiting_to_submit_ends_with_the_run():
+    module, waits = Sbatch((1, DRAINED)), NoPauses()
+    waits.set()
+    process = submissions.Submissions(module, print, waits).Popen("sbatch x", shell=True)
+    with pytest.raises(SystemExit):
+        process.communicate()
+
+
+def test_other_commands_of_the_plugin_are_run_as_they_are(mended):
+    with mended.subprocess.Popen("echo sbatch", shell=True, text=True, stdout=mended.subprocess.PIPE) as process:
+        assert process.communicate()[0] == "sbatch\n"
+    assert mended.subprocess.check_output(["echo", "a"]) == b"a\n"
+
+
+@pytest.mark.parametrize("before", ["SLURM status is: 'FAILED'.", None])
+def test_of_a_job_that_failed_the_end_of_slurms_log_is_shown(mended, monkeypatch, tmp_path, before):
+    log, said = tmp_path / "7.log", []
+    log.write_bytes(b"".join(b"line %d\n" % i for i in range(90)) + b"\n\x1b[31msrun: error: task 0: Killed \xff\n")
+    executor = types.SimpleNamespace(
+        print_job_error=lambda job, msg, **kwargs: said.append(msg),
+        workflow=types.SimpleNamespace(scheduler=types.SimpleNamespace(error_callback=said.append)),
+    )
+    mended.Executor.report_job_error(executor, types.SimpleNamespace(job="job", aux={"slurm_logfile": log}), msg=before)
+    message, job = said
+    assert job == "job"
+    lines = message.splitlines()
+    assert lines[-1] == "    \\x1b[31msrun: error: task 0: Killed \ufffd"
+    assert lines[-61:-59] == [f"The end of SLURM's log ({log}):", "    line 31"]
+    assert lines[0] == (before or lines[-61])
+
+
+@pytest.mark.parametrize("log", [None, "absent.log", "empty.log"])
+def test_without_slurms_log_nothing_is_added(tmp_path, log):
+    (tmp_path / "empty.log").touch()
+    assert slurm.last_lines(log and tmp_path / log) == ""

@@ -1,6 +1,9 @@
 """A bad checkpoint, a failing job."""
 
 import hashlib
+import os
+import sys
+import time
 
 BROKEN = '''"""A solver whose images are not numbers."""
 
@@ -51,3 +54,41 @@ def test_failing_job_names_rule_and_cell_in_one_line_and_keeps_what_is_finished(
         if "/logs/" not in path and "/figures/" not in path
     } == before
     assert "Traceback" in (workspace.results / "logs/sample/digits-edm/worse/nfe2/0-of-1.log").read_text()
+
+
+def test_a_job_that_refuses_its_input_is_not_tried_again_and_is_the_last_word(workspace):
+    samples, table = workspace.cell("ddim/nfe2") / "samples.npy", (workspace.results / "table.csv").read_bytes()
+    content = bytearray(samples.read_bytes())
+    content[-1] ^= 1
+    samples.write_bytes(content)
+    (samples.parent / "score.json").unlink()
+    workspace.python = sys.executable  # a fork of another process would end without its last words
+    status, _, errors = workspace.attempt("--retries", "2")
+    assert status != 0
+    path = samples.relative_to(workspace.folder)
+    assert "Trying to restart" not in errors
+    assert len([line for line in errors.splitlines() if line.startswith("score/digits-edm/ddim/2: DamagedError")]) == 1
+    assert errors.splitlines()[-1] == (
+        f"{path}: not what was written; set aside (.damaged). No job that needs it was tried again: before anything "
+        f"else, make it again: snakemake {path}"
+    )
+    workspace.snakemake(str(path))
+    workspace.snakemake()
+    assert (workspace.results / "table.csv").read_bytes() == table
+
+
+def test_files_dated_in_the_future_fail_no_job(workspace):
+    """By another machine's clock, or as they were copied."""
+    table = (workspace.results / "table.csv").read_bytes()
+    cell, tomorrow = workspace.cell("ddim/nfe2"), time.time() + 86400
+    for name in ("samples.npy", "ends.npy", "score.json"):
+        (cell / name).unlink()
+    (workspace.results / "table.csv").unlink()
+    for path in (workspace.folder / "resources").rglob("*.safetensors"):
+        os.utime(path, (tomorrow, tomorrow))
+    workspace.snakemake("--until", "sample", "--notemp")
+    for path in (cell / "shards").glob("*"):
+        os.utime(path, (tomorrow, tomorrow))
+    workspace.snakemake()
+    assert (workspace.results / "table.csv").read_bytes() == table
+    assert workspace.plan() == set()

@@ -152,10 +152,10 @@ def residuals(fits: list[dict[str, Any]], paths: Paths) -> None:
                 axis.plot(values, linestyle=dashes, **line, markerfacecolor=face or line["color"])
         drawn = np.concatenate([line.get_ydata() for line in axis.lines])
         drawn = drawn[np.isfinite(drawn)]
-        axis.set_yscale("log")
         if len(drawn):
-            axis.set_ylim(drawn.min() / 1.3, drawn.max() * 1.3)
-            scales.plain_ticks(axis.yaxis, scales.log_ticks(*axis.get_ylim()))
+            scales.fit_log(axis, drawn.min(), drawn.max(), 1.3)
+        else:
+            axis.set_yscale("log")
         _evaluation_axis(axis, own, f"RMS to the teacher,\n{PIXELS}", small)
     _shared_labels(figure, small, f"RMS to the teacher, {PIXELS}")
     lines = [Line2D([], [], label=f"NFE {nfe}", **line) for nfe, line in style.items()]

@@ -9,6 +9,7 @@ from dode.report.figures.style import PAGE, PANEL, Paths, columns_of, panels_of,
 
 _ROW = 0.24  # inches per fit in the figure of levels
 _SMALLEST = 0.06  # weights with less are not written out
+_LARGEST = 100  # those with more have an exponent
 
 
 def _titled(fit):
@@ -81,7 +82,8 @@ def _matrix(axis, fit):
         value = values[row, column]
         if abs(value) > _SMALLEST:
             color = "white" if abs(value) > 1 else "0.1"
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=size, color=color)
+            text = f"{value:.1f}" if abs(value) < _LARGEST else f"{value:.0e}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     axis.set_xticks(range(count), ["n", *(f"$D_{{{index}}}$" for index in range(count - 1))])
     axis.set_yticks(range(count), [*(f"$x_{{{index}}}$" for index in range(count - 1)), "image"])
     axis.set_title(f"{_titled(fit)}\n{fit['dataset']}", fontsize=7)

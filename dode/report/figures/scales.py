@@ -12,6 +12,11 @@ from matplotlib.axis import Axis
 
 from dode.names import HALVES
 
+#: No axis ends further from or closer to zero: what matplotlib computes with its limits must be numbers too.
+CLOSEST, FURTHEST = 1e-305, 1e305
+#: A linear part of an axis is no smaller beside what is largest.
+_SMALLEST_PART = 1e-12
+
 
 def fit_metric(axis: Axes, cells: pd.DataFrame, levels: pd.DataFrame) -> None:
     """Log scale with plain numbers; linear around zero where a mean is not positive, as an unbiased KID can be."""
@@ -23,15 +28,20 @@ def fit_metric(axis: Axes, cells: pd.DataFrame, levels: pd.DataFrame) -> None:
     low, high = (cells["value"] - errors).min(), (cells["value"] + errors).max()
     positive = cells["value"][cells["value"] > 0]
     if len(positive) < len(cells):
-        _symlog(axis, low, high, 10.0 ** math.floor(math.log10(positive.median() if len(positive) else 1.0)))
+        _symlog(axis, low, high, _decade(positive.median() if len(positive) else 1.0))
         return
     if low <= 0:  # an error bar that reaches zero has no lower end on a log axis
         low = positive.min() / 2
     # A level far below (the KID of real halves is noise around zero) would press the curves together: see draw_levels.
     shown = levels["value"][levels["value"] >= low / 10]
     low, high = min([low, *shown]), max([high, *shown])
-    room = max(high / low, 1.2) ** 0.05
-    low, high = low / room, high * room
+    low, high = np.clip([low, high], CLOSEST, FURTHEST)
+    fit_log(axis, low, high, 10 ** max(0.05 * (math.log10(high) - math.log10(low)), 0.05 * math.log10(1.2)))
+
+
+def fit_log(axis: Axes, low: float, high: float, room: float) -> None:
+    """Log y axis with plain numbers that ends ``room`` times below ``low`` and above ``high``, all positive."""
+    low, high = (float(np.clip(size, CLOSEST, FURTHEST)) for size in (low / room, high * room))
     axis.set_yscale("log")
     axis.set_ylim(low, high)
     plain_ticks(axis.yaxis, log_ticks(low, high))
@@ -45,16 +55,21 @@ def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
         if len(ticks) <= most:
             break
     if len(ticks) < 3:
-        ticks = [x for x in ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= x <= high]
-    return ticks[:: math.ceil(len(ticks) / most)]
+        unit = 10.0 ** _decades(low, high)[0]  # the locator takes what is much smaller than 1 for 0
+        even = ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low / unit, high / unit)
+        ticks = [x * unit for x in even if low <= x * unit <= high] or ticks
+    return ticks[:: max(math.ceil(len(ticks) / most), 1)]
 
 
 def _symlog(axis, low, high, threshold):
     """Symmetric log y axis, linear within ``threshold`` of zero, with plain numbers."""
+    low, high = np.clip([low, high], -FURTHEST, FURTHEST)
+    largest = max(high, -low)
+    threshold = float(np.clip(threshold, max(_SMALLEST_PART * largest, CLOSEST), max(largest, CLOSEST)))
     axis.set_yscale("symlog", linthresh=threshold, linscale=0.7)
     scale = axis.yaxis.get_transform()
     ends = scale.transform(np.array([low, high], dtype=float))
-    room = 0.08 * max(ends[1] - ends[0], 0.1)
+    room = 0.08 * max(ends[1] - ends[0], 0.1 * threshold)  # the scale is in units of its linear part
     low, high = scale.inverted().transform(np.array([ends[0] - room, ends[1] + room]))
     axis.set_ylim(low, high)
     ends, ticks = scale.transform(np.array([low, high])), [0.0]
@@ -67,8 +82,13 @@ def _symlog(axis, low, high, threshold):
     plain_ticks(axis.yaxis, sorted(ticks))
 
 
+def _decade(size):
+    return 10.0 ** math.floor(math.log10(np.clip(size, CLOSEST, FURTHEST)))
+
+
 def _decades(low, high):
-    return math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
+    ends = math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
+    return max(ends[0], math.floor(math.log10(CLOSEST))), min(ends[1], math.ceil(math.log10(FURTHEST)) + 1)
 
 
 def plain_ticks(axis: Axis, ticks: Sequence[float]) -> None:
@@ -145,5 +165,6 @@ def fit_coefficients(axis: Axes) -> None:
     """Linear, unless one coefficient would press all others flat."""
     values = np.concatenate([line.get_ydata() for line in axis.lines]).astype(float)
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    if len(sizes) and sizes.max() > 20 * np.median(sizes):
-        _symlog(axis, np.nanmin(values), np.nanmax(values), 10.0 ** math.ceil(math.log10(np.median(sizes))))
+    if len(sizes) and (sizes.max() / 20 > (middle := np.median(sizes)) or sizes.max() > FURTHEST):
+        decade = math.ceil(math.log10(np.clip(middle, CLOSEST, FURTHEST)))
+        _symlog(axis, np.nanmin(values), np.nanmax(values), 10.0**decade)

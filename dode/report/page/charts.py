@@ -37,13 +37,13 @@ def curve(view: View) -> dict:
         points = []
         for cell in cells.values():
             if score := cell["scores"].get(view.key):
-                value, error = (part if part is None else part * scale for part in score[:2])
+                value, error = (texts.scaled(part, scale) for part in score[:2])
                 text = f"NFE {cell['nfe']}: {view.text(cell)}"
                 points.append({"x": cell["nfe"], "y": value, "error": error, "cell": cell["name"], "text": text})
         lines.append({**_line(view.page, solver), "points": points})
     return {
         "lines": lines,
-        "levels": [{"y": score[0] * scale, "text": text} for text, score in view.levels if score[0] is not None],
+        "levels": [{"y": texts.scaled(score[0], scale), "text": text} for text, score in view.levels],
         "x": _nfe(view.measured),
         "y": {"label": view.metric["axis"], "log": True},
         "height": 380,

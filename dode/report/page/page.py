@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dode import storage
 from dode.metrics.catalogue import ERROR_KINDS, METRICS
-from dode.report import collection, numbers, ranking, verdicts
+from dode.report import collection, ranking, verdicts
 from dode.report.figures import style
 from dode.report.page import charts, texts, views
 
@@ -40,8 +40,8 @@ def data(
         ``title``, ``revision``, ``environments``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
         (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
         metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and by metric ``choices``,
-        ``gains``, ``decimals`` (by NFE, those of the whole under None), ``marks`` and ``better``, the names of the
-        cells that are better than the fine-step one). Values are unscaled; what is not finite is None.
+        ``gains``, ``marks`` and ``better``, the names of the cells that are better than the fine-step one). Values are
+        unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
@@ -120,7 +120,7 @@ def _judged(cells, metrics):
     """What is said of the cells of a dataset by metric (:func:`data`)."""
     own = [cell for cell in cells if not cell["reference"]]
     fine = next((cell["scores"] for cell in cells if cell["reference"]), {})
-    found = {"choices": {}, "gains": {}, "decimals": {}, "marks": {}, "better": {}}
+    found = {"choices": {}, "gains": {}, "marks": {}, "better": {}}
     for key in metrics:
         known = [cell for cell in own if verdicts.known(cell["scores"].get(key))]
         if known:
@@ -130,16 +130,7 @@ def _judged(cells, metrics):
             found["marks"][key] = _marks(own, key, lower)
             found["gains"][key] = verdicts.gains(own, key, lower=lower)
             found["better"][key] = verdicts.better(own, key, level, lower=lower)
-            found["decimals"][key] = {
-                nfe: _decimals([cell["scores"][key] for cell in known if nfe in (None, cell["nfe"])], kind.scale)
-                for nfe in {None, *(cell["nfe"] for cell in known)}
-            }
     return found
-
-
-def _decimals(entries, scale):
-    sizes = ([entry[part] and entry[part] * scale for entry in entries] for part in ("value", "error"))
-    return numbers.decimals(*sizes)
 
 
 def _marks(cells, key, lower):

@@ -1,6 +1,7 @@
 """How the page writes numbers, counts and lists."""
 
 import json
+import math
 from collections.abc import Iterable
 
 from dode.report import numbers
@@ -26,8 +27,12 @@ def listed(texts: Iterable[str], word: str = "and") -> str:
 
 
 def signed(value: float | None, decimals: int) -> str:
-    """A number with so many decimals and a proper minus sign; a dash where there is none."""
+    """A number with so many decimals, or an exponent, and a proper minus sign; a dash where there is none."""
     return numbers.fixed(value, decimals).replace("-", "−") or "–"
+
+
+def _measured(value, error):
+    return " ± ".join(filter(None, numbers.measured(value, error))).replace("-", "−")
 
 
 def short(value: float | None) -> str:
@@ -39,31 +44,29 @@ def short(value: float | None) -> str:
     return "–" if value is None else f"{float(f'{value:.3g}'):.9g}".replace("-", "−")
 
 
-def score(entry: list | None, metric: dict, decimals: int | None = None) -> str:
+def scaled(value: float | None, scale: float) -> float | None:
+    """A value times ``scale``; None where it is None or that is not finite."""
+    return None if value is None or not math.isfinite(value * scale) else value * scale
+
+
+def score(entry: list | None, metric: dict) -> str:
     """A score with its error.
 
     Args:
         entry: ``[value, error, ...]``, unscaled; the value is None where it is not finite, the error where it is not
             known. None where there is no score.
         metric: ``scale`` is the factor on both.
-        decimals: two digits of the error if it is None.
     """
     if entry is None:
         return "–"
-    if entry[0] is None:
-        return "not finite"
-    sizes = [part * metric["scale"] for part in entry[:2] if part is not None]
-    if decimals is None:
-        decimals = numbers.decimals(sizes[:1], sizes[1:])
-    return " ± ".join(signed(size, decimals) for size in sizes)
+    return _measured(*(scaled(part, metric["scale"]) for part in entry[:2])) or "not finite"
 
 
 def factor(gain: dict) -> str:
     """How many times better (:func:`dode.report.verdicts.gain`), with its error."""
     if gain["factor"] is None or gain["error"] is None:
         return short(gain["factor"])
-    decimals = min(numbers.decimals([gain["factor"]], [gain["error"]]), 2)
-    return f"{signed(gain['factor'], decimals)} ± {signed(gain['error'], decimals)}"
+    return _measured(gain["factor"], gain["error"])
 
 
 def plain(value: object) -> str:

@@ -127,7 +127,6 @@ class View:
             self.rows.setdefault(cell["solver"], {})[cell["nfe"]] = cell
         self.nfes = sorted({cell["nfe"] for cell in self.measured})
         self.choices, self.gains, self.better = (dataset[part].get(key, []) for part in ("choices", "gains", "better"))
-        self._decimals = dataset["decimals"].get(key, {})
         self.reference, halves = page.reference(dataset["id"]), dataset["halves"]
         self.halves = halves and halves["scores"].get(key)
         self.levels = []
@@ -138,13 +137,13 @@ class View:
             self.levels.append((f"real halves ({texts.many(halves['images'], 'image')} each)", self.halves))
         self.tints = _tints(self.measured, key, self.metric["lower"])
 
-    def written(self, score: list | None, nfe: int | None = None) -> str:
-        """A score with the decimals of the column of ``nfe``, or else of the table."""
-        return texts.score(score, self.metric, self._decimals.get(nfe, self._decimals.get(None)))
+    def written(self, score: list | None) -> str:
+        """A score with its error."""
+        return texts.score(score, self.metric)
 
     def text(self, cell: dict) -> str:
         """The score of a cell."""
-        return self.written(cell["scores"].get(self.key), cell["nfe"])
+        return self.written(cell["scores"].get(self.key))
 
     def value(self, cell: dict) -> float | None:
         """The unscaled score of a cell."""
