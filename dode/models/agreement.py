@@ -52,7 +52,7 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
     allowed = {classes, classes - 1} if config is not None and type(classes) is int and classes > 1 else {classes}
     if card.get("classes") not in {of or None for of in allowed}:
         own = f"classes: {card['classes']}" if "classes" in card else "classes: the key is missing"
-        return f"{own}, but {where} say {' or '.join(map(str, sorted(allowed))) if classes else 'none'}"
+        return f"{own}, but {where} say {' or '.join(sorted(map(str, allowed))) if classes else 'none'}"
     if shape is not None and "image_shape" in card and not _same(shape, card["image_shape"]):
         return f"image_shape: {card['image_shape']}, but {where} say {shape}"
     channels, outputs = card.get("image_shape", [None])[0], (config or options).get("out_channels")
