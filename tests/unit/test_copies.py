@@ -1,5 +1,6 @@
 """What the library hands out can be copied, pickled and sent to another process, and does the same there."""
 
+import concurrent.futures
 import copy
 import multiprocessing
 import pickle
@@ -125,15 +126,16 @@ def denoise(x, sigma):
     return x / (1 + sigma**2)
 
 
-def elsewhere(solver, sigmas, fit, sampler, latents):
-    """In another process."""
-    return [dode.sample(solver, denoise, latents, sigmas, lambdas=fit), sampler.sample(denoise, latents)]
+def elsewhere(sent):
+    """In another process; bytes, as torch would share the memory of tensors."""
+    solver, sigmas, fit, sampler, latents = pickle.loads(sent)
+    return pickle.dumps([dode.sample(solver, denoise, latents, sigmas, lambdas=fit), sampler.sample(denoise, latents)])
 
 
 def test_another_process():
     sigmas, latents = grids.karras(steps=3), torch.randn(40, 1, 2, 2)
     fit = dode.distill(DDIM, denoise, latents, sigmas, fit="greedy")
-    sent = (DDIM, sigmas, fit, dode.load(test_portable.good.__wrapped__()), latents)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(elsewhere, sent)
-    assert all(map(torch.equal, found, elsewhere(*sent)))
+    sent = pickle.dumps((DDIM, sigmas, fit, dode.load(test_portable.good.__wrapped__()), latents))
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(elsewhere, sent).result()
+    assert all(map(torch.equal, pickle.loads(found), pickle.loads(elsewhere(sent))))
