@@ -334,8 +334,15 @@ def _student(solver, sigmas, lambdas, directions, told, facts, latents):
     fit = getattr(lambdas, "fit", lambdas)  # coefficients that were taken from a fit know it
     if hasattr(fit, "student"):
         fit.check(solver, sigmas, facts, latents)
-    if fit is not lambdas or not hasattr(fit, "student"):
+    if not hasattr(fit, "student"):
         return Student(solver, sigmas, lambdas, directions, told)
+    if fit is not lambdas:  # the same numbers along other directions would be another solver
+        own = fit.student.directions
+        if directions is not None and Directions.of(directions, facts.prediction) != own:
+            raise ValueError(f"directions: the lambdas were fitted along {own}; leave directions out")
+        if told is not None:
+            raise ValueError("told: the lambdas' fit has its own; leave told out")
+        return fit.student
     if directions is not None or told is not None:
         raise ValueError("directions and told: a fit has its own; leave them out, or give the bare coefficients")
     return fit.student

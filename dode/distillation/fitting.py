@@ -24,6 +24,7 @@ ROUNDING = 1e-4
 # For m >= 2: the Tikhonov term relative to directions of unit length. It keeps nearly parallel directions from sharing
 # their effect between huge coefficients of opposite sign.
 RIDGE = 1e-6
+DETAILS = 0.002  # EDM's lowest level: what a model that states none is taken to know
 REFINED = 12  # iterations of a refinement
 FINE_STEPS = 40  # of the fine solution, by Heun's method: 79 evaluations
 
@@ -243,8 +244,9 @@ def fine_ends(denoise: Denoise, latents: torch.Tensor, sigmas: Levels) -> torch.
     """
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
     lowest, above = float(levels[levels > 0][-1]), bool(levels[-1] > 0)
-    if facts.sigma_min is not None and not above:
-        lowest = facts.sigma_min
+    if not above:
+        # A grid of few levels ends with a long step to 0, which the fine solution must not make.
+        lowest = min(lowest, DETAILS) if facts.sigma_min is None else facts.sigma_min
     fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=float(levels[0]), sigma_min=lowest)
     if above:
         fine = np.asarray(fine)[:-1]

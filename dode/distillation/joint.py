@@ -249,7 +249,7 @@ class _Ladder:
         for first, last in STARTS:
             begin = min(first * self.images.spread, highest)
             end = max(last * self.images.spread, lowest)
-            if begin > end > float(self.sigmas[-1]) and steps > 1:
+            if begin > end and end * (1 - 2 * families.APART) > float(self.sigmas[-1]) and steps > 1:
                 levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
                 yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
 

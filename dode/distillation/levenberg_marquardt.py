@@ -32,6 +32,7 @@ DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
 FLAT = 1e-6
 PATIENCE = 3  # iterations that are worse on the held-out images
 TINY = 1e-300
+BREAKDOWN = 20.0  # what counts as the change of a logarithm where one of two solvers breaks down
 # What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share, so that a pixel keeps a
 # derivative where it is clipped, and unclipped states stay near the fine solution's.
 BEYOND = 0.1
@@ -75,6 +76,10 @@ class Images:
     def __init__(
         self, denoise: Denoise, latents: torch.Tensor, ends: torch.Tensor, *, clip: bool, budget: float = math.inf
     ):
+        if not ends.is_floating_point() or not bool(ends.isfinite().all()):
+            raise ValueError(
+                f"ends must be finite floating-point numbers, not {ends.dtype} with NaN, infinity or bytes"
+            )
         self.denoise, self.latents, self.clip, self.budget = denoise, latents, clip, budget
         if ends.shape != latents.shape:
             raise ValueError(f"ends of shape {tuple(ends.shape)} do not match latents of shape {tuple(latents.shape)}")
@@ -166,6 +171,9 @@ class Comparison(NamedTuple):
     @classmethod
     def of(cls, before: torch.Tensor, after: torch.Tensor) -> Self:
         """From the errors of the images, (B,) each."""
+        if not bool(after.isfinite().all()) or not bool(before.isfinite().all()):  # a breakdown loses to none
+            sign = 1 if bool(after.isfinite().all()) else -1
+            return cls(sign * 1.0, 0.0, -sign * BREAKDOWN, 0.0)
         changes = after.clamp(min=TINY).log() - before.clamp(min=TINY).log()
         gains = (before - after) / max(float(before.mean()), TINY)
         count = max(len(gains) - 1, 1) ** 0.5

@@ -97,13 +97,17 @@ def test_directions_of_ones_own_are_fitted_and_sampled():
 
 
 def test_a_fit_brings_its_directions_along():
-    """Its lambdas alone would be taken for those of another choice of directions of the same number."""
+    """Bare numbers are taken for those of another choice of directions of the same number."""
     own, latents = {"outputs": "both"}, mixture.latents(32, 8)
     fit = dode.distill(DDIM, mixture.denoise, latents, KARRAS5, directions=own, fit="greedy")
     whole = dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit)
     assert torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=own))
-    assert not torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas))
+    assert torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas))
+    bare = fit.lambdas.tolist()
+    assert not torch.equal(whole, dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=bare))
     with pytest.raises(ValueError, match="lambdas have 2 columns, but the number of directions is 1"):
+        dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=bare, directions=1)
+    with pytest.raises(ValueError, match="fitted along"):
         dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit.lambdas, directions=1)
     with pytest.raises(ValueError, match="directions and told: a fit has its own"):
         dode.sample(DDIM, mixture.denoise, latents, KARRAS5, lambdas=fit, directions=1)

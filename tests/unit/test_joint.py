@@ -11,7 +11,7 @@ import dode
 import variants
 from dode import grids, sampling, solvers
 from dode.directions import Directions
-from dode.distillation import families, fit_checks, joint, levenberg_marquardt
+from dode.distillation import families, fit_checks, fitting, joint, levenberg_marquardt
 from dode.distillation.levenberg_marquardt import Images, minimise
 from dode.distillation.linear_form import linear_form
 from dode.grids.facts import ModelFacts, vp_prior
@@ -203,6 +203,51 @@ def test_what_is_clipped_off_counts_little_but_keeps_a_derivative():
     images = Images(mixture.denoise, mixture.latents(4, 1), exact(4, 1), clip=True)
     seen = images.seen(torch.tensor([-3.0, -0.5, 1.0, 2.0], dtype=torch.float64))
     assert seen.tolist() == pytest.approx([-1.2, -0.5, 1.0, 1.1])
+
+
+def test_a_breakdown_loses_and_to_none():
+    fine, broken = torch.tensor([1.0, 2.0, 1.5]).double(), torch.tensor([0.1, math.inf, 0.1]).double()
+    assert levenberg_marquardt.Comparison.of(fine, broken).worse
+    assert not levenberg_marquardt.Comparison.of(fine, broken).better
+    assert levenberg_marquardt.Comparison.of(broken, fine).better
+    assert levenberg_marquardt.Comparison.of(broken, broken).worse
+
+
+@pytest.mark.parametrize("wrong", [torch.full((40, 1, 4, 4), math.nan), torch.zeros(40, 1, 4, 4, dtype=torch.uint8)])
+def test_ends_that_are_no_images_are_refused(wrong):
+    latents = mixture.latents(40, 1)
+    with pytest.raises(ValueError, match="ends must be finite"):
+        dode.distill(IPNDM, mixture.denoise, latents, grids.karras(steps=3), ends=wrong.reshape(latents.shape))
+
+
+@pytest.mark.parametrize("sigmas", [grids.uniform_index(steps=5), grids.quadratic(steps=5), [80.0, 0.0]])
+def test_the_fine_solution_of_a_plain_function_goes_down_to_the_details(sigmas):
+    latents = mixture.latents(100, 1)
+    fine = fitting.fine_ends(mixture.denoise, latents, torch.as_tensor(sigmas, dtype=torch.float64))
+    assert mixture.rmse(fine, exact(100, 1)) < 0.01
+
+
+def test_a_joint_fit_on_a_grid_that_ends_above_zero():
+    latents = mixture.latents(60, 1)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, torch.tensor([80.0, 10.0, 1.0, 0.1], dtype=torch.float64))
+    assert float(fit.student.sigmas[-1]) == 0.1
+
+
+@pytest.mark.parametrize(
+    "directions",
+    [
+        {"differences": 1, "drift": False, "outputs": "both"},
+        {"differences": 1, "drift": True, "outputs": "noise"},
+        3,
+    ],
+)
+def test_lambdas_of_a_fit_run_along_its_own_directions(directions):
+    latents, sigmas = mixture.latents(100, 1), grids.karras(steps=4)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, fit="greedy", directions=directions)
+    of_fit, bare = (dode.sample(IPNDM, mixture.denoise, latents, sigmas, lambdas=each) for each in (fit, fit.lambdas))
+    assert torch.equal(of_fit, bare)
+    with pytest.raises(ValueError, match="fitted along"):
+        dode.sample(IPNDM, mixture.denoise, latents, sigmas, lambdas=fit.lambdas, directions=2)
 
 
 @pytest.mark.parametrize("kept", [1, 4, 9, 17])
