@@ -38,10 +38,10 @@ from dode.report import verdicts
 
 ROOT = Path(__file__).parents[1]
 FOUND = ROOT / "results" / "fits.csv"
-NFES = (3, 4, 5, 6, 7, 8, 9, 10, 15, 19, 20)
 USUAL = (3, 4, 5, 6, 8, 10, 15, 20)
 #: Evaluations that a solver of two or more per interval can make, nearest to the usual ones.
 OWN_NFES = {"heun": (3, 5, 7, 9, 15, 19), "pndm": (5, 9, 13, 15, 20)}
+NFES = sorted({*USUAL, *itertools.chain(*OWN_NFES.values())})
 GRIDS = {
     "karras": ("karras", {}),
     "log-snr": ("log-snr", {}),
@@ -83,7 +83,7 @@ class Model:
 MODELS = {
     "digits-edm": Model("digits-classifier", "karras", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
     "digits-ddpm": Model("digits-classifier", "trailing", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
-    # Of 28x28 images an evaluation costs eighty times as much: only solvers without a grid to lose are fitted jointly.
+    # An evaluation of 28x28 images costs so much more that only some solvers are fitted jointly.
     "mnist-ddpm": Model(
         "mnist-classifier",
         "trailing",
@@ -332,7 +332,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--solvers", nargs="+", default=list(solvers.names()), choices=list(solvers.names()))
-    parser.add_argument("--nfe", nargs="+", type=int, default=list(NFES))
+    parser.add_argument("--nfe", nargs="+", type=int, default=NFES)
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--found", type=Path, default=FOUND, help="the file of what was measured")
     parser.add_argument("--quick", action="store_true", help="few images; prints and writes no page")

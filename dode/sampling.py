@@ -332,10 +332,9 @@ def _student(solver, sigmas, lambdas, directions, told, facts, latents):
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), facts)
     fit = getattr(lambdas, "fit", lambdas)  # coefficients that were taken from a fit know it
-    if hasattr(fit, "student"):
-        fit.check(solver, sigmas, facts, latents)
     if not hasattr(fit, "student"):
         return Student(solver, sigmas, lambdas, directions, told)
+    fit.check(solver, sigmas, facts, latents)
     if fit is not lambdas:  # the same numbers along other directions would be another solver
         own = fit.student.directions
         if directions is not None and Directions.of(directions, facts.prediction) != own:

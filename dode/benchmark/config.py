@@ -253,10 +253,7 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
                 f"{key}.guidance.classifier: the classifier is of images {shape}, but the model of "
                 f"{card['image_shape']}"
             )
-    elif (
-        guidance.get("name") == "classifier-free"
-        and card["network"]["options"].get("config", {}).get("num_class_embeds") == card["classes"]
-    ):
+    elif guidance.get("name") == "classifier-free" and agreement.lacks_no_class(card):
         raise ConfigError(
             f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}', whose network has a table of "
             f"{card['classes']} classes and no entry for no class"

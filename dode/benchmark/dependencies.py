@@ -13,7 +13,7 @@ from dode.benchmark import digests
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.parameters import GUIDING, RECIPES, Card, Fit, Samples, Teacher, Trajectory
 from dode.fetching import checksums
-from dode.fetching.cards import file_name
+from dode.fetching.cards import file_name, reading
 from dode.metrics.extractors import extractors
 from dode.models.networks import networks
 
@@ -77,7 +77,7 @@ class Dependencies:
 
     def reading(self, card: str) -> dict[str, Any]:
         """How a card's file is read, for its conversion."""
-        return {key: self.cards[card].get(key) for key in ("format", "key", "prefix")}
+        return reading(self.cards[card])
 
     def expected(self, card: str) -> str:
         """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file."""

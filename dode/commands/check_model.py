@@ -79,7 +79,7 @@ def _weights(name: str, card: dict[str, Any]) -> Path:
     """The file that jobs read, fetched and converted if it is not here."""
     from dode import checkpoints
     from dode.fetching import acquire
-    from dode.fetching.cards import CONVERTED, file_name
+    from dode.fetching.cards import CONVERTED, file_name, reading
 
     fetched = Path("resources", "checkpoints", name, file_name(card))
     acquire.obtain(name, card, fetched, root=ROOT, announce=print)
@@ -87,7 +87,7 @@ def _weights(name: str, card: dict[str, Any]) -> Path:
         return fetched
     converted = Path("resources", "models", f"{name}.safetensors")
     if not converted.exists():
-        checkpoints.convert(fetched, converted, format=card["format"], key=card.get("key"), prefix=card.get("prefix"))
+        checkpoints.convert(fetched, converted, **reading(card))
     return converted
 
 

@@ -263,8 +263,8 @@ def fit_jointly(
     ends: torch.Tensor,
     **options: Any,
 ) -> Fit:
-    """:func:`distill` with ``fit="joint"``; options of :func:`dode.distillation.joint.fit_jointly`."""
-    student, family, rungs = joint.fit_jointly(solver, denoise, latents, sigmas, ends, **options)
+    """:func:`distill` with ``fit="joint"``; options of :func:`dode.distillation.joint.climb_ladder`."""
+    student, family, rungs = joint.climb_ladder(solver, denoise, latents, sigmas, ends, **options)
     levels = torch.tensor(teachers.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
     nothing = torch.full((len(levels),), float("nan"), dtype=torch.float64)
     own = _made_from(solver, sigmas, denoise, latents)

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from dode.directions import OUTPUTS, Directions, DirectionsLike
 from dode.distillation import families, fit_checks
-from dode.distillation.levenberg_marquardt import Comparison, Images, OutOfBudget, Progress, minimise
+from dode.distillation.comparison import Comparison
+from dode.distillation.levenberg_marquardt import Images, OutOfBudget, Progress, minimise
 from dode.distillation.linear_form import check_linear, linear_form
 from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Levels, checked
@@ -110,7 +111,7 @@ class Best:
     errors: torch.Tensor
 
 
-def fit_jointly(
+def climb_ladder(
     solver: Solver,
     denoise: Denoise,
     latents: torch.Tensor,

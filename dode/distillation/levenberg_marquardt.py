@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from dode import calls
-from dode.distillation.linear_form import LinearForm, combination
+from dode.distillation.comparison import Comparison
+from dode.distillation.linear_form import LinearForm
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise
+from dode.solvers.formulas import combine
 
 STEP = 1e-3  # of a forward difference in a coefficient, in units that move the state by its own size
 LOG_LEVEL_STEP = 2 * STEP  # and in the logarithm of a noise level
@@ -31,8 +33,6 @@ DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
 # flat direction is not followed into the network's rounding.
 FLAT = 1e-6
 PATIENCE = 3  # iterations that are worse on the held-out images
-TINY = 1e-300
-BREAKDOWN = 20.0  # what counts as the change of a logarithm where one of two solvers breaks down
 # What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share, so that a pixel keeps a
 # derivative where it is clipped, and unclipped states stay near the fine solution's.
 BEYOND = 0.1
@@ -86,7 +86,7 @@ class Images:
         self.targets = self.seen(ends.to(latents.device, torch.float64))
         # The scale of an error: that of an image which knows nothing but the mean.
         self.spread = float((self.targets - self.targets.mean(0)).square().mean().sqrt()) or 1.0
-        self.evaluations: float = 0
+        self.evaluations = 0
         self.step = STEP  # of forward differences in a coefficient
 
     def seen(self, x: torch.Tensor) -> torch.Tensor:
@@ -123,10 +123,10 @@ class Images:
         own = [] if outputs is None else outputs[:first]
         basis = [noise.to(torch.float64), *(output.to(torch.float64) for output in own)]
         for index in range(len(own), len(told)):
-            x = combination(rows[index][: index + 1], basis)
+            x = combine(basis, rows[index])
             own.append(calls.evaluate(denoise, x, told[index], noise.dtype))
             basis.append(own[-1].to(torch.float64))
-        return Run(combination(rows[-1], basis), own)
+        return Run(combine(basis, rows[-1]), own)
 
     def measure(self, form: LinearForm) -> None:
         """Measure on a form how long the steps of forward differences must be.
@@ -152,48 +152,6 @@ class Images:
         end = self.run(form, part, limited=False).end
         found = (self.seen(end) - self.targets[part]).square().flatten(1).mean(1) / self.spread**2
         return torch.where(end.isfinite().flatten(1).all(1), found, math.inf).cpu()
-
-
-class Comparison(NamedTuple):
-    """Two solvers on the same held-out images, by the squared errors of these.
-
-    Attributes:
-        gain, gain_error: by how much the mean is lower than before, relative to it, and the standard error of that. A
-            few images that end as other images make most of it.
-        change, change_error: the mean change of the logarithm of an image's error, and its standard error.
-    """
-
-    gain: float
-    gain_error: float
-    change: float
-    change_error: float
-
-    @classmethod
-    def of(cls, before: torch.Tensor, after: torch.Tensor) -> Self:
-        """From the errors of the images, (B,) each."""
-        if not bool(after.isfinite().all()) or not bool(before.isfinite().all()):  # a breakdown loses to none
-            sign = 1 if bool(after.isfinite().all()) else -1
-            return cls(sign * 1.0, 0.0, -sign * BREAKDOWN, 0.0)
-        changes = after.clamp(min=TINY).log() - before.clamp(min=TINY).log()
-        gains = (before - after) / max(float(before.mean()), TINY)
-        count = max(len(gains) - 1, 1) ** 0.5
-        found = ((float(values.mean()), float(values.std(correction=0)) / count) for values in (gains, changes))
-        return cls(*next(found), *next(found))
-
-    @property
-    def evidence(self) -> tuple[float, float]:
-        """How many standard errors speak for the second solver, in the mean and in the logarithm."""
-        return self.gain / max(self.gain_error, TINY), -self.change / max(self.change_error, TINY)
-
-    @property
-    def better(self) -> bool:
-        """Whether both together are better beyond their error, and neither is worse beyond its own."""
-        return sum(self.evidence) > 2**0.5 and min(self.evidence) > -1
-
-    @property
-    def worse(self) -> bool:
-        """Whether the mean, which is what is minimised, is worse beyond its error."""
-        return self.evidence[0] < -1
 
 
 class Run(NamedTuple):
@@ -269,8 +227,8 @@ def minimise(
             current = Progress(z.tolist(), error, damping, z.tolist(), error, held(z))
         elif not state.done:
             # What was interrupted has counted this run: the budget ends both at the same iteration.
-            counted, images.evaluations = images.evaluations, -math.inf
-            problem.begin(z)
+            counted = images.evaluations
+            problem.begin(z, limited=False)
             images.evaluations = counted
         while not current.done and current.iteration < iterations and math.isfinite(current.error):
             current = _iterate(problem, current, held, enough)
@@ -322,20 +280,20 @@ class _Problem:
         self.keeps = count * pixels * len(parameters.form(parameters.start).told) <= KEPT
         self.kept = self.tried = None
 
-    def begin(self, z):
+    def begin(self, z, *, limited=True):
         """The error at z, where the iterations begin."""
-        error = self.attempt(z)
+        error = self.attempt(z, limited=limited)
         self.accept()
         return error
 
-    def attempt(self, z):
+    def attempt(self, z, *, limited=True):
         """The error at z; infinite where there is no solver or it breaks down."""
         form = self.parameters.form(z)
         if form is None or not bool(form.coefficients.isfinite().all()):
             return math.inf
         total, self.tried = 0.0, []
         for part in self.parts:
-            run = self.images.run(form, part)
+            run = self.images.run(form, part, limited=limited)
             total += float(self.residual(run.end, part).square().sum())
             if self.keeps:
                 self.tried.append(run)

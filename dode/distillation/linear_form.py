@@ -1,7 +1,6 @@
 """A linear solver's states as combinations of the noise and the network's outputs."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -54,15 +53,6 @@ def linear_form(student: Student, facts: ModelFacts) -> LinearForm:
     noise = unit[:1].view(1, 1, 1, -1)
     end = student.run(output, noise, start=start, prediction=facts.prediction)
     return LinearForm(torch.stack([*rows, end.flatten()]), torch.tensor(told, dtype=torch.float64))
-
-
-def combination(weights: Sequence[float], basis: Sequence[torch.Tensor]) -> torch.Tensor:
-    """``sum_j weights[j] basis[j]``."""
-    total = basis[0] * weights[0]
-    for weight, tensor in zip(weights[1:], basis[1:], strict=True):
-        if weight:
-            total.add_(tensor, alpha=weight)
-    return total
 
 
 def check_linear(student: Student, end: torch.Tensor, exact: torch.Tensor) -> None:

@@ -25,6 +25,11 @@ def file_name(card: Mapping[str, Any]) -> str:
     return card.get("file") or Path(urlparse(card["urls"][0]).path).name.split("@")[0]
 
 
+def reading(card: Mapping[str, Any]) -> dict[str, Any]:
+    """How a card's file is read, for its conversion."""
+    return {key: card.get(key) for key in ("format", "key", "prefix")}
+
+
 def folder_of(root: str | Path) -> Path:
     """Where the cards are."""
     return Path(root) / "config" / "models"

@@ -64,6 +64,11 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
     return None
 
 
+def lacks_no_class(card: Mapping[str, Any]) -> bool:
+    """Whether the network's table has the card's classes alone, so that no entry stands for no class."""
+    return card["network"]["options"].get("config", {}).get("num_class_embeds") == card["classes"]
+
+
 def shape_of_options(options: Mapping[str, Any]) -> Any:
     """(channels, height, width) of the images that a network's options are for; None where they do not say."""
     if "image_size" in options:

@@ -245,6 +245,17 @@ def test_ends_of_another_shape_are_refused():
         dode.distill(DDIM, right, noise(40), [9.0, 1.0, 0.0], ends=noise(3))
 
 
+def runs_with(latents, sampler):
+    """Every way to begin with noise of one's own."""
+    return (
+        lambda: dode.sample(DDIM, right, latents, KARRAS),
+        lambda: dode.distill(DDIM, right, latents, KARRAS),
+        lambda: next(sampling.evaluations(DDIM, latents, KARRAS)),
+        lambda: sampler.sample(right, latents),
+        lambda: next(sampler.evaluations(latents)),
+    )
+
+
 @pytest.mark.parametrize(
     ("latents", "told"),
     [
@@ -263,13 +274,7 @@ def test_ends_of_another_shape_are_refused():
 )
 def test_what_is_no_noise_is_refused(latents, told):
     sampler = dode.load(test_portable.good.__wrapped__())
-    for run in (
-        lambda: dode.sample(DDIM, right, latents, KARRAS),
-        lambda: dode.distill(DDIM, right, latents, KARRAS),
-        lambda: next(sampling.evaluations(DDIM, latents, KARRAS)),
-        lambda: sampler.sample(right, latents),
-        lambda: next(sampler.evaluations(latents)),
-    ):
+    for run in runs_with(latents, sampler):
         with pytest.raises(ValueError, match=f"latents must be .*{told}"):
             run()
 
@@ -292,13 +297,7 @@ def large(images=16, seed=0):
 )
 def test_noise_that_was_scaled_already_is_refused(latents, size):
     sampler = dode.load({**test_portable.good.__wrapped__(), "lambdas": None, "directions": None})
-    for run in (
-        lambda: dode.sample(DDIM, right, latents, KARRAS),
-        lambda: dode.distill(DDIM, right, latents, KARRAS),
-        lambda: next(sampling.evaluations(DDIM, latents, KARRAS)),
-        lambda: sampler.sample(right, latents),
-        lambda: next(sampler.evaluations(latents)),
-    ):
+    for run in runs_with(latents, sampler):
         with pytest.raises(ValueError, match=rf"latents: their standard deviation must be 1, not {size}"):
             run()
 

@@ -11,7 +11,7 @@ import dode
 import variants
 from dode import grids, sampling, solvers
 from dode.directions import Directions
-from dode.distillation import families, fit_checks, fitting, joint, levenberg_marquardt
+from dode.distillation import comparison, families, fit_checks, fitting, joint, levenberg_marquardt
 from dode.distillation.levenberg_marquardt import Images, minimise
 from dode.distillation.linear_form import linear_form
 from dode.grids.facts import ModelFacts, vp_prior
@@ -207,10 +207,10 @@ def test_what_is_clipped_off_counts_little_but_keeps_a_derivative():
 
 def test_a_breakdown_loses_and_to_none():
     fine, broken = torch.tensor([1.0, 2.0, 1.5]).double(), torch.tensor([0.1, math.inf, 0.1]).double()
-    assert levenberg_marquardt.Comparison.of(fine, broken).worse
-    assert not levenberg_marquardt.Comparison.of(fine, broken).better
-    assert levenberg_marquardt.Comparison.of(broken, fine).better
-    assert levenberg_marquardt.Comparison.of(broken, broken).worse
+    assert comparison.Comparison.of(fine, broken).worse
+    assert not comparison.Comparison.of(fine, broken).better
+    assert comparison.Comparison.of(broken, fine).better
+    assert comparison.Comparison.of(broken, broken).worse
 
 
 @pytest.mark.parametrize("wrong", [torch.full((40, 1, 4, 4), math.nan), torch.zeros(40, 1, 4, 4, dtype=torch.uint8)])
@@ -254,7 +254,7 @@ def test_lambdas_of_a_fit_run_along_its_own_directions(directions):
 def test_a_killed_fit_goes_on_to_the_same_result(kept):
     """Ended after so many iterations, at any of them, and begun again from the journal."""
     latents, sigmas, ends = mixture.latents(60, 1), grids.karras(steps=4), exact(60, 1)
-    whole, *_ = joint.fit_jointly(IPNDM, mixture.denoise, latents, sigmas, ends)
+    whole, *_ = joint.climb_ladder(IPNDM, mixture.denoise, latents, sigmas, ends)
     written, numbers = {}, itertools.count(1)
 
     def save(states):
@@ -264,8 +264,8 @@ def test_a_killed_fit_goes_on_to_the_same_result(kept):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        joint.fit_jointly(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(save=save))
-    again, *_ = joint.fit_jointly(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(written))
+        joint.climb_ladder(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(save=save))
+    again, *_ = joint.climb_ladder(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(written))
     fresh = mixture.latents(32, 5)
     assert torch.equal(again.sample(mixture.denoise, fresh), whole.sample(mixture.denoise, fresh))
 

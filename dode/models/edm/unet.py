@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dode.models.edm.layers import Conv
+from dode.models.edm.levels import add_decoder, add_encoder
 
 T = TypeVar("T")
 
@@ -59,34 +60,9 @@ class UNet(nn.Module):
         self.tags = [f"{size >> level}x{size >> level}" for level in range(len(widths))]
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         attends = [size >> level in attention for level in range(len(widths))]
-        skips = self._build_encoder(stem, widths, attends, block)
-        self._build_decoder(widths, skips, attends, last_only, block)
-
-    def _build_encoder(self, stem, widths, attends, block):
-        self.enc[f"{self.tags[0]}_conv"] = Conv(self.channels, stem, 3)
-        skips, width = [stem], stem
-        for level, (tag, target) in enumerate(zip(self.tags, widths, strict=True)):
-            if level:
-                self.enc[f"{tag}_down"] = block(width, width, resample="down")
-                skips.append(width)
-            for index in range(self.depth):
-                self.enc[f"{tag}_block{index}"] = block(width, target, attention=attends[level])
-                width = target
-                skips.append(width)
-        return skips
-
-    def _build_decoder(self, widths, skips, attends, last_only, block):
-        width = widths[-1]
-        for level, tag in reversed(list(enumerate(self.tags))):
-            if level == len(widths) - 1:
-                self.dec[f"{tag}_in0"] = block(width, width, attention=True)
-                self.dec[f"{tag}_in1"] = block(width, width)
-            else:
-                self.dec[f"{tag}_up"] = block(width, width, resample="up")
-            for index in range(self.depth + 1):
-                attention = attends[level] and (index == self.depth or not last_only)
-                self.dec[f"{tag}_block{index}"] = block(width + skips.pop(), widths[level], attention=attention)
-                width = widths[level]
+        own = {"tags": self.tags, "attends": attends, "block": block}
+        skips = add_encoder(self.enc, Conv(channels, stem, 3), stem, widths, depth, **own)
+        add_decoder(self.dec, widths, depth, skips, last_only=last_only, **own)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
         """As torch's; of a published checkpoint, which has this network behind a preconditioning, its part."""

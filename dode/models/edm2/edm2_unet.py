@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dode.models import unet_parts
 from dode.models.edm.layers import one_hot
+from dode.models.edm.levels import add_decoder, add_encoder
 from dode.models.edm2.layers import Balances, Block, MPConv, MPFourier, mp_cat, mp_silu, mp_sum
 from dode.models.networks import networks
 
@@ -52,7 +53,7 @@ class EDM2UNet(nn.Module):
         head_width: int = 64,
     ):
         super().__init__()
-        self.image_shape, self.depth, self.label_dim = tuple(image_shape), num_blocks, label_dim
+        self.image_shape, self.label_dim = tuple(image_shape), label_dim
         self.label_balance, self.concat_balance = label_balance, concat_balance
         self.dtype = torch.float32
         widths = [model_channels * factor for factor in channel_mult]
@@ -67,33 +68,11 @@ class EDM2UNet(nn.Module):
         attends = [size in attn_resolutions for size in sizes]
         self.tags = [f"{size}x{size}" for size in sizes]
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
-        self._add_decoder(widths, self._add_encoder(widths, attends, block), attends, block)
+        own: Any = {"tags": self.tags, "attends": attends}
+        stem = MPConv(self.image_shape[0] + 1, widths[0], 3)
+        skips = add_encoder(self.enc, stem, widths[0], widths, num_blocks, block=block, **own)
+        add_decoder(self.dec, widths, num_blocks, skips, block=partial(block, decoder=True), **own)
         self.out_conv = MPConv(widths[0], self.image_shape[0], 3)
-
-    def _add_encoder(self, widths, attends, block):
-        """The way down; returns the widths of all that it hands over."""
-        width, skips = widths[0], [widths[0]]
-        self.enc[f"{self.tags[0]}_conv"] = MPConv(self.image_shape[0] + 1, width, 3)
-        for level, (tag, target) in enumerate(zip(self.tags, widths, strict=True)):
-            if level:
-                self.enc[f"{tag}_down"] = block(width, width, resample="down")
-                skips.append(width)
-            for index in range(self.depth):
-                self.enc[f"{tag}_block{index}"] = block(width, target, attention=attends[level])
-                skips.append(width := target)
-        return skips
-
-    def _add_decoder(self, widths, skips, attends, block):
-        width, block = widths[-1], partial(block, decoder=True)
-        for level, tag in reversed(list(enumerate(self.tags))):
-            if level == len(widths) - 1:
-                self.dec[f"{tag}_in0"] = block(width, width, attention=True)
-                self.dec[f"{tag}_in1"] = block(width, width)
-            else:
-                self.dec[f"{tag}_up"] = block(width, width, resample="up")
-            for index in range(self.depth + 1):
-                self.dec[f"{tag}_block{index}"] = block(width + skips.pop(), widths[level], attention=attends[level])
-                width = widths[level]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
         """As torch's; of a published checkpoint, which has this network as ``unet.``, its part."""
