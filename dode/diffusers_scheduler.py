@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
-from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,8 +15,8 @@ import numpy as np
 import torch
 
 from dode import calls
+from dode.diffusers_config import KINDS, check_values, declared, schedule_of
 from dode.grids.facts import ModelFacts
-from dode.grids.schedules import MAX_STEPS, Schedule, schedules
 from dode.models import torchvision_operators
 from dode.portable import load
 from dode.registry import unknown
@@ -26,135 +24,15 @@ from dode.sampling import Evaluation, Evaluations
 
 torchvision_operators.declare()
 try:
-    from diffusers import ConfigMixin, schedulers
+    from diffusers import ConfigMixin
     from diffusers.configuration_utils import register_to_config
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
-# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices
-# stay whole.
-BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}
-SCHEDULES = {
-    "linear": ("linear", BETAS),
-    "scaled_linear": ("scaled_linear", BETAS),
-    "squaredcos_cap_v2": ("cosine", {}),
-    "sigmoid": ("sigmoid", BETAS),
-}
-
 FROM_THE_START = (
     "a fitted solver runs from its first noise level alone, so image-to-image pipelines work with strength=1 only"
 )
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
-
-
-def _is_name(value):
-    return isinstance(value, str) and len(value) <= 100
-
-
-def _is_row(value):
-    return isinstance(value, list | tuple) and 2 <= len(value) <= MAX_STEPS and all(map(_is_number, value))
-
-
-# Of a value of the configuration: whether it is of the right kind, and which that is. Files of others have any.
-KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "result": (lambda value: isinstance(value, str | os.PathLike | dict), "a file, or what is in it"),
-    "num_train_timesteps": (
-        lambda value: type(value) is int and 2 <= value <= MAX_STEPS,
-        f"2 to {MAX_STEPS}, an integer",
-    ),
-    "beta_start": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
-    "beta_end": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
-    "beta_schedule": (_is_name, "a name"),
-    "trained_betas": (
-        lambda value: value is None or _is_row(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"),
-        f"2 to {MAX_STEPS} numbers, or None",
-    ),
-    "prediction_type": (_is_name, "a name"),
-    "sigma_data": (
-        lambda value: value is None or (_is_number(value) and value > 0),
-        "a finite number above 0, or None",
-    ),
-    "rescale_betas_zero_snr": (lambda value: isinstance(value, bool), "True or False"),
-    "round_timesteps": (lambda value: isinstance(value, bool), "True or False"),
-}
-
-
-def _check_values(config):
-    """Raise ValueError for the first value of a configuration that is of another kind than its key."""
-    for key, (is_right, allowed) in KINDS.items():
-        value = config[key]
-        if not is_right(value):
-            told = type(value).__name__ if isinstance(value, int) and abs(value) >= 2**64 else repr(value)[:100]
-            raise ValueError(f"{key}: {told} is not allowed; allowed: {allowed}")
-
-
-EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-# Options of diffusers' schedulers that change what the network is, and the values with which they do not.
-UNCHANGED: dict[str, tuple[Any, ...]] = {
-    "use_flow_sigmas": (None, False),
-    "timestep_type": (None, "discrete"),
-    "snr_shift_scale": (None, 1),
-}
-
-
-def _declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a scheduler with its defaults and with what the user has ``given``.
-
-    Raises:
-        ValueError: unless it declares a discrete VP schedule or EDM's preconditioning, and a network that is called as
-            under these.
-    """
-    name = config.get("_class_name")
-    others: Any = getattr(schedulers, name, None) if isinstance(name, str) and name in dir(schedulers) else None
-    defaults = {} if others is None else inspect.signature(others.__init__).parameters
-    known = {key: own.default for key, own in defaults.items() if own.default is not inspect.Parameter.empty}
-    known |= {**config, **given}
-    if given.get("sigma_data") is not None:
-        return known
-    text = f"the configuration of {str(name)[:100]}" if name else "the configuration"
-    for key, unchanged in UNCHANGED.items():
-        if known.get(key) not in unchanged:
-            raise ValueError(
-                f"{key}: {text} has {repr(known[key])[:100]}, with which the network is not on a discrete "
-                "variance-preserving schedule as it stands; allowed: such a schedule, or EDM's preconditioning "
-                "(sigma_data)"
-            )
-    if known.get("sigma_data") is not None and _is_edm(name, known):
-        return known
-    if known.get("beta_schedule") is not None or known.get("trained_betas") is not None:
-        return {**known, "sigma_data": None}
-    raise ValueError(
-        f"{text} is of another family (flow matching, variance exploding or the like): it declares neither a discrete "
-        "variance-preserving schedule (beta_schedule or trained_betas) nor EDM's preconditioning (sigma_data of "
-        "EDMEulerScheduler), and DodeScheduler serves networks of these two alone"
-    )
-
-
-def _is_edm(name, known):
-    """Whether a configuration with ``sigma_data`` is EDM's; that of a consistency model, for example, is not.
-
-    A scheduler's own configuration has no name of its class, as a saved one has.
-    """
-    if name is not None:
-        return name in (DodeScheduler.__name__, *EDM)
-    return "prediction_type" in known and ("solver_order" in known) == ("algorithm_type" in known)
-
-
-def _schedule(config):
-    if config.trained_betas is not None:
-        try:
-            return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"trained_betas: {error}") from None
-    if config.beta_schedule not in SCHEDULES:
-        raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
-    name, options = SCHEDULES[config.beta_schedule]
-    betas = {option: config[key] for key, option in options.items()}
-    return schedules.create(name, steps=config.num_train_timesteps, **betas)
 
 
 class _VariancePreserving:
@@ -170,7 +48,7 @@ class _VariancePreserving:
     )
 
     def __init__(self, config, facts):
-        self.schedule = _schedule(config)
+        self.schedule = schedule_of(config)
         # A recipe of the authors may call the network at another index, with an interpolation of its own between them.
         elsewhere = facts.shift or facts.index_factor != 1
         self.facts = facts if elsewhere else ModelFacts("noise", schedule=self.schedule)
@@ -263,9 +141,9 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             between two.
 
     Raises:
-        ValueError: for a value of another kind than its key (:data:`KINDS`), a bad result, a noise level outside of the
-            schedule's, an unknown ``prediction_type``, one of the authors' recipes for another kind of model, or
-            ``round_timesteps`` with ``sigma_data``.
+        ValueError: for a value of another kind than its key (:data:`dode.diffusers_config.KINDS`), a bad result, a
+            noise level outside of the schedule's, an unknown ``prediction_type``, one of the authors' recipes for
+            another kind of model, or ``round_timesteps`` with ``sigma_data``.
     """
 
     order = 1
@@ -286,7 +164,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
     ):
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
-        _check_values({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
+        check_values({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
         self.sampler = load(result)
         self.register_to_config(result=self.sampler.record)
         if rescale_betas_zero_snr:
@@ -324,7 +202,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             ValueError: for a scheduler of another family, such as flow matching, whose network is of another kind.
         """
         # A value that was that scheduler's default would be taken for this one's default.
-        known, own = _declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
+        known, own = declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
         return super().from_config(config, **{**{key: known[key] for key in own & set(known)}, **options})
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:

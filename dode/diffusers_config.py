@@ -1,0 +1,136 @@
+"""What the configuration of a scheduler of diffusers declares: values of the right kinds, its family, its schedule."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dode.grids.schedules import MAX_STEPS, Schedule, schedules
+from dode.registry import unknown
+
+# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices
+# stay whole.
+BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}
+SCHEDULES = {
+    "linear": ("linear", BETAS),
+    "scaled_linear": ("scaled_linear", BETAS),
+    "squaredcos_cap_v2": ("cosine", {}),
+    "sigmoid": ("sigmoid", BETAS),
+}
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
+
+
+def _is_name(value):
+    return isinstance(value, str) and len(value) <= 100
+
+
+def _is_row(value):
+    return isinstance(value, list | tuple) and 2 <= len(value) <= MAX_STEPS and all(map(_is_number, value))
+
+
+# Of a value of the configuration: whether it is of the right kind, and which that is. Files of others have any.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "result": (lambda value: isinstance(value, str | os.PathLike | dict), "a file, or what is in it"),
+    "num_train_timesteps": (
+        lambda value: type(value) is int and 2 <= value <= MAX_STEPS,
+        f"2 to {MAX_STEPS}, an integer",
+    ),
+    "beta_start": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
+    "beta_end": (lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
+    "beta_schedule": (_is_name, "a name"),
+    "trained_betas": (
+        lambda value: value is None or _is_row(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"),
+        f"2 to {MAX_STEPS} numbers, or None",
+    ),
+    "prediction_type": (_is_name, "a name"),
+    "sigma_data": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a finite number above 0, or None",
+    ),
+    "rescale_betas_zero_snr": (lambda value: isinstance(value, bool), "True or False"),
+    "round_timesteps": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first value of a configuration that is of another kind than its key."""
+    for key, (is_right, allowed) in KINDS.items():
+        value = config[key]
+        if not is_right(value):
+            told = type(value).__name__ if isinstance(value, int) and abs(value) >= 2**64 else repr(value)[:100]
+            raise ValueError(f"{key}: {told} is not allowed; allowed: {allowed}")
+
+
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+# Options of diffusers' schedulers that change what the network is, and the values with which they do not.
+UNCHANGED: dict[str, tuple[Any, ...]] = {
+    "use_flow_sigmas": (None, False),
+    "timestep_type": (None, "discrete"),
+    "snr_shift_scale": (None, 1),
+}
+
+
+def declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a scheduler with its defaults and with what the user has ``given``.
+
+    Raises:
+        ValueError: unless it declares a discrete VP schedule or EDM's preconditioning, and a network that is called as
+            under these.
+    """
+    from diffusers import schedulers
+
+    name = config.get("_class_name")
+    others: Any = getattr(schedulers, name, None) if isinstance(name, str) and name in dir(schedulers) else None
+    defaults = {} if others is None else inspect.signature(others.__init__).parameters
+    known = {key: own.default for key, own in defaults.items() if own.default is not inspect.Parameter.empty}
+    known |= {**config, **given}
+    if given.get("sigma_data") is not None:
+        return known
+    text = f"the configuration of {str(name)[:100]}" if name else "the configuration"
+    for key, unchanged in UNCHANGED.items():
+        if known.get(key) not in unchanged:
+            raise ValueError(
+                f"{key}: {text} has {repr(known[key])[:100]}, with which the network is not on a discrete "
+                "variance-preserving schedule as it stands; allowed: such a schedule, or EDM's preconditioning "
+                "(sigma_data)"
+            )
+    if known.get("sigma_data") is not None and _is_edm(name, known):
+        return known
+    if known.get("beta_schedule") is not None or known.get("trained_betas") is not None:
+        return {**known, "sigma_data": None}
+    raise ValueError(
+        f"{text} is of another family (flow matching, variance exploding or the like): it declares neither a discrete "
+        "variance-preserving schedule (beta_schedule or trained_betas) nor EDM's preconditioning (sigma_data of "
+        "EDMEulerScheduler), and DodeScheduler serves networks of these two alone"
+    )
+
+
+def _is_edm(name, known):
+    """Whether a configuration with ``sigma_data`` is EDM's; that of a consistency model, for example, is not.
+
+    A scheduler's own configuration has no name of its class, as a saved one has.
+    """
+    if name is not None:
+        return name in ("DodeScheduler", *EDM)
+    return "prediction_type" in known and ("solver_order" in known) == ("algorithm_type" in known)
+
+
+def schedule_of(config: Any) -> Schedule:
+    """The VP schedule that a configuration declares; ValueError for a bad one."""
+    if config.trained_betas is not None:
+        try:
+            return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"trained_betas: {error}") from None
+    if config.beta_schedule not in SCHEDULES:
+        raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
+    name, options = SCHEDULES[config.beta_schedule]
+    betas = {option: config[key] for key, option in options.items()}
+    return schedules.create(name, steps=config.num_train_timesteps, **betas)
