@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from dode.report.figures.style import PAGE, PANEL, Paths, columns_of, panels_of, save, styled
+from dode.report.figures.style import PAGE, PANEL, Paths, columns_of, legend_below, panels_of, save, styled
 
 _ROW = 0.24  # inches per fit in the figure of levels
 _SMALLEST = 0.06  # weights with less are not written out
@@ -28,19 +29,25 @@ def levels(fits: list[dict[str, Any]], paths: Paths) -> None:
     datasets = list(dict.fromkeys(fit["dataset"] for fit in fits))
     most = max((sum(fit["dataset"] == name for fit in fits) for name in datasets), default=1)
     figure, axes = panels_of(max(len(datasets), 1), (PANEL[0], 0.8 + _ROW * most), columns_of(len(datasets)))
+    drawn: dict[str, dict[str, Any]] = {
+        "given grid": {"marker": "|", "markersize": 7, "color": "0.6"},
+        "fitted": {"marker": "o", "markersize": 3.5, "color": "C0"},
+    }
+    given_as, fitted_as = ({"linestyle": "none", **style} for style in drawn.values())
     for axis, name in zip(axes, datasets, strict=False):
         own = sorted((fit for fit in fits if fit["dataset"] == name), key=lambda fit: (fit["label"], fit["nfe"]))
         for row, fit in enumerate(own):
             fitted = fit["told"] or [level for level in fit["levels"] if level > 0]
             given = [level for level in fit["given"] if level > 0]
-            axis.plot(given, [row] * len(given), linestyle="none", marker="|", markersize=7, color="0.6")
-            axis.plot(fitted, [row] * len(fitted), linestyle="none", marker="o", markersize=3.5, color="C0")
+            axis.plot(given, [row] * len(given), **given_as)
+            axis.plot(fitted, [row] * len(fitted), **fitted_as)
         axis.set_yticks(range(len(own)), [_titled(fit) for fit in own])
         axis.set_ylim(len(own) - 0.5, -0.5)
         axis.set_xscale("log")
         axis.invert_xaxis()
         axis.set(xlabel="noise level σ that the network is told", title=name)
         axis.grid(axis="y", visible=False)
+    legend_below(figure, [Line2D([], [], linestyle="none", label=label, **style) for label, style in drawn.items()])
     save(figure, paths)
 
 
