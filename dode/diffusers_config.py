@@ -10,17 +10,12 @@ from typing import Any
 import numpy as np
 
 from dode.grids.schedules import MAX_STEPS, Schedule, schedules
+from dode.models.hub.repository import EDM, ELSEWHERE, SCHEDULES
 from dode.registry import unknown
 
-# The names of diffusers, and which of its options they use. It keeps its tables in float32; in float64 whole indices
-# stay whole.
+# The options of all schedules but the cosine one. diffusers keeps its tables in float32; in float64 whole indices stay
+# whole.
 BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}
-SCHEDULES = {
-    "linear": ("linear", BETAS),
-    "scaled_linear": ("scaled_linear", BETAS),
-    "squaredcos_cap_v2": ("cosine", {}),
-    "sigmoid": ("sigmoid", BETAS),
-}
 
 
 def _is_number(value):
@@ -68,15 +63,6 @@ def check_values(config: Mapping[str, Any]) -> None:
             raise ValueError(f"{key}: {told} is not allowed; allowed: {allowed}")
 
 
-EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-# Options of diffusers' schedulers that change what the network is, and the values with which they do not.
-UNCHANGED: dict[str, tuple[Any, ...]] = {
-    "use_flow_sigmas": (None, False),
-    "timestep_type": (None, "discrete"),
-    "snr_shift_scale": (None, 1),
-}
-
-
 def declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a scheduler with its defaults and with what the user has ``given``.
 
@@ -94,7 +80,7 @@ def declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     if given.get("sigma_data") is not None:
         return known
     text = f"the configuration of {str(name)[:100]}" if name else "the configuration"
-    for key, unchanged in UNCHANGED.items():
+    for key, unchanged in ELSEWHERE.items():
         if known.get(key) not in unchanged:
             raise ValueError(
                 f"{key}: {text} has {repr(known[key])[:100]}, with which the network is not on a discrete "
@@ -131,6 +117,6 @@ def schedule_of(config: Any) -> Schedule:
             raise ValueError(f"trained_betas: {error}") from None
     if config.beta_schedule not in SCHEDULES:
         raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
-    name, options = SCHEDULES[config.beta_schedule]
-    betas = {option: config[key] for key, option in options.items()}
+    name = SCHEDULES[config.beta_schedule]
+    betas = {option: config[key] for key, option in BETAS.items() if name != "cosine"}
     return schedules.create(name, steps=config.num_train_timesteps, **betas)

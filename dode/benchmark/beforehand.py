@@ -32,9 +32,8 @@ def check(benchmark: Benchmark, *, local: bool, say: Callable[[str], object]) ->
     task = {"device": device if local and device.startswith("cuda") else None, "cards": cards}
     command = [sys.executable, "-m", __name__, json.dumps(task)]
     tried = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    if (
-        tried.returncode == 0 and tried.stdout
-    ):  # without torch here, as where jobs have a conda environment, they say it
+    # Without torch here, as where jobs have a conda environment, it ends otherwise, and the jobs say what is wrong.
+    if tried.returncode == 0 and tried.stdout:
         raise ConfigError(json.loads(tried.stdout))
     _check_images(benchmark, say)
 

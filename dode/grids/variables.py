@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from dode.grids.schedules import Schedule
-from dode.solvers.formulas import BETA_D, BETA_MIN, vp_time
+from dode.solvers.formulas import BETA_D, BETA_MIN, vp_sigma, vp_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +60,8 @@ def log_space(sigma_min: float = 0.002) -> Variable:
 
 def time_space(beta_min: float = BETA_MIN, beta_max: float = BETA_MIN + BETA_D, sigma_min: float = 0.002) -> Variable:
     """``u = t``, the time of the linear VP SDE: :func:`dode.solvers.formulas.vp_time`, beta_d = beta_max - beta_min."""
-    slope = beta_max - beta_min
-    forward = partial(vp_time, beta_min=beta_min, beta_d=slope)
-    return Variable(forward, partial(_level_at_time, beta_min, slope), sigma_min)
+    own = {"beta_min": beta_min, "beta_d": beta_max - beta_min}
+    return Variable(partial(vp_time, **own), partial(vp_sigma, **own), sigma_min)
 
 
 def index_space(schedule: Schedule, sigma_min: float | None = None, max_steps: int | None = None) -> Variable:
@@ -84,10 +83,6 @@ def _power(exponent, u):
 
 def _log(sigma_min, sigma):
     return np.log(np.maximum(sigma, sigma_min))
-
-
-def _level_at_time(beta_min, slope, t):
-    return np.sqrt(np.expm1(slope * np.square(t) / 2 + beta_min * t))
 
 
 def _root_of_index(schedule, sigma):

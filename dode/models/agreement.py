@@ -45,7 +45,7 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
     where, config = "the network's options", options.get("config")
     config = config if isinstance(config, Mapping) else None
     if config is not None:
-        where, classes, shape = f"{where} (config)", config.get("num_class_embeds"), _shape_of_the_hub(config)
+        where, classes, shape = f"{where} (config)", config.get("num_class_embeds"), repository.image_shape(config)
     else:
         classes, shape = options.get("classes") or options.get("label_dim"), shape_of_options(options)
     # A table of the hub may have one entry more, for no class.
@@ -74,13 +74,6 @@ def shape_of_options(options: Mapping[str, Any]) -> Any:
     if "image_size" in options:
         return [options.get("in_channels", 3), options["image_size"], options["image_size"]]
     return options.get("image_shape")
-
-
-def _shape_of_the_hub(config):
-    """(channels, height, width) of a hub's ``config``, None for what it leaves open."""
-    size = config.get("sample_size")
-    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
-    return [config.get("in_channels", 3), height, width]
 
 
 def _same(shape, other):

@@ -38,6 +38,11 @@ def vp_time(sigma: ArrayLike, *, beta_min: float = BETA_MIN, beta_d: float = BET
     return 2 * log / (np.sqrt(beta_min**2 + 2 * beta_d * log) + beta_min)
 
 
+def vp_sigma(time: ArrayLike, *, beta_min: float = BETA_MIN, beta_d: float = BETA_D) -> Any:
+    """The noise level at the time t of the linear VP SDE, float64: the inverse of :func:`vp_time`."""
+    return np.sqrt(np.expm1(beta_d * np.square(time) / 2 + beta_min * np.asarray(time)))
+
+
 def combine(tensors: Sequence[Tensor], *rows: Sequence[float | Tensor], into: Iterable[Tensor | None] = ()) -> Any:
     """``sum_i row[i] tensors[i]`` for each row of weights, in one pass over memory.
 

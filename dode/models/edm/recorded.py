@@ -4,11 +4,12 @@ The classes are the preconditionings of Karras et al. 2022 (arXiv 2206.00364, ta
 of Karras et al. 2024 (arXiv 2312.02696). An argument that a file does not record has the default of the original class.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dode.grids.facts import iddpm_levels
+from dode.models.stated import same
+from dode.solvers.formulas import vp_sigma
 
 INFINITY = float("inf")
 SONG, DHARIWAL, EDM2 = "SongUNet", "DhariwalUNet", "UNet"
@@ -130,7 +131,7 @@ def _faults(card: Mapping[str, Any], header: Mapping[str, Any]) -> Iterator[tupl
             yield "preconditioning.name", own.get("name", "none"), f"the class {name}, which is '{original.name}'"
         for argument, key in original.options.items():
             value = own.get(key, original.defaults[argument])
-            if not _equal(value, given[argument]):
+            if not same(value, given[argument]):
                 yield f"preconditioning.{key}", value, f"{argument} {given[argument]} {where}"
         yield from _range(card, original, given, where)
     yield from _images(card, given, where)
@@ -168,14 +169,14 @@ def _network(network, model, given, where):
         return
     for key, default in _NETWORK[model].items():
         value, recorded = network["options"].get(key, default), given.get(key, default)
-        if not _equal(value, recorded):
+        if not same(value, recorded):
             yield f"network.options.{key}", value, f"{key} {recorded} {where}"
     for argument, (key, default) in _RENAMED.get(model, {}).items():
         value, recorded = network["options"].get(key, default), given.get(argument, default)
-        if not _equal(value, recorded):
+        if not same(value, recorded):
             yield f"network.options.{key}", value, f"{argument} {recorded} {where}"
     for argument, value in _FIXED.get(model, {}).items():
-        if not _equal(value, given.get(argument, value)):
+        if not same(value, given.get(argument, value)):
             yield "network.name", f"{network['name']}, of {argument} {value}", f"{argument} {given[argument]} {where}"
 
 
@@ -197,20 +198,9 @@ def _known_range(name, given):
     if not all(isinstance(number, int | float) for number in numbers):
         return None
     if name == "vp":
-        return tuple(_vp_level(time, given["beta_d"], given["beta_min"]) for time in (given["epsilon_t"], 1))
+        own = {"beta_min": given["beta_min"], "beta_d": given["beta_d"]}
+        return float(vp_sigma(given["epsilon_t"], **own)), float(vp_sigma(1, **own))
     if name == "iddpm":
         levels = iddpm_levels(floor=given["C_1"], offset=given["C_2"], steps=given["M"])
         return float(levels[-2]), float(levels[0])
     return (given["sigma_min"], given["sigma_max"]) if "sigma_min" in given else None
-
-
-def _vp_level(time, beta_d, beta_min):
-    return math.sqrt(math.expm1(beta_d * time**2 / 2 + beta_min * time))
-
-
-def _equal(value, recorded):
-    if isinstance(value, list | tuple) and isinstance(recorded, list | tuple):
-        return list(value) == list(recorded)
-    if isinstance(value, float) and isinstance(recorded, int | float):
-        return math.isclose(value, recorded, rel_tol=1e-6)
-    return value == recorded

@@ -5,7 +5,6 @@ schedule. A card takes from them what it leaves out (:func:`completed`) and must
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dode.grids.schedules import Schedule, schedules
+from dode.models.stated import same
 
 NETWORK = "diffusers-unet2d"
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
@@ -54,13 +54,14 @@ SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_c
 #: Schedulers whose networks are EDM's (Karras et al. 2022), and those whose betas may be left out of the file.
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 WITH_BETAS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
-#: Options that make another schedule of the betas, and the values with which they do not.
-UNCHANGED: dict[str, tuple[Any, ...]] = {
-    "rescale_betas_zero_snr": (None, False),
+#: Options with which the network is not on a discrete VP schedule, and those that make another one of the betas, with
+#: the values that change nothing.
+ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "use_flow_sigmas": (None, False),
     "snr_shift_scale": (None, 1),
     "timestep_type": (None, "discrete"),
 }
+UNCHANGED = {"rescale_betas_zero_snr": (None, False), **ELSEWHERE}
 
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -104,10 +105,8 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     if CONFIG in files and "config" not in (options := network.get("options") or {}):
         own = {key: value for key, value in files[CONFIG].items() if not key.startswith("_")}
         card["network"] = {**network, "options": {**options, "config": own}}
-        size = own.get("sample_size")
-        height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
-        if size is not None:
-            card.setdefault("image_shape", [own.get("in_channels", DEFAULTS["in_channels"]), height, width])
+        if own.get("sample_size") is not None:
+            card.setdefault("image_shape", image_shape(own))
         if own.get("num_class_embeds"):
             card.setdefault("classes", own["num_class_embeds"])
     if SCHEDULER in files and "preconditioning" not in card:
@@ -117,6 +116,13 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
             card.setdefault("prediction", PREDICTIONS[prediction])
             card.setdefault("schedule", own_schedule)
     return card
+
+
+def image_shape(config: Mapping[str, Any]) -> list[Any]:
+    """(channels, height, width) of the images of a ``config``, None for what it leaves open."""
+    size = config.get("sample_size")
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
+    return [config.get("in_channels", DEFAULTS["in_channels"]), height, width]
 
 
 def fault(card: Mapping[str, Any], files: Files) -> str | None:
@@ -141,7 +147,7 @@ def _faults_of_network(own, config):
         yield f"network.name: '{NETWORK}' is a UNet2DModel, but {CONFIG} beside the weights is of a {name}"
     for key, default in DEFAULTS.items():
         value, said = own.get(key, default), config.get(key, default)
-        if not _equal(value, said):
+        if not same(value, said):
             yield f"network.options.config.{key}: {value}, but {CONFIG} beside the weights says {said}"
 
 
@@ -172,7 +178,7 @@ def _faults_of_edm(own, scheduler, text):
     data = scheduler.get("sigma_data", 0.5)
     if own.get("name") != "edm":
         yield f"preconditioning.name: {own.get('name', 'none')}, {text} is of {scheduler['_class_name']}, which is edm"
-    elif not _equal(own["sigma_data"], data):
+    elif not same(own["sigma_data"], data):
         yield f"preconditioning.sigma_data: {own['sigma_data']}, {text} says {data}"
 
 
@@ -194,13 +200,3 @@ def _same_levels(own, said, betas):
         return False  # of a kind that no card has
     mine, other = schedules.create(**own), schedules.create(**said) if betas is None else Schedule(betas)
     return len(mine) == len(other) and np.allclose(mine.alphas_cumprod, other.alphas_cumprod, rtol=1e-6, atol=0)
-
-
-def _equal(value, said):
-    if isinstance(value, list | tuple) and isinstance(said, list | tuple):
-        return list(value) == list(said)
-    if type(value) is bool or type(said) is bool:
-        return value is said
-    if isinstance(value, float | int) and isinstance(said, float | int):
-        return math.isclose(value, said, rel_tol=1e-6)
-    return value == said
