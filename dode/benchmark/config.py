@@ -349,7 +349,7 @@ def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[st
     directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
     images = fitting_images(distill, dataset)
     if distill["fit"] == "joint":
-        _refuse(f"{key}.images", fit_checks.check_joint_images, images)
+        _check_joint(entry, key, images, directions.count, dataset)
         if solvers.create(entry["solver"], **entry["options"]).method.prepare:
             raise ConfigError(f"{key}.fit: '{entry['solver']}' must be prepared; a joint fit takes other solvers")
         return
@@ -366,6 +366,29 @@ def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[st
         _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
 
 
+def _check_joint(entry: dict[str, Any], key: str, images: int, directions: int, dataset: dict[str, Any]) -> None:
+    """Refuse a joint fit that could fit nothing, or has nothing better than itself to follow."""
+    distill, solver = entry["distill"], solvers.create(entry["solver"], **entry["options"])
+    fine = dataset["reference"]["nfe"]
+    _refuse(f"{key}.images", fit_checks.check_joint_images, images)
+    for nfe in entry["nfe"]:
+        if nfe > fine:
+            raise ConfigError(
+                f"{key}.fit: a joint fit with NFE {nfe} would follow the fine solution of dataset '{dataset['id']}', "
+                f"whose reference.nfe is only {fine}"
+            )
+        _refuse(
+            key,
+            fit_checks.check_joint,
+            images,
+            distill["family"],
+            directions,
+            nfe,
+            solver.steps(nfe),
+            distill.get("budget"),
+        )
+
+
 def fitting_images(distill: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
     """Size of the fitting set of a solver's ``distill`` on a dataset."""
     least = fit_checks.JOINT_IMAGES if distill["fit"] == "joint" else 0
@@ -374,7 +397,9 @@ def fitting_images(distill: Mapping[str, Any], dataset: Mapping[str, Any]) -> in
 
 def _complete_distill(distill: dict[str, Any], key: str) -> None:
     """Fill in the defaults of a kind of fit; refuse keys that belong to another kind."""
-    own = fit_checks.DEFAULTS[distill["fit"]]
+    own = dict(fit_checks.DEFAULTS[distill["fit"]])
+    if distill.get("family") == "lambda":
+        own["directions"] = 1
     for name in distill:
         if name not in own and name not in fit_checks.SHARED:
             allowed = ", ".join(kind for kind, keys in fit_checks.DEFAULTS.items() if name in keys)

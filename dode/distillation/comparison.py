@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import torch
 
 TINY = 1e-300
+NEGLIGIBLE = 1e-4  # a relative gain below this is not worth another solver, however certain it is
 BREAKDOWN = 20.0  # what counts as the change of a logarithm where one of two solvers breaks down
 
 
@@ -43,8 +44,9 @@ class Comparison(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether both together are better beyond their error, and neither is worse beyond its own."""
-        return sum(self.evidence) > 2**0.5 and min(self.evidence) > -1
+        """Whether both together are better beyond their error, neither is worse beyond its own, and it is no trifle."""
+        worthwhile = max(self.gain, -self.change) > NEGLIGIBLE
+        return worthwhile and sum(self.evidence) > 2**0.5 and min(self.evidence) > -1
 
     @property
     def worse(self) -> bool:

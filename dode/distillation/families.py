@@ -55,6 +55,17 @@ def begun(solver: Solver, sigmas: torch.Tensor, directions: Directions, highest:
     return Student(solver, sigmas, lambdas, directions)
 
 
+def widened(student: Student, directions: Directions) -> Student:
+    """The same solver with more directions, whose coefficients begin at 0.
+
+    Where the first is of another kind of output than the student's one, its coefficients mean nothing and begin at 0.
+    """
+    lambdas = torch.zeros(student.nfe, directions.count, dtype=torch.float64)
+    if directions.differences and directions.kind_of(0) == student.directions.kind_of(0):
+        lambdas[:, :1] = torch.as_tensor(student.lambdas)
+    return dataclasses.replace(student, lambdas=lambdas, directions=directions)
+
+
 class Corrections:
     """The coefficients of a student, and in some families its levels and the levels that the network is told.
 

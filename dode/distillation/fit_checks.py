@@ -46,6 +46,7 @@ SHARED = ("fit", "images", "seed")  # keys of every kind
 JOINT_IMAGES = 200  # of a joint fit by default
 LEAST_JOINT_IMAGES = 16
 BUDGET = 18_000  # images: by default a joint fit may cost as much as sampling so many
+FIRST = 3  # runs of all images that the least budget allows
 CHECKED = 4  # images on which a solver is checked to be linear
 MOVED = ("levels", "told", "general")  # families whose noise levels are fitted too
 IMAGES_PER_DIRECTION = 4
@@ -207,6 +208,37 @@ def check_joint_images(images: int) -> None:
         raise ValueError(
             f"{images} images are too few for a joint fit, which holds out a quarter of them: at least "
             f"{LEAST_JOINT_IMAGES} are needed"
+        )
+
+
+def check_joint(
+    images: int, family: str, directions: int, evaluations: int, steps: int, budget: int | None = None
+) -> None:
+    """Raise ValueError for a joint fit that could fit nothing.
+
+    Args:
+        images: of the fitting set; a quarter of them is held out.
+        family: a name of :data:`RUNGS`.
+        directions: per evaluation.
+        evaluations, steps: of the solver on its grid.
+        budget: most network evaluations; None for the default.
+    """
+    check_joint_images(images)
+    if directions != 1 and family == "lambda":
+        raise ValueError(f"family 'lambda' has one direction, not {directions}; leave 'directions' out")
+    first = rungs(family)[0]
+    numbers = joint_numbers(first, 1 if first == "lambda" else directions, evaluations, steps)
+    if numbers > images - held_out(images):
+        needed = next(count for count in itertools.count(numbers) if count - held_out(count) >= numbers)
+        raise ValueError(
+            f"{images} images, a quarter of them held out, cannot carry the {numbers} numbers of family '{first}' at "
+            f"{evaluations} evaluations: at least {needed} are needed, or fewer directions than {directions}"
+        )
+    least = FIRST * images * evaluations
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < least):
+        raise ValueError(
+            f"budget must be an integer of at least {least:,} network evaluations, which are {FIRST} runs of {images} "
+            f"images at {evaluations} evaluations, not {budget!r}"
         )
 
 

@@ -92,7 +92,8 @@ class Fit:
         levels, own = checked(sigmas), [checked(self.given), checked(self.student.sigmas)]
         if (solver.name, solver.options) != (self.base.name, self.base.options):
             raise ValueError(f"the fit is of {self.base}, not of {solver}")
-        if not any(torch.equal(levels, each) for each in own):
+        # A copy in float32 is the same grid.
+        if not any(levels.shape == each.shape and torch.allclose(levels, each, rtol=1e-6, atol=0) for each in own):
             raise ValueError(
                 f"sigmas: the fit was made from the noise levels {listed(own[0])}, not from "
                 f"{listed(levels)}; give those, or fit.student.sigmas"
@@ -217,6 +218,8 @@ def distill(
         if foreign:
             raise ValueError(f"{name}: a {fit} fit has no such option; leave it out")
     if fit == "joint":
+        if directions is None:
+            directions = 1 if family == "lambda" else 3
         ends = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
         return fit_jointly(
             solver,
@@ -225,7 +228,7 @@ def distill(
             sigmas,
             ends,
             family=family,
-            directions=3 if directions is None else directions,
+            directions=directions,
             clip=clip,
             budget=budget,
             iterations=joint.ITERATIONS if iterations is None else iterations,

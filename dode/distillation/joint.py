@@ -31,11 +31,11 @@ from dode.solvers.base import Denoise, Solver
 log = logging.getLogger(__name__)
 
 ITERATIONS = 20
-FIRST = 3  # runs of all images that the least budget allows
 ENOUGH = 0.002  # a smaller relative gain of an iteration ends the fit of a family
 # A start is judged after so many iterations on so many images.
 SCREENED, SCREENING, SCREENED_ENOUGH = 32, 5, 0.02
 AFFORDED = 4  # iterations that the budget must allow, else fewer images are fitted
+FEWEST = 24  # images that are fitted however small the budget
 SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use together
 # Of the budget that is left, the share that a family may use where a larger one comes after it.
 SHARE = 0.6
@@ -54,9 +54,10 @@ class Rung:
         iterations: Jacobians of the start that was followed.
         evaluations: network evaluations of one image each, with those of starts that were given up.
         rmse_fitted, rmse_held_out: root-mean-square error of the end state per element, clipped as images are saved
-            where the fit compares them so.
+            where the fit compares them so; None where nothing was fitted.
         compared: with the best rung before, on held-out images; None for the first.
         taken: whether it became the best, as it is better beyond the error of the comparison.
+        skipped: why nothing was fitted, else None.
     """
 
     family: str
@@ -64,10 +65,11 @@ class Rung:
     numbers: int
     iterations: int
     evaluations: int
-    rmse_fitted: float
-    rmse_held_out: float
+    rmse_fitted: float | None
+    rmse_held_out: float | None
     compared: Comparison | None
     taken: bool
+    skipped: str | None = None
 
 
 class Journal:
@@ -126,28 +128,29 @@ def climb_ladder(
     journal: Journal | None = None,
 ) -> tuple[Student, str, tuple[Rung, ...]]:
     """The fitted student, its family, and what became of each family; arguments as of :func:`dode.distill`."""
-    fit_checks.check_joint_images(len(latents))
     journal = Journal() if journal is None else journal
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
+    own = Directions.of(directions, facts.prediction)
+    steps = len(levels) - 1
+    fit_checks.check_joint(len(latents), family, own.count, solver.nfe(steps, end=levels[-1]), steps, budget)
     ladder = _Ladder(solver, denoise, latents, levels, ends, facts, journal, iterations, clip=clip, budget=budget)
     ladder.check()
-    try:
-        if not ladder.begin():
-            raise OutOfBudget
-        rungs = fit_checks.rungs(family)
-        for rung in rungs:
+    ladder.begin()
+    rungs = fit_checks.rungs(family)
+    for rung in rungs:
+        of = dataclasses.replace(own, from_noise=True)
+        if rung == "lambda":
             of = Directions(outputs=OUTPUTS[facts.prediction], from_noise=True)
-            if rung != "lambda":
-                of = dataclasses.replace(Directions.of(directions, facts.prediction), from_noise=True)
-            needed = fit_checks.joint_numbers(rung, of.count, ladder.nfe, len(levels) - 1)
-            if needed > ladder.fitted.stop:
-                log.info("family %s: left out, its %d numbers are more than the fitted images", rung, needed)
-                break
+        needed = fit_checks.joint_numbers(rung, of.count, ladder.nfe, steps)
+        if needed > ladder.fitted.stop:
+            ladder.skip(rung, needed, f"more numbers than the {ladder.fitted.stop} fitted images can carry")
+            continue
+        before = ladder.images.evaluations
+        try:
             ladder.climb(rung, of, share=1 if rung == rungs[-1] else SHARE)
-    except OutOfBudget:
-        log.info("the budget of network evaluations is used up")
-    if ladder.rungs:
-        log.info("kept: %s", kept(ladder.rungs))
+        except OutOfBudget:
+            ladder.skip(rung, needed, "the budget of network evaluations was used up", before)
+    log.info("kept: %s", kept(ladder.rungs))
     return ladder.best.student, ladder.best.family, tuple(ladder.rungs)
 
 
@@ -171,15 +174,13 @@ class _Ladder:
         """Refuse a solver that is not linear."""
         student, part = self.best.student, slice(0, min(fit_checks.CHECKED, len(self.images.latents)))
         own, noise = for_images(self.denoise, part.start, part.stop), self.images.latents[part]
-        unlimited = Images(self.denoise, self.images.latents, self.images.targets, clip=False)
-        end = unlimited.run(linear_form(student, self.facts), part).end
+        end = self.images.run(linear_form(student, self.facts), part).end
         check_linear(student, end, student.run(own, noise))
+        self.images.evaluations = 0  # what is only checked takes nothing of the budget
 
     def begin(self):
-        """The plain solver is the ground. Returns whether the budget allows anything above it."""
+        """The plain solver is the ground."""
         form = linear_form(self.best.student, self.facts)
-        if FIRST * len(self.images.latents) * len(form.told) > self.allowed:
-            return False
         self.images.measure(form)
         errors = self.images.errors(form, self.held_out)
         fitted = self.images.errors(form, self.fitted)
@@ -187,16 +188,21 @@ class _Ladder:
             self.best.student.run(self.denoise, self.images.latents)  # says at which evaluation it breaks down
         fitted = float(fitted.mean())
         self._add("plain", "", 0, 0, 0, fitted, self.best.student, errors)
-        return True
+
+    def skip(self, family, numbers, why, before=None):
+        """Record that nothing of a family was fitted, though evaluations may have been made since ``before``."""
+        log.info("family %s: left out, %s", family, why)
+        spent = 0 if before is None else self.images.evaluations - before
+        self.rungs.append(Rung(family, "", numbers, 0, spent, None, None, None, taken=False, skipped=why))
 
     def climb(self, family, directions, share):
         """Fit one family from the best of its starts, for a share of what is left of the budget."""
         before = self.images.evaluations
-        # What judging the starts and the result takes goes on beyond what a fit may use.
-        judging = (1 + len(STARTS)) * len(self.images.latents) * self.best.student.nfe
-        limit = before + share * (self.allowed - before) - judging
+        limit = before + share * (self.allowed - before)
         self.images.budget = limit
         found, starts = [], list(self._starts(family, directions))
+        # What judging the starts and the result takes goes on beyond what a fit may use.
+        limit -= (len(starts) * len(self.images.latents) + len(self.best.errors)) * self.nfe
         for name, parameters in starts:
             here = self.images.evaluations
             self.images.budget = min(limit, here + SCREENING_SHARE * (limit - before) / len(starts))
@@ -204,16 +210,18 @@ class _Ladder:
             z = torch.tensor(screened.best, dtype=torch.float64)
             form = parameters.form(z)
             if math.isfinite(screened.error) and form is not None:
-                found.append((float(self.images.errors(form, self.all).mean()), name, parameters, z))
-        found = [entry for entry in found if math.isfinite(entry[0])]
+                found.append((self.images.errors(form, self.all), name, parameters, z))
+        found = [entry for entry in found if bool(entry[0].isfinite().all())]
         if not found:
-            return
-        _, name, parameters, parameters.start = min(found, key=lambda entry: entry[0])
+            raise OutOfBudget
+        judged, name, parameters, parameters.start = min(found, key=lambda entry: float(entry[0].mean()))
         self.images.budget = limit
         fitted = self._minimise(family, parameters, self._affordable(len(parameters.start), limit), self.held_out)
         z = torch.tensor(fitted.best, dtype=torch.float64)
-        errors = self.images.errors(parameters.form(z), self.held_out)
-        self._add(family, name, len(z), fitted.iteration, before, fitted.best_error, parameters.student(z), errors)
+        error, errors = float(judged[self.fitted].mean()), judged[self.held_out]
+        if math.isfinite(fitted.best_error):  # else the budget has not allowed a single run, and the start is the fit
+            error, errors = fitted.best_error, self.images.errors(parameters.form(z), self.held_out)
+        self._add(family, name, len(z), fitted.iteration, before, error, parameters.student(z), errors)
 
     def _affordable(self, numbers, limit):
         """As many of the fitted images as the budget allows some iterations on.
@@ -222,7 +230,7 @@ class _Ladder:
         """
         of_image = (numbers / 2 + 2) * self.best.student.nfe  # of an iteration: half of a run per number, two attempts
         count = int((limit - self.images.evaluations) / (AFFORDED * of_image))
-        return slice(0, min(max(count, SCREENED), self.fitted.stop))
+        return slice(0, min(max(count, FEWEST), self.fitted.stop))
 
     def _starts(self, family: str, directions: Directions) -> Iterator[tuple[str, Any]]:
         """Named parameters to begin with."""
@@ -231,6 +239,8 @@ class _Ladder:
             return
         free = {"levels": family in ("levels", "told"), "told": family == "told"}
         students = {"given": families.begun(self.solver, self.sigmas, directions, float(self.sigmas[0]))}
+        if family == "directions" and self.best.family == "lambda":
+            students["lambda"] = families.widened(self.best.student, directions)
         if self.best.family == "levels":  # on the way to told: from there alone
             students = {"levels": self.best.student}
         elif free["levels"]:

@@ -32,6 +32,9 @@ DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
 # Of the largest diagonal entry of the normal matrix; what moves the images less than this is damped like this. So a
 # flat direction is not followed into the network's rounding.
 FLAT = 1e-6
+# Weight of a coefficient's square beside the squared error, at least: large coefficients of opposite sign on nearly
+# equal outputs magnify the rounding of the network and of the state.
+RIDGE = 1e-8
 PATIENCE = 3  # iterations that are worse on the held-out images
 # What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share, so that a pixel keeps a
 # derivative where it is clipped, and unclipped states stay near the fine solution's.
@@ -70,7 +73,7 @@ class Images:
         latents: (N, C, H, W); their dtype is that in which the network is called.
         ends: the fine solution's end states, (N, C, H, W).
         clip: whether end states are compared as images are saved, with little weight on what is clipped off.
-        budget: most network evaluations, each of one image; those of :meth:`errors` go on beyond it.
+        budget: most network evaluations, each of one image; what is not ``limited`` goes on beyond it.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class Images:
         # The scale of an error: that of an image which knows nothing but the mean.
         self.spread = float((self.targets - self.targets.mean(0)).square().mean().sqrt()) or 1.0
         self.evaluations = 0
-        self.step = STEP  # of forward differences in a coefficient
+        self.step, self.ridge = STEP, RIDGE
 
     def seen(self, x: torch.Tensor) -> torch.Tensor:
         """End states as they are compared."""
@@ -129,7 +132,9 @@ class Images:
         return Run(combine(basis, rows[-1]), own)
 
     def measure(self, form: LinearForm) -> None:
-        """Measure on a form how long the steps of forward differences must be.
+        """Measure on a form how long the steps of forward differences must be, and how large coefficients may become.
+
+        An output that is known to a relative precision r adds ``(r z)^2`` to the squared error by its coefficient z.
 
         Raises:
             ValueError: for a network that is too rough for any.
@@ -145,11 +150,11 @@ class Images:
                 f"the network's rounding alone moves the end states by {rounding:.2g} of their spread, but a joint fit "
                 f"needs at most {TOO_ROUGH:g}; fit in a higher precision, or with fit='greedy'"
             )
-        self.step = max(STEP, rounding**0.5)
+        self.step, self.ridge = max(STEP, rounding**0.5), max(RIDGE, rounding**2)
 
-    def errors(self, form: LinearForm, part: slice) -> torch.Tensor:
+    def errors(self, form: LinearForm, part: slice, *, limited: bool = False) -> torch.Tensor:
         """Mean squared error of each image, (B,), in units of the spread squared; infinite after a breakdown."""
-        end = self.run(form, part, limited=False).end
+        end = self.run(form, part, limited=limited).end
         found = (self.seen(end) - self.targets[part]).square().flatten(1).mean(1) / self.spread**2
         return torch.where(end.isfinite().flatten(1).all(1), found, math.inf).cpu()
 
@@ -217,7 +222,7 @@ def minimise(
     problem = _Problem(images, parameters, fitted)
 
     def held(z):
-        return [] if held_out is None else images.errors(parameters.form(z), held_out).tolist()
+        return [] if held_out is None else images.errors(parameters.form(z), held_out, limited=True).tolist()
 
     z = parameters.start if state is None else torch.tensor(state.z, dtype=torch.float64)
     current = Progress(z.tolist(), math.inf, damping, z.tolist(), math.inf, done=True) if state is None else state
@@ -297,6 +302,7 @@ class _Problem:
             total += float(self.residual(run.end, part).square().sum())
             if self.keeps:
                 self.tried.append(run)
+        total += self.images.ridge * float(z[~self.parameters.levels].square().sum())
         return total if math.isfinite(total) else math.inf
 
     def accept(self):
@@ -322,6 +328,8 @@ class _Problem:
                     jacobian[:, column] = (there - here) / change
             gram += (jacobian.T @ jacobian).cpu()
             gradient += (jacobian.T @ here).cpu()
+        gram.diagonal()[~self.parameters.levels] += self.images.ridge
+        gradient[~self.parameters.levels] += self.images.ridge * z[~self.parameters.levels]
         # Next to a breakdown of the solver there is no derivative; such a parameter stays.
         broken = ~gram.diagonal().isfinite()
         gram[broken], gram[:, broken], gradient[broken] = 0, 0, 0

@@ -114,12 +114,16 @@ def test_defaults_are_filled_in():
     assert benchmark.config["execution"] == {**how, **cluster, "datasets": {}}
 
 
+JOINT = {"fit": "joint", "directions": 3, "family": "auto"}
+
+
 @pytest.mark.parametrize(
     ("given", "complete"),
     [
         ({}, {"fit": "joint", "directions": 3, "family": "auto", "images": 200}),
-        ({"fit": "joint", "images": 16}, {"fit": "joint", "directions": 3, "family": "auto", "images": 16}),
-        ({"budget": 0, "iterations": 3}, {"directions": 3, "family": "auto", "budget": 0, "iterations": 3}),
+        ({"fit": "joint", "images": 80}, {"fit": "joint", "directions": 3, "family": "auto", "images": 80}),
+        ({"family": "lambda"}, {"fit": "joint", "directions": 1, "family": "lambda", "images": 200}),
+        ({"budget": 9000, "iterations": 3, "images": 150}, {"budget": 9000, "iterations": 3, "images": 150} | JOINT),
         ({"fit": "greedy", "substeps": 3}, {"fit": "greedy", "images": 12, **FOLLOWING, "substeps": 3}),
         ({"fit": "refined", "images": 30}, {"fit": "refined", "images": 30, **FOLLOWING, "iterations": 12}),
     ],
@@ -160,7 +164,38 @@ def test_a_joint_fit_needs_images_to_be_judged_on():
         configs.ConfigError, match=r"solvers\[1\]\.distill\.images: 8 images are too few for a joint fit"
     ):
         edited(solvers__1__distill={"images": 8})
-    assert edited(solvers__1__distill={"images": 16}).cells["digits-edm", "d-ddim", 5].is_joint
+    assert edited(solvers__1__distill={"images": 80}).cells["digits-edm", "d-ddim", 5].is_joint
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"solvers__1__distill": {"images": 24}},
+            "solvers[1].distill: 24 images, a quarter of them held out, cannot carry the 20 numbers of family 'levels' "
+            "at 5 evaluations: at least 26 are needed, or fewer directions than 3",
+        ),
+        (
+            {"solvers__1__distill": {"budget": 8999}},
+            "solvers[1].distill: budget must be an integer of at least 9,000 network evaluations, which are 3 runs of "
+            "200 images at 15 evaluations, not 8999",
+        ),
+        (
+            {"solvers__1__distill": {"family": "lambda", "directions": 2}},
+            "solvers[1].distill: family 'lambda' has one direction, not 2; leave 'directions' out",
+        ),
+        (
+            {"solvers__1__distill": {}, "datasets__0__reference": {"solver": "heun", "nfe": 13}},
+            "solvers[1].distill.fit: a joint fit with NFE 15 would follow the fine solution of dataset 'digits-ddpm', "
+            "whose reference.nfe is only 13",
+        ),
+    ],
+    ids=["images", "budget", "directions", "reference"],
+)
+def test_a_joint_fit_that_could_fit_nothing_is_refused_before_any_job(change, sentence):
+    with pytest.raises(configs.ConfigError) as caught:
+        edited(**change)
+    assert str(caught.value) == sentence
 
 
 def test_the_authors_recipes_have_no_joint_fit():
@@ -171,8 +206,8 @@ def test_the_authors_recipes_have_no_joint_fit():
 
 
 def test_joint_fits_of_a_dataset_share_the_end_states_of_the_same_images():
-    """By hand: D-DDIM at three NFEs and m = 3 at two have the same 24 images, D-Heun another seed, the last 200."""
-    fits = [{"images": 24}, {"images": 24, "seed": CONFIG["seed"]}, {"images": 24, "seed": 7}, {}]
+    """By hand: D-DDIM at three NFEs and m = 3 at two have the same 80 images, D-Heun another seed, the last 200."""
+    fits = [{"images": 80}, {"images": 80, "seed": CONFIG["seed"]}, {"images": 80, "seed": 7}, {}]
     benchmark = edited(**{f"solvers__{entry}__distill": fit for entry, fit in zip((1, 2, 6, 4), fits, strict=True)})
     files = Files(benchmark)
     for dataset in ("digits-ddpm", "digits-edm"):
@@ -180,8 +215,8 @@ def test_joint_fits_of_a_dataset_share_the_end_states_of_the_same_images():
         paths = {}
         for cell in joint:
             paths.setdefault(files.teacher(cell)["ends"], []).append(cell)
-        folder, own = f"results/digits/{dataset}/fine-ends", {"24-seed0": 5}
-        own |= {"24-seed7": 3, "200-seed0": 2} if dataset == "digits-edm" else {}
+        folder, own = f"results/digits/{dataset}/fine-ends", {"80-seed0": 5}
+        own |= {"80-seed7": 3, "200-seed0": 2} if dataset == "digits-edm" else {}
         assert {path: len(cells) for path, cells in paths.items()} == {
             f"{folder}/{name}.safetensors": count for name, count in own.items()
         }
@@ -288,7 +323,7 @@ def test_what_no_result_depends_on_changes_no_parameter(benchmark, change):
         ({"solvers__1__distill__substeps": 3}, lambda cell: cell.entry["id"] == "d-ddim"),
         ({"solvers__6__distill__stages": False}, lambda cell: cell.entry["id"] == "d-heun"),
         ({"solvers__2__distill": {"fit": "refined"}}, lambda cell: cell.entry["id"] == "d-ddim-m3"),
-        ({"solvers__2__distill": {"budget": 4000}}, lambda cell: cell.entry["id"] == "d-ddim-m3"),
+        ({"solvers__2__distill": {"budget": 20_000}}, lambda cell: cell.entry["id"] == "d-ddim-m3"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -171,7 +171,65 @@ def test_the_plain_solver_is_kept_where_nothing_is_better():
     assert torch.equal(dode.sample(IPNDM, mixture.denoise, latents, sigmas, lambdas=fit), ends)
 
 
-@pytest.mark.parametrize("budget", [0, 100, 5_000, 60_000])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"budget": 0}, "budget must be an integer of at least 3,000 network evaluations"),
+        ({"budget": 2_999}, "not 2999"),
+        ({"budget": 1e5}, "not 100000.0"),
+        ({"budget": True}, "not True"),
+        ({"steps": 40}, "cannot carry the 160 numbers of family 'levels' at 40 evaluations: at least 213 are needed"),
+        ({"family": "lambda", "directions": 3}, "family 'lambda' has one direction, not 3"),
+        ({"family": "lambda", "steps": 160}, "cannot carry the 160 numbers of family 'lambda'"),
+    ],
+)
+def test_a_joint_fit_that_could_fit_nothing_is_refused(options, words):
+    latents, sigmas = mixture.latents(200, 1), grids.karras(steps=options.pop("steps", 5))
+    with pytest.raises(ValueError, match=words):
+        dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=latents, **options)
+
+
+def test_a_family_that_is_left_out_says_why():
+    latents, sigmas = mixture.latents(60, 1), grids.karras(steps=10)
+    ends, family = dode.sample(IPNDM, mixture.denoise, latents, grids.karras(steps=20)), "general"
+    fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=ends, family=family, directions=1)
+    plain, levels, general = fit.rungs
+    assert (plain.skipped, levels.skipped) == (None, None)
+    assert general.skipped == "more numbers than the 45 fitted images can carry"
+    assert general.rmse_fitted is None
+    assert not general.taken
+
+    fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=ends, directions=1, budget=60 * 10 * 3)
+    assert fit.family == "plain"
+    assert all("budget" in rung.skipped for rung in fit.rungs[1:2])
+
+
+def test_more_directions_begin_at_the_fit_of_one():
+    latents, ends = mixture.latents(400, 2), exact(400, 2)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, grids.karras(steps=4), ends=ends, family="directions")
+    assert [rung.family for rung in fit.rungs] == ["plain", "lambda", "directions"]
+    assert fit.rungs[1].taken
+    noise = Directions(differences=1, outputs="noise", from_noise=True)
+    data = dataclasses.replace(noise, outputs="data", differences=2, drift=True)
+    one = Student(IPNDM, grids.karras(steps=4), torch.arange(4.0).double()[:, None], noise)
+    assert torch.equal(families.widened(one, data).lambdas, torch.zeros(4, 3).double())
+    two = families.widened(one, dataclasses.replace(noise, differences=2))
+    assert torch.equal(two.lambdas, torch.stack([torch.arange(4.0), torch.zeros(4)], 1).double())
+    start, noises = torch.randn(5, 1, 2, 2).double(), mixture.latents(5, 1)
+    assert torch.equal(two.run(mixture.denoise, noises), one.run(mixture.denoise, noises)), start
+
+
+def test_coefficients_on_nearly_equal_outputs_stay_small():
+    """Two evaluations at nearly one level: their difference is rounding, of which no coefficient may make something."""
+    latents, ends = mixture.latents(100, 1).float(), exact(100, 1).float()
+    sigmas = torch.tensor([80.0, 3.0, 1.0, 0.9999, 0.3, 0.0], dtype=torch.float64)
+    fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=ends, family="general")
+    rounded = fit.student.sample(lambda x, sigma: mixture.denoise(x, sigma).bfloat16().to(x.dtype), latents)
+    moved = mixture.rmse(rounded, fit.student.sample(mixture.denoise, latents))
+    assert moved < 0.02
+
+
+@pytest.mark.parametrize("budget", [5_000, 60_000])
 def test_a_budget_is_kept_to(budget):
     calls = 0
 
@@ -342,3 +400,34 @@ def test_a_fit_on_a_grid_that_ends_above_0_aims_at_that_level(name, fit):
         return float((dode.sample(solver, mixture.denoise, fresh, sigmas, **how) - exact_states).square().mean().sqrt())
 
     assert error(lambdas=fitted) < error() * (0.5 if fit == "joint" else 1)
+
+
+class ByClass:
+    """Exact denoiser of images around a mean of their class, ``N(label, 0.25)`` in every pixel."""
+
+    classes = 3
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __call__(self, x, sigma):
+        means = self.labels.to(x)[:, None, None, None]
+        return means + 0.25 / (0.25 + sigma**2) * (x - means)
+
+    def for_images(self, start, stop):
+        return ByClass(self.labels[start:stop])
+
+    def end(self, latents):
+        """The exact end state from the level 80."""
+        means = self.labels.to(latents)[:, None, None, None]
+        return means + (80 * latents - means) * 0.5 / (0.25 + 80**2) ** 0.5
+
+
+def test_every_part_of_a_fit_has_the_classes_of_its_images():
+    labels = torch.arange(80) % 3 - 1
+    latents, model = mixture.latents(80, 1), ByClass(labels)
+    sigmas = grids.karras(steps=4)
+    fit = dode.distill(IPNDM, model, latents, sigmas, ends=model.end(latents))
+    fresh, others = mixture.latents(50, 2), ByClass(labels[:50].flip(0))
+    plain = mixture.rmse(dode.sample(IPNDM, others, fresh, sigmas), others.end(fresh))
+    assert mixture.rmse(dode.sample(IPNDM, others, fresh, sigmas, lambdas=fit), others.end(fresh)) < plain / 10
