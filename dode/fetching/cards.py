@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 from dode.fetching import repositories
-from dode.grids.facts import unsupported_prediction
 from dode.grids.schedules import schedules
 from dode.models import agreement
 from dode.models.hub import repository
@@ -100,8 +99,6 @@ def _check_card(card: Card, place: str) -> None:
                 f"{place}: urls: the one at {url.hostname} contains a credential, which would end up in logs; "
                 "credentials belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
             )
-    if card.get("prediction") == "flow":
-        raise ConfigError(f"{place}: {unsupported_prediction('flow')}")
     if "schedule" in card and "preconditioning" in card:
         raise ConfigError(
             f"{place}: schedule: the card has a preconditioning too, whose noise levels are other ones; leave one of "

@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from dode.grids.schedules import Schedule
-from dode.solvers.formulas import BETA_D, BETA_MIN, vp_sigma, vp_time
+from dode.grids.schedules import FlowSchedule, Schedule
+from dode.solvers.formulas import BETA_D, BETA_MIN, PURE_NOISE, vp_sigma, vp_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,41 @@ def root_index_space(schedule: Schedule, sigma_min: float | None = None) -> Vari
     return Variable(partial(_root_of_index, schedule), partial(_level_at_root, schedule), lowest)
 
 
+def flow_space(shift: float = 1.0, sigma_min: float = 0.002, max_steps: int | None = None) -> Variable:
+    """``u = t``, the time of flow matching before the shift: ``sigma = shift t / (1 - t)``."""
+    return Variable(partial(flow_time, shift), partial(flow_level, shift), sigma_min, max_steps)
+
+
+def flow_time(shift: float, sigma: ArrayLike) -> Any:
+    """``t = sigma / (shift + sigma)``, 1 at pure noise."""
+    sigma = np.asarray(sigma, dtype=np.float64)
+    return np.where(sigma >= PURE_NOISE, 1.0, sigma / (shift + sigma))
+
+
+def flow_level(shift: float, time: ArrayLike) -> Any:
+    """``sigma = shift t / (1 - t)``, the level that stands for infinity at t = 1."""
+    time = np.asarray(time, dtype=np.float64)
+    return np.minimum(shift * time / np.maximum(1 - time, 1e-16), PURE_NOISE)
+
+
+def shifted_index_space(schedule: Schedule, shift: float, sigma_min: float) -> Variable:
+    """``u`` = index of the level ``sigma / shift``."""
+    return Variable(partial(_shifted_index, schedule, shift), partial(_shifted_level, schedule, shift), sigma_min)
+
+
+def exponential_space(schedule: Schedule | None, sigma_min: float) -> Variable:
+    """``u = log t`` in flow matching, ``log sigma`` for other models; below ``sigma_min`` as there."""
+    if not isinstance(schedule, FlowSchedule):
+        return log_space(sigma_min)
+    return Variable(partial(_log_time, sigma_min), _level_at_log_time, sigma_min)
+
+
+def beta_space(schedule: Schedule, lowest: float, highest: float, alpha: float, beta: float) -> Variable:
+    """``u`` = the Beta(alpha, beta) distribution function of the index between ``lowest`` and ``highest``."""
+    about = (schedule, lowest, highest, alpha, beta)
+    return Variable(partial(_beta_of_level, *about), partial(_level_at_beta, *about), float(schedule.sigma(lowest)))
+
+
 # Functions of their own, so that a grid can be pickled.
 def _power(exponent, u):
     return np.asarray(u) ** exponent
@@ -91,3 +128,31 @@ def _root_of_index(schedule, sigma):
 
 def _level_at_root(schedule, u):
     return schedule.sigma(np.square(u))
+
+
+def _shifted_index(schedule, shift, sigma):
+    return schedule.index(np.asarray(sigma) / shift)
+
+
+def _shifted_level(schedule, shift, u):
+    return shift * schedule.sigma(u)
+
+
+def _log_time(sigma_min, sigma):
+    return np.log(flow_time(1.0, np.maximum(sigma, sigma_min)))
+
+
+def _level_at_log_time(u):
+    return flow_level(1.0, np.exp(u))
+
+
+def _beta_of_level(schedule, lowest, highest, alpha, beta, sigma):
+    from scipy.special import betainc  # slow to import, and for this alone
+
+    return betainc(alpha, beta, np.clip((schedule.index(sigma) - lowest) / (highest - lowest), 0, 1))
+
+
+def _level_at_beta(schedule, lowest, highest, alpha, beta, u):
+    from scipy.special import betaincinv
+
+    return schedule.sigma(lowest + betaincinv(alpha, beta, u) * (highest - lowest))
