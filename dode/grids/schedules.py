@@ -123,8 +123,7 @@ class FlowSchedule(Schedule):
 
     def sigma(self, index: ArrayLike) -> Any:
         """``t / (1 - t)`` at an index; the level that stands for infinity at T - 1."""
-        time = (np.asarray(index, dtype=np.float64) + 1) / self.steps
-        return np.minimum(time / np.maximum(1 - time, 1e-16), PURE_NOISE)
+        return level_at_time((np.asarray(index, dtype=np.float64) + 1) / self.steps)
 
     def index(self, sigma: ArrayLike) -> np.ndarray:
         """The index of a noise level: the inverse of :meth:`sigma`."""
@@ -132,12 +131,23 @@ class FlowSchedule(Schedule):
 
     def times(self, sigma: ArrayLike) -> np.ndarray:
         """``T t = T sigma / (1 + sigma)`` of noise levels, T at pure noise."""
-        sigma = np.asarray(sigma, dtype=np.float64)
-        return self.steps * np.where(sigma >= PURE_NOISE, 1.0, sigma / (1 + sigma))
+        return self.steps * time_of_level(sigma)
 
     def timestep(self, sigma: float) -> float:
         """What the network is called with for a noise level, :meth:`times`; any number, so that it is not rounded."""
         return float(self.times(sigma))
+
+
+def time_of_level(sigma: ArrayLike, shift: float = 1.0) -> Any:
+    """``t = sigma / (shift + sigma)``, the time of noise levels before a shift of the grid; 1 at pure noise."""
+    sigma = np.asarray(sigma, dtype=np.float64)
+    return np.where(sigma >= PURE_NOISE, 1.0, sigma / (shift + sigma))
+
+
+def level_at_time(time: ArrayLike, shift: float = 1.0) -> Any:
+    """``sigma = shift t / (1 - t)``, inverse of :func:`time_of_level`; the level that stands for infinity at t = 1."""
+    time = np.asarray(time, dtype=np.float64)
+    return np.minimum(shift * time / np.maximum(1 - time, 1e-16), PURE_NOISE)
 
 
 def snapped(index: ArrayLike) -> np.ndarray:

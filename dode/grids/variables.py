@@ -4,13 +4,11 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from dode.grids.schedules import FlowSchedule, Schedule
-from dode.solvers.formulas import BETA_D, BETA_MIN, PURE_NOISE, vp_sigma, vp_time
+from dode.grids.schedules import FlowSchedule, Schedule, level_at_time, time_of_level
+from dode.solvers.formulas import BETA_D, BETA_MIN, vp_sigma, vp_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,19 +78,7 @@ def root_index_space(schedule: Schedule, sigma_min: float | None = None) -> Vari
 
 def flow_space(shift: float = 1.0, sigma_min: float = 0.002, max_steps: int | None = None) -> Variable:
     """``u = t``, the time of flow matching before the shift: ``sigma = shift t / (1 - t)``."""
-    return Variable(partial(flow_time, shift), partial(flow_level, shift), sigma_min, max_steps)
-
-
-def flow_time(shift: float, sigma: ArrayLike) -> Any:
-    """``t = sigma / (shift + sigma)``, 1 at pure noise."""
-    sigma = np.asarray(sigma, dtype=np.float64)
-    return np.where(sigma >= PURE_NOISE, 1.0, sigma / (shift + sigma))
-
-
-def flow_level(shift: float, time: ArrayLike) -> Any:
-    """``sigma = shift t / (1 - t)``, the level that stands for infinity at t = 1."""
-    time = np.asarray(time, dtype=np.float64)
-    return np.minimum(shift * time / np.maximum(1 - time, 1e-16), PURE_NOISE)
+    return Variable(partial(time_of_level, shift=shift), partial(level_at_time, shift=shift), sigma_min, max_steps)
 
 
 def shifted_index_space(schedule: Schedule, shift: float, sigma_min: float) -> Variable:
@@ -139,11 +125,11 @@ def _shifted_level(schedule, shift, u):
 
 
 def _log_time(sigma_min, sigma):
-    return np.log(flow_time(1.0, np.maximum(sigma, sigma_min)))
+    return np.log(time_of_level(np.maximum(sigma, sigma_min)))
 
 
 def _level_at_log_time(u):
-    return flow_level(1.0, np.exp(u))
+    return level_at_time(np.exp(u))
 
 
 def _beta_of_level(schedule, lowest, highest, alpha, beta, sigma):
