@@ -75,14 +75,20 @@ def _with_repository(card: Any, place: str, folder: Path) -> Any:
     if not isinstance(options, dict):
         return card
     known = "prediction" in card and ("schedule" in card or "preconditioning" in card)
-    if known and "config" in options:
+    # The files of a flow-matching network have the shift too, a part of the grid.
+    sampling = card.get("sampling")
+    gridless = card.get("prediction") == "flow" and not (isinstance(sampling, Mapping) and "grid" in sampling)
+    if known and not gridless and "config" in options:
         return card
     files = _described(card, place, folder, online=True)
     if "config" not in options and repository.CONFIG not in files:
         raise ConfigError(
             f"{place}: network.options.config: the key is missing, and no {repository.CONFIG} is beside the weights"
         )
-    return repository.completed(card, files)
+    try:
+        return repository.completed(card, files)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {repository.SCHEDULER} beside the weights: {error}") from None
 
 
 def _texts(values: Any) -> bool:

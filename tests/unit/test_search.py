@@ -159,7 +159,9 @@ def test_the_searched_grid_beats_karras_for_euler(nfe, gain, coefficient):
     assert searched < gain * karras
 
 
-OTHERS = ("karras", "log-snr", "uniform-time", "uniform-index", "quadratic")
+# The search's candidates are levels of karras from the model's highest on, where there is little to do at sigma = 80: a
+# grid that begins at 14.6, or makes one long step from there, may do better.
+AHEAD = {"align-your-steps", "flow-linear"}
 
 
 @pytest.fixture(scope="module", params=["digits-edm", "digits-ddpm"])
@@ -177,12 +179,13 @@ def test_the_searched_grid_beats_karras_for_euler_on_the_embedded_models(embedde
     candidates = grids.for_model(model, "karras", 60)
     cost = search.costs(model, noise.latents(range(100), (1, 8, 8), seed=0, stream="fit", block=1), candidates)
     found = {f"searched, {c}": candidates.numpy()[search.path(cost, nfe, c)] for c in (1.0, 1.15)}
-    others = {family: grids.for_model(model, family, nfe) for family in (*OTHERS, "flow-linear", "align-your-steps")}
+    others = {family: grids.for_model(model, family, nfe) for family in grids.families()}
     errors = {
         label: mixture.rmse(dode.sample(EULER, model, fresh, sigmas), fine)
         for label, sigmas in (others | found).items()
     }
     print(f"{name}, NFE {nfe}: " + "; ".join(f"{label} {error:.3f}" for label, error in errors.items()))
     assert errors["searched, 1.0"] < 0.75 * errors["karras"]
-    assert errors["searched, 1.0"] < min(errors[family] for family in OTHERS)
+    assert errors["searched, 1.0"] < min(errors[family] for family in {*others} - AHEAD)
+    assert errors["searched, 1.0"] < 1.3 * min(errors.values())
     assert errors["searched, 1.15"] < errors["karras"]
