@@ -81,6 +81,11 @@ def flow_space(shift: float = 1.0, sigma_min: float = 0.002, max_steps: int | No
     return Variable(partial(time_of_level, shift=shift), partial(level_at_time, shift=shift), sigma_min, max_steps)
 
 
+def rho_time_space(rho: float, sigma_min: float) -> Variable:
+    """``u = t^(1/rho)``, t the time of flow matching."""
+    return Variable(partial(_power_of_time, 1 / rho), partial(_level_at_power, rho), sigma_min)
+
+
 def shifted_index_space(schedule: Schedule, shift: float, sigma_min: float) -> Variable:
     """``u`` = index of the level ``sigma / shift``."""
     return Variable(partial(_shifted_index, schedule, shift), partial(_shifted_level, schedule, shift), sigma_min)
@@ -122,6 +127,14 @@ def _shifted_index(schedule, shift, sigma):
 
 def _shifted_level(schedule, shift, u):
     return shift * schedule.sigma(u)
+
+
+def _power_of_time(exponent, sigma):
+    return time_of_level(sigma) ** exponent
+
+
+def _level_at_power(exponent, u):
+    return level_at_time(np.asarray(u) ** exponent)
 
 
 def _log_time(sigma_min, sigma):

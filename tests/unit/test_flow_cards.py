@@ -46,7 +46,11 @@ def of_file(checkout, scheduler):
         (config(HEUN, num_train_timesteps=500), 500, {"name": "flow-linear", "options": {"shift": 1.0}}),
         ({"_class_name": EULER}, 1000, {"name": "flow-linear", "options": {"shift": 1.0}}),
         (config(EULER, use_dynamic_shifting=True), 1000, None),
-        (config(EULER, use_karras_sigmas=True), 1000, None),
+        (
+            config(EULER, use_karras_sigmas=True),
+            1000,
+            {"name": "flow-karras", "options": {"sigma_min": pytest.approx(1 / 999)}},
+        ),
         (config(EULER, shift_terminal=0.1), 1000, None),
         (config("FlowMatchLCMScheduler"), 1000, None),
         (
@@ -59,6 +63,7 @@ def of_file(checkout, scheduler):
             1000,
             {"name": "flow-linear", "options": {"shift": 3.0, "spacing": "trailing", "sigma_max": 2997.0}},
         ),
+        (config("DPMSolverMultistepScheduler", use_karras_sigmas=True, **BY_OPTION), 1000, None),
         (config("DPMSolverMultistepScheduler", use_beta_sigmas=True, **BY_OPTION), 1000, None),
         (config("DEISMultistepScheduler", **BY_OPTION), 1000, None),
     ],
@@ -88,6 +93,7 @@ def test_the_grid_of_a_card_is_its_own(checkout):
     [
         *(config(name, shift=shift) for name in (EULER, HEUN) for shift in (1.0, 3.0)),
         *(config(EULER, shift=shift, use_exponential_sigmas=True) for shift in (1.0, 2.0)),
+        *(config(EULER, shift=shift, use_karras_sigmas=True) for shift in (1.0, 2.0)),
         *(config(EULER, shift=shift, use_beta_sigmas=True) for shift in (1.0, 2.0)),
         config(EULER, num_train_timesteps=200, shift=0.5),
         *(

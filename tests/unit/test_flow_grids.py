@@ -42,9 +42,9 @@ def test_the_flow_linear_grid_is_that_of_diffusers(steps, mu):
 
 
 @pytest.mark.parametrize("steps", [2, 5, 20])
-@pytest.mark.parametrize("name", ["exponential", "beta"])
+@pytest.mark.parametrize("name", ["flow-karras", "exponential", "beta"])
 def test_the_flow_grids_are_those_of_diffusers(name, steps):
-    scheduler = schedulers.FlowMatchEulerDiscreteScheduler(**{f"use_{name}_sigmas": True})
+    scheduler = schedulers.FlowMatchEulerDiscreteScheduler(**{f"use_{name.removeprefix('flow-')}_sigmas": True})
     scheduler.set_timesteps(steps)
     own = grids.grids.create(name, steps=steps, schedule=SCHEDULE)
     np.testing.assert_allclose(times_of(own), scheduler.sigmas.numpy(), atol=2e-7)
@@ -102,6 +102,8 @@ def test_align_your_steps_has_the_published_tables(table, theirs):
         ("flow-linear", {"spacing": "leading"}, "spacing must be 'linspace' or 'trailing', not 'leading'"),
         ("flow-linear", {"shift": 1e9}, "levels must be finite and descend"),
         ("sgm-uniform", {"shift": -1}, "shift must be a finite number above 0, not -1"),
+        ("flow-karras", {"rho": 0}, "rho must be a number from 0.01 to 100, not 0"),
+        ("flow-karras", {"rho": 1e6}, "rho must be a number from 0.01 to 100, not 1000000.0"),
         ("beta", {"alpha": 0.0}, "alpha must be a number from 0.1 to 10, not 0.0"),
         ("beta", {"beta": 11}, "beta must be a number from 0.1 to 10, not 11"),
         ("exponential", {"sigma_min": 5.0, "sigma_max": 1.0}, "needs sigma_min < sigma_max"),

@@ -289,6 +289,7 @@ UNIFORM = {
     "uniform-index": index_of,
     "quadratic": lambda schedule: lambda sigma: math.sqrt(abs(index_of(schedule)(sigma))),
     "flow-linear": lambda schedule: lambda sigma: sigma / (1 + sigma),
+    "flow-karras": lambda schedule: lambda sigma: (sigma / (1 + sigma)) ** (1 / 7),
     "exponential": lambda schedule: math.log,
     "sgm-uniform": index_of,
 }

@@ -11,13 +11,13 @@ SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler
 #: Those whose grid is this project's, and others whose grid is, with ``use_flow_sigmas``; that of DEIS ends above 0.
 WITH_GRIDS = SCHEDULERS[:2]
 TRAILING, UNIFORM = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"), ("UniPCMultistepScheduler",)
+FAMILIES = {"use_karras_sigmas": "flow-karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta"}
 #: Options with which the network is another one, and those with which the grid is none of this project's or depends on
 #: the image's size, with the values that change nothing.
 ELSEWHERE: dict[str, tuple[Any, ...]] = {"invert_sigmas": (None, False)}
 OWN_GRID: dict[str, tuple[Any, ...]] = {
     "use_dynamic_shifting": (None, False),
     "shift_terminal": (None, 0),
-    "use_karras_sigmas": (None, False),
     "final_sigmas_type": (None, "zero"),
     **ELSEWHERE,
 }
@@ -37,8 +37,8 @@ def schedule(scheduler: Mapping[str, Any]) -> dict[str, Any]:
 def grid(scheduler: Mapping[str, Any]) -> dict[str, Any] | None:
     """The grid of a scheduler of flow matching as of a card's ``sampling``; None where it is none of this project's.
 
-    The schedulers for flow matching have ``flow-linear``, ``exponential`` or ``beta``, which end at
-    ``shift^2 / (T - 1)``, as the end is shifted twice. Of the others, UniPC has ``sgm-uniform``, and DPM-Solver
+    The schedulers for flow matching have ``flow-linear``, ``flow-karras``, ``exponential`` or ``beta``, which
+    end at ``shift^2 / (T - 1)``, as the end is shifted twice. Of the others, UniPC has ``sgm-uniform``, and DPM-Solver
     ``flow-linear`` from ``t = 1 - 1/T``, shifted.
 
     Raises:
@@ -54,9 +54,9 @@ def grid(scheduler: Mapping[str, Any]) -> dict[str, Any] | None:
     if not finite(shift) or shift <= 0:
         raise ValueError(f"{key} must be a finite number above 0, not {repr(shift)[:100]}")
     check_steps(steps)
-    family = next((family for family in ("exponential", "beta") if scheduler.get(f"use_{family}_sigmas")), None)
+    family = next((option for option in FAMILIES if scheduler.get(option)), None)
     if family is not None:
-        ended = {"name": family, "options": {"sigma_min": shift**2 / (steps - 1)}}
+        ended = {"name": FAMILIES[family], "options": {"sigma_min": shift**2 / (steps - 1)}}
         return ended if name in WITH_GRIDS else None
     if name in UNIFORM:
         return {"name": "sgm-uniform", "options": {"shift": shift}}
