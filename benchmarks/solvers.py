@@ -42,15 +42,17 @@ def arrays(name, order=None, variant=None, **_):
     match name:
         case "ddim":
             return 2, 1
-        case "heun":
+        case "heun" | "flow-heun":
             return 3, 1  # predictor (2, 1); corrector: both states and both evaluations
+        case "flow-midpoint":
+            return 5 / 2, 1  # the first stage (2, 1), then (3, 1)
         case "dpm-solver":
             return (3, 1) if order == 2 else (10 / 3, 1)  # the first stage (2, 1), then (4, 1)
         case "dpm-solver++":
             return {"2S": (2, 1), "2M": (3, 2), "3M": (4, 2)}[variant]
         case "pndm":
             return 5, 3  # the four-step formula
-        case "ipndm" | "ipndm_v" | "dpm-solver-multistep":
+        case "ipndm" | "ipndm_v" | "dpm-solver-multistep" | "flow-ab":
             return (order + 1, 3) if order > 1 else (2, 1)
         case "deis":
             return order + 2, 3  # a polynomial of degree ``order`` has one output more

@@ -11,7 +11,7 @@ from dode.solvers.base import Proposal, Tensor
 
 KINDS = {"data": ("data",), "noise": ("noise",), "both": ("data", "noise")}
 # The output that is corrected by default, by the prediction of the model (dode.grids.facts).
-OUTPUTS = {"data": "data", "image": "data", "noise": "noise", "v": "noise"}
+OUTPUTS = {"data": "data", "image": "data", "noise": "noise", "v": "noise", "flow": "noise"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Directions:
 
         An integer m: one difference for m = 1 (the paper's), m - 1 differences and the drift for m >= 2, of the output
         that the model predicts. A dictionary: attributes; ``outputs`` is by default what the model predicts. A model
-        that predicts v counts as one that predicts noise.
+        that predicts v, or the velocity of flow matching, counts as one that predicts noise.
         """
         if isinstance(directions, cls):
             return directions

@@ -48,7 +48,8 @@ class Sampler:
         self.record, model = record, record["model"]
         if record["version"] == LATEST and version(record, model) != LATEST:
             raise ValueError(
-                f"version: {LATEST} is of results with an index_scale, or a prediction of v or image; this has none"
+                f"version: {LATEST} is of results with an index_scale, or a prediction of v, image or flow; this has "
+                "none"
             )
         if "preconditioning" in model:
             options = dict(model["preconditioning"])
@@ -281,7 +282,7 @@ def _square(rows, size):
 
 def version(fit: dict[str, Any], model: dict[str, Any]) -> int:
     """The lowest version of the format that has the keys of a fit and of its model, and the model's prediction."""
-    if "index_scale" in model or model["prediction"] in ("v", "image"):
+    if "index_scale" in model or model["prediction"] in ("v", "image", "flow"):
         return LATEST
     return 2 if any(key in fit for key in ADDED) else 1
 

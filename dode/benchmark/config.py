@@ -241,6 +241,11 @@ def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str
             )
         if "schedule" not in card:
             raise ConfigError(f"{key}.guidance.name: 'classifier' needs a model with a schedule (card key 'schedule')")
+        if card["prediction"] == "flow":
+            raise ConfigError(
+                f"{key}.guidance.name: 'classifier' is not allowed for a flow-matching model, as classifiers are of "
+                "images on a variance-preserving schedule; allowed: 'classifier-free'"
+            )
         judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
         known = judge["network"]["options"].get("classes", card["classes"])
         if known != card["classes"]:

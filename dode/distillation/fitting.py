@@ -17,6 +17,7 @@ from dode.grids.of_model import check_levels, listed
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
+from dode.solvers.formulas import PURE_NOISE
 
 # For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
 # network knows its output no better, and a coefficient on so short a direction blows up fresh images.
@@ -27,6 +28,7 @@ RIDGE = 1e-6
 DETAILS = 0.002  # EDM's lowest level: what a model that states none is taken to know
 REFINED = 12  # iterations of a refinement
 FINE_STEPS = 40  # of the fine solution, by Heun's method: 79 evaluations
+FINE_FROM = 1000.0  # where it begins below pure noise, if the model does not say its own highest level
 
 
 class FitError(ValueError):
@@ -243,16 +245,22 @@ def distill(
 def fine_ends(denoise: Denoise, latents: torch.Tensor, sigmas: Levels) -> torch.Tensor:
     """The end states of the fine solution from the first of ``sigmas`` to the last: Heun's method on EDM's levels.
 
-    That is 79 evaluations to 0, and 78 where the last level is above 0.
+    That is 79 evaluations to 0, and 78 where the last level is above 0. From pure noise a first step of two more goes
+    to the model's highest other level, for EDM's levels are dense below and not from infinity on.
     """
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
+    first, pure = float(levels[0]), bool(levels[0] >= PURE_NOISE)
+    if pure:
+        first = facts.sigma_max or FINE_FROM
     lowest, above = float(levels[levels > 0][-1]), bool(levels[-1] > 0)
     if not above:
         # A grid of few levels ends with a long step to 0, which the fine solution must not make.
         lowest = min(lowest, DETAILS) if facts.sigma_min is None else facts.sigma_min
-    fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=float(levels[0]), sigma_min=lowest)
+    fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=first, sigma_min=lowest)
     if above:
         fine = np.asarray(fine)[:-1]
+    if pure:
+        fine = np.append(float(levels[0]), np.asarray(fine))
     if facts.round_sigma is not None:
         fine = np.unique(facts.round_sigma(np.asarray(fine)))[::-1].copy()
     return sampling.sample(solvers.create("heun"), denoise, latents, fine)

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 from dode.fetching import repositories
-from dode.grids.facts import unsupported_prediction
 from dode.grids.schedules import schedules
 from dode.models import agreement
 from dode.models.hub import repository
@@ -76,14 +75,20 @@ def _with_repository(card: Any, place: str, folder: Path) -> Any:
     if not isinstance(options, dict):
         return card
     known = "prediction" in card and ("schedule" in card or "preconditioning" in card)
-    if known and "config" in options:
+    # The files of a flow-matching network have the shift too, a part of the grid.
+    sampling = card.get("sampling")
+    gridless = card.get("prediction") == "flow" and not (isinstance(sampling, Mapping) and "grid" in sampling)
+    if known and not gridless and "config" in options:
         return card
     files = _described(card, place, folder, online=True)
     if "config" not in options and repository.CONFIG not in files:
         raise ConfigError(
             f"{place}: network.options.config: the key is missing, and no {repository.CONFIG} is beside the weights"
         )
-    return repository.completed(card, files)
+    try:
+        return repository.completed(card, files)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {repository.SCHEDULER} beside the weights: {error}") from None
 
 
 def _texts(values: Any) -> bool:
@@ -100,8 +105,6 @@ def _check_card(card: Card, place: str) -> None:
                 f"{place}: urls: the one at {url.hostname} contains a credential, which would end up in logs; "
                 "credentials belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
             )
-    if card.get("prediction") == "flow":
-        raise ConfigError(f"{place}: {unsupported_prediction('flow')}")
     if "schedule" in card and "preconditioning" in card:
         raise ConfigError(
             f"{place}: schedule: the card has a preconditioning too, whose noise levels are other ones; leave one of "

@@ -117,17 +117,30 @@ def check_range(name: str, sigma_min: float, sigma_max: float) -> None:
 def indices_of(
     name: str, schedule: Schedule | None, sigma_min: float | None, sigma_max: float | None
 ) -> tuple[Schedule, float, float]:
-    """(schedule, lowest index, highest index) of a noise range; by default linear betas and their whole range."""
+    """(schedule, lowest index, highest index) of a noise range; by default linear betas and their whole range.
+
+    The whole range of a schedule begins at its last index, also where that is pure noise.
+    """
     schedule = schedules.schedules.create("linear") if schedule is None else schedule
     sigma_min = schedule.sigma_min if sigma_min is None else sigma_min
-    sigma_max = schedule.sigma_max if sigma_max is None else sigma_max
+    sigma_max = schedule.noisiest if sigma_max is None else sigma_max
     check_range(name, sigma_min, sigma_max)
-    if sigma_max > schedule.sigma_max * (1 + 1e-9):
+    if sigma_max > schedule.noisiest * (1 + 1e-9):
         raise ValueError(
-            f"grid '{name}': sigma_max must be at most {schedule.sigma_max:.6g}, the schedule's largest noise level, "
+            f"grid '{name}': sigma_max must be at most {schedule.noisiest:.6g}, the schedule's largest noise level, "
             f"not {sigma_max}"
         )
     return schedule, max(float(schedule.index(sigma_min)), 0.0), float(schedule.index(sigma_max))
+
+
+def range_of(
+    name: str, schedule: Schedule | None, sigma_min: float | None, sigma_max: float | None
+) -> tuple[float, float]:
+    """(lowest, highest) noise level, by default those of the schedule from its last index on, or else those of EDM."""
+    lowest, highest = (0.002, 80.0) if schedule is None else (schedule.sigma_min, schedule.noisiest)
+    found = lowest if sigma_min is None else sigma_min, highest if sigma_max is None else sigma_max
+    check_range(name, *found)
+    return found
 
 
 def names() -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from dode.grids.schedules import Schedule, check_steps, schedules
+from dode.grids.schedules import FlowSchedule, Schedule, check_steps, schedules
 from dode.solvers.base import Denoise
 
-Prediction: TypeAlias = Literal["data", "noise", "v", "image"]
+Prediction: TypeAlias = Literal["data", "noise", "v", "image", "flow"]
 PREDICTIONS = get_args(Prediction)
 
 
@@ -24,11 +24,9 @@ def vp_prior(sigma: Any) -> Any:
     return (1 + sigma**2) ** 0.5
 
 
-def unsupported_prediction(prediction: object) -> str:
-    """The sentence that refuses a prediction."""
-    if prediction == "flow":
-        return "prediction 'flow' is not supported: a flow-matching model has a schedule of its own, which is to come"
-    return f"prediction must be one of {', '.join(map(repr, PREDICTIONS))}, not {prediction!r}"
+def flow_prior(sigma: Any) -> Any:
+    """``1 + sigma``: a flow-matching sampler starts from a unit normal, and this is that in VE coordinates."""
+    return 1 + sigma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +35,11 @@ class ModelFacts:
 
     Attributes:
         prediction: which quantity the network was trained to output: ``"noise"``, ``"v"`` or ``"image"`` on a VP
-            schedule, ``"data"`` under EDM's preconditioning.
-        schedule: the VP schedule of a discrete-time model, None for others.
+            schedule, ``"flow"`` (the velocity ``n - x_0``) on that of flow matching, ``"data"`` under EDM's
+            preconditioning.
+        schedule: the schedule of a model that has one, None for others.
         sigma_min, sigma_max: the noise levels that the network was trained on, in units of the images; those of the
-            schedule by default, None where they are not known.
+            schedule by default, None where they are not known. Pure noise, if the schedule begins there, is above.
         shift, index_factor: the network is called at ``index_factor (index + shift)`` instead of the schedule's index.
         index_scale: what the network itself multiplies the index by before it embeds it.
         prior_std: function of the first noise level: the standard deviation of the state there.
@@ -49,7 +48,7 @@ class ModelFacts:
         classes: number of classes; None for a model without.
 
     Raises:
-        ValueError: for another ``prediction``.
+        ValueError: for another ``prediction``, or one that cannot be on the schedule.
     """
 
     prediction: Prediction = "data"
@@ -65,7 +64,18 @@ class ModelFacts:
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
-            raise ValueError(unsupported_prediction(self.prediction))
+            raise ValueError(f"prediction must be one of {', '.join(map(repr, PREDICTIONS))}, not {self.prediction!r}")
+        own = self.schedule
+        if own is not None and isinstance(own, FlowSchedule) != (self.prediction == "flow"):
+            raise ValueError(
+                f"prediction '{self.prediction}' is not allowed on this schedule; prediction 'flow' and the schedule "
+                "'flow' belong together"
+            )
+        if own is not None and own.zero_snr and self.prediction == "noise":
+            raise ValueError(
+                "prediction 'noise' is not allowed on a schedule with rescale_betas_zero_snr, because pure noise says "
+                "nothing of the image; allowed: 'v', 'image'"
+            )
         for key in ("sigma_min", "sigma_max"):
             if self.schedule is not None and getattr(self, key) is None:
                 object.__setattr__(self, key, getattr(self.schedule, key))
@@ -76,11 +86,16 @@ class ModelFacts:
         classes = card.get("classes")
         if "schedule" in card:
             own, times = schedules.create(**card["schedule"]), table_of_times(card)
+            if times is not None and isinstance(own, FlowSchedule):
+                raise ValueError("schedule: 'flow' is not allowed, as the network has embeddings of whole times alone")
             if times is not None and times < len(own):
                 raise ValueError(f"schedule: it has {len(own)} steps, but the network has embeddings of {times} times")
             rounded = None if times is None else functools.partial(nearest_level, whole_levels(own))
             of_network: Any = {"round_sigma": rounded, "index_scale": index_scale(card), "classes": classes}
-            return cls(card["prediction"], schedule=own, prior_std=vp_prior, **of_network)
+            prior = flow_prior if isinstance(own, FlowSchedule) else vp_prior
+            return cls(card["prediction"], schedule=own, prior_std=prior, **of_network)
+        if card["prediction"] == "flow":
+            raise ValueError("prediction 'flow' needs a schedule: {name: flow}")
         known = {key: card[key] for key in ("sigma_min", "sigma_max") if key in card}
         options = dict(card.get("preconditioning", {}))
         if options.pop("name", None) == "iddpm":
@@ -120,8 +135,8 @@ class ModelFacts:
         return dataclasses.replace(self, schedule=schedule, shift=shift, index_factor=factor)
 
     def index(self, sigma: float) -> float:
-        """The (fractional) index at which the network is called for a noise level."""
-        return self.index_factor * (max(float(self.schedule.index(sigma)), 0.0) + self.shift)  # type: ignore[union-attr]
+        """What the network is called with for a noise level: on a VP schedule the (fractional) index."""
+        return self.index_factor * (self.schedule.timestep(sigma) + self.shift)  # type: ignore[union-attr]
 
 
 def index_scale(card: Mapping[str, Any]) -> float:

@@ -52,10 +52,13 @@ def check_levels(levels: np.ndarray, facts: ModelFacts | None = None) -> None:
         )
     if facts is None or facts.sigma_max is None:
         return
-    rounded = facts.sigma_max if facts.round_sigma is None else float(facts.round_sigma(np.array(facts.sigma_max)))
-    if first > max(facts.sigma_max, rounded) * 1.01:
+    highest = facts.sigma_max
+    if facts.schedule is not None and facts.schedule.zero_snr:
+        highest = facts.schedule.noisiest
+    rounded = highest if facts.round_sigma is None else float(facts.round_sigma(np.array(highest)))
+    if first > max(highest, rounded) * 1.01:
         raise ValueError(
-            f"sigmas: the first, {first:.6g}, is above {facts.sigma_max:.6g}, the highest noise level that the model "
+            f"sigmas: the first, {first:.6g}, is above {highest:.6g}, the highest noise level that the model "
             "knows; timesteps are no noise levels"
         )
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from dode.grids.schedules import Schedule
+from dode.grids.schedules import FlowSchedule, Schedule, level_at_time, time_of_level
 from dode.solvers.formulas import BETA_D, BETA_MIN, vp_sigma, vp_time
 
 
@@ -76,6 +76,34 @@ def root_index_space(schedule: Schedule, sigma_min: float | None = None) -> Vari
     return Variable(partial(_root_of_index, schedule), partial(_level_at_root, schedule), lowest)
 
 
+def flow_space(shift: float = 1.0, sigma_min: float = 0.002, max_steps: int | None = None) -> Variable:
+    """``u = t``, the time of flow matching before the shift: ``sigma = shift t / (1 - t)``."""
+    return Variable(partial(time_of_level, shift=shift), partial(level_at_time, shift=shift), sigma_min, max_steps)
+
+
+def rho_time_space(rho: float, sigma_min: float) -> Variable:
+    """``u = t^(1/rho)``, t the time of flow matching."""
+    return Variable(partial(_power_of_time, 1 / rho), partial(_level_at_power, rho), sigma_min)
+
+
+def shifted_index_space(schedule: Schedule, shift: float, sigma_min: float) -> Variable:
+    """``u`` = index of the level ``sigma / shift``."""
+    return Variable(partial(_shifted_index, schedule, shift), partial(_shifted_level, schedule, shift), sigma_min)
+
+
+def exponential_space(schedule: Schedule | None, sigma_min: float) -> Variable:
+    """``u = log t`` in flow matching, ``log sigma`` for other models; below ``sigma_min`` as there."""
+    if not isinstance(schedule, FlowSchedule):
+        return log_space(sigma_min)
+    return Variable(partial(_log_time, sigma_min), _level_at_log_time, sigma_min)
+
+
+def beta_space(schedule: Schedule, lowest: float, highest: float, alpha: float, beta: float) -> Variable:
+    """``u`` = the Beta(alpha, beta) distribution function of the index between ``lowest`` and ``highest``."""
+    about = (schedule, lowest, highest, alpha, beta)
+    return Variable(partial(_beta_of_level, *about), partial(_level_at_beta, *about), float(schedule.sigma(lowest)))
+
+
 # Functions of their own, so that a grid can be pickled.
 def _power(exponent, u):
     return np.asarray(u) ** exponent
@@ -91,3 +119,39 @@ def _root_of_index(schedule, sigma):
 
 def _level_at_root(schedule, u):
     return schedule.sigma(np.square(u))
+
+
+def _shifted_index(schedule, shift, sigma):
+    return schedule.index(np.asarray(sigma) / shift)
+
+
+def _shifted_level(schedule, shift, u):
+    return shift * schedule.sigma(u)
+
+
+def _power_of_time(exponent, sigma):
+    return time_of_level(sigma) ** exponent
+
+
+def _level_at_power(exponent, u):
+    return level_at_time(np.asarray(u) ** exponent)
+
+
+def _log_time(sigma_min, sigma):
+    return np.log(time_of_level(np.maximum(sigma, sigma_min)))
+
+
+def _level_at_log_time(u):
+    return level_at_time(np.exp(u))
+
+
+def _beta_of_level(schedule, lowest, highest, alpha, beta, sigma):
+    from scipy.special import betainc  # slow to import, and for this alone
+
+    return betainc(alpha, beta, np.clip((schedule.index(sigma) - lowest) / (highest - lowest), 0, 1))
+
+
+def _level_at_beta(schedule, lowest, highest, alpha, beta, u):
+    from scipy.special import betaincinv
+
+    return schedule.sigma(lowest + betaincinv(alpha, beta, u) * (highest - lowest))

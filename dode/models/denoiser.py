@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from dode import calls
-from dode.grids.facts import Described, ModelFacts, Prediction, vp_prior
+from dode.grids.facts import Described, ModelFacts, Prediction, flow_prior, vp_prior
 from dode.grids.schedules import Schedule
 from dode.models.batches import Batches
 from dode.solvers.base import Denoise
+from dode.solvers.formulas import flow_time
 
 
 def facts_of(denoise: Denoise) -> ModelFacts:
@@ -38,7 +39,10 @@ def prediction_of(denoise: Denoise) -> str:
 
 
 def prior_std(denoise: Denoise, sigma: Any) -> Any:
-    """Standard deviation of the starting state: ``sigma``, or what the model says (``sqrt(1 + sigma^2)`` for VP)."""
+    """Standard deviation of the starting state: ``sigma``, or what the model says.
+
+    That is ``sqrt(1 + sigma^2)`` for VP and ``1 + sigma`` for flow matching.
+    """
     return ModelFacts.of(denoise).prior_std(sigma)
 
 
@@ -233,3 +237,29 @@ class ImagePrediction(VariancePreserving):
     def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
         """:meth:`VariancePreserving.estimate`."""
         return output.clone()  # the network may write to its own again
+
+
+class FlowPrediction(Denoiser):
+    """A network of flow matching, called as ``network(x_t, T t)``, that predicts ``v = n - x_0``.
+
+    ``x_t = (1 - t) x_0 + t n`` (Lipman et al. 2023, arXiv 2210.02747; Liu et al. 2023, arXiv 2209.03003). Here ``t =
+    sigma / (1 + sigma)``, ``x_t = x / (1 + sigma)`` and ``D(x; sigma) = x_t - t v``.
+
+    Args:
+        schedule: a :class:`dode.grids.schedules.FlowSchedule`, which has T.
+        batch_size, classes: as of :class:`Denoiser`.
+    """
+
+    prediction: Prediction = "flow"
+
+    def __init__(
+        self, network: nn.Module, *, schedule: Schedule, batch_size: int | None = None, classes: int | None = None
+    ):
+        facts = ModelFacts(self.prediction, schedule=schedule, prior_std=flow_prior, classes=classes)
+        super().__init__(network, facts, batch_size=batch_size)
+
+    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
+        """One batch."""
+        state, time = x / (1 + sigma), self._scalar(self.facts.index(sigma))
+        output = calls.tensor(self.network(state.to(self.dtype, copy=True), time, **self._given(labels)), x)
+        return state.add_(output.to(x.dtype), alpha=-flow_time(sigma))

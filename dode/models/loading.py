@@ -9,7 +9,7 @@ from torch import nn
 
 from dode.grids.facts import ModelFacts
 from dode.models import agreement
-from dode.models.denoiser import Denoiser, ImagePrediction, NoisePrediction, VelocityPrediction
+from dode.models.denoiser import Denoiser, FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
@@ -126,6 +126,8 @@ def of_card(card: Mapping[str, Any], network: nn.Module, **options: Any) -> Deno
     """The network behind its card's preconditioning, or on its schedule where it has none."""
     if "preconditioning" not in card:
         facts = ModelFacts.of_card(card)
+        if facts.prediction == FlowPrediction.prediction:
+            return FlowPrediction(network, schedule=facts.schedule, **options)  # type: ignore[arg-type]
         if facts.prediction not in ON_A_SCHEDULE:
             allowed = ", ".join(map(repr, ON_A_SCHEDULE))
             raise ValueError(

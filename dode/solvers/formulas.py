@@ -22,6 +22,9 @@ NODES = 128  # of the quadrature; enough for 1e-12 over the widest interval (a t
 #: Of the linear VP SDE of Song et al. 2021 (arXiv 2011.13456, App. C).
 BETA_MIN, BETA_D = 0.1, 19.9
 
+#: The noise level that stands for infinity, where an image has the share 2^-24 in its state: that is 0 in float32.
+PURE_NOISE = 2.0**24 - 1
+
 
 #: ``weights(levels, sigma_next, left)`` of :func:`multistep`.
 Weights: TypeAlias = Callable[[list[float], float, float], Sequence[float]]
@@ -140,6 +143,39 @@ def multistep(
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
 
 
+def flow_time(sigma: float) -> float:
+    """The time ``t = sigma / (1 + sigma)`` of flow matching, where ``x_t = (1 - t) x_0 + t n = x / (1 + sigma)``."""
+    return sigma / (1 + sigma)
+
+
+def flow_step(sigma: float, sigma_next: float) -> float:
+    """``t' - t``, the step in the time of flow matching, negative."""
+    return 1 / (1 + sigma) - 1 / (1 + sigma_next)
+
+
+def middle_in_time(sigma: float, sigma_next: float) -> float:
+    """The noise level at ``(t + t') / 2``."""
+    return 2 / (1 / (1 + sigma) + 1 / (1 + sigma_next)) - 1
+
+
+def velocity(sigma: float) -> tuple[float, float]:
+    """Weights of x and D in the velocity of flow matching, ``v = dx_t / dt = (x_t - D) / t``."""
+    return 1 / sigma, -(1 + sigma) / sigma
+
+
+def trapezoid_in_time(sigma: float, sigma_next: float) -> list[float]:
+    """Weights of ``x, D, p, D'`` in Heun's corrector in the time of flow matching, p the predicted state.
+
+    ``x'_t = x_t + (t' - t) (v + v') / 2``, for the states ``x = (1 + sigma) x_t`` here.
+    """
+    half = (1 + sigma_next) * flow_step(sigma, sigma_next) / 2
+    here, there = velocity(sigma), velocity(sigma_next)
+    return [
+        (1 + sigma_next) / (1 + sigma) + half * here[0],
+        *(half * weight for weight in (here[1], *there)),
+    ]
+
+
 def log_step(sigma: float, sigma_next: float) -> float:
     """``h = log(sigma / sigma')``, the step in half log-SNR, positive."""
     return math.log(sigma / sigma_next)
@@ -183,11 +219,14 @@ def singlestep_spans(order: int, levels: Sequence[float]) -> list[tuple[int, int
 
     The order schedule of singlestep DPM-Solver (Lu et al. 2022, arXiv 2206.00927, Sec. 3.4): order 2: 2, 2, ..., and 1
     last where K is odd; order 3: 3, 3, ..., and at the end 2, 1 where K is divisible by 3, else 1 or 2. A last step of
-    order 2 to sigma = 0, where its inner level would be 0 too, is two of order 1.
+    order 2 to sigma = 0, where its inner level would be 0 too, is two of order 1. A first step from pure noise, where
+    log-SNR is infinite, is of order 1, and the schedule is that of the others.
 
     >>> singlestep_spans(3, [5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
     [(0, 3), (3, 4), (4, 5)]
     """
+    if levels[0] >= PURE_NOISE and len(levels) > 2:
+        return [(0, 1), *((begin + 1, end + 1) for begin, end in singlestep_spans(order, levels[1:]))]
     count = len(levels) - 1
     if order == 2:
         spans = [2] * (count // 2) + [1] * (count % 2)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
-from dode.solvers.formulas import combine, euler
+from dode.solvers.formulas import PURE_NOISE, combine, euler, trapezoid_in_time
 
 
 @solver(
@@ -20,7 +20,8 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
 
     Predictor ``p = x + h d`` with ``h = sigma' - sigma``, ``d = (x - D) / sigma``; corrector ``x' = x + h (d + d') /
     2`` with ``d'`` at ``(p, sigma')``. The step to sigma = 0 is Euler's, so N steps cost 2N - 1 evaluations,
-    and 2N where they end above 0.
+    and 2N where they end above 0. In a step from pure noise (``PURE_NOISE``), where h is infinite, the slopes that are
+    averaged are those in the time of flow matching, as in ``flow-heun``.
     """
     for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma)
@@ -30,5 +31,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
             break
         denoised_next = denoise(predicted, sigma_next)
         here, there = float((sigma_next - sigma) / sigma / 2), float((sigma_next - sigma) / sigma_next / 2)
-        tensors = (x, denoised, predicted, denoised_next)
-        x = yield Proposal(combine(tensors, (1 + here, -here, there, -there)), sigma_next, denoised_next)
+        weights = [1 + here, -here, there, -there]
+        if sigma >= PURE_NOISE:
+            weights = trapezoid_in_time(float(sigma), float(sigma_next))
+        x = yield Proposal(combine((x, denoised, predicted, denoised_next), weights), sigma_next, denoised_next)

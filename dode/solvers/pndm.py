@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
-from dode.solvers.formulas import combine, euler, multistep
+from dode.solvers.formulas import PURE_NOISE, combine, euler, flow_step, middle_in_time, multistep, velocity
 from dode.solvers.ipndm import ADAMS_BASHFORTH
 
 WARM_UP = 3  # steps of four evaluations before the four-step formula has its history
@@ -25,7 +25,8 @@ def pndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     and then takes ``(eps_1 + 2 eps_2 + 2 eps_3 + eps_4) / 6``: four evaluations. The step to sigma = 0 is Euler's
     where it would be a Runge-Kutta step, so N steps cost N + 9 evaluations, 4N - 3 for N < 4 (4N where they end above
     0). Weights are those of equal steps, as in ``ipndm``. Denoising outputs: in the start the evaluations, then the
-    effective noise estimate.
+    effective noise estimate. A Runge-Kutta step from pure noise (``PURE_NOISE``), where sigma is infinite, has the time
+    and the velocity of flow matching in the places of sigma and eps.
     """
     history: list[tuple[float, Tensor]] = []
     for sigma, sigma_next in pairwise(sigmas[: WARM_UP + 1]):
@@ -33,6 +34,10 @@ def pndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
             denoised = denoise(x, sigma)
             yield Proposal(euler(x, denoised, sigma, sigma_next), sigma_next, denoised)
             return
+        if sigma >= PURE_NOISE:
+            x, difference = yield from _from_pure_noise(denoise, x, sigma, sigma_next)
+            history.insert(0, (float(sigma), difference))
+            continue
         middle, h = (sigma + sigma_next) / 2, float(sigma_next - sigma)
         begin, at, differences = x, sigma, []
         for end in (middle, middle, sigma_next):
@@ -53,3 +58,29 @@ def pndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     rest = sigmas[WARM_UP:]
     if len(rest) > 1:
         yield from multistep(denoise, x, rest, adams_bashforth, length=4, noise=True, history=history)
+
+
+def _from_pure_noise(denoise, x, sigma, sigma_next):
+    """A Runge-Kutta step in the time of flow matching; the state after it and ``x - D`` at its beginning."""
+    begin, at = x, sigma
+    middle = sigma.new_tensor(middle_in_time(float(sigma), float(sigma_next)))
+    points = []
+    for end in (middle, middle, sigma_next):
+        denoised = denoise(x, at)
+        points.append((float(at), x, denoised))
+        x = yield Proposal(_in_time(begin, sigma, end, [1], points[-1:]), end, denoised, stage=True)
+        at = end
+    denoised = denoise(x, at)
+    points.append((float(at), x, denoised))
+    x = yield Proposal(_in_time(begin, sigma, sigma_next, [1 / 6, 1 / 3, 1 / 3, 1 / 6], points), sigma_next, denoised)
+    return x, begin - points[0][2]
+
+
+def _in_time(begin, sigma, sigma_next, weights, points):
+    """``x'_t = x_t + (t' - t) sum_i w_i v_i``, v_i the velocities at ``points``, (level, state, D)."""
+    step = (1 + float(sigma_next)) * flow_step(float(sigma), float(sigma_next))
+    shares = [
+        step * weight * share for weight, (at, _, _) in zip(weights, points, strict=True) for share in velocity(at)
+    ]
+    tensors = [tensor for _, *pair in points for tensor in pair]
+    return combine([begin, *tensors], [float((1 + sigma_next) / (1 + sigma)), *shares])

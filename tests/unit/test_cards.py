@@ -91,7 +91,8 @@ def test_licences_that_forbid_something_say_so():
             {"schedule": {"name": "linnear"}},
             "unknown schedule 'linnear' .did you mean 'linear'",
         ),
-        ("ddpm-cifar10", {"prediction": "flow"}, "prediction 'flow' is not supported: a flow-matching model has"),
+        ("ddpm-cifar10", {"prediction": "flow"}, "schedule.name: 'linear' is not one of flow"),
+        ("edm-cifar10-cond", {"prediction": "flow"}, "the key 'schedule' is missing"),
         (
             "ddpm-cifar10",
             {"prediction": "velocity"},

@@ -121,10 +121,18 @@ def test_what_a_network_says_of_the_image_is_the_image(prediction):
 
 
 def test_what_no_network_predicts_is_refused():
-    with pytest.raises(ValueError, match="prediction must be one of 'data', 'noise', 'v', 'image', not 'velocity'"):
+    with pytest.raises(ValueError, match="must be one of 'data', 'noise', 'v', 'image', 'flow', not 'velocity'"):
         ModelFacts("velocity")
-    with pytest.raises(ValueError, match="prediction 'flow' is not supported"):
-        models.of_card({"prediction": "flow", "schedule": {"name": "linear"}}, Known())
+    for prediction, schedule in (("flow", "linear"), ("noise", "flow"), ("v", "flow")):
+        with pytest.raises(ValueError, match=f"prediction '{prediction}' is not allowed on this schedule; prediction"):
+            models.of_card({"prediction": prediction, "schedule": {"name": schedule}}, Known())
+    with pytest.raises(ValueError, match=r"prediction 'flow' needs a schedule: \{name: flow\}"):
+        ModelFacts.of_card({"prediction": "flow", "preconditioning": {"name": "edm"}})
+    with pytest.raises(ValueError, match="prediction 'noise' is not allowed on a schedule with rescale_betas_zero_snr"):
+        models.of_card({"prediction": "noise", "schedule": {"name": "linear", "rescale_betas_zero_snr": True}}, Known())
+    learned = {"options": {"config": {"time_embedding_type": "learned", "num_train_timesteps": 1000}}}
+    with pytest.raises(ValueError, match="the network has embeddings of whole times alone"):
+        ModelFacts.of_card({"prediction": "flow", "schedule": {"name": "flow"}, "network": learned})
     with pytest.raises(ValueError, match="prediction 'data' needs a preconditioning; allowed on a schedule: 'noise', "):
         models.of_card({"prediction": "data", "schedule": {"name": "linear"}}, Known())
 

@@ -19,6 +19,9 @@ LINEAR = schedules.schedules.create("linear")
 COSINE = schedules.schedules.create("cosine")
 
 
+ON_A_SCHEDULE = ("uniform-index", "quadratic", "sgm-uniform", "beta")
+
+
 def released_indices(steps):
     """The released rule ``int(linspace(0, 1000, steps + 1)[k])``, k < steps, by the library that defines it."""
     return [int(value) for value in torch.linspace(0, 1000, steps + 1, dtype=torch.float32)[:-1]]
@@ -48,7 +51,7 @@ def test_a_grid_declares_whose_it_is(name):
 
 @pytest.mark.parametrize("name", grids.families())
 def test_one_step_goes_from_the_largest_level_to_zero(name):
-    first = LINEAR.sigma_max if name in ("uniform-index", "quadratic") else 80.0
+    first = {"align-your-steps": 14.615, **dict.fromkeys(ON_A_SCHEDULE, LINEAR.sigma_max)}.get(name, 80.0)
     sigmas = grids.grids.create(name, steps=1)
     assert sigmas.shape == (2,)
     assert sigmas[-1] == 0
@@ -212,7 +215,7 @@ def test_plain_levels_are_refined_in_rho_space():
         (lambda: grids.uniform_index(steps=5, spacing="leeding"), r"'trailing' or 'leading', not 'leeding'"),
         (
             lambda: grids.grids.create("karas", steps=5),
-            r"unknown grid 'karas' \(did you mean 'karras'\?\); known: explicit, karras, log-snr",
+            r"unknown grid 'karas' \(did you mean 'karras'\?\); known: align-your-steps, beta, ex",
         ),
         (
             lambda: grids.grids.create("karras", steps=5, rh0=1),
@@ -285,11 +288,16 @@ UNIFORM = {
     "uniform-time": lambda schedule: vp_time,
     "uniform-index": index_of,
     "quadratic": lambda schedule: lambda sigma: math.sqrt(abs(index_of(schedule)(sigma))),
+    "flow-linear": lambda schedule: lambda sigma: sigma / (1 + sigma),
+    "flow-karras": lambda schedule: lambda sigma: (sigma / (1 + sigma)) ** (1 / 7),
+    "exponential": lambda schedule: math.log,
+    "sgm-uniform": index_of,
 }
+OTHERS = {"beta", "align-your-steps"}  # uniform in nothing that is as simple; they have tests of their own
 
 
 def test_every_family_has_its_property_tested():
-    assert sorted(UNIFORM) == grids.families()
+    assert sorted({*UNIFORM, *OTHERS}) == grids.families()
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -307,6 +315,8 @@ def test_each_family_is_uniform_in_its_variable_over_the_models_noise_range(name
     u = [UNIFORM[name](schedule)(sigma) for sigma in sigmas[:-1]]
     if name == "uniform-index":  # the last step, to the clean image at index -1, is as wide as the others
         u.append(-1)
+    elif name == "sgm-uniform":  # the last step is longer than the others by the one to the lowest index
+        u.append(max(index_of(schedule)(model.sigma_min), 0))
     elif steps > 1:
         last = schedule.sigma_min if name == "quadratic" else model.sigma_min
         assert sigmas[-2] == pytest.approx(last, rel=1e-12)

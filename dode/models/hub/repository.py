@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dode.grids.schedules import Schedule, schedules
+from dode.models.hub import flow
 from dode.models.stated import same
 
 NETWORK = "diffusers-unet2d"
@@ -49,19 +50,18 @@ DEFAULTS: dict[str, Any] = {
     "num_class_embeds": None,
     "num_train_timesteps": None,
 }
-PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "image"}
+PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "image", "flow_prediction": "flow"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
+ZERO_SNR = "rescale_betas_zero_snr"
 #: Schedulers whose networks are EDM's (Karras et al. 2022), and those whose betas may be left out of the file.
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 WITH_BETAS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
-#: Options with which the network is not on a discrete VP schedule, and those that make another one of the betas, with
-#: the values that change nothing.
+#: Options with which the network is not on a discrete VP schedule, with the values that change nothing.
 ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "use_flow_sigmas": (None, False),
     "snr_shift_scale": (None, 1),
     "timestep_type": (None, "discrete"),
 }
-UNCHANGED = {"rescale_betas_zero_snr": (None, False), **ELSEWHERE}
 
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -99,7 +99,13 @@ def _mapping(path):
 
 
 def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
-    """The card with what it leaves out and the files say: ``config``, images, classes, prediction, schedule."""
+    """The card with what it leaves out and the files say: ``config``, images, classes, prediction, schedule.
+
+    For a network of flow matching also ``sampling.grid``, which has the shift.
+
+    Raises:
+        ValueError: for a shift or a number of steps that is none.
+    """
     card = dict(card)
     network = dict(card["network"])
     if CONFIG in files and "config" not in (options := network.get("options") or {}):
@@ -111,10 +117,13 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
             card.setdefault("classes", own["num_class_embeds"])
     if SCHEDULER in files and "preconditioning" not in card:
         scheduler = files[SCHEDULER]
-        own_schedule, prediction = _schedule(scheduler), scheduler.get("prediction_type", "epsilon")
-        if own_schedule is not None and prediction in PREDICTIONS:
-            card.setdefault("prediction", PREDICTIONS[prediction])
+        own_schedule, prediction = _schedule(scheduler), _prediction(scheduler)
+        if own_schedule is not None and prediction in PREDICTIONS.values():
+            card.setdefault("prediction", prediction)
             card.setdefault("schedule", own_schedule)
+        sampling, grid = card.get("sampling", {}), flow.grid(scheduler)
+        if grid is not None and isinstance(sampling, Mapping):
+            card["sampling"] = {"grid": grid, **sampling}
     return card
 
 
@@ -156,21 +165,22 @@ def _faults_of_scheduler(card, scheduler):
     if name in EDM:
         yield from _faults_of_edm(card.get("preconditioning", {}), scheduler, text)
         return
-    own, prediction = card.get("preconditioning", {}).get("name"), scheduler.get("prediction_type", "epsilon")
+    own, prediction = card.get("preconditioning", {}).get("name"), _prediction(scheduler)
     if own in ("vp", "ve", "iddpm"):
         return  # Karras et al. 2022 put such networks behind these, whose noise levels are not the file's
-    if PREDICTIONS.get(prediction, prediction) != card["prediction"]:
-        yield f"prediction: {card['prediction']}, {text} says {prediction}"
+    if prediction != card["prediction"]:
+        said = f"is of {name}" if name in flow.SCHEDULERS else f"says {scheduler.get('prediction_type', 'epsilon')}"
+        yield f"prediction: {card['prediction']}, {text} {said}"
     if "schedule" not in card:
         return
-    for key, unchanged in UNCHANGED.items():
+    for key, unchanged in (flow.ELSEWHERE if flow.is_flow(scheduler) else ELSEWHERE).items():
         if scheduler.get(key) not in unchanged:
             yield f"schedule: {card['schedule']}, {text} says {key}: {scheduler[key]}, which is another one"
     betas, said = scheduler.get("trained_betas"), _schedule(scheduler)
     if betas is None and said is None:
         kind = f"beta_schedule: {scheduler['beta_schedule']}" if "beta_schedule" in scheduler else f"is of {name}"
         yield f"schedule: {card['schedule']}, {text} {kind}"
-    elif not _same_levels(card["schedule"], said, betas):
+    elif not _same_levels(card["schedule"], said, scheduler):
         yield f"schedule: {card['schedule']}, {text} says {said if betas is None else 'trained_betas, other ones'}"
 
 
@@ -182,8 +192,16 @@ def _faults_of_edm(own, scheduler, text):
         yield f"preconditioning.sigma_data: {own['sigma_data']}, {text} says {data}"
 
 
+def _prediction(scheduler):
+    """What the network outputs, as a card has it; in the file's words where no card has it."""
+    said = "flow_prediction" if flow.is_flow(scheduler) else scheduler.get("prediction_type", "epsilon")
+    return PREDICTIONS.get(said, said)
+
+
 def _schedule(scheduler):
     """A scheduler's configuration as a card's ``schedule``; None where it has none of those."""
+    if flow.is_flow(scheduler):
+        return flow.schedule(scheduler)
     default = "linear" if scheduler.get("_class_name") in WITH_BETAS else None
     name, steps = SCHEDULES.get(scheduler.get("beta_schedule", default)), scheduler.get("num_train_timesteps", 1000)
     if name is None or scheduler.get("trained_betas") is not None:
@@ -191,12 +209,13 @@ def _schedule(scheduler):
     own = {"name": name, "steps": steps}
     if name != "cosine":
         own |= {"beta_min": scheduler.get("beta_start", 1e-4), "beta_max": scheduler.get("beta_end", 0.02)}
-    return own
+    return own | ({ZERO_SNR: scheduler[ZERO_SNR]} if scheduler.get(ZERO_SNR) else {})
 
 
-def _same_levels(own, said, betas):
-    """Whether a card's schedule is the file's, which is ``said`` or has these ``betas``."""
-    if betas is None and said["name"] not in schedules.names():
-        return False  # of a kind that no card has
-    mine, other = schedules.create(**own), schedules.create(**said) if betas is None else Schedule(betas)
-    return len(mine) == len(other) and np.allclose(mine.alphas_cumprod, other.alphas_cumprod, rtol=1e-6, atol=0)
+def _same_levels(own, said, scheduler):
+    """Whether a card's schedule is the file's, which is ``said`` or has betas of its own."""
+    betas = scheduler.get("trained_betas")
+    mine = schedules.create(**own)
+    other = schedules.create(**said) if betas is None else Schedule(betas, zero_snr=scheduler.get(ZERO_SNR) is True)
+    indices = np.arange(len(mine))
+    return len(mine) == len(other) and np.allclose(mine.sigma(indices), other.sigma(indices), rtol=1e-5, atol=0)
