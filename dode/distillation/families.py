@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 
@@ -61,7 +62,8 @@ def widened(student: Student, directions: Directions) -> Student:
     Where the first is of another kind of output than the student's one, its coefficients mean nothing and begin at 0.
     """
     lambdas = torch.zeros(student.nfe, directions.count, dtype=torch.float64)
-    if directions.differences and directions.kind_of(0) == student.directions.kind_of(0):
+    own: Any = student.directions
+    if directions.differences and directions.kind_of(0) == own.kind_of(0):
         lambdas[:, :1] = torch.as_tensor(student.lambdas)
     return dataclasses.replace(student, lambdas=lambdas, directions=directions)
 

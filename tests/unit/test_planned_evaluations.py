@@ -133,11 +133,13 @@ def counted(tmp_path, monkeypatch):
 
 def fewest(distill, evaluations):
     """The fewest images that these coefficients can be fitted on."""
-    if distill["fit"] == "joint":
-        return fit_checks.LEAST_JOINT_IMAGES
-    directions = Directions.of(distill.get("directions", 1), "data").count
+    joint = distill["fit"] == "joint"
+    directions = Directions.of(distill.get("directions", 3 if joint else 1), "data").count
     for images in itertools.count(1):
         try:
+            if joint:
+                fit_checks.check_joint(images, "auto", directions, evaluations, evaluations)
+                return images
             fit_checks.check_images(images, directions, evaluations, int(distill["fit"] == "refined"))
         except ValueError:
             continue
