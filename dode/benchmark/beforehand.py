@@ -91,13 +91,13 @@ def _fault_of_call(place: str, card: Mapping[str, Any], network: Any) -> str | N
     """What is wrong as the network is called for two of the card's images."""
     import torch
 
-    from dode.models import loading
+    from dode.models import conditions, loading
 
     x = torch.empty(2, *card["image_shape"], device="meta")
     try:
         denoise = loading.of_card(card, network.to("meta"), classes=card.get("classes"))
         if "classes" in card:
-            denoise.labels = torch.zeros(2, dtype=torch.int64, device="meta")
+            denoise.conditions = conditions.Conditions.of_classes(torch.zeros(2, dtype=torch.int64, device="meta"))
         denoised = denoise(x, torch.tensor(1.0, dtype=torch.float64))
     except NotImplementedError:
         return None  # something that can only be computed with numbers

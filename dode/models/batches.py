@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dode.models.conditions import Conditions
+
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = ("CUDA out of memory", "PYTORCH_CUDA_ALLOC_CONF", "DefaultCPUAllocator")  # in messages of allocators
@@ -24,7 +26,7 @@ class Batches:
     def __init__(self, size: int | None = None):
         self.size = size
 
-    def map(self, function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
+    def map(self, function: Callable[..., Tensor], x: Tensor, *others: Tensor | Conditions | None) -> Tensor:
         """``function(x, *others)`` as one tensor; ``others`` are of the length of x, or None, which is handed on."""
         while True:
             size = min(self.size or len(x), len(x))

@@ -7,8 +7,9 @@ form serves. What solvers, grids and fits want to know beyond that is its attrib
 ...); a plain function is taken for a data-prediction model. A denoiser that is bound to images has a method
 ``for_images(start, stop)``, itself for a part of them (:func:`for_images`).
 
-A class-conditional model is bound to the classes of the images, in their order, before it is called:
-``denoise.conditioned(labels)(x, sigma)``. So solvers, fits and teachers know nothing of labels.
+A conditional model is bound to the classes of the images, or to other :class:`dode.models.conditions.Conditions`, in
+their order, before it is called: ``denoise.conditioned(labels)(x, sigma)``. So solvers, fits and teachers know nothing
+of either.
 """
 
 import copy
@@ -24,6 +25,7 @@ from dode import calls
 from dode.grids.facts import Described, ModelFacts, Prediction, flow_prior, vp_prior
 from dode.grids.schedules import Schedule
 from dode.models.batches import Batches
+from dode.models.conditions import Conditions
 from dode.solvers.base import Denoise
 from dode.solvers.formulas import flow_time
 
@@ -56,18 +58,21 @@ class Denoiser(Described):
     """A network behind the contract: casts to the network's precision and splits large sets into batches.
 
     Args:
-        network: a module, called as the subclass says; with ``labels=`` (B,) besides where labels are bound.
+        network: a module, called as the subclass says; besides with the conditions that are bound, by their names,
+            which for classes is ``labels=`` (B,). One with an attribute ``conditioned_on``, a tuple of names, must be
+            bound to conditions of these names.
         facts: what the model says of itself. With ``classes`` the network must be bound to labels.
         batch_size: images per call of the network; None for all at once. Fewer from where memory runs out on.
     """
 
-    labels: Tensor | None = None
+    conditions: Conditions | None = None
 
     def __init__(self, network: nn.Module, facts: ModelFacts, *, batch_size: int | None = None):
         self.network, self.facts = network.eval().requires_grad_(False), facts
         self.batches = Batches(batch_size)
         parameter = next(network.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
+        self.conditioned_on: tuple[str, ...] = getattr(network, "conditioned_on", ())
         # A table of classes in a network of the hub may have one entry more, for images without a class.
         tables: list[Any] = [module.class_table for module in network.modules() if hasattr(module, "class_table")]
         self.table: int | None = tables[0] if tables else None
@@ -80,16 +85,31 @@ class Denoiser(Described):
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
-        self._check_labels(len(x))
-        return self.batches.map(lambda part, labels: self.denoise(part, float(sigma), labels), x, self.labels)
+        self._check_conditions(len(x))
+        return self.batches.map(lambda part, own: self.denoise(part, float(sigma), own), x, self.conditions)
 
-    def conditioned(self, labels: Tensor | Sequence[int]) -> Self:
-        """This denoiser bound to the classes of a batch of images.
+    @property
+    def labels(self) -> Tensor | None:
+        """The classes that it is bound to, (B,), or None."""
+        return None if self.conditions is None else self.conditions.values.get("labels")
+
+    def conditioned(self, conditions: Conditions | Tensor | Sequence[int]) -> Self:
+        """This denoiser bound to the conditions of a batch of images.
 
         Args:
-            labels: (B,) integers, 0 to ``classes - 1``, or -1: no class (where the network knows such).
+            conditions: for a model of classes (B,) integers, 0 to ``classes - 1``, or -1: no class (where the network
+                knows such); for others what their network takes.
         """
-        labels = torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+        if isinstance(conditions, Conditions) and "labels" not in conditions.values:
+            known = ("labels",) if self.facts.classes is not None else self.conditioned_on
+            if set(conditions.values) != set(known):
+                raise ValueError(
+                    f"the model cannot be bound to conditions {', '.join(conditions.values)}; it takes "
+                    f"{', '.join(known) or 'none'}"
+                )
+            return self._bound(conditions.to(self.device, self.dtype))
+        given = conditions.values["labels"] if isinstance(conditions, Conditions) else conditions
+        labels = torch.as_tensor(given, dtype=torch.int64, device=self.device)
         if self.facts.classes is None:
             raise ValueError(
                 "the model has no classes (the key 'classes' of its card), so it cannot be bound to labels"
@@ -101,25 +121,58 @@ class Denoiser(Described):
                 "labels: -1, no class, is not allowed, as the network has no entry for it beside its "
                 f"{self.facts.classes} classes; classifier-free guidance needs one"
             )
-        bound = copy.copy(self)
-        bound.labels = labels
-        return bound
+        return self._bound(Conditions.of_classes(labels))
 
     def for_images(self, start: int, stop: int) -> Self:
-        """This denoiser bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
-        return self if self.labels is None else self.conditioned(self.labels[start:stop])
+        """This denoiser bound to the conditions of images ``start`` to ``stop`` of those it is bound to."""
+        return self if self.conditions is None else self._bound(self.conditions.part(start, stop))
 
-    def _check_labels(self, images):
-        if self.facts.classes is not None and self.labels is None:
+    def with_and_without(self) -> Self:
+        """This denoiser for each image twice: first with its condition, then without (:meth:`Conditions.both`)."""
+        own = self.conditions
+        if own is None:
+            raise ValueError("guidance needs the classes or prompts of the images: bind them with denoise.conditioned")
+        both = own.both()
+        return self.conditioned(both.values["labels"]) if "labels" in both.values else self._bound(both)
+
+    def passes(self, sigma: float) -> int:
+        """How often an evaluation at this noise level runs a network on an image."""
+        return 1
+
+    def output(self, x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+        """What the network's output is where the estimate of the clean image is ``denoised``; both (B, C, H, W).
+
+        Under EDM's preconditioning, whose network predicts data, that estimate itself.
+        """
+        return denoised
+
+    def estimated(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """The inverse of :meth:`output`."""
+        return output
+
+    def _bound(self, conditions):
+        bound = copy.copy(self)
+        bound.conditions = conditions
+        return bound
+
+    def _check_conditions(self, images):
+        own = self.conditions
+        if own is None and self.facts.classes is not None:
             raise ValueError(
                 f"the model has {self.facts.classes} classes: bind it to labels first with denoise.conditioned(labels)"
             )
-        if self.labels is not None and len(self.labels) != images:
-            raise ValueError(f"the model is bound to the labels of {len(self.labels)} images but called with {images}")
+        if own is None and self.conditioned_on:
+            raise ValueError(
+                f"the model is conditioned on {', '.join(self.conditioned_on)}: bind it to them first with "
+                "denoise.conditioned(conditions)"
+            )
+        if own is not None and len(own) != images:
+            kind = "labels" if self.labels is not None else "conditions"
+            raise ValueError(f"the model is bound to the {kind} of {len(own)} images but called with {images}")
 
     @staticmethod
-    def _given(labels):
-        return {} if labels is None else {"labels": labels}
+    def _given(conditions):
+        return {} if conditions is None else conditions.values
 
     def _scalar(self, value):
         # Not in half precision, which has no index 999 (bfloat16) or 2049 (float16); networks lower its embedding.
@@ -147,11 +200,11 @@ class DataPrediction(Denoiser):
         super().__init__(network, facts, batch_size=batch_size)
         self.sigma_data = sigma_data
 
-    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
         variance = sigma**2 + self.sigma_data**2
         scaled, condition = (x / math.sqrt(variance)).to(self.dtype), self._scalar(math.log(sigma) / 4)
-        output = calls.tensor(self.network(scaled, condition=condition, **self._given(labels)), x)
+        output = calls.tensor(self.network(scaled, condition=condition, **self._given(conditions)), x)
         denoised = x * (self.sigma_data**2 / variance)
         return denoised.add_(output, alpha=sigma * self.sigma_data / math.sqrt(variance))
 
@@ -191,11 +244,20 @@ class VariancePreserving(Denoiser):
         other.facts = self.facts.at(schedule, shift, time)
         return other
 
-    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
         scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
-        output = calls.tensor(self.network(scaled, index, **self._given(labels)), x)
+        output = calls.tensor(self.network(scaled, index, **self._given(conditions)), x)
         return self.estimate(x, sigma, output.to(x.dtype))
+
+    def output(self, x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+        """:meth:`Denoiser.output`."""
+        zero, one = x.new_zeros(()), x.new_ones(())
+        return (denoised - self.estimate(x, sigma, torch.zeros_like(x))) / self.estimate(zero, sigma, one)
+
+    def estimated(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """:meth:`Denoiser.estimated`."""
+        return self.estimate(x, sigma, output)
 
     @staticmethod
     def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
@@ -258,8 +320,16 @@ class FlowPrediction(Denoiser):
         facts = ModelFacts(self.prediction, schedule=schedule, prior_std=flow_prior, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
         state, time = x / (1 + sigma), self._scalar(self.facts.index(sigma))
-        output = calls.tensor(self.network(state.to(self.dtype, copy=True), time, **self._given(labels)), x)
+        output = calls.tensor(self.network(state.to(self.dtype, copy=True), time, **self._given(conditions)), x)
         return state.add_(output.to(x.dtype), alpha=-flow_time(sigma))
+
+    def output(self, x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+        """:meth:`Denoiser.output`."""
+        return (x / (1 + sigma) - denoised) / flow_time(sigma)
+
+    def estimated(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        """:meth:`Denoiser.estimated`."""
+        return torch.add(x / (1 + sigma), output, alpha=-flow_time(sigma))

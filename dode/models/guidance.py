@@ -1,7 +1,8 @@
-"""Guidance: denoisers made of a class-conditional denoiser, towards the classes of the images.
+"""Guidance: denoisers made of a conditional denoiser, towards the classes or the prompts of the images.
 
-A guided denoiser is bound to labels like any other. One call of it is one evaluation of the solver (NFE), which is the
-convention of the papers' tables: the second half of the batch and the classifier's gradient are not counted.
+A guided denoiser is bound to conditions like any other. One call of it is one evaluation of the solver (NFE), which is
+the convention of the papers' tables: the second half of the batch and the classifier's gradient are not counted. How
+often a network runs on an image is counted apart (:meth:`Guided.passes`).
 """
 
 import copy
@@ -14,10 +15,26 @@ from torch import Tensor
 
 from dode.grids.facts import Described, ModelFacts
 from dode.grids.schedules import Schedule
+from dode.models.conditions import Conditions
 from dode.models.denoiser import Denoiser
 from dode.registry import Registry
 
 guidances = Registry("guidance")
+
+
+def check_guidance(interval: Sequence[float] | None = None, rescale: float = 0.0) -> None:
+    """Raise ValueError for an interval of noise levels or a share that is none."""
+    if interval is not None and not (len(interval) == 2 and 0 <= interval[0] < interval[1]):
+        raise ValueError(f"interval of guidance must be two noise levels, 0 <= low < high, not {list(interval)}")
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"rescale of guidance must be from 0 to 1, not {rescale!r}")
+
+
+def passes(name: str | None, sigma: float, interval: Sequence[float] | None = None) -> int:
+    """How often an evaluation at a noise level runs a network on an image, by the name of the guidance."""
+    if name not in ("classifier-free", "autoguidance"):
+        return 1
+    return 2 if interval is None or interval[0] < sigma <= interval[1] else 1
 
 
 class Guided(Described):
@@ -36,12 +53,16 @@ class Guided(Described):
         """The classes that the model is bound to, or None."""
         return self.model.labels
 
-    def conditioned(self, labels: Tensor | Sequence[int]) -> Self:
-        """Bound to the classes of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
-        return self._around(self.model.conditioned(labels))
+    def passes(self, sigma: float) -> int:
+        """How often an evaluation at this noise level runs a network on an image; a classifier's gradient is none."""
+        return 2
+
+    def conditioned(self, conditions: Conditions | Tensor | Sequence[int]) -> Self:
+        """Bound to the conditions of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
+        return self._around(self.model.conditioned(conditions))
 
     def for_images(self, start: int, stop: int) -> Self:
-        """Bound to the classes of images ``start`` to ``stop`` of those it is bound to."""
+        """Bound to the conditions of images ``start`` to ``stop`` of those it is bound to."""
         return self._around(self.model.for_images(start, stop))
 
     def at(self, schedule: Schedule, shift: float, time: float | None = None) -> Self:
@@ -63,17 +84,51 @@ class Guided(Described):
 
 @guidances.register("classifier-free")
 class ClassifierFree(Guided):
-    """``D = D_none + scale (D_class - D_none)`` (Ho & Salimans 2022, arXiv 2207.12598, in its scale 1 + w).
+    """``D = D_none + scale (D_with - D_none)`` (Ho & Salimans 2022, arXiv 2207.12598, in its scale 1 + w).
 
-    Both are evaluated in one batch of twice the images. The network must have been trained without classes too.
+    Both are evaluated in one batch of twice the images. The network must have been trained without conditions too.
+
+    Args:
+        denoise: the model.
+        scale: 1 is the conditional model alone.
+        interval: (low, high) noise levels: guided for ``low < sigma <= high`` alone, elsewhere the conditional model
+            in one pass (Kynkaanniemi et al. 2024, arXiv 2404.07724). None: everywhere.
+        rescale: share, 0 to 1, by which the guided output of the network is scaled to the standard deviation that the
+            conditional one has within an image (Lin et al. 2024, arXiv 2305.08891, Eq. 15 and 16).
+
+    Raises:
+        ValueError: for an interval or a share that is none.
     """
+
+    def __init__(
+        self,
+        denoise: Denoiser,
+        *,
+        scale: float,
+        interval: Sequence[float] | None = None,
+        rescale: float = 0.0,
+    ):
+        super().__init__(denoise, scale=scale)
+        check_guidance(interval, rescale)
+        self.interval, self.rescale = interval, rescale
+
+    def passes(self, sigma: float) -> int:
+        """:meth:`Guided.passes`."""
+        return passes("classifier-free", sigma, self.interval)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
-        labels = self._labels()
-        both = self.model.conditioned(torch.cat([labels, torch.full_like(labels, -1)]))
-        of_class, of_none = both(torch.cat([x, x]), sigma).chunk(2)
-        return of_none + self.scale * (of_class - of_none)
+        if self.passes(float(sigma)) == 1:
+            return self.model(x, sigma)
+        own, none = self.model.with_and_without()(torch.cat([x, x]), sigma).chunk(2)
+        guided = none + self.scale * (own - none)
+        if not self.rescale:
+            return guided
+        level = float(sigma)
+        output, of_own = self.model.output(x, level, guided), self.model.output(x, level, own)
+        dims = tuple(range(1, x.ndim))
+        factor = of_own.std(dims, keepdim=True) / output.std(dims, keepdim=True)
+        return self.model.estimated(x, level, output * (self.rescale * factor + 1 - self.rescale))
 
 
 @guidances.register("autoguidance")
@@ -98,6 +153,8 @@ class Autoguidance(Guided):
         guide = self.guide
         if guide.facts.classes is not None:
             guide = guide.conditioned(self._labels())
+        elif guide.conditioned_on and self.model.conditions is not None:
+            guide = guide.conditioned(self.model.conditions)
         of_guide = guide(x, sigma)
         return of_guide + self.scale * (self.model(x, sigma) - of_guide)
 
@@ -110,7 +167,7 @@ class Classifier(Guided):
     ``D' = D + scale sigma^2 / sqrt(1 + sigma^2) grad``. Only the gradient is computed with autograd.
 
     Args:
-        denoise: a :class:`dode.models.denoiser.VariancePreserving`.
+        denoise: a :class:`dode.models.denoiser.VariancePreserving` of classes.
         scale: factor on the gradient.
         classifier: ``classifier(x_vp, index) -> logits`` (B, classes), index 0-d; called with as many images at once as
             the model, in the precision of its first parameter (single without parameters).
@@ -121,6 +178,10 @@ class Classifier(Guided):
         self.classifier = classifier
         parameters = getattr(classifier, "parameters", tuple)
         self.dtype = next((parameter.dtype for parameter in parameters()), torch.float32)
+
+    def passes(self, sigma: float) -> int:
+        """:meth:`Guided.passes`."""
+        return 1
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""

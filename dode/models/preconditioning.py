@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dode import calls
 from dode.grids.facts import ModelFacts, iddpm_levels, nearest_entry, nearest_level
+from dode.models.conditions import Conditions
 from dode.models.denoiser import DataPrediction, Denoiser
 from dode.registry import Registry
 from dode.solvers.formulas import vp_time
@@ -45,11 +46,11 @@ class Baseline(Denoiser):
         facts = ModelFacts("noise", sigma_min=sigma_min, sigma_max=sigma_max, round_sigma=round_sigma, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def denoise(self, x: Tensor, sigma: float, labels: Tensor | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
         c_in, c_out, c_noise = self.coefficients(sigma)
         scaled, condition = (x * c_in).to(self.dtype), self._scalar(c_noise)
-        output = calls.tensor(self.network(scaled, condition=condition, **self._given(labels)), x)
+        output = calls.tensor(self.network(scaled, condition=condition, **self._given(conditions)), x)
         return torch.add(x, output[:, : x.shape[1]].to(x.dtype), alpha=c_out)
 
 
