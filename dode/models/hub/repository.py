@@ -192,6 +192,25 @@ def _faults_of_edm(own, scheduler, text):
         yield f"preconditioning.sigma_data: {own['sigma_data']}, {text} says {data}"
 
 
+def trained(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network was trained for, by its scheduler's configuration: ``prediction`` and ``schedule`` of a card.
+
+    Raises:
+        ValueError: where a card has no such prediction or schedule.
+    """
+    prediction, schedule = _prediction(scheduler), _schedule(scheduler)
+    if prediction not in PREDICTIONS.values():
+        allowed = ", ".join(map(repr, PREDICTIONS))
+        raise ValueError(f"prediction_type: {prediction!r} is not supported; allowed: {allowed}")
+    if schedule is None:
+        name, betas = scheduler.get("_class_name"), scheduler.get("beta_schedule")
+        raise ValueError(
+            f"the schedule of {name} with beta_schedule {betas!r} is not supported; allowed: "
+            f"{', '.join(map(repr, SCHEDULES))}, or a scheduler of flow matching"
+        )
+    return {"prediction": prediction, "schedule": schedule}
+
+
 def _prediction(scheduler):
     """What the network outputs, as a card has it; in the file's words where no card has it."""
     said = "flow_prediction" if flow.is_flow(scheduler) else scheduler.get("prediction_type", "epsilon")
