@@ -21,7 +21,25 @@ from transformers import (  # noqa: E402
     T5EncoderModel,
 )
 
-WORDS = "<pad> <unk> <s> </s> a photo of red blue cat dog car on the table under sky".split()
+WORDS = [
+    "<pad>",
+    "<unk>",
+    "<s>",
+    "</s>",
+    "a",
+    "photo",
+    "of",
+    "red",
+    "blue",
+    "cat",
+    "dog",
+    "car",
+    "on",
+    "the",
+    "table",
+    "under",
+    "sky",
+]
 PROMPTS = ["a red cat", "a blue dog"]
 
 

@@ -9,7 +9,7 @@ from dode.pipelines import family as families
 from dode.pipelines import model
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
-import tiny_pipelines as tiny  # noqa: E402
+import tiny_pipelines as tiny
 
 
 def noise(family, count=2):
