@@ -8,36 +8,17 @@ latents through the pipeline's decoder.
 
 from __future__ import annotations
 
-import functools
 import logging
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dode.models.conditions import Conditions
-from dode.registry import FileRegistry
+from dode.pipelines.registry import families
 
 log = logging.getLogger(__name__)
-
-
-class Families(FileRegistry):
-    """Families by the class of the pipeline; a file may register several classes."""
-
-    @functools.cached_property
-    def modules(self) -> dict[str, str]:
-        """The dotted name of the module of each class; nothing is imported."""
-        found = {}
-        for path in sorted(self.folder.glob("*.py")):
-            for name in re.findall(r'^@families\.register\("(\w+)"\)', path.read_text(encoding="utf-8"), re.MULTILINE):
-                found[name] = f"{self.package}.{path.stem}"
-        return found
-
-
-families = Families("pipeline", "dode.pipelines", Path(__file__).parent)
 
 
 class Family:
