@@ -1,6 +1,7 @@
 rule sample:
     input:
         unpack(of_cell(FILES.prepared)),
+        unpack(of_cell(FILES.sampled_on)),
         unpack(of_cell(FILES.lambdas)),
         model=of_cell(FILES.model),
     output:
@@ -48,6 +49,8 @@ rule gather:
         ends=f"{CELL}/ends.npy",
         states=f"{CELL}/states.npy",
         environments=f"{CELL}/environments.json",
+    wildcard_constraints:
+        dataset=IN_PIXELS,
     log:
         f"{LOGS}/gather/{names.WILDCARDS}.log",
     group:

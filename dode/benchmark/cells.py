@@ -181,6 +181,10 @@ class Benchmark:
         """The datasets that have real images, and not only statistics of them."""
         return [dataset for dataset in self.datasets.values() if "data" in dataset]
 
+    def in_latents(self) -> list[str]:
+        """Ids of the datasets whose model is a pipeline, so that their solvers work in latents."""
+        return [name for name, dataset in self.datasets.items() if "pipeline" in self.cards[dataset["model"]]]
+
     def image_shape(self, dataset: str) -> list[int]:
         """(C, H, W) of the images of a dataset id."""
         return self.cards[self.datasets[dataset]["model"]]["image_shape"]

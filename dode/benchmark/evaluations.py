@@ -131,5 +131,6 @@ RULES: dict[str, Callable[[Benchmark, Cell], int]] = {
     "distill": _distill,
     "sample": _sample,
     "gather": _none,
+    "decode": _none,
     "score": _none,
 }

@@ -19,10 +19,13 @@ SCHEDULER = f"scheduler/{repository.SCHEDULER}"
 NETWORKS = ("transformer", "unet")
 CONFIGS = {name: f"{name}/{repository.CONFIG}" for name in (*NETWORKS, DECODER)}
 PLACES = {name: (name,) for name in (INDEX, SCHEDULER, *CONFIGS.values())}
-#: Components that some pipelines have besides and that are not needed here.
+#: What some pipelines have besides and never need here: a filter that paints images black, and prompts that are images.
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 #: Files beside the weights: configurations, and what tokenizers are made of.
 SMALL = (".json", ".txt", ".model")
+
+#: How a network is guided, by the key ``guidance_embeds`` of its configuration: FLUX.1-dev's and schnell's have it.
+GUIDED = {True: "embedded", False: "none"}
 
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -47,14 +50,14 @@ def chosen(names: Iterable[str], index: Mapping[str, Any], variant: str | None) 
         weights: dict[str, list[Path]] = {}
         for file in own:
             if file.suffix == ".safetensors":
-                weights.setdefault(_variant(file), []).append(file)
+                weights.setdefault(variant_of(file), []).append(file)
             elif file.suffix in SMALL:
                 found.append(str(file))
         found += map(str, weights.get(variant or "", weights.get("", [])))
     return sorted(found)
 
 
-def _variant(file: Path) -> str:
+def variant_of(file: Path) -> str:
     """The variant in the name of a file of weights, which may be one of several; empty for none."""
     return re.sub(r"-\d+-of-\d+", "", file.stem).partition(".")[2]
 
@@ -62,7 +65,7 @@ def _variant(file: Path) -> str:
 def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """The card with what it leaves out and the files say.
 
-    That is the class, prediction, schedule, ``classes`` of a network without encoders, ``image_shape``,
+    That is the class, how it is guided, prediction, schedule, ``classes`` of a network without encoders, ``image_shape``,
     ``latent_shape``, and ``sampling.grid`` of a scheduler of flow matching.
 
     Raises:
@@ -71,13 +74,14 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     card, pipeline = dict(card), dict(card["pipeline"])
     if INDEX in files:
         pipeline.setdefault("class", files[INDEX].get("_class_name"))
-        card["pipeline"] = pipeline
     if pipeline.get("class") not in families.names():
         named = unknown("class", pipeline.get("class"), families.names())
         raise ValueError(f"pipeline.class: {named}; docs/pipelines.md says how to add one")
     scheduler, config, decoder = files.get(SCHEDULER), _network(files), files.get(CONFIGS[DECODER])
     if scheduler is not None and not {"prediction", "schedule"} <= set(card):
         card = {**repository.trained(scheduler), **card}
+    pipeline.setdefault("guidance", GUIDED.get(config.get("guidance_embeds"), "classifier-free"))
+    card["pipeline"] = pipeline
     grid = None if scheduler is None else flow.grid(scheduler)
     if grid is not None and isinstance(card.get("sampling", {}), Mapping):
         card["sampling"] = {"grid": grid, **card.get("sampling", {})}
@@ -115,16 +119,14 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
             yield f"image_shape: {shape}, but height and width must be multiples of {_scale(decoder)}, its decoder's"
         if card["latent_shape"] != (own := latent_shape(shape, decoder)):
             yield f"latent_shape: {card['latent_shape']}, but for images {shape} {CONFIGS[DECODER]} says {own}"
+    guided = GUIDED.get(_network(files).get("guidance_embeds"), card["pipeline"]["guidance"])
+    if guided != card["pipeline"]["guidance"]:
+        yield f"pipeline.guidance: {card['pipeline']['guidance']}, but {_place(files)} says {guided}"
     classes = _network(files).get("num_embeds_ada_norm")
     if card.get("classes") and INDEX in files and _encoders(files):
         yield f"classes: {card['classes']}, but {INDEX} has text encoders, so that its images are of prompts"
     elif card.get("classes") and classes not in (None, card["classes"]):
         yield f"classes: {card['classes']}, but {_place(files)} says num_embeds_ada_norm {classes}"
-
-
-def embedded_guidance(files: Files) -> bool | None:
-    """Whether the network was distilled for guidance and takes its scale as an input; None where no file says it."""
-    return _network(files).get("guidance_embeds")
 
 
 def _network(files: Files) -> Mapping[str, Any]:
