@@ -119,10 +119,10 @@ def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
             f"as an input: {{name: {EMBEDDED}, scale: ...}}"
         )
     if guidance is not None and guidance["name"] != way:
-        allowed = "leave the key out" if way == "none" else f"allowed: '{way}'"
+        allowed = "leave the key out" if way == "never" else f"allowed: '{way}'"
         was = {
             EMBEDDED: ", whose network was distilled for guidance and takes its scale as an input",
-            "none": ", whose network was distilled to need no guidance",
+            "never": ", whose network was distilled to need no guidance",
         }.get(way, "")
         raise ConfigError(f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}'{was}; {allowed}")
     if guidance is not None and way == "classifier-free" and guidance["scale"] == 1:

@@ -35,6 +35,7 @@ class CellJob:
     """
 
     kind: Any = np.uint8
+    clip = True  # what of an end state is seen in an image, which a fit may aim at alone
 
     def __init__(
         self,

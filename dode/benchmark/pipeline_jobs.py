@@ -46,6 +46,7 @@ class PipelineJob(CellJob):
     """A cell of a pipeline; arguments as of :class:`dode.benchmark.jobs.CellJob`, the checkpoint is the manifest."""
 
     kind: Any = np.float32
+    clip = False
 
     def load(
         self, checkpoint: str, *, device: torch.device, batch_size: int, channels_last: bool, compile: bool

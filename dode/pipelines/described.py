@@ -25,7 +25,7 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 SMALL = (".json", ".txt", ".model")
 
 #: How a network is guided, by the key ``guidance_embeds`` of its configuration: FLUX.1-dev's and schnell's have it.
-GUIDED = {True: "embedded", False: "none"}
+GUIDED = {True: "embedded", False: "never"}
 
 Files = Mapping[str, Mapping[str, Any]]
 
