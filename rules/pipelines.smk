@@ -58,10 +58,10 @@ use rule gather as gather_latents with:
         ends=f"{CELL}/latent-ends.npy",
         states=f"{CELL}/states.npy",
         environments=f"{CELL}/environments.json",
-    wildcard_constraints:
-        dataset=IN_LATENTS,
     log:
         f"{LOGS}/gather_latents/{names.WILDCARDS}.log",
+    wildcard_constraints:
+        dataset=IN_LATENTS,
     message:
         "Gathering the latents of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
 
@@ -74,12 +74,12 @@ rule decode:
     output:
         images=samples if EXECUTION["keep_samples"] else temp(samples),
         ends=f"{CELL}/ends.npy",
-    wildcard_constraints:
-        dataset=IN_LATENTS,
     log:
         f"{LOGS}/decode/{names.WILDCARDS}.log",
     benchmark:
         f"{LOGS}/decode/{names.WILDCARDS}.tsv"
+    wildcard_constraints:
+        dataset=IN_LATENTS,
     group:
         group("decode")
     conda:

@@ -49,10 +49,10 @@ rule gather:
         ends=f"{CELL}/ends.npy",
         states=f"{CELL}/states.npy",
         environments=f"{CELL}/environments.json",
-    wildcard_constraints:
-        dataset=IN_PIXELS,
     log:
         f"{LOGS}/gather/{names.WILDCARDS}.log",
+    wildcard_constraints:
+        dataset=IN_PIXELS,
     group:
         group("gather")
     conda:

@@ -1,4 +1,4 @@
-"""What the images of a dataset are conditioned on, as the configuration has it: classes, prompts, and their guidance."""
+"""What the images of a dataset are conditioned on, by the configuration: classes or prompts, and their guidance."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -51,7 +51,8 @@ def check(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> 
     low, high = guidance.get("interval", (0, 1))
     if low >= high:
         raise ConfigError(
-            f"{key}.guidance.interval: {guidance['interval']} is not allowed; allowed: two noise levels, the lower first"
+            f"{key}.guidance.interval: {guidance['interval']} is not allowed; allowed: two noise levels, "
+            "the lower first"
         )
     if "pipeline" in card:
         _check_pipeline(dataset, key, card)
@@ -115,8 +116,8 @@ def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
     name, guidance, way = dataset["model"], dataset.get("guidance"), card["pipeline"]["guidance"]
     if guidance is None and way == EMBEDDED:
         raise ConfigError(
-            f"{key}.guidance: the key is missing; the network of '{name}' was distilled for guidance and takes its scale "
-            f"as an input: {{name: {EMBEDDED}, scale: ...}}"
+            f"{key}.guidance: the key is missing; the network of '{name}' was distilled for guidance and takes "
+            f"its scale as an input: {{name: {EMBEDDED}, scale: ...}}"
         )
     if guidance is not None and guidance["name"] != way:
         allowed = "leave the key out" if way == "never" else f"allowed: '{way}'"

@@ -236,7 +236,9 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
 def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: Card, steps: Sequence[int]) -> None:
     """Refuse combinations for which the authors' code has no recipe."""
     if "pipeline" in card:
-        raise ConfigError(f"{key}.grid.name: 'released' is not allowed for a pipeline, of which the authors' code has none")
+        raise ConfigError(
+            f"{key}.grid.name: 'released' is not allowed for a pipeline, of which the authors' code has none"
+        )
     if entry.get("distill", {}).get("fit") == "joint":
         raise ConfigError(f"{key}.distill.fit: the grid 'released' has a fit of its own; allowed: greedy")
     if alignment not in (None, "released"):

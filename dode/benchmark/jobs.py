@@ -54,7 +54,8 @@ class CellJob:
 
     def load(self, checkpoint: str, **how: Any) -> Any:
         """The denoiser, guided, of the file of weights; ``how`` as of :func:`dode.models.loading.load`."""
-        own, others = self.trajectory, {key: self.inputs.get(key) for key in GUIDING}
+        own = self.trajectory
+        others: Any = {key: self.inputs.get(key) for key in GUIDING}
         return loading.load(own.model, checkpoint, guidance=own.guidance, **others, **how)
 
     @property
@@ -116,7 +117,10 @@ class CellJob:
 
 
 def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
-    """The :class:`CellJob` of a cell, of the kind that its grid or its model asks for; arguments as of that, the first as params."""
+    """The :class:`CellJob` of a cell, of the kind that its grid or its model asks for.
+
+    Arguments as of that, the first as ``params`` have it.
+    """
     own = Trajectory(**trajectory)
     if grids.grids.get(own.grid["name"]).recipe:
         return importlib.import_module(RECIPES).RecipeJob(own, *others)

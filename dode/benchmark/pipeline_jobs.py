@@ -39,7 +39,9 @@ def part(manifest: str, parts: Any, dtype: str, device: torch.device, length: in
     known = pipelines.check(manifest)
     kinds = {parts: getattr(torch, dtype)}
     place = pipelines.folder_of(manifest)
-    return family.of(folder.load(place, parts=parts, dtype=kinds, variant=known["variant"], device=device), length=length)
+    return family.of(
+        folder.load(place, parts=parts, dtype=kinds, variant=known["variant"], device=device), length=length
+    )
 
 
 class PipelineJob(CellJob):
@@ -48,19 +50,17 @@ class PipelineJob(CellJob):
     kind: Any = np.float32
     clip = False
 
-    def load(
-        self, checkpoint: str, *, device: torch.device, batch_size: int, channels_last: bool, compile: bool
-    ) -> Any:
+    def load(self, checkpoint: str, **how: Any) -> Any:
         """:meth:`CellJob.load`."""
         own = self.trajectory.model
-        self.family = part(checkpoint, "network", own["precision"]["dtype"], device)
+        self.family = part(checkpoint, "network", own["precision"]["dtype"], how["device"])
         if (found := self.family.latent_shape(*own["image_shape"][1:])) != self.shape:
             raise ValueError(f"latent_shape: {list(self.shape)}, but the pipeline's latents are {list(found)}")
         network = self.family.denoises
-        if channels_last:
+        if how["channels_last"]:
             network = network.to(memory_format=torch.channels_last)
-        setattr(self.family.pipe, self.family.network, torch.compile(network) if compile else network)
-        denoise = model.denoiser(self.family, batch_size=batch_size)
+        setattr(self.family.pipe, self.family.network, torch.compile(network) if how["compile"] else network)
+        denoise = model.denoiser(self.family, batch_size=how["batch_size"])
         guidance = self.trajectory.guidance
         if guidance is None or guidance["name"] == EMBEDDED:
             return denoise
@@ -156,5 +156,5 @@ def decoded(decoder: family.Family, latents: np.ndarray, batch_size: int) -> Ite
         yield batches.map(decoder.decode, torch.from_numpy(latents[start : start + batch_size].copy())).cpu()
 
 
-def _dtype(value):
+def _dtype(value: torch.Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")

@@ -74,7 +74,9 @@ def _with_pipeline(card: Any, place: str, folder: Path) -> Any:
     pipeline = card.get("pipeline") if isinstance(card, dict) else None
     if not isinstance(pipeline, dict) or not isinstance(pipeline.get("source"), str):
         return card
-    known = {"prediction", "schedule", "image_shape", "latent_shape"} <= set(card) and {"class", "guidance"} <= set(pipeline)
+    known = {"prediction", "schedule", "image_shape", "latent_shape"} <= set(card) and {"class", "guidance"} <= set(
+        pipeline
+    )
     files = _described(card, place, folder, online=not known)
     try:
         if (own := pipelines.local(pipeline["source"], folder)) is not None:

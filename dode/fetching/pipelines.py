@@ -60,7 +60,9 @@ def files(card: Mapping[str, Any], folder: str | Path, *, online: bool) -> dict[
 def _of_the_hub(source):
     found = HUB.fullmatch(source)
     if not found:
-        raise ValueError(f"pipeline.source: {source} is not allowed; allowed: file:folder, hf:owner/repository@revision")
+        raise ValueError(
+            f"pipeline.source: {source} is not allowed; allowed: file:folder, hf:owner/repository@revision"
+        )
     return found.groups()
 
 

@@ -93,7 +93,9 @@ def _coco(text, path, column):
     for key, own in keys.items():
         entries = found.get(key) if isinstance(found, Mapping) else None
         if not isinstance(entries, list) or not all(isinstance(each, Mapping) and own in each for each in entries):
-            raise ValueError(f"'{path}' is not a file of COCO's captions: it has no list '{key}' of objects with '{own}'")
+            raise ValueError(
+                f"'{path}' is not a file of COCO's captions: it has no list '{key}' of objects with '{own}'"
+            )
     captions: dict[Any, Any] = {}
     for each in found["annotations"]:
         captions.setdefault(each["image_id"], each.get("caption", ""))

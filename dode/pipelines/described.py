@@ -25,7 +25,7 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 SMALL = (".json", ".txt", ".model")
 
 #: How a network is guided, by the key ``guidance_embeds`` of its configuration: FLUX.1-dev's and schnell's have it.
-GUIDED = {True: "embedded", False: "never"}
+GUIDED: dict[Any, str] = {True: "embedded", False: "never"}
 
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -65,8 +65,8 @@ def variant_of(file: Path) -> str:
 def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """The card with what it leaves out and the files say.
 
-    That is the class, how it is guided, prediction, schedule, ``classes`` of a network without encoders, ``image_shape``,
-    ``latent_shape``, and ``sampling.grid`` of a scheduler of flow matching.
+    That is the class, how its network is guided, prediction, schedule, ``classes`` of a network without encoders,
+    ``image_shape``, ``latent_shape``, and ``sampling.grid`` of a scheduler of flow matching.
 
     Raises:
         ValueError: for a prediction or a schedule that a card cannot have, or a pipeline of an unknown class.
