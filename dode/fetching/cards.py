@@ -72,8 +72,10 @@ def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[st
 def _with_pipeline(card: Any, place: str, folder: Path) -> Any:
     """A pipeline's card with what it leaves out and the files of its folder say."""
     pipeline = card.get("pipeline") if isinstance(card, dict) else None
-    if not isinstance(pipeline, dict) or not isinstance(pipeline.get("source"), str):
+    if not isinstance(pipeline, dict):
         return card
+    if not isinstance(pipeline.get("source"), str):
+        raise ConfigError(f"{place}: pipeline: the key 'source' is missing, or no text; allowed: {pipelines.SOURCES}")
     known = {"prediction", "schedule", "image_shape", "latent_shape"} <= set(card) and {"class", "guidance"} <= set(
         pipeline
     )

@@ -25,6 +25,7 @@ from dode.pipelines import described
 
 log = logging.getLogger(__name__)
 
+SOURCES = "file:folder, hf:owner/repository@revision"
 HUB = re.compile(r"hf:([^/@]+/[^/@]+)(?:@(.+))?")  # repository, revision
 SAMPLES, SAMPLE = 16, 4096  # parts of a file, and their bytes, by which another one is told from it
 
@@ -60,9 +61,7 @@ def files(card: Mapping[str, Any], folder: str | Path, *, online: bool) -> dict[
 def _of_the_hub(source):
     found = HUB.fullmatch(source)
     if not found:
-        raise ValueError(
-            f"pipeline.source: {source} is not allowed; allowed: file:folder, hf:owner/repository@revision"
-        )
+        raise ValueError(f"pipeline.source: {source} is not allowed; allowed: {SOURCES}")
     return found.groups()
 
 

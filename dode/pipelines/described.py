@@ -119,10 +119,11 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
             yield f"image_shape: {shape}, but height and width must be multiples of {_scale(decoder)}, its decoder's"
         if card["latent_shape"] != (own := latent_shape(shape, decoder)):
             yield f"latent_shape: {card['latent_shape']}, but for images {shape} {CONFIGS[DECODER]} says {own}"
-    guided = GUIDED.get(_network(files).get("guidance_embeds"), card["pipeline"]["guidance"])
-    if guided != card["pipeline"]["guidance"]:
-        yield f"pipeline.guidance: {card['pipeline']['guidance']}, but {_place(files)} says {guided}"
-    classes = _network(files).get("num_embeds_ada_norm")
+    network, guided = _network(files), card["pipeline"]["guidance"]
+    said = GUIDED.get(network.get("guidance_embeds"))
+    if network and guided != said and "embedded" in (guided, said):
+        yield f"pipeline.guidance: {guided}, but {_place(files)} says guidance_embeds {network.get('guidance_embeds')}"
+    classes = network.get("num_embeds_ada_norm")
     if card.get("classes") and INDEX in files and _encoders(files):
         yield f"classes: {card['classes']}, but {INDEX} has text encoders, so that its images are of prompts"
     elif card.get("classes") and classes not in (None, card["classes"]):
