@@ -60,7 +60,7 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
 def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:
     try:
         return repositories.described(card, folder, online=online)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{place}: {error}") from None
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST = 1000  # characters of a key
+#: Integers that torch, numpy and safetensors can hold: of 64 bits, with a sign.
+LEAST, MOST = -(2**63), 2**63 - 1
 
 
 def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
@@ -17,9 +19,11 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
         error: makes the exception for a message.
 
     Raises:
-        error: where the text is not JSON, has a key twice or a very long one, an integer beyond 64 bits, or a number
-            such as NaN or 1e999.
+        error: where the text is not JSON, has a key twice or a very long one, an integer beyond :data:`LEAST` and
+            :data:`MOST`, or a number such as NaN or 1e999.
     """
+
+    allowed = f"allowed: integers from {LEAST} to {MOST}"
 
     def once(pairs):
         found = dict(pairs)
@@ -31,7 +35,9 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
 
     def integer(digits):
         if len(digits) > 20:  # Python's own error for thousands of them is not one of JSON
-            raise error(f"{what} has an integer of {len(digits)} digits")
+            raise error(f"{what} has an integer of {len(digits.lstrip('-'))} digits; {allowed}")
+        if not LEAST <= int(digits) <= MOST:
+            raise error(f"{what} has the integer {digits}; {allowed}")
         return int(digits)
 
     def real(digits):

@@ -331,11 +331,21 @@ def test_a_scheduler_whose_schedule_is_none_is_named(checkout, repository_like, 
     assert "scheduler_config.json beside the weights: " in checkout.refusal(card)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
-def test_a_configuration_that_is_none_is_named(checkout, repository_like, content):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"norm_eps": 1e-6, "norm_eps": 1e-5}', "has a key twice"),
+        ('{"norm_eps": NaN}', "has NaN"),
+        ('{"sample_size": 9223372036854775808}', "has the integer 9223372036854775808"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(checkout, repository_like, content, says):
     card = repository_like()
     (checkout.root / "downloaded" / "config.json").write_text(content, encoding="utf-8")
-    assert "downloaded/config.json is not" in checkout.refusal(card)
+    assert f"downloaded/config.json {says}" in checkout.refusal(card)
 
 
 def test_a_hub_card_without_config_needs_one_beside_the_weights(checkout, repository_like):

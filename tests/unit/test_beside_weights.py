@@ -159,6 +159,17 @@ def test_arguments_of_a_class_that_are_no_numbers_are_recorded_by_their_kind(sou
     assert checkpoints.read(source, format="edm-pickle", key="ema")[1]["init_kwargs"]["device"] == "<torch.device>"
 
 
+def test_an_integer_that_the_header_could_not_hold_is_recorded_by_its_kind(source, tmp_path):
+    def changed(data):
+        data["ema"]._init_kwargs |= {"huge": 2**70, "large": 2**63, "largest": 2**63 - 1, "least": -(2**63)}
+
+    edm_pickle(source, tmp_path / "sentinel", changed=changed)
+    checkpoints.convert(source, tmp_path / "out", format="edm-pickle", key="ema")
+    found = checkpoints.header(tmp_path / "out")["init_kwargs"]
+    assert (found["largest"], found["least"]) == (2**63 - 1, -(2**63))
+    assert (found["huge"], found["large"]) == ("<an integer of 71 bits>", "<9223372036854775808>")
+
+
 @pytest.mark.parametrize(
     "kind", [dict, collections.OrderedDict, Settings, lambda items: collections.defaultdict(int, items)]
 )
