@@ -51,7 +51,7 @@ def _views(source, format, key, prefix):
 
         facts, value = persistent.facts(value), persistent.flatten(value)
     found = states.views(value)
-    found = found if prefix is None else states.below(found, prefix)
+    found = states.unwrapped(found) if prefix is None else states.below(found, prefix)
     for name, view in found.items():
         if view.nbytes > view.storage.nbytes:
             raise CheckpointError(f"the tensor {name!r} repeats elements and does not lie within its storage")
