@@ -15,7 +15,7 @@ from dode.weights import safetensors_files, states
 from dode.weights.errors import CheckpointError
 from dode.weights.safetensors_files import HEADER, header
 
-__all__ = ["FORMATS", "CheckpointError", "convert", "header", "read"]
+__all__ = ["FORMATS", "CheckpointError", "convert", "header", "is_of", "read"]
 
 #: Where in a file the weights are.
 Key: TypeAlias = str | int | list[str | int] | None
@@ -122,6 +122,38 @@ def convert(
     before all else.
     """
     from dode.checkpoints import conversion
+
+    about = _about(source, format, key, dtype, prefix)
+    if sha256 is not None and about["source_sha256"] != sha256:
+        raise CheckpointError(f"{source}: sha256 is {about['source_sha256']}, expected {sha256}")
+    with atomic(target) as temporary:
+        conversion.run(source, temporary, about)
+
+
+def is_of(
+    target: str | Path,
+    source: str | Path,
+    *,
+    format: str,
+    key: Key = None,
+    dtype: str = "keep",
+    prefix: str | None = None,
+) -> bool:
+    """Whether ``target`` is what :func:`convert` wrote of this file with these arguments, and is whole.
+
+    Raises:
+        CheckpointError: where ``source`` cannot be read.
+    """
+    about = _about(source, format, key, dtype, prefix)
+    try:
+        found = header(target)
+    except (CheckpointError, OSError):
+        return False
+    return {name: found.get(name) for name in (*about, "prefix")} == {"prefix": None, **about}
+
+
+def _about(source, format, key, dtype, prefix):
+    """What the header of the file that is converted begins with."""
     from dode.weights import sources
 
     _check_options(format, dtype)
@@ -131,11 +163,8 @@ def convert(
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (CheckpointError, OSError) as error:
         raise _told(source, format, error) from None
-    if sha256 is not None and digest != sha256:
-        raise CheckpointError(f"{source}: sha256 is {digest}, expected {sha256}")
     about = {"format": format, "key": key, "source": Path(source).name, "source_sha256": digest, "cast": dtype}
-    with atomic(target) as temporary:
-        conversion.run(source, temporary, about | ({} if prefix is None else {"prefix": prefix}))
+    return about | ({} if prefix is None else {"prefix": prefix})
 
 
 def _cast(dtype, cast):

@@ -113,6 +113,10 @@ def _check_card(card: Card, place: str) -> None:
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ConfigError(f"{place}: schedule: {error}") from None
     fault = agreement.fault_of_options(card) if card["role"] == "diffusion" else None
+    try:
+        fault = fault or agreement.fault_of_range(card)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{place}: preconditioning: {error}") from None
     if fault:
         raise ConfigError(f"{place}: {fault}")
     if "key" in card and card["format"] not in CONVERTED:

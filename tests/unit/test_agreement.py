@@ -14,7 +14,7 @@ from dode import checkpoints, models
 from dode.benchmark.cells import Benchmark
 from dode.fetching import acquire, cards
 from dode.fetching.cards import load_card
-from dode.models import torchvision_operators
+from dode.models import agreement, torchvision_operators
 from dode.models.edm import recorded
 from dode.models.hub import repository
 from dode.models.networks import networks
@@ -245,6 +245,38 @@ SCHEDULER = {
     "beta_schedule": "linear",
     "prediction_type": "epsilon",
 }
+
+
+BY_OPTIONS = {"role": "diffusion", "preconditioning": {"name": "vp"}, "sigma_min": 0.002, "sigma_max": 152.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, None),
+        ({"sigma_min": 152.0}, "sigma_min: 152.0 is not below sigma_max: 152.0"),
+        ({"sigma_max": 500.0}, "sigma_max: 500.0, but the preconditioning {'name': 'vp'} knows levels up to 152.1"),
+        ({"sigma_min": 0.0005}, "sigma_min: 0.0005, but the preconditioning {'name': 'vp'} knows levels from 0.001"),
+        ({"preconditioning": {"name": "vp", "beta_d": 9.9}}, "knows levels up to 12.4"),
+        ({"preconditioning": {"name": "iddpm"}}, "sigma_min: 0.002, but .* knows levels from 0.006"),
+        ({"preconditioning": {"name": "iddpm"}, "sigma_min": 0.0064, "sigma_max": 20000}, None),
+        ({"preconditioning": {"name": "iddpm"}, "sigma_min": 0.0064, "sigma_max": 30000}, "knows levels up to 20"),
+        ({"preconditioning": {"name": "ve"}, "sigma_max": 380}, None),
+        ({"preconditioning": {"name": "edm", "sigma_data": 0.5}, "sigma_max": 1e5}, None),
+        ({"preconditioning": {"name": "edm", "sigma_data": 0.5}, "sigma_max": 1e-5}, "is not below sigma_max: 1e-05"),
+    ],
+)
+def test_a_range_that_the_preconditioning_does_not_have_is_refused(changes, says):
+    found = agreement.fault_of_range({**BY_OPTIONS, **changes})
+    assert found is None if says is None else re.search(says, found), found
+
+
+def test_a_range_is_compared_as_a_card_is_read(checkout):
+    card = published("digits-edm")
+    says = "config/models/mine.yaml: sigma_min: 80.0 is not below sigma_max: 0.002"
+    assert checkout.refusal(card, sigma_min=80.0, sigma_max=0.002) == says
+    card |= {"prediction": "noise", "preconditioning": {"name": "iddpm", "steps": 10**6}}
+    assert "preconditioning: steps" in checkout.refusal(card, sigma_min=0.01, sigma_max=80.0)
 
 
 @pytest.fixture
