@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from dode.fetching import repositories
+from dode.fetching import downloads, repositories
 from dode.grids.facts import unsupported_prediction
 from dode.grids.schedules import schedules
 from dode.models import agreement
@@ -100,6 +100,11 @@ def _check_card(card: Card, place: str) -> None:
                 f"{place}: urls: the one at {url.hostname} contains a credential, which would end up in logs; "
                 "credentials belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
             )
+    try:
+        for url in card.get("urls", []):
+            downloads.check_name(url)
+    except OSError as error:
+        raise ConfigError(f"{place}: urls: {error}") from None
     if card.get("prediction") == "flow":
         raise ConfigError(f"{place}: {unsupported_prediction('flow')}")
     if "schedule" in card and "preconditioning" in card:
