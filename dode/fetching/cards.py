@@ -27,7 +27,7 @@ def file_name(card: Mapping[str, Any]) -> str:
 
 def reading(card: Mapping[str, Any]) -> dict[str, Any]:
     """How a card's file is read, for its conversion."""
-    return {key: card.get(key) for key in ("format", "key", "prefix")}
+    return {key: card.get(key) for key in ("format", "key", "prefix", "names")}
 
 
 def folder_of(root: str | Path) -> Path:
@@ -124,8 +124,9 @@ def _check_card(card: Card, place: str) -> None:
         raise ConfigError(f"{place}: preconditioning: {error}") from None
     if fault:
         raise ConfigError(f"{place}: {fault}")
-    if "key" in card and card["format"] not in CONVERTED:
-        raise ConfigError(f"{place}: key: a file of the format {card['format']} has no keys; leave it out")
+    for key in ("key", "names"):
+        if key in card and card["format"] not in CONVERTED:
+            raise ConfigError(f"{place}: {key}: a file of the format {card['format']} has no keys; leave it out")
     if "prefix" in card and (card["role"] == "statistics" or card["format"] == "torchscript"):
         raise ConfigError(f"{place}: prefix: the file has no weights by name; leave it out")
     if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):

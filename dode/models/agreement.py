@@ -38,7 +38,7 @@ def _fault_of_conversion(card, header):
     """A file that was converted for a card that has since been edited may have other weights of the same network."""
     if not header or card.get("format", "safetensors") == "safetensors":
         return None  # what a card names as safetensors may have been converted elsewhere
-    for key in ("format", "key", "prefix"):
+    for key in ("format", "key", "prefix", "names"):
         if header.get(key) != card.get(key):
             return f"{key}: {card.get(key)!r}, but the file was converted with {header.get(key)!r}; convert it again"
     return None

@@ -51,6 +51,8 @@ def views(value: Any) -> dict[str, View]:
     if (odd := getattr(value, "odd", None)) is not None:
         raise CheckpointError(f"{odd} is not a parameter's name; {where}")
     if not isinstance(value, dict) or not value:
+        if type(value) in (list, tuple) and value and all(isinstance(tensor, View) for tensor in value):
+            where = "the card's 'names' says where in the file the state dict is whose names they have in order"
         raise CheckpointError(f"not a state dict: {contents(value)}; {where}")
     for name, view in value.items():
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 500:
@@ -60,6 +62,44 @@ def views(value: Any) -> dict[str, View]:
     if len(value) > MAX_NAMES:
         raise CheckpointError(f"the state dict has {len(value)} tensors, more than {MAX_NAMES}")
     return dict(value)
+
+
+def in_order(value: Any, named: Mapping[str, View]) -> dict[str, View]:
+    """The tensors of a list by the names that they have in order in a state dict, whose other entries stay its own.
+
+    So programs keep averages (``shadow_params``): of the parameters that are trained, without their names.
+
+    Raises:
+        CheckpointError: where it is no list of tensors, these are not so many of the entries by their shapes, or are in
+            more than one way.
+    """
+    if type(value) not in (list, tuple) or not value or not all(isinstance(tensor, View) for tensor in value):
+        raise CheckpointError(
+            f"the card's 'names' is for a list of tensors, but where its 'key' leads, {contents(value)}"
+        )
+    shapes, names = [tensor.shape for tensor in value], list(named)
+    first = _chosen(shapes, [(name, named[name].shape) for name in names])
+    last = _chosen(shapes[::-1], [(name, named[name].shape) for name in names[::-1]])
+    if first is None or last is None:
+        raise CheckpointError(
+            f"the list's {len(value)} tensors do not have the shapes, in order, of the {len(names)} entries by whose "
+            "names they are"
+        )
+    if first != last[::-1]:
+        odd = next(shown(one) for one, other in zip(first, last[::-1], strict=True) if one != other)
+        raise CheckpointError(f"the list's tensors fit the names in more than one way, from {odd} on")
+    return {**named, **dict(zip(first, value, strict=True))}
+
+
+def _chosen(shapes, entries):
+    """The names of the first entries that have these shapes in order; None where there are none."""
+    found, left = [], iter(entries)
+    for shape in shapes:
+        name = next((name for name, own in left if own == shape), None)
+        if name is None:
+            return None
+        found.append(name)
+    return found
 
 
 def unwrapped(named: Mapping[str, Any]) -> dict[str, Any]:
