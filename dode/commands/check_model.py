@@ -94,7 +94,7 @@ def _table(found, faults):
     lines = ["| noise level | error / chance | told 0.7 times | told 1.4 times | |", "|--:|--:|--:|--:|:--|"]
     for level, fault in zip(found, faults, strict=True):
         ratios = [level.error / level.chance, *(told / level.error for told in level.told)]
-        cells = [f"{ratio:.3f}" for ratio in ratios] + ["–"] * (3 - len(ratios))
+        cells = [f"{ratio:.3f}" for ratio in ratios] + [""] * (3 - len(ratios))
         lines.append(f"| {level.sigma:g} | {' | '.join(cells)} | {fault or 'right'} |")
     return "\n".join(lines)
 

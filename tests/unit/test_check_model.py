@@ -157,8 +157,8 @@ def test_the_command_fetches_what_it_needs_and_says_what_it_found(working_direct
     printed = capsys.readouterr().out
     assert "digits-edm: residual-mlp, 128 images of digits" in printed
     assert "| 0.1 | 0.2" in printed
-    assert "| 0.002 | 1.206 | – | – | right |" in printed
-    assert "| 80 | 1.139 | – | – | right |" in printed
+    assert "| 0.002 | 1.206 |  |  | right |" in printed
+    assert "| 80 | 1.139 |  |  | right |" in printed
     assert "Right: the card agrees" in printed
     assert (working_directory / "resources/checkpoints/digits-edm/digits-edm.safetensors").is_file()
 
