@@ -148,11 +148,9 @@ def fitted(named: Mapping[str, Any], wanted: Collection[str], prefix: str | None
         return {name: value for name, value in found.items() if not name.startswith(inner)}
     named = unwrapped(named)
     possible = _places(named, wanted)
-    if set(named) == set(wanted) or not possible:
+    if possible in ([], [""]):
         return named
-    rest = {name: value for name, value in named.items() if not any(map(name.startswith, possible))}
-    if possible == [""]:
-        return named
+    rest = {name: value for name, value in named.items() if not name.startswith(tuple(possible))}
     beside = next((name for name in rest if OTHERS.search(name)), None) or _copy(named, wanted, possible[0], rest)
     if len(possible) > 1 or beside is not None:
         places = " and behind ".join(map(repr, possible))
