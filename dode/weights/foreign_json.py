@@ -17,12 +17,12 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infi
         content: the text as UTF-8.
         what: it is, for the message.
         error: makes the exception for a message.
-        infinite: whether -Infinity, Infinity and NaN may stand for these, as Python writes them: ``-Infinity`` is the
+        infinite: whether -Infinity and Infinity are allowed, as Python writes them: the first is the
             ``lambda_min_clipped`` of diffusers' DPM-Solver.
 
     Raises:
         error: where the text is not JSON, has a key twice or a very long one, an integer beyond :data:`LEAST` and
-            :data:`MOST`, or a number such as 1e999, or NaN unless ``infinite``.
+            :data:`MOST`, or a number such as NaN or 1e999.
     """
 
     allowed = f"allowed: integers from {LEAST} to {MOST}"
@@ -50,7 +50,7 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infi
         raise error(f"{what} has {name}, which is not a finite number")
 
     hooks: dict[str, Any] = {"parse_int": integer, "parse_float": real}
-    hooks["parse_constant"] = float if infinite else constant
+    hooks["parse_constant"] = lambda name: float(name) if infinite and name != "NaN" else constant(name)
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=once, **hooks)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
