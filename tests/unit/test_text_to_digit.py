@@ -14,15 +14,12 @@ from workspace import REPOSITORY
 torchvision_operators.declare()
 
 FOLDER = REPOSITORY / "config/models/text-to-digit"
-
-
-def needs_transformers():
-    return pytest.importorskip("transformers", reason="the pipeline's text encoders are of transformers")
+MISSING = "the pipeline's text encoders are those of transformers"
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    needs_transformers()
+    pytest.importorskip("transformers", reason=MISSING)
     from diffusers import StableDiffusion3Pipeline
 
     loaded = StableDiffusion3Pipeline.from_pretrained(
@@ -47,8 +44,13 @@ def read(images):
         return classifier(images).argmax(1)
 
 
+def contents(folder):
+    """{name: bytes} of the files below a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_pipeline_is_small():
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) <= 4_000_000
+    assert sum(map(len, contents(FOLDER).values())) <= 4_000_000
 
 
 def test_images_follow_the_words(pipeline):
@@ -60,7 +62,9 @@ def test_images_follow_the_words(pipeline):
         assert (read(images) == torch.arange(10).repeat_interleave(2)).sum() >= 18
 
 
-@pytest.mark.parametrize(("words", "measure"), zip(captions.STYLES, (captions.thickness, captions.slant), strict=True))
+@pytest.mark.parametrize(
+    ("words", "measure"), [*zip(captions.STYLES, (captions.thickness, captions.slant), strict=True)]
+)
 def test_the_style_follows_the_words(pipeline, words, measure):
     """On the same noise, every digit or nearly every one has more of the property that the second word says."""
     less, more = (
@@ -70,17 +74,14 @@ def test_the_style_follows_the_words(pipeline, words, measure):
 
 
 def test_a_word_is_a_token_and_no_caption_is_cut(pipeline):
-    for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
-        for prompt in captions.prompts(900, seed=3):
-            assert (
-                len(tokenizer(prompt).input_ids)
-                == 2 + len(prompt.replace(",", " ,").split())
-                <= text_to_digit.TEXT_LENGTH
-            )
+    for prompt in captions.prompts(900, seed=3):
+        words = prompt.replace(",", " ,").split()
+        for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
+            assert len(tokenizer(prompt).input_ids) == 2 + len(words) <= tokenizer.model_max_length
 
 
 def test_training_is_reproducible(tmp_path, monkeypatch):
-    needs_transformers()
+    pytest.importorskip("transformers", reason=MISSING)
     images, labels = np.zeros((100, 1, 28, 28), np.uint8), np.arange(100) % 10
     images[:, :, 4:24, 12:16] = np.random.default_rng(0).integers(0, 256, (100, 1, 20, 4))
 
@@ -89,17 +90,9 @@ def test_training_is_reproducible(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "mnist", mnist)
     monkeypatch.setitem(training.DATA, mnist, "lines")
-    for name in "ab":
-        text_to_digit.train(output=tmp_path / name, steps=5)
-    one, other = (
-        {
-            path.relative_to(tmp_path / name): path.read_bytes()
-            for path in (tmp_path / name).rglob("*")
-            if path.is_file()
-        }
-        for name in "ab"
-    )
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        text_to_digit.train(output=folder, steps=5)
+    one, other = (contents(folder / "text-to-digit") for folder in folders)
     assert one == other
-    assert {path.relative_to("text-to-digit") for path in one} == {
-        path.relative_to(FOLDER) for path in FOLDER.rglob("*") if path.is_file()
-    }
+    assert one.keys() == contents(FOLDER).keys()

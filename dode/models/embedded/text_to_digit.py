@@ -117,18 +117,18 @@ def tokenizer_of(words: Iterable[str]) -> Any:
 
     end = "</w>"
     letters = sorted(ByteLevel.alphabet())
-    merges = [
+    merges: dict[Any, None] = dict.fromkeys(
         (word[:place], word[place] + (end if place == len(word) - 1 else ""))
         for word in sorted(words, key=lambda word: (-len(word), word))
         for place in range(1, len(word))
-    ]
+    )
     special = ["<|startoftext|>", "<|endoftext|>"]
     tokens = dict.fromkeys(
         [*special, *letters, *(letter + end for letter in letters), *("".join(merge) for merge in merges)]
     )
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
-        merges=list(dict.fromkeys(merges)),
+        merges=list(merges),
         model_max_length=TEXT_LENGTH,
     )
 
