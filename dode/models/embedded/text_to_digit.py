@@ -75,8 +75,8 @@ ZEROS, ZEROS_EVERY = 64, 8
 def train_autoencoder(images: np.ndarray, *, steps: int) -> tuple[Autoencoder, float]:
     """A variational autoencoder: squared error per pixel and a small divergence, and the loss at the end.
 
-    bfloat16 products make a step on a CPU a third shorter.
     Its ``shift_factor`` and ``scaling_factor`` make the latents of the images of mean 0 and standard deviation 1.
+    bfloat16 products make a step on a CPU a third shorter.
 
     Args:
         images: (n, 1, 28, 28) uint8.
@@ -96,7 +96,7 @@ def train_autoencoder(images: np.ndarray, *, steps: int) -> tuple[Autoencoder, f
             output = network.decode(latents.sample(generator)).sample.float()
         return (output - batch).square().mean() + DIVERGENCE * latents.kl().float().mean() / batch[0].numel()
 
-    averaged: Autoencoder
+    averaged: Any
     averaged, loss = training.minimise(network, loss_of_step, name=f"{NAME}: autoencoder", steps=steps, rate=2e-3)
     with torch.no_grad():
         latents = averaged.encode(real).latent_dist.mean
