@@ -146,7 +146,29 @@ def check_options(kind: str, name: str, function: Callable, options: Mapping[str
         # A whole default may stand for any number, other types of default for several types, and None for no number.
         number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
         if number and options.get(key) is not None and not finite(options[key]):
-            raise ValueError(f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}")
+            raise ValueError(
+                f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}{written(options[key])}"
+            )
+
+
+def written(value: Any, *, fraction: bool = True) -> str:
+    """How a number is written that YAML 1.1 reads as something else, for the end of a sentence that refuses it.
+
+    It takes ``1e5`` for text, and ``1.0e+5`` for no integer. Empty where there is nothing to say.
+
+    >>> written("1e5", fraction=False), written("2e-7")
+    ('; write 100000', '; write 2.0e-07')
+    """
+    if not isinstance(value, str | float):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if number.is_integer() and abs(number) < 2**53:
+        return f"; write {int(number)}"
+    text = repr(number)
+    return f"; write {text if '.' in text else text.replace('e', '.0e')}" if fraction and math.isfinite(number) else ""
 
 
 def finite(value: Any) -> bool:

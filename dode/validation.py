@@ -16,7 +16,7 @@ import jsonschema
 import yaml
 
 from dode import texts
-from dode.registry import nearest
+from dode.registry import nearest, written
 
 
 class ConfigError(ValueError):
@@ -282,9 +282,12 @@ def _sentence(error):
         "maxItems": lambda: f"at most {error.validator_value} entries, not {len(error.instance)}",
         "pattern": lambda: f"text that matches {error.validator_value}",
     }.get(error.validator)
+    hint = ""
+    if error.validator == "type" and any(kind in error.validator_value for kind in ("integer", "number")):
+        hint = written(error.instance, fraction="number" in error.validator_value)
     value = repr(error.instance)
     value = value if len(value) <= 200 else f"{value[:200]}..."
-    return f"{key}: {value} is not allowed; allowed: {allowed() if allowed else error.message[:500]}"
+    return f"{key}: {value} is not allowed; allowed: {allowed() if allowed else error.message[:500]}{hint}"
 
 
 def validate(instance: Any, schema: str | Path, what: str) -> None:

@@ -15,7 +15,7 @@ from dode.weights import safetensors_files, states
 from dode.weights.errors import CheckpointError
 from dode.weights.safetensors_files import HEADER, header
 
-__all__ = ["FORMATS", "CheckpointError", "convert", "header", "read"]
+__all__ = ["FORMATS", "CheckpointError", "convert", "header", "is_of", "read"]
 
 #: Where in a file the weights are.
 Key: TypeAlias = str | int | list[str | int] | None
@@ -41,17 +41,20 @@ def _edm_pickle(path):
 FORMATS = {"safetensors": _safetensors, "torch": _torch, "edm-pickle": _edm_pickle}
 
 
-def _views(source, format, key, prefix):
+def _views(source, format, key, prefix, names):
     """The tensors of a file, still in it, and what the file says of itself."""
     from dode.checkpoints.pickles import Recorded
 
-    value, facts = states.select(FORMATS[format](source), key), {}
+    whole, facts = FORMATS[format](source), {}
+    value = states.select(whole, key)
+    if names is not None:
+        value = states.in_order(value, states.views(states.select(whole, names)))
     if isinstance(value, Recorded):
         from dode.checkpoints import persistent
 
         facts, value = persistent.facts(value), persistent.flatten(value)
     found = states.views(value)
-    found = found if prefix is None else states.below(found, prefix)
+    found = states.unwrapped(found) if prefix is None else states.below(found, prefix)
     for name, view in found.items():
         if view.nbytes > view.storage.nbytes:
             raise CheckpointError(f"the tensor {name!r} repeats elements and does not lie within its storage")
@@ -71,7 +74,13 @@ def _check_options(format, dtype):
 
 
 def read(
-    source: str | Path, *, format: str, key: Key = None, dtype: str = "keep", prefix: str | None = None
+    source: str | Path,
+    *,
+    format: str,
+    key: Key = None,
+    dtype: str = "keep",
+    prefix: str | None = None,
+    names: Key = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tensors of a published checkpoint by name, and what the file says of itself.
 
@@ -83,6 +92,8 @@ def read(
         prefix: what the names of the weights begin with, such as ``ema_model.``; it is taken away, and other tensors
             are left out. Prefixes that all names have because a program wrapped the network (``module.``,
             ``_orig_mod.``) are taken away in any case.
+        names: where the weights are a list of tensors (``shadow_params``): where in the file the state dict is whose
+            names they have in order; what the list leaves out is taken from there. None for no list.
 
     Returns:
         ``(tensors, facts)``; ``facts`` has the class and the arguments that an EDM pickle records.
@@ -93,7 +104,7 @@ def read(
     """
     _check_options(format, dtype)
     try:
-        views, facts = _views(source, format, key, prefix)
+        views, facts = _views(source, format, key, prefix, names)
         return {name: states.weight(name, view, dtype) for name, view in views.items()}, facts
     except (CheckpointError, OSError) as error:
         raise _told(source, format, error) from None
@@ -112,6 +123,7 @@ def convert(
     key: Key = None,
     dtype: str = "keep",
     prefix: str | None = None,
+    names: Key = None,
     sha256: str | None = None,
 ) -> None:
     """Read a published checkpoint (:func:`read`) and write it to ``target`` as safetensors, whole or not at all.
@@ -122,6 +134,43 @@ def convert(
     before all else.
     """
     from dode.checkpoints import conversion
+
+    about = _about(source, format, key, dtype, prefix, names)
+    if sha256 is not None and about["source_sha256"] != sha256:
+        raise CheckpointError(f"{source}: sha256 is {about['source_sha256']}, expected {sha256}")
+    with atomic(target) as temporary:
+        conversion.run(source, temporary, about)
+
+
+def is_of(
+    target: str | Path,
+    source: str | Path,
+    *,
+    format: str,
+    key: Key = None,
+    dtype: str = "keep",
+    prefix: str | None = None,
+    names: Key = None,
+) -> bool:
+    """Whether ``target`` is what :func:`convert` wrote of this file with these arguments, and is whole.
+
+    Raises:
+        CheckpointError: where ``source`` cannot be read.
+    """
+    about = _about(source, format, key, dtype, prefix, names)
+    try:
+        found = header(target)
+    except (CheckpointError, OSError):
+        return False
+    return {name: found.get(name) for name in (*about, *_OPTIONAL)} == {**dict.fromkeys(_OPTIONAL), **about}
+
+
+#: What the header has only where it is given.
+_OPTIONAL = ("prefix", "names")
+
+
+def _about(source, format, key, dtype, prefix, names):
+    """What the header of the file that is converted begins with."""
     from dode.weights import sources
 
     _check_options(format, dtype)
@@ -131,11 +180,9 @@ def convert(
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (CheckpointError, OSError) as error:
         raise _told(source, format, error) from None
-    if sha256 is not None and digest != sha256:
-        raise CheckpointError(f"{source}: sha256 is {digest}, expected {sha256}")
     about = {"format": format, "key": key, "source": Path(source).name, "source_sha256": digest, "cast": dtype}
-    with atomic(target) as temporary:
-        conversion.run(source, temporary, about | ({} if prefix is None else {"prefix": prefix}))
+    optional = dict(zip(_OPTIONAL, (prefix, names), strict=True))
+    return about | {name: value for name, value in optional.items() if value is not None}
 
 
 def _cast(dtype, cast):
@@ -146,7 +193,7 @@ def convert_here(source: str | Path, target: str | Path, about: dict[str, Any]) 
     """:func:`convert` in this process: what its child does, where ``about`` is what the header begins with."""
     format, cast = about["format"], about["cast"]
     try:
-        views, facts = _views(source, format, about["key"], about.get("prefix"))
+        views, facts = _views(source, format, about["key"], *map(about.get, _OPTIONAL))
         kinds = {name: (_cast(str(view.dtype), cast), view.shape) for name, view in views.items()}
         counts = dict(collections.Counter(kind for kind, _ in kinds.values()))
         text = json.dumps({**about, "dtypes": counts, **facts}, sort_keys=True, allow_nan=False)

@@ -14,7 +14,7 @@ from typing import Any
 from dode.checkpoints import tensors
 from dode.checkpoints.pickles import Interpreter, Left, Recorded, Work, dictionary
 from dode.checkpoints.torch_files import storage_within
-from dode.weights import sources
+from dode.weights import foreign_json, sources
 from dode.weights.errors import CheckpointError, kind_of, shown
 from dode.weights.views import Storage, View
 
@@ -165,6 +165,8 @@ class _Budget:
             return [self.plain(item, depth + 1) for item in value]
         if isinstance(value, float) and not -float("inf") < value < float("inf"):
             return str(value)  # JSON has no infinity; EDM's sigma_max is one
+        if isinstance(value, int) and not foreign_json.LEAST <= value <= foreign_json.MOST:
+            return f"<{shown(value)}>"  # the header could not be read again
         if isinstance(value, str | int | float | bool | None):
             return value
         return f"<{kind_of(value)}>"

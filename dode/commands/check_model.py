@@ -4,7 +4,9 @@ What a file does not say (the order of attention's channels, the scale of the in
 card is wrong, but the network then computes something else. Noise is added to a few real images, and the error of the
 model's estimate must be at most 0.8 of chance (of the best guess from each pixel's mean and variance alone; at noise
 level 3, where little is left to know, 1.05), and must not fall if the model is told 0.7 or 1.4 times the noise level.
-The checkpoint is fetched if it is not here. Exit status 1 if something is wrong.
+At a card's sigma_min next to no noise may be left, and at its sigma_max the model may know next to nothing of an image.
+The checkpoint is fetched if it is not here, and converted again if it was converted for another card than that of now.
+Exit status 1 if something is wrong.
 """
 
 import argparse
@@ -33,19 +35,19 @@ def run(options: argparse.Namespace) -> int:
 
     from dode import models, texts
     from dode.benchmark import devices
-    from dode.fetching.cards import load_card
     from dode.images import examples, pixels
     from dode.models import checking
 
-    card = load_card(ROOT, options.card, "card")
-    if card["role"] != "diffusion":
-        raise ValueError(f"card: '{options.card}' has the role '{card['role']}', not 'diffusion'")
+    card = _card(options.card)
     if options.images is not None and not 2 <= options.images <= 10_000:
         raise ValueError(f"--images: {options.images} is not allowed; allowed: 2 to 10000")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
         raise ValueError(f"--device: '{options.device}' is not allowed; allowed: auto, cpu, cuda or cuda:<number>")
     device = devices.device(options.device)
-    own = examples.of_card(card, named=options.data, statistics=_statistics(card), count=options.images)
+    try:
+        own = examples.of_card(card, named=options.data, statistics=_statistics(card), count=options.images)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--data: {error}") from None
     # Flags are to be told apart, not roundings, and CPUs are slow in half precision.
     model = models.load({**card, "precision": {}}, _weights(options.card, card), device=device, batch_size=32)
     x = torch.from_numpy(pixels.from_bytes(own.images)).double().to(device)
@@ -56,8 +58,15 @@ def run(options: argparse.Namespace) -> int:
     margins, slack = (checking.MARGINS, 0.0) if own.alike else (checking.LOCAL_MARGINS, checking.LOCAL_SLACK)
     found = checking.levels(model, x, labels, margins)
     if not found:
-        raise ValueError(f"{options.card} knows none of the noise levels {', '.join(map(str, margins))}")
+        raise ValueError(
+            f"{options.card}: its noise levels, {model.facts.sigma_min:g} to {model.facts.sigma_max:g}, have none of "
+            f"{', '.join(map(str, margins))} within them, at which a model is tried"
+        )
     faults = [level.fault(margins[level.sigma], slack) for level in found]
+    if "sigma_min" in card:
+        least, most = checking.ends(model, x, labels)
+        found += [least, most]
+        faults += [least.fault_of_least(), most.fault_of_most(noise=card["prediction"] == "noise", alike=own.alike)]
     print(texts.shown(f"{options.card}: {card['network']['name']}, {len(x)} images of {own.whose}", lines=True))
     print(_table(found, faults))
     if any(faults):
@@ -67,11 +76,26 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _card(name: str) -> dict[str, Any]:
+    from dode.fetching.cards import folder_of, load_card
+
+    if name != Path(name).name or name.endswith((".yaml", ".yml")):
+        known = ", ".join(sorted(path.stem for path in folder_of(ROOT).glob("*.yaml")))
+        raise ValueError(
+            f"card: '{name}' is a path; allowed: the name of a card in config/models, without .yaml: {known}"
+        )
+    card = load_card(ROOT, name, "card")
+    if card["role"] != "diffusion":
+        raise ValueError(f"card: '{name}' has the role '{card['role']}'; allowed: a card with the role 'diffusion'")
+    return card
+
+
 def _table(found, faults):
     lines = ["| noise level | error / chance | told 0.7 times | told 1.4 times | |", "|--:|--:|--:|--:|:--|"]
     for level, fault in zip(found, faults, strict=True):
         ratios = [level.error / level.chance, *(told / level.error for told in level.told)]
-        lines.append(f"| {level.sigma:g} | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} | {fault or 'right'} |")
+        cells = [f"{ratio:.3f}" for ratio in ratios] + [""] * (3 - len(ratios))
+        lines.append(f"| {level.sigma:g} | {' | '.join(cells)} | {fault or 'right'} |")
     return "\n".join(lines)
 
 
@@ -86,7 +110,9 @@ def _weights(name: str, card: dict[str, Any]) -> Path:
     if card["format"] not in CONVERTED:
         return fetched
     converted = Path("resources", "models", f"{name}.safetensors")
-    if not converted.exists():
+    if not checkpoints.is_of(converted, fetched, **reading(card)):
+        if converted.exists():
+            print(f"{converted} was not made from {fetched} by this card; it is made again.")
         checkpoints.convert(fetched, converted, **reading(card))
     return converted
 

@@ -109,7 +109,7 @@ class _Job:
         """Refuse a card that contradicts the small files beside its weights, before these are downloaded."""
         try:
             files = repositories.described(self.card, cards.folder_of(self.root), online=True)
-        except (OSError, RecursionError) as error:
+        except OSError as error:
             log.warning("the files beside the weights could not be read, and the card is not compared: %s", error)
             return
         fault = repository.fault(self.card, files)

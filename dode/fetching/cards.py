@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from dode.fetching import pipelines, repositories
+from dode.fetching import downloads, pipelines, repositories
 from dode.grids.schedules import schedules
 from dode.models import agreement
 from dode.models.hub import repository
@@ -18,7 +18,7 @@ CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
 
 #: Keys of a card that a pipeline has not, whose parts say themselves what they are.
-NOT_OF_A_PIPELINE = ("urls", "file", "size", "sha256", "md5", "key", "prefix", "network", "preconditioning")
+NOT_OF_A_PIPELINE = ("urls", "file", "size", "sha256", "md5", "key", "names", "prefix", "network", "preconditioning")
 
 Card = dict[str, Any]
 
@@ -32,7 +32,7 @@ def file_name(card: Mapping[str, Any]) -> str:
 
 def reading(card: Mapping[str, Any]) -> dict[str, Any]:
     """How a card's file is read, for its conversion."""
-    return {key: card.get(key) for key in ("format", "key", "prefix")}
+    return {key: card.get(key) for key in ("format", "key", "prefix", "names")}
 
 
 def folder_of(root: str | Path) -> Path:
@@ -65,7 +65,7 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
 def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:
     try:
         return (pipelines.files if "pipeline" in card else repositories.described)(card, folder, online=online)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{place}: {error}") from None
 
 
@@ -139,6 +139,11 @@ def _check_card(card: Card, place: str) -> None:
                 f"{place}: urls: the one at {url.hostname} contains a credential, which would end up in logs; "
                 "credentials belong in ~/.netrc (https:) or HF_TOKEN (hf:)"
             )
+    try:
+        for url in card.get("urls", []):
+            downloads.check_name(url)
+    except OSError as error:
+        raise ConfigError(f"{place}: urls: {error}") from None
     if "schedule" in card and "preconditioning" in card:
         raise ConfigError(
             f"{place}: schedule: the card has a preconditioning too, whose noise levels are other ones; leave one of "
@@ -150,10 +155,15 @@ def _check_card(card: Card, place: str) -> None:
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ConfigError(f"{place}: schedule: {error}") from None
     fault = agreement.fault_of_options(card) if card["role"] == "diffusion" and "network" in card else None
+    try:
+        fault = fault or agreement.fault_of_range(card)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{place}: preconditioning: {error}") from None
     if fault:
         raise ConfigError(f"{place}: {fault}")
-    if "key" in card and card["format"] not in CONVERTED:
-        raise ConfigError(f"{place}: key: a file of the format {card['format']} has no keys; leave it out")
+    for key in ("key", "names"):
+        if key in card and card["format"] not in CONVERTED:
+            raise ConfigError(f"{place}: {key}: a file of the format {card['format']} has no keys; leave it out")
     if "prefix" in card and (card["role"] == "statistics" or card["format"] == "torchscript"):
         raise ConfigError(f"{place}: prefix: the file has no weights by name; leave it out")
     if card["format"] == "torchscript" and (card["role"] != "features" or len(card.get("sha256", "")) < 64):

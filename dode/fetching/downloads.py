@@ -51,7 +51,23 @@ def download(url: str, path: str | Path, *, size: int | None = None, folder: str
     path, scheme = Path(path), url.split(":", 1)[0]
     if scheme not in SCHEMES:
         raise OSError(f"'{scheme}:' is not one of {', '.join(f'{name}:' for name in SCHEMES)}")
+    check_name(url)
     supervision.within_limits(lambda: SCHEMES[scheme](url, path, size, folder), path.parent, size)
+
+
+def check_name(url: str) -> None:
+    """Raise OSError for a URL of which a part is none of the file's name, though it may be meant so.
+
+    A ``#`` begins a fragment, and is never sent; a ``?`` begins a query, which only servers have.
+    """
+    allowed = "#" if urlparse(url).scheme in ("http", "https") else "#?"
+    name, *rest = re.split(f"[{allowed}]", url, maxsplit=1)
+    if rest:
+        mark = url[len(name)]
+        raise OSError(
+            f"{name}{mark}...: what follows the '{mark}' is no part of the file's name; allowed: %{ord(mark):02X} in "
+            "its place, or nothing from there on"
+        )
 
 
 def is_page(head: bytes, content_type: str = "") -> bool:

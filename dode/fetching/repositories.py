@@ -20,7 +20,7 @@ def described(card: Mapping[str, Any], folder: str | Path, *, online: bool) -> d
         online: whether files of the hub may be downloaded; otherwise those are taken that huggingface_hub has kept.
 
     Raises:
-        ValueError: for a file that is not a JSON object, RecursionError for one that is nested too deeply.
+        ValueError: for a file that is not a JSON object.
         OSError: where the hub cannot be asked.
     """
     network = card.get("network")

@@ -37,6 +37,16 @@ UNREAD = (".gif", ".apng", ".avif", ".heic", ".heif", ".jfif", ".jpe", ".jp2", "
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # others have decoders that start programs
 #: Pillow's modes whose colours need no profile: black and white, grey, palettes, RGB.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
+#: How images begin, of kinds that are read and of others: PNG, JPEG, GIF, TIFF, WEBP, BMP (with zeros and the size of a
+#: header where it has them), AVIF and HEIC, JPEG 2000 and JPEG XL, PPM and its kin.
+SIGNATURES = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|"
+    rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}|"
+    rb".{4}ftyp(?:avi[fs]|hei[cfmsx]|hev[cx]|mi[fs]1|msf1)|\0{3}\x0c(?:jP  |JXL )|\xff\x0a|"
+    rb"P[1-6]\s(?:#|[0-9])",
+    flags=re.DOTALL,
+)
+_HEAD = 32  # bytes
 BITS_PER_SAMPLE, ORIENTATION = 258, 274  # tags of TIFF, the second of EXIF too
 KINDS = ("folder", "zip", "hub")
 OF_THE_HUB = {"split": "train", "column": "image", "revision": None}
@@ -240,6 +250,15 @@ def _is_image(name):
     return name.lower().endswith(SUFFIXES)
 
 
+def _refuse_image(place, head):
+    """Raise ValueError for a file that is an image by its first bytes, though not by its name."""
+    if SIGNATURES.match(head):
+        raise ValueError(
+            f"{place} is an image by its contents, but not by its name, and would be left out; allowed: names that end "
+            f"in {', '.join(SUFFIXES)}, or no such file among the images"
+        )
+
+
 def _names(folder):
     """Paths of the images within a folder, sorted; each once, whichever links lead to it.
 
@@ -270,6 +289,9 @@ def _names(folder):
                     linked[name] = os.path.realpath(entry.path)
                 else:
                     own[entry.path] = name
+            elif entry.is_file():
+                with open(entry.path, "rb") as file:
+                    _refuse_image(f"{shown(folder)}/{shown(name)}", file.read(_HEAD))
         if not waiting:  # links to folders come last, so that a folder is known by its own name
             waiting, links = links[::-1], []
     return sorted([*own.values(), *(name for name, path in linked.items() if path not in own)], key=_order)
@@ -293,7 +315,10 @@ def _archive(path):
     for entry in archive.infolist():
         name = posixpath.normpath(entry.filename)
         place = f"{path}/{shown(name)}"
-        if entry.is_dir() or not _is_image(name):
+        if entry.is_dir() or any(map(_is_hidden, name.split("/"))):
+            continue
+        if not _is_image(name):
+            _refuse_image(place, _head(archive, entry))
             continue
         if name in found:
             raise ValueError(f"{place} is there twice")
@@ -303,6 +328,15 @@ def _archive(path):
             raise ValueError(f"{place} is a link; pack what it leads to")
         found[name] = entry
     return archive, {name: found[name] for name in sorted(found, key=_order)}
+
+
+def _head(archive, entry):
+    """The first bytes of an entry; none where it cannot be read, of which nothing is to be said."""
+    try:
+        with archive.open(entry) as file:
+            return file.read(_HEAD)
+    except Exception:  # an encrypted one, a damaged one: the zip file's errors are of many kinds
+        return b""
 
 
 def _zip(source):

@@ -1,6 +1,7 @@
 """A few real images to try a model on."""
 
 import dataclasses
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,16 @@ def of_card(
         if shape != (1, 8, 8):
             raise ValueError(f"no images of the shape {shape} are at hand; name a folder, a zip file or an .npz file")
         named = "digits"
-    place = named or str(statistics)
+    place, names = named or str(statistics), data.sources.names()
+    if place not in names and not Path(place).exists():
+        allowed = f"{', '.join(names)}, a folder, a zip file or an .npz file"
+        raise ValueError(
+            f"there is no '{place}'; allowed: {allowed}, whose path may be relative to the working directory"
+        )
     if place.endswith(".npz"):
         whole, labels = _of_file(Path(place))
     else:
-        source = place if place in data.sources.names() else {"folder" if Path(place).is_dir() else "zip": place}
+        source = place if place in names else {"folder" if Path(place).is_dir() else "zip": place}
         data.check(source)
         whole, labels = data.load(source, shape)
     # All over the set, which may be in the order of its classes; each is read alone.
@@ -70,8 +76,11 @@ def of_card(
 
 
 def _of_file(path):
-    with np.load(path, allow_pickle=False) as file:
-        images, labels = (file.get(name) for name in ("arr_0", "labels"))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = (file.get(name) for name in ("arr_0", "labels"))
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: a single array
+        raise ValueError(f"{path} is not an .npz file of plain arrays: {error}") from None
     if images is None or images.ndim != 4 or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"{path} has no images, arr_0 (n, H, W, C) uint8")
     return images.transpose(0, 3, 1, 2), labels

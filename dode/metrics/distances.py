@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dode.metrics.spread import standard_deviation
+
 # Features kept besides mean and covariance, so that memory does not grow with the number of images.
 KEPT_FEATURES = 10_000
 # A negative eigenvalue of this share of the largest, or so large an asymmetry, is no rounding, not even of float32.
@@ -48,7 +50,13 @@ class Statistics:
         self._chosen = None if total is None else random_rows(total, KEPT_FEATURES)
 
     def add(self, features: np.ndarray) -> None:
-        """Take in (b, F) float64."""
+        """Take in (b, F) float64.
+
+        Raises:
+            ValueError: where one is no number, or beyond float32, in which some of them are kept.
+        """
+        if not np.abs(features).max(initial=0) <= np.finfo(np.float32).max:
+            raise ValueError("the features of an image contain NaN, infinity or numbers beyond float32")
         batch = Statistics()
         batch.count, batch.mean = len(features), features.mean(axis=0)
         centred = features - batch.mean
@@ -302,7 +310,7 @@ def kid_error(values: np.ndarray, size: int, count: int) -> float:
     """
     if len(values) < 2 or count <= size:
         return float("nan")
-    return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + size / (count - size)))
+    return float(standard_deviation(values) * np.sqrt(1 / len(values) + size / (count - size)))
 
 
 def squared_errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:

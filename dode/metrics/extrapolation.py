@@ -1,6 +1,7 @@
 """The Fréchet distance of infinitely many images, from few (Chong & Forsyth 2020, arXiv 1911.07023)."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -52,5 +53,5 @@ def fid_infinity(
         else:
             distance = fid(gaussian, reference)
         value += weight * distance
-    error = float(np.sqrt(np.square(influences).sum())) if with_error else None
+    error = math.hypot(*influences) if with_error else None
     return Extrapolation(float(value), error, sizes.tolist())

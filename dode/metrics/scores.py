@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dode.metrics import distances, neighbours
+from dode.metrics import distances, neighbours, spread
 from dode.metrics.distances import Statistics
 from dode.metrics.extrapolation import FEWEST, fid_infinity
 
@@ -25,12 +25,12 @@ def summary(
     """
     blocks = [float(value) for value in blocks]
     if len(blocks) > 1:
-        # Where a value is infinite there is no spread, and no reason to warn of it.
-        spread, kind = np.std(blocks, ddof=1) if np.isfinite(blocks).all() else np.nan, "seeds"
+        own, kind = spread.standard_deviation(blocks), "seeds"
     else:
         assert error is not None  # a single block has no other
-        spread = error()
-    return {"value": float(np.mean(blocks)), "error": float(spread), "error_kind": kind, "blocks": blocks, **settings}
+        own = error()
+    value = spread.mean(blocks)
+    return {"value": value, "error": float(own), "error_kind": kind, "blocks": blocks, **settings}
 
 
 def _of_images(blocks, **settings):
@@ -40,7 +40,7 @@ def _of_images(blocks, **settings):
 
 def standard_error(values: np.ndarray, count: int | None = None) -> float:
     """Of the mean of ``count`` values, of which these are some (default all)."""
-    return np.std(values, ddof=1) / np.sqrt(count or len(values))
+    return float(spread.standard_deviation(values) / np.sqrt(count or len(values)))
 
 
 GENERATED, REAL = "generated", "real"

@@ -13,8 +13,8 @@ from dode.weights import safetensors_files
 
 
 def check_options(card: Mapping[str, Any]) -> None:
-    """Raise ValueError where :func:`fault_of_options` finds one."""
-    fault = fault_of_options(card)
+    """Raise ValueError where :func:`fault_of_options` or :func:`fault_of_range` finds one."""
+    fault = fault_of_options(card) or fault_of_range(card)
     if fault:
         raise ValueError(f"the card contradicts itself: {fault}")
 
@@ -22,14 +22,44 @@ def check_options(card: Mapping[str, Any]) -> None:
 def check_file(card: Mapping[str, Any], checkpoint: str | Path) -> None:
     """Raise ValueError where a card contradicts its safetensors file, naming key and both values.
 
-    That is the header of a file that was converted from a pickle of EDM's (:mod:`dode.models.edm.recorded`), and for a
-    network of the hub the files beside the weights (:mod:`dode.models.hub.repository`).
+    That is how the file was converted; of one that was a pickle of EDM's what that recorded
+    (:mod:`dode.models.edm.recorded`); and for a network of the hub the files beside the weights
+    (:mod:`dode.models.hub.repository`).
     """
-    fault = recorded.fault(card, safetensors_files.header(checkpoint))
+    header = safetensors_files.header(checkpoint)
+    fault = _fault_of_conversion(card, header) or recorded.fault(card, header)
     if fault is None and card["network"]["name"] == repository.NETWORK:
         fault = repository.fault(card, repository.beside(checkpoint))
     if fault:
         raise ValueError(f"the card contradicts {checkpoint}: {fault}")
+
+
+def _fault_of_conversion(card, header):
+    """A file that was converted for a card that has since been edited may have other weights of the same network."""
+    if not header or card.get("format", "safetensors") == "safetensors":
+        return None  # what a card names as safetensors may have been converted elsewhere
+    for key in ("format", "key", "prefix", "names"):
+        if header.get(key) != card.get(key):
+            return f"{key}: {card.get(key)!r}, but the file was converted with {header.get(key)!r}; convert it again"
+    return None
+
+
+def fault_of_range(card: Mapping[str, Any]) -> str | None:
+    """What is wrong with a diffusion model's ``sigma_min`` and ``sigma_max``, in one sentence, or None.
+
+    The range of the preconditionings ``vp`` and ``iddpm`` follows from their options; 1 % is taken for rounding.
+    """
+    least, most, own = card.get("sigma_min"), card.get("sigma_max"), dict(card.get("preconditioning", {}))
+    if least is None or most is None:
+        return None
+    if not least < most:
+        return f"sigma_min: {least} is not below sigma_max: {most}"
+    lowest, highest = recorded.known_range(own.pop("name", None), own)
+    if least < 0.99 * lowest:
+        return f"sigma_min: {least}, but the preconditioning {card['preconditioning']} knows levels from {lowest:.6g}"
+    if most > 1.01 * highest:
+        return f"sigma_max: {most}, but the preconditioning {card['preconditioning']} knows levels up to {highest:.6g}"
+    return None
 
 
 def fault_of_options(card: Mapping[str, Any]) -> str | None:

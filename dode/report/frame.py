@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dode import storage
+from dode.metrics import spread
 from dode.metrics.catalogue import METRICS
 from dode.names import HALVES
 from dode.registry import unknown
@@ -88,8 +89,12 @@ def tidy(scores: Iterable[dict[str, Any]], halves: Iterable[dict[str, Any]]) -> 
 
 def _halves(values):
     values = np.array(values, dtype=np.float64)
-    error = values.std(ddof=1) if len(values) > 1 else math.nan
-    return {"value": values.mean(), "error": error, "error_kind": "halves", "blocks": values}
+    return {
+        "value": spread.mean(values),
+        "error": spread.standard_deviation(values),
+        "error_kind": "halves",
+        "blocks": values,
+    }
 
 
 def _rows(cell, metrics):

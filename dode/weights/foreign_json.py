@@ -6,20 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST = 1000  # characters of a key
+#: Integers that torch, numpy and safetensors can hold: of 64 bits, with a sign.
+LEAST, MOST = -(2**63), 2**63 - 1
 
 
-def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
+def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infinite: bool = False) -> Any:
     """The value of a text in JSON.
 
     Args:
         content: the text as UTF-8.
         what: it is, for the message.
         error: makes the exception for a message.
+        infinite: whether -Infinity and Infinity are allowed, as Python writes them: the first is the
+            ``lambda_min_clipped`` of diffusers' DPM-Solver.
 
     Raises:
-        error: where the text is not JSON, has a key twice or a very long one, an integer beyond 64 bits, or a number
-            such as NaN or 1e999.
+        error: where the text is not JSON, has a key twice or a very long one, an integer beyond :data:`LEAST` and
+            :data:`MOST`, or a number such as NaN or 1e999.
     """
+
+    allowed = f"allowed: integers from {LEAST} to {MOST}"
 
     def once(pairs):
         found = dict(pairs)
@@ -31,7 +37,9 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
 
     def integer(digits):
         if len(digits) > 20:  # Python's own error for thousands of them is not one of JSON
-            raise error(f"{what} has an integer of {len(digits)} digits")
+            raise error(f"{what} has an integer of {len(digits.lstrip('-'))} digits; {allowed}")
+        if not LEAST <= int(digits) <= MOST:
+            raise error(f"{what} has the integer {digits}; {allowed}")
         return int(digits)
 
     def real(digits):
@@ -41,7 +49,8 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception]) -> Any:
     def constant(name):
         raise error(f"{what} has {name}, which is not a finite number")
 
-    hooks: dict[str, Any] = {"parse_int": integer, "parse_float": real, "parse_constant": constant}
+    hooks: dict[str, Any] = {"parse_int": integer, "parse_float": real}
+    hooks["parse_constant"] = lambda name: float(name) if infinite and name != "NaN" else constant(name)
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=once, **hooks)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:

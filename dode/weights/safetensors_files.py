@@ -71,9 +71,15 @@ def header(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: where the file is not one of safetensors, or its header is damaged.
     """
-    text = read(path)[1].get(HEADER, "{}")
-    what = f"{path}: what its header says of its origin"
-    found = foreign_json.parsed(text.encode("utf-8", "surrogatepass"), what, CheckpointError)
+    try:
+        return _origin(read(path)[1])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _origin(metadata):
+    what = "what its header says of its origin"
+    found = foreign_json.parsed(metadata.get(HEADER, "{}").encode("utf-8", "surrogatepass"), what, CheckpointError)
     if not isinstance(found, dict):
         raise CheckpointError(f"{what} is not a mapping")
     return found
@@ -84,14 +90,20 @@ def tensors(path: str | Path, *, wanted: Collection[str] | None = None, prefix: 
 
     Args:
         path: of the file.
-        wanted, prefix: as of :func:`dode.weights.states.fitted`; None for the names as they are.
+        wanted, prefix: as of :func:`dode.weights.states.fitted`; None for the names as they are. A prefix that the
+            file's conversion took away is not looked for.
 
     Raises:
         CheckpointError: where the file is broken, or a tensor is not one of weights.
     """
     try:
-        views = states.views(read(path)[0])
-        views = views if wanted is None else states.fitted(views, wanted, prefix)
+        found, metadata = read(path)
+        views = states.views(found)
+        if wanted is None:
+            views = states.unwrapped(views)
+        else:
+            taken = prefix is not None and _origin(metadata).get("prefix") == prefix
+            views = states.fitted(views, wanted, "" if taken else prefix)
         return {name: states.weight(name, view) for name, view in views.items()}
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -1,5 +1,6 @@
 """State dicts: found in what a file holds, their names as a network knows them, their numbers such as weights are."""
 
+import collections
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -10,6 +11,15 @@ from dode.weights.views import View
 #: What programs put before every name when they wrap a network; no network's own names begin so.
 WRAPPERS = ("module.", "_orig_mod.")
 MAX_NAMES = 20_000
+#: What programs name the other weights of a network that they keep, an average of the steps or a teacher:
+#: ``model_ema``, ``ema_params``, ``shadow_params``, ``netEMA``, ``swa_model``, ``target_model``.
+OTHERS = re.compile(
+    "(?i:(?<![a-z])(?:ema|swa|avg|averag|shadow|polyak|target|teacher))"
+    "|(?<=[a-z])(?:EMA|Ema|SWA|Swa|AVG|Avg|Averag|Shadow|Target|Teacher)"  # netEMA, modelEma
+)
+ALIKE = (
+    0.9  # the share of a network's tensors of whose shapes there are others, from which these may be its weights too
+)
 
 
 def select(value: Any, key: Any) -> Any:
@@ -41,6 +51,8 @@ def views(value: Any) -> dict[str, View]:
     if (odd := getattr(value, "odd", None)) is not None:
         raise CheckpointError(f"{odd} is not a parameter's name; {where}")
     if not isinstance(value, dict) or not value:
+        if type(value) in (list, tuple) and value and all(isinstance(tensor, View) for tensor in value):
+            where = "the card's 'names' says where in the file the state dict is whose names they have in order"
         raise CheckpointError(f"not a state dict: {contents(value)}; {where}")
     for name, view in value.items():
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 500:
@@ -49,7 +61,45 @@ def views(value: Any) -> dict[str, View]:
             raise CheckpointError(f"{shown(name)} is {kind_of(view)}, not a tensor; {where}")
     if len(value) > MAX_NAMES:
         raise CheckpointError(f"the state dict has {len(value)} tensors, more than {MAX_NAMES}")
-    return unwrapped(value)
+    return dict(value)
+
+
+def in_order(value: Any, named: Mapping[str, View]) -> dict[str, View]:
+    """The tensors of a list by the names that they have in order in a state dict, whose other entries stay its own.
+
+    So programs keep averages (``shadow_params``): of the parameters that are trained, without their names.
+
+    Raises:
+        CheckpointError: where it is no list of tensors, these are not so many of the entries by their shapes, or are in
+            more than one way.
+    """
+    if type(value) not in (list, tuple) or not value or not all(isinstance(tensor, View) for tensor in value):
+        raise CheckpointError(
+            f"the card's 'names' is for a list of tensors, but where its 'key' leads, {contents(value)}"
+        )
+    shapes, names = [tensor.shape for tensor in value], list(named)
+    first = _chosen(shapes, [(name, named[name].shape) for name in names])
+    last = _chosen(shapes[::-1], [(name, named[name].shape) for name in names[::-1]])
+    if first is None or last is None:
+        raise CheckpointError(
+            f"the list's {len(value)} tensors do not have the shapes, in order, of the {len(names)} entries by whose "
+            "names they are"
+        )
+    if first != last[::-1]:
+        odd = next(shown(one) for one, other in zip(first, last[::-1], strict=True) if one != other)
+        raise CheckpointError(f"the list's tensors fit the names in more than one way, from {odd} on")
+    return {**named, **dict(zip(first, value, strict=True))}
+
+
+def _chosen(shapes, entries):
+    """The names of the first entries that have these shapes in order; None where there are none."""
+    found, left = [], iter(entries)
+    for shape in shapes:
+        name = next((name for name, own in left if own == shape), None)
+        if name is None:
+            return None
+        found.append(name)
+    return found
 
 
 def unwrapped(named: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,15 +113,20 @@ def unwrapped(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def below(named: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """What is named ``<prefix>...``, without it.
+    """What is named ``<prefix>...``, without it; the prefix may be given with or without those of :data:`WRAPPERS`.
 
     Raises:
         CheckpointError: where nothing is, with the beginnings of the names that there are.
     """
-    found = {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix) and name != prefix}
-    if not found:
-        raise CheckpointError(f"no name begins with the card's prefix {prefix!r}; the names are {listed(named)}")
-    return unwrapped(found)
+    for names in (named, unwrapped(named)):
+        found = {name[len(prefix) :]: names[name] for name in names if name.startswith(prefix) and name != prefix}
+        if found:
+            return unwrapped(found)
+    beginnings = dict.fromkeys(re.sub(r"\..*", ".", name, flags=re.DOTALL) for name in unwrapped(named))
+    raise CheckpointError(
+        f"no name begins with the card's prefix {prefix!r}; allowed: what the names begin with ({listed(beginnings)}), "
+        "or no prefix"
+    )
 
 
 def fitted(named: Mapping[str, Any], wanted: Collection[str], prefix: str | None = None) -> dict[str, Any]:
@@ -80,33 +135,48 @@ def fitted(named: Mapping[str, Any], wanted: Collection[str], prefix: str | None
     Args:
         named: all of a file.
         wanted: the names that the network knows.
-        prefix: what its names begin with in the file; None to find it, where there is only one that all of ``wanted``
-            are found behind.
+        prefix: what its names begin with in the file, ``""`` for nothing; None to find it, where there is only one that
+            all of ``wanted`` are found behind.
 
     Raises:
-        CheckpointError: where several prefixes fit, or only some of the file does and the rest may be other weights of
-            the same network (an average, ``ema``).
+        CheckpointError: where no name begins with ``prefix``; without one, where several fit, or only some of the file
+            does and the rest may be other weights of the same network (an average, :data:`OTHERS`).
     """
-    if set(named) == set(wanted) or not wanted:
-        return dict(named)
     if prefix is not None:
-        return below(named, prefix) if any(name.startswith(prefix) for name in named) else dict(named)
-    last = max(sorted(wanted), key=len)
-    possible = [
-        name[: -len(last)] for name in named if name.endswith(last) and name[-len(last) - 1 : -len(last)] in ("", ".")
-    ]
-    possible = [found for found in possible if all(f"{found}{name}" in named for name in wanted)]
+        found = below(named, prefix)
+        inner = tuple(place for place in _places(found, wanted) if place)  # the same network again
+        return {name: value for name, value in found.items() if not name.startswith(inner)}
+    named = unwrapped(named)
+    possible = _places(named, wanted)
     if possible in ([], [""]):
-        return dict(named)
-    rest = [name for name in named if not any(name.startswith(found) for found in possible)]
-    averages = [name for name in rest if re.search(r"(?i)(^|[^a-z])ema|average", name)]
-    if len(possible) > 1 or averages:
+        return named
+    rest = {name: value for name, value in named.items() if not name.startswith(tuple(possible))}
+    beside = next((name for name in rest if OTHERS.search(name)), None) or _copy(named, wanted, possible[0], rest)
+    if len(possible) > 1 or beside is not None:
         places = " and behind ".join(map(repr, possible))
-        beside = f", and beside them is {shown(averages[0])}" if averages else ""
+        others = "" if beside is None else f", and beside them is {shown(beside)}"
         raise CheckpointError(
-            f"the network's parameters are found behind {places}{beside}: the card's 'prefix' says which are meant"
+            f"the network's parameters are found behind {places}{others}: the card's 'prefix' says which are meant"
         )
     return below(named, possible[0])
+
+
+def _places(named, wanted):
+    """All prefixes, which are empty or end with a dot, behind which there are all of the names ``wanted``."""
+    last = max(sorted(wanted), key=len, default="")
+    possible = [name[: -len(last)] for name in named if last and name.endswith(last)]
+    return [
+        place for place in possible if place[-1:] in ("", ".") and all(f"{place}{name}" in named for name in wanted)
+    ]
+
+
+def _copy(named, wanted, place, rest):
+    """A name of ``rest`` where this may be the same network again, whatever its names: by its tensors' shapes."""
+    shapes = collections.Counter(tuple(named[f"{place}{name}"].shape) for name in wanted)
+    others = collections.Counter(tuple(value.shape) for value in rest.values())
+    if (shapes & others).total() < ALIKE * shapes.total():
+        return None
+    return next(name for name, value in rest.items() if tuple(value.shape) in shapes)
 
 
 def both_sides(named: Mapping[str, Any], wanted: Iterable[str]) -> str:

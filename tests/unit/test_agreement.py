@@ -14,7 +14,7 @@ from dode import checkpoints, models
 from dode.benchmark.cells import Benchmark
 from dode.fetching import acquire, cards
 from dode.fetching.cards import load_card
-from dode.models import torchvision_operators
+from dode.models import agreement, torchvision_operators
 from dode.models.edm import recorded
 from dode.models.hub import repository
 from dode.models.networks import networks
@@ -204,6 +204,38 @@ def test_defaults_of_recorded_arguments_are_those_of_the_networks_here(name):
         assert (list(value) if isinstance(value, tuple) else value) == default, option
 
 
+BY_OPTIONS = {"role": "diffusion", "preconditioning": {"name": "vp"}, "sigma_min": 0.002, "sigma_max": 152.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, None),
+        ({"sigma_min": 152.0}, "sigma_min: 152.0 is not below sigma_max: 152.0"),
+        ({"sigma_max": 500.0}, "sigma_max: 500.0, but the preconditioning {'name': 'vp'} knows levels up to 152.1"),
+        ({"sigma_min": 0.0005}, "sigma_min: 0.0005, but the preconditioning {'name': 'vp'} knows levels from 0.001"),
+        ({"preconditioning": {"name": "vp", "beta_d": 9.9}}, "knows levels up to 12.4"),
+        ({"preconditioning": {"name": "iddpm"}}, "sigma_min: 0.002, but .* knows levels from 0.006"),
+        ({"preconditioning": {"name": "iddpm"}, "sigma_min": 0.0064, "sigma_max": 20000}, None),
+        ({"preconditioning": {"name": "iddpm"}, "sigma_min": 0.0064, "sigma_max": 30000}, "knows levels up to 20"),
+        ({"preconditioning": {"name": "ve"}, "sigma_max": 380}, None),
+        ({"preconditioning": {"name": "edm", "sigma_data": 0.5}, "sigma_max": 1e5}, None),
+        ({"preconditioning": {"name": "edm", "sigma_data": 0.5}, "sigma_max": 1e-5}, "is not below sigma_max: 1e-05"),
+    ],
+)
+def test_a_range_that_the_preconditioning_does_not_have_is_refused(changes, says):
+    found = agreement.fault_of_range({**BY_OPTIONS, **changes})
+    assert found is None if says is None else re.search(says, found), found
+
+
+def test_a_range_is_compared_as_a_card_is_read(checkout):
+    card = published("digits-edm")
+    says = "config/models/mine.yaml: sigma_min: 80.0 is not below sigma_max: 0.002"
+    assert checkout.refusal(card, sigma_min=80.0, sigma_max=0.002) == says
+    card |= {"prediction": "noise", "preconditioning": {"name": "iddpm", "steps": 10**6}}
+    assert "preconditioning: steps" in checkout.refusal(card, sigma_min=0.01, sigma_max=80.0)
+
+
 @pytest.fixture
 def repository_like(checkout):
     """``repository_like(config, scheduler, pipeline=False)`` makes a folder as of the hub; it returns a card."""
@@ -270,11 +302,21 @@ def test_a_scheduler_whose_schedule_is_none_is_named(checkout, repository_like, 
     assert "scheduler_config.json beside the weights: " in checkout.refusal(card)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
-def test_a_configuration_that_is_none_is_named(checkout, repository_like, content):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"norm_eps": 1e-6, "norm_eps": 1e-5}', "has a key twice"),
+        ('{"norm_eps": NaN}', "has NaN"),
+        ('{"sample_size": 9223372036854775808}', "has the integer 9223372036854775808"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(checkout, repository_like, content, says):
     card = repository_like()
     (checkout.root / "downloaded" / "config.json").write_text(content, encoding="utf-8")
-    assert "downloaded/config.json is not" in checkout.refusal(card)
+    assert f"downloaded/config.json {says}" in checkout.refusal(card)
 
 
 def test_a_hub_card_without_config_needs_one_beside_the_weights(checkout, repository_like):

@@ -159,6 +159,17 @@ def test_arguments_of_a_class_that_are_no_numbers_are_recorded_by_their_kind(sou
     assert checkpoints.read(source, format="edm-pickle", key="ema")[1]["init_kwargs"]["device"] == "<torch.device>"
 
 
+def test_an_integer_that_the_header_could_not_hold_is_recorded_by_its_kind(source, tmp_path):
+    def changed(data):
+        data["ema"]._init_kwargs |= {"huge": 2**70, "large": 2**63, "largest": 2**63 - 1, "least": -(2**63)}
+
+    edm_pickle(source, tmp_path / "sentinel", changed=changed)
+    checkpoints.convert(source, tmp_path / "out", format="edm-pickle", key="ema")
+    found = checkpoints.header(tmp_path / "out")["init_kwargs"]
+    assert (found["largest"], found["least"]) == (2**63 - 1, -(2**63))
+    assert (found["huge"], found["large"]) == ("<an integer of 71 bits>", "<9223372036854775808>")
+
+
 @pytest.mark.parametrize(
     "kind", [dict, collections.OrderedDict, Settings, lambda items: collections.defaultdict(int, items)]
 )
@@ -316,10 +327,57 @@ def test_of_several_prefixes_the_card_names_one(source, prefixes):
     same(filled(source, state, prefix=prefixes[1]), second)
 
 
-def test_an_average_beside_the_weights_is_not_passed_over(source):
+def test_the_weights_without_a_prefix_are_those_of_an_empty_one(source):
+    first, second = network().state_dict(), network().state_dict()
+    state = {**first, **behind("ema.", second), **behind("inner.ema.", second)}
+    same(filled(source, state, prefix=""), first)
+    inner = {**behind("model.", first), **behind("model.ema.", second)}
+    same(filled(source, inner, prefix="model."), first)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_ema.aweight",
+        "ema_model.a",
+        "ema_params.0",
+        "params_ema.a",
+        "state_dict_ema.a",
+        "net_ema.a",
+        "netEMA.a",
+        "modelEma.a",
+        "ema.shadow_params.0",
+        "shadow_params.0",
+        "averaged_model.a",
+        "swa_model.n_averaged",
+        "model_avg.a",
+        "polyak.a",
+        "target_model.a",
+        "target.a",
+        "teacher.a",
+        "G_ema.a",
+    ],
+)
+def test_an_average_or_a_teacher_beside_the_weights_is_not_passed_over(source, name):
+    """Names that public programs give the other weights, which need not be all of the network's."""
     state = network().state_dict()
-    with pytest.raises(ValueError, match=r"'model_ema\.aweight'.*'prefix' says which"):
-        filled(source, {**behind("model.", state), "model_ema.aweight": torch.ones(3, 2)})
+    with pytest.raises(ValueError, match=rf"behind 'model\.', and beside them is '{name}': the card's 'prefix' says"):
+        filled(source, {**behind("model.", state), name: torch.ones(3, 2)})
+    same(filled(source, {**behind("model.", state), name: torch.ones(3, 2)}, prefix="model."), state)
+
+
+@pytest.mark.parametrize("rename", [lambda name: name.replace(".", ""), lambda name: f"k{len(name)}{name[0]}"])
+def test_the_same_network_again_is_not_passed_over_whatever_its_names(source, rename):
+    state = network().state_dict()
+    again = {f"best.{rename(name)}": tensor.clone() for name, tensor in state.items()}
+    with pytest.raises(ValueError, match=r"behind 'model\.', and beside them is 'best\.\w+': the card's 'prefix' says"):
+        filled(source, {**behind("model.", state), **again})
+
+
+@pytest.mark.parametrize("name", ["schema.a", "embedding.a", "logvar", "first_stage.encoder.a", "bytes.a", "SCHEMATIC"])
+def test_what_is_no_other_network_is_left(source, name):
+    state = network().state_dict()
+    same(filled(source, {**behind("model.", state), name: torch.ones(3, 2)}), state)
 
 
 @pytest.mark.parametrize("format", ["torch", "edm-pickle", "safetensors"])
@@ -335,12 +393,40 @@ def test_the_cards_prefix_is_taken_away_in_every_format(source, tmp_path, format
     same(found, expected)
 
 
-def test_a_prefix_that_is_not_there_is_refused_with_the_names_that_are(source):
-    torch.save(behind("model.", weights()), source)
-    with pytest.raises(
-        CheckpointError, match=r"no name begins with the card's prefix 'ema\.'; the names are 'model\.conv_in"
-    ):
+def test_a_prefix_that_is_not_there_is_refused_with_those_that_are(source, tmp_path):
+    says = r"prefix 'ema\.'; allowed: what the names begin with \('model\.', 'steps'\), or no prefix"
+    state = {**behind("model.", network().state_dict()), "steps": torch.ones(1)}
+    torch.save(state, source)
+    with pytest.raises(CheckpointError, match=says):
         checkpoints.read(source, format="torch", prefix="ema.")
+    with pytest.raises(CheckpointError, match=says):
+        checkpoints.convert(source, tmp_path / "out", format="torch", prefix="ema.")
+    with pytest.raises(ValueError, match=says):
+        filled(source, state, prefix="ema.")
+
+
+def test_a_prefix_is_asked_for_even_where_the_names_fit_without_it(source):
+    with pytest.raises(ValueError, match=r"prefix 'ema\.'; allowed: what the names begin with \('a\.', 'b\.'\)"):
+        filled(source, network().state_dict(), prefix="ema.")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module.ema.", "ema."])
+def test_a_prefix_may_have_what_a_wrapper_puts_before_it(source, prefix):
+    state = network().state_dict()
+    inner = prefix.removeprefix("module.")
+    same(filled(source, behind("module.", behind(inner, state)), prefix=prefix), state)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "", "module.model."])
+def test_a_prefix_that_the_conversion_took_away_is_not_looked_for_again(source, tmp_path, prefix):
+    first, second = network().state_dict(), network().state_dict()
+    state = {**behind(prefix, first), **behind(f"{prefix}ema.", second)}
+    torch.save(state, source)
+    checkpoints.convert(source, tmp_path / "out", format="torch", prefix=prefix)
+    same(models.with_weights(network(), {**CARD, "prefix": prefix}, tmp_path / "out").state_dict(), first)
+    if prefix:
+        with pytest.raises(ValueError, match="no name begins with the card's prefix 'other'"):
+            models.with_weights(network(), {**CARD, "prefix": "other"}, tmp_path / "out")
 
 
 def test_names_that_do_not_match_are_told_from_both_sides(source):

@@ -424,3 +424,44 @@ def test_an_image_of_a_kind_that_is_not_read_is_not_left_out_in_silence(folder, 
     for source in ({"folder": str(folder)}, {"zip": str(archive)}):
         with pytest.raises(ValueError, match=rf"b\.{suffix} is an image of a kind that is not read"):
             data.check(source)
+
+
+def encoded(kind):
+    file = io.BytesIO()
+    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(6, 8, 3)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["c", "c.image", "c.png.bak", "c.", "sub/c"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM"])
+def test_an_image_that_its_name_does_not_show_is_not_left_out_in_silence(folder, archive, kind, name):
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr(name, encoded(kind))
+    (folder / "sub").mkdir()
+    (folder / name).write_bytes(encoded(kind))
+    for source, place in (({"folder": str(folder)}, folder), ({"zip": str(archive)}, archive)):
+        for read in (data.check, lambda source: data.load(source, SHAPE)):
+            with pytest.raises(ValueError, match="is an image by its contents, but not by its name") as caught:
+                read(source)
+            assert str(caught.value).startswith(f"{place}/{name} is")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels", b"0 1 2"),
+        ("labels.npy", b"\x93NUMPY\x01\0"),
+        ("empty", b""),
+        ("BMWs", b"BMW, a list of cars\n" * 9),
+        ("IInotes", b"II. On images"),
+        ("P2", b"P2 is the second part"),
+        (".b", encoded("PNG")),
+    ],
+)
+def test_what_is_no_image_beside_images_is_left(images, folder, archive, name, content):
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr(name, content)
+    (folder / name).write_bytes(content)
+    for source in ({"folder": str(folder)}, {"zip": str(archive)}):
+        data.check(source)
+        np.testing.assert_array_equal(data.load(source, SHAPE)[0][0:9], images)

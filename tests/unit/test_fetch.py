@@ -352,6 +352,19 @@ def test_a_file_url_is_relative_to_the_cards_folder(target, tmp_path, monkeypatc
         fetch(["file:weights%201.bin"], SHA256, target, folder=".")
 
 
+@pytest.mark.parametrize("mark", ["#", "?"])
+def test_a_file_whose_name_would_be_cut_off_is_not_another_one(target, tmp_path, mark):
+    (tmp_path / "a").write_bytes(b"another")
+    (tmp_path / f"a{mark}b").write_bytes(GOOD)
+    escaped = {"#": "%23", "?": "%3F"}[mark]
+    said = re.escape(f"file:a{mark}...: what follows the '{mark}' is no part of the file's name; allowed: {escaped} in")
+    with pytest.raises(OSError, match=said):
+        fetch([f"file:a{mark}b"], SHA256, target, folder=tmp_path)
+    assert left(target) == {}
+    fetch([f"file:a{escaped}b"], SHA256, target, folder=tmp_path)
+    assert target.read_bytes() == GOOD
+
+
 def test_an_absolute_file_url_is_taken_as_it_is_and_verified_too(target, tmp_path):
     (tmp_path / "weights.bin").write_bytes(GOOD)
     fetch([(tmp_path / "weights.bin").as_uri()], SHA256, target, folder="nowhere")

@@ -55,6 +55,15 @@ def test_no_rule_has_a_shell_command():
         assert "shell:" not in path.read_text()
 
 
+def card_with(folder, *urls):
+    """The card of an embedded model with other URLs, read."""
+    card = yaml.safe_load((ROOT / "config" / "models" / "digits-edm.yaml").read_text())
+    (folder / "config" / "models").mkdir(parents=True)
+    (folder / "config" / "schemas").symlink_to(ROOT / "config" / "schemas")
+    (folder / "config" / "models" / "mine.yaml").write_text(yaml.safe_dump({**card, "urls": list(urls)}))
+    return cards.load_card(folder, "mine", "model")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -66,12 +75,26 @@ def test_no_rule_has_a_shell_command():
     ],
 )
 def test_a_card_with_a_credential_in_a_url_is_refused_without_repeating_it(tmp_path, url):
-    card = yaml.safe_load((ROOT / "config" / "models" / "digits-edm.yaml").read_text())
-    folder = tmp_path / "config" / "models"
-    folder.mkdir(parents=True)
-    (tmp_path / "config" / "schemas").symlink_to(ROOT / "config" / "schemas")
-    (folder / "mine.yaml").write_text(yaml.safe_dump({**card, "urls": ["https://example.org/file.pt?download=1", url]}))
     with pytest.raises(ConfigError, match=r"urls: the one at example\.org contains a credential") as caught:
-        cards.load_card(tmp_path, "mine", "model")
+        card_with(tmp_path, "https://example.org/file.pt?download=1", url)
     assert "abc" not in str(caught.value)
     assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (
+            "file:a#b.pt",
+            "urls: file:a#...: what follows the '#' is no part of the file's name; allowed: %23 in its place",
+        ),
+        ("file:a?b.pt", "urls: file:a?...: what follows the '?'"),
+        ("hf:me/model/a#b.pt@v1", "urls: hf:me/model/a#...: what follows the '#'"),
+        ("https://example.org/a.pt#token=abc", "urls: https://example.org/a.pt#...: what follows the '#'"),
+    ],
+)
+def test_a_card_with_a_url_of_which_a_part_would_be_lost_is_refused(tmp_path, url, says):
+    with pytest.raises(ConfigError, match=r"^config/models/mine\.yaml: urls: ") as caught:
+        card_with(tmp_path, url)
+    assert says in str(caught.value)
+    assert "token" not in str(caught.value)

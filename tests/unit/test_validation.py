@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import yaml
 
-from dode.validation import ConfigError, read_text, read_yaml, refuse_odd
+from dode.validation import ConfigError, read_text, read_yaml, refuse_odd, validate
 
 
 @pytest.fixture
@@ -121,6 +122,37 @@ def test_odd_values_are_refused_with_their_key(value, says):
     assert str(caught.value).startswith("configuration: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        ("1e5", "integer", "x: '1e5' is not allowed; allowed: a value of type integer; write 100000"),
+        ("1.0e+5", "integer", "x: 100000.0 is not allowed; allowed: a value of type integer; write 100000"),
+        ("'100000'", "integer", "x: '100000' is not allowed; allowed: a value of type integer; write 100000"),
+        ("-2E+3", "integer", "x: '-2E+3' is not allowed; allowed: a value of type integer; write -2000"),
+        ("1e5", "[integer, 'null']", "x: '1e5' is not allowed; allowed: a value of type integer or null; write 100000"),
+        ("2e-3", "number", "x: '2e-3' is not allowed; allowed: a value of type number; write 0.002"),
+        ("2e-7", "number", "x: '2e-7' is not allowed; allowed: a value of type number; write 2.0e-07"),
+        ("2e3", "number", "x: '2e3' is not allowed; allowed: a value of type number; write 2000"),
+        ("0.5", "integer", "x: 0.5 is not allowed; allowed: a value of type integer"),
+        ("1e-3", "integer", "x: '1e-3' is not allowed; allowed: a value of type integer"),
+        ("1e999", "number", "x: '1e999' is not allowed; allowed: a value of type number"),
+        ("many", "integer", "x: 'many' is not allowed; allowed: a value of type integer"),
+        ("true", "integer", "x: True is not allowed; allowed: a value of type integer"),
+        ("1e5", "boolean", "x: '1e5' is not allowed; allowed: a value of type boolean"),
+    ],
+)
+def test_a_number_that_yaml_reads_as_something_else_is_refused_with_how_to_write_it(tmp_path, text, kind, says):
+    schema = tmp_path / f"{abs(hash(kind))}.yaml"
+    schema.write_text(f"properties: {{x: {{type: {kind}}}}}", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        validate({"x": yaml.safe_load(text)}, schema, "configuration")
+    assert str(caught.value) == f"configuration: {says}"
+    if "write" in says:
+        hint = yaml.safe_load(says.rpartition("write ")[2])
+        validate({"x": hint}, schema, "configuration")
+        assert hint == float(yaml.safe_load(text))
 
 
 def test_prose_may_have_lines_and_tags_and_a_label_a_comparison():

@@ -52,6 +52,22 @@ def group_norm(width: int, eps: float) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, width // 4), width, eps=eps)
 
 
+def outer(taps: Sequence[int]) -> Tensor:
+    """The outer product of ``taps`` with itself, of unit sum: (1, 1, n, n) float32."""
+    line = torch.tensor(taps, dtype=torch.float32)
+    line = line / line.sum()
+    return torch.outer(line, line)[None, None]
+
+
+def filtered(x: Tensor, taps: Tensor, resample: str | None, margin: int) -> Tensor:
+    """Each channel of x (B, C, H, W) with a filter (1, 1, n, n), then halved; or doubled (``resample="up"``)."""
+    channels = x.shape[1]
+    each = taps.to(x.dtype).expand(channels, -1, -1, -1)
+    if resample == "up":
+        return functional.conv_transpose2d(x, 4 * each, stride=2, padding=margin, groups=channels)
+    return functional.conv2d(x, each, stride=2, padding=margin, groups=channels)
+
+
 class Conv(nn.Module):
     """A convolution with its resampling by two; ``kernel=0``: the resampling alone.
 
@@ -81,9 +97,7 @@ class Conv(nn.Module):
             self.weight = nn.Parameter(torch.empty(width, width_in, kernel, kernel).uniform_(-bound, bound))
             self.bias = nn.Parameter(torch.zeros(width))
         if resample is not None:
-            line = torch.tensor(taps, dtype=torch.float32)
-            line = line / line.sum()
-            self.register_buffer("resample_filter", torch.outer(line, line)[None, None])
+            self.register_buffer("resample_filter", outer(taps))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (B, width_in, H, W) to (B, width, H', W'), H' = H, 2 H or H / 2."""
@@ -92,17 +106,10 @@ class Conv(nn.Module):
             assert self.weight is not None and self.bias is not None  # noqa: PT018 - there is a kernel then
             margin_of_filter = (self.resample_filter.shape[-1] - 1) // 2
             x = functional.conv2d(x, self.weight, padding=margin + margin_of_filter)
-            return self._filtered(x, 0) + self.bias[:, None, None]
+            return filtered(x, self.resample_filter, self.resample, 0) + self.bias[:, None, None]
         if self.resample is not None:
-            x = self._filtered(x, (self.resample_filter.shape[-1] - 1) // 2)
+            x = filtered(x, self.resample_filter, self.resample, (self.resample_filter.shape[-1] - 1) // 2)
         return x if self.weight is None else functional.conv2d(x, self.weight, self.bias, padding=margin)
-
-    def _filtered(self, x, margin):
-        channels = x.shape[1]
-        each = self.resample_filter.to(x.dtype).expand(channels, -1, -1, -1)
-        if self.resample == "up":
-            return functional.conv_transpose2d(x, 4 * each, stride=2, padding=margin, groups=channels)
-        return functional.conv2d(x, each, stride=2, padding=margin, groups=channels)
 
 
 class Block(nn.Module):

@@ -180,6 +180,15 @@ def _network(network, model, given, where):
             yield "network.name", f"{network['name']}, of {argument} {value}", f"{argument} {given[argument]} {where}"
 
 
+def known_range(name: str | None, options: Mapping[str, Any]) -> tuple[float, float]:
+    """The lowest and the highest noise level that a preconditioning of a card knows, from its options alone."""
+    original = next((found for found in ORIGINALS.values() if found.name == name), None)
+    if original is None or name not in ("vp", "iddpm"):
+        return 0.0, INFINITY  # those of others are their network's, not the preconditioning's
+    given = {argument: options[key] for argument, key in original.options.items() if key in options}
+    return _known_range(name, {**original.defaults, **given}) or (0.0, INFINITY)
+
+
 def _range(card, original, given, where):
     """The card's noise levels must be among those that the file's class knows, but for rounding."""
     known = _known_range(original.name, given)

@@ -4,7 +4,6 @@
 schedule. A card takes from them what it leaves out (:func:`completed`) and must not contradict them (:func:`fault`).
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from dode.grids.schedules import Schedule, schedules
 from dode.models.hub import flow
 from dode.models.stated import same
+from dode.weights import foreign_json
 
 NETWORK = "diffusers-unet2d"
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
@@ -70,7 +70,7 @@ def beside(weights: str | Path) -> dict[str, dict[str, Any]]:
     """The files beside a file of weights, by :data:`CONFIG` and :data:`SCHEDULER`, as far as they are there.
 
     Raises:
-        ValueError: for one that is not a JSON object, RecursionError for one that is nested too deeply.
+        ValueError: for one that is not a JSON object (:func:`dode.weights.foreign_json.parsed`).
     """
     return read(lambda place: path if (path := Path(weights).parent / place).is_file() else None)
 
@@ -90,11 +90,7 @@ def read(
 def _mapping(path):
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES} bytes, which no configuration is")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        error.args = (f"{path} is not JSON: {error}",)
-        raise
+    value = foreign_json.parsed(path.read_bytes(), str(path), ValueError, infinite=True)
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not a JSON object")
     return value

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.lines import Line2D
 
+from dode.metrics import spread
 from dode.metrics.catalogue import METRICS
 from dode.report.figures import scales
 from dode.report.figures.style import MARKERS, Paths, legend_below, panels_of, save, styled
@@ -105,5 +106,5 @@ def _finish(axis, sweeps, key, kind):
 def _spread(axis, fits, line):
     """How far the first coefficient of each evaluation moves over fits, beside the largest of them."""
     columns = np.array([[row[0] for row in fit] for fit in fits], dtype=float)
-    moved, largest = columns.std(axis=0, ddof=1), np.abs(columns.mean(axis=0)).max()
+    moved, largest = spread.standard_deviation(columns, axis=0), np.abs(columns.mean(axis=0)).max()
     axis.plot(np.where(moved > 0, moved, np.nan) / (largest or 1.0), **line)

@@ -1,0 +1,234 @@
+"""NCSN++ and DDPM++ (Song et al. 2021, arXiv 2011.13456) with the parameter names of score_sde_pytorch's checkpoints.
+
+``all_modules.<n>`` are all parts in the order in which they are used. Both are the model ``ncsnpp`` of that repository;
+the options here have the names of its configurations. EDM's networks of this kind (``edm-song-unet``) have other names.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dode.models import unet_parts
+from dode.models.edm.layers import filtered, group_norm, outer, positional_angles
+from dode.models.networks import networks
+
+EPS = 1e-6
+FIR, BOX = (1, 3, 3, 1), (1, 1)
+UNUSED = "sigmas"  # a table of noise levels that the repository's own samplers read
+
+
+class Features(nn.Module):
+    """``sin, cos (2 pi W c)`` of a number c, (B, 2 n); the frequencies W (n,) are not trained."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.W = nn.Parameter(16 * torch.randn(count), requires_grad=False)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return sines(condition.reshape(-1, 1).float() * (2 * math.pi * self.W.float()))
+
+
+def sines(angles: Tensor) -> Tensor:
+    """Sines, then cosines."""
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Nin(nn.Module):
+    """``x W + b`` of each pixel: (B, pixels, n) to (B, pixels, m)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(inputs, outputs) * inputs**-0.5)
+        self.b = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.W + self.b
+
+
+class Attention(nn.Module):
+    """``(x + P softmax(q^T k / sqrt(C)) v) / sqrt(2)`` over all pixels, one head."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.GroupNorm_0 = group_norm(width, EPS)
+        self.NIN_0, self.NIN_1, self.NIN_2, self.NIN_3 = (Nin(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.GroupNorm_0(x).flatten(2).transpose(1, 2)
+        q, k, v = (part(h).unsqueeze(1) for part in (self.NIN_0, self.NIN_1, self.NIN_2))
+        h = self.NIN_3(functional.scaled_dot_product_attention(q, k, v).squeeze(1))
+        return (x + h.transpose(1, 2).unflatten(2, x.shape[2:])) * math.sqrt(0.5)
+
+
+class Block(nn.Module):
+    """``(s(x) + C_1 silu(N_1(C_0 r(silu(N_0(x))) + D e))) / sqrt(2)``; s is ``C_2 r(x)`` where size or width change.
+
+    r changes the size by two (``resample``: "up", "down" or None), with a filter of ``taps`` in each direction.
+    """
+
+    taps: Tensor
+
+    def __init__(self, width_in: int, width: int, embedding: int, *, taps: Sequence[int], resample: str | None = None):
+        super().__init__()
+        self.resample = resample
+        self.register_buffer("taps", outer(taps), persistent=False)
+        self.GroupNorm_0 = group_norm(width_in, EPS)
+        self.Conv_0 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.Dense_0 = nn.Linear(embedding, width)
+        self.GroupNorm_1 = group_norm(width, EPS)
+        self.Conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        changes = width_in != width or resample is not None
+        self.Conv_2 = nn.Conv2d(width_in, width, 1) if changes else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``embedding`` (1 or B, n) behind its nonlinearity."""
+        h = functional.silu(self.GroupNorm_0(x))
+        if self.resample is not None:
+            margin = (self.taps.shape[-1] - 1) // 2
+            h, x = (filtered(each, self.taps, self.resample, margin) for each in (h, x))
+        h = self.Conv_0(h) + self.Dense_0(embedding)[:, :, None, None]
+        h = self.Conv_1(functional.silu(self.GroupNorm_1(h)))
+        return (h + (x if self.Conv_2 is None else self.Conv_2(x))) * math.sqrt(0.5)
+
+
+class Halving(nn.Module):
+    """A 3x3 convolution of the filtered image, at every other pixel."""
+
+    taps: Tensor
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.register_buffer("taps", outer(FIR), persistent=False)
+        self.Conv2d_0 = nn.Conv2d(inputs, outputs, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = self.taps.to(x.dtype).expand(x.shape[1], -1, -1, -1)
+        return self.Conv2d_0(functional.conv2d(x, each, padding=2, groups=x.shape[1]))
+
+
+@networks.register("score-sde-ncsnpp")
+class NCSNpp(nn.Module):
+    """``F = network(x, condition)`` as the ``preconditioning`` ``ve`` or ``vp`` calls it, x of images in [-1, 1].
+
+    NCSN++ (``ve``): the condition is ``ln(sigma / 2)``, the logarithm of the level of images in [0, 1], on which it was
+    trained, and F is the score times that level, which the repository divides by it (``scale_by_sigma``). DDPM++
+    (``vp``, or a ``schedule`` of 1,000 steps where it was trained on one): the condition is 999 t, F the noise.
+
+    Args:
+        image_shape: ``(channels, H, H)``.
+        nf, ch_mult: widths of the levels, ``nf * ch_mult``.
+        num_res_blocks: residual blocks a level, one more on the way up.
+        attn_resolutions: sizes of feature maps, in pixels, that are followed by attention.
+        embedding_type: ``fourier`` in NCSN++, ``positional`` in DDPM++.
+        progressive_input: ``residual`` in NCSN++, ``none`` in DDPM++.
+        fir: whether sizes are changed with the filter 1, 3, 3, 1 (NCSN++), or by repetition and means (DDPM++).
+
+    Other keys of the configurations are as those of CIFAR-10 have them: blocks of the type ``biggan``,
+    ``skip_rescale``, ``progressive: none``.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        nf: int = 128,
+        ch_mult: Sequence[int] = (1, 2, 2, 2),
+        num_res_blocks: int = 4,
+        attn_resolutions: Sequence[int] = (16,),
+        embedding_type: str = "fourier",
+        progressive_input: str = "residual",
+        fir: bool = True,
+    ):
+        super().__init__()
+        _check("embedding_type", embedding_type, ("fourier", "positional"))
+        _check("progressive_input", progressive_input, ("none", "residual"))
+        if progressive_input == "residual" and not fir:
+            raise ValueError("progressive_input: 'residual' is not allowed without fir; allowed: 'none'")
+        self.image_shape, self.depth = tuple(image_shape), num_res_blocks
+        sizes = unet_parts.level_sizes(image_shape[1], len(ch_mult), attn_resolutions)
+        self.attends = [size in attn_resolutions for size in sizes]
+        self.fourier, self.residual = embedding_type == "fourier", progressive_input == "residual"
+        self.options: Any = {"embedding": 4 * nf, "taps": FIR if fir else BOX}
+        self.all_modules = nn.ModuleList(self._parts(image_shape[0], nf, [nf * factor for factor in ch_mult]))
+
+    def _parts(self, channels: int, nf: int, widths: Sequence[int]) -> Iterator[nn.Module]:
+        """All of them, in the order of :meth:`forward`."""
+        if self.fourier:
+            yield Features(nf)
+        yield nn.Linear(2 * nf if self.fourier else nf, 4 * nf)
+        yield nn.Linear(4 * nf, 4 * nf)
+        yield nn.Conv2d(channels, nf, 3, padding=1)
+        width, side, skips = nf, channels, [nf]
+        for level, own in enumerate(widths):
+            for _ in range(self.depth):
+                yield Block(width, own, **self.options)
+                if self.attends[level]:
+                    yield Attention(own)
+                width = own
+                skips.append(width)
+            if level < len(widths) - 1:
+                yield Block(width, width, resample="down", **self.options)
+                if self.residual:
+                    yield Halving(side, width)
+                    side = width
+                skips.append(width)
+        yield from (Block(width, width, **self.options), Attention(width), Block(width, width, **self.options))
+        for level, own in reversed(list(enumerate(widths))):
+            for _ in range(self.depth + 1):
+                yield Block(width + skips.pop(), own, **self.options)
+                width = own
+            if self.attends[level]:
+                yield Attention(width)
+            if level:
+                yield Block(width, width, resample="up", **self.options)
+        yield group_norm(width, EPS)
+        yield nn.Conv2d(width, channels, 3, padding=1)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
+        """As torch's, without a checkpoint's ``sigmas``."""
+        return super().load_state_dict({name: state_dict[name] for name in state_dict if name != UNUSED}, **options)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``x`` (B, C, H, W), scaled by the preconditioning; ``condition`` 0-d or (B,)."""
+        unet_parts.check_images(x, self.image_shape)
+        part = iter(self.all_modules)
+        embedding, skips, side = self._embedded(part, condition), [next(part)(x)], x
+        for level, attends in enumerate(self.attends):
+            for _ in range(self.depth):
+                h = next(part)(skips[-1], embedding)
+                skips.append(next(part)(h) if attends else h)
+            if level < len(self.attends) - 1:
+                h = next(part)(skips[-1], embedding)
+                if self.residual:
+                    h = side = (next(part)(side) + h) * math.sqrt(0.5)
+                skips.append(h)
+        h = next(part)(skips[-1], embedding)
+        h = next(part)(h)
+        h = next(part)(h, embedding)
+        for level, attends in reversed(list(enumerate(self.attends))):
+            for _ in range(self.depth + 1):
+                h = next(part)(torch.cat([h, skips.pop()], dim=1), embedding)
+            if attends:
+                h = next(part)(h)
+            if level:
+                h = next(part)(h, embedding)
+        h = functional.silu(next(part)(h))
+        return next(part)(h)
+
+    def _embedded(self, part, condition):
+        """Of the condition, behind the nonlinearity that every block begins with: (1 or B, 4 nf)."""
+        if self.fourier:
+            found = next(part)(condition)
+        first, second = next(part), next(part)
+        if not self.fourier:
+            found = sines(positional_angles(condition, first.in_features, endpoint=True))
+        return functional.silu(second(functional.silu(first(found.to(first.weight.dtype)))))
+
+
+def _check(option, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{option}: {value!r} is not allowed; allowed: {', '.join(allowed)}")
