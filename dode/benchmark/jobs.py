@@ -94,6 +94,11 @@ class CellJob:
         """The images that end states are."""
         return x
 
+    def passes(self, student: Student) -> int:
+        """How often a network runs on an image as a student samples it; guidance may be within an interval alone."""
+        levels = student.evaluated_levels() if student.told is None else student.told
+        return sum(self.denoise.passes(float(sigma)) for sigma in levels)
+
     def latents(self, indices: Sequence[int], **where: Any) -> torch.Tensor:
         """The noise of images (:func:`dode.images.noise.latents`) on the job's device."""
         return noise.latents(indices, self.shape, **{"seed": self.trajectory.seed, **where}).to(self.device)

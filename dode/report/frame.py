@@ -23,6 +23,7 @@ _COLUMNS = {
     "distilled": "bool",
     "reference": "bool",
     "nfe": "Int64",
+    "passes": "Int64",
     "metric": "str",
     "value": "float64",
     "error": "float64",
@@ -54,7 +55,7 @@ def tidy(scores: Iterable[dict[str, Any]], halves: Iterable[dict[str, Any]]) -> 
 
     Returns:
         Columns dataset, solver, label, method, options (of the solver, JSON), distilled, reference (whether it is the
-        fine-step solver), nfe, metric, value, error, error_kind (of what error is one standard deviation: ``seeds``,
+        fine-step solver), nfe, passes (of a network, per image), metric, value, error, error_kind (of what error is one standard deviation: ``seeds``,
         ``images``, ``subsets``, of real images ``halves``; empty where it cannot be told, with error NaN), seeds,
         blocks (the value of each seed, with a space between), images (per seed), real, real_sha256, real_images (what
         it is scored against), extractor, biased (of ``generated`` and ``real`` images those that are too few),

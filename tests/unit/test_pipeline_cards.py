@@ -108,7 +108,10 @@ def test_a_pipeline_without_encoders_has_classes(checkout):
     [
         ({"image_shape": [1, 16, 16]}, "image_shape: [1, 16, 16], but vae/config.json says out_channels 3"),
         ({"image_shape": [3, 15, 16]}, "image_shape: [3, 15, 16], but height and width must be multiples of 2"),
-        ({"latent_shape": [4, 4, 4]}, "latent_shape: [4, 4, 4], but for images [3, 16, 16] vae/config.json says [4, 8, 8]"),
+        (
+            {"latent_shape": [4, 4, 4]},
+            "latent_shape: [4, 4, 4], but for images [3, 16, 16] vae/config.json says [4, 8, 8]",
+        ),
         ({"prediction": "noise"}, "prediction: noise, but scheduler_config.json"),
         ({"schedule": {"name": "flow", "steps": 10}}, "schedule: {'name': 'flow', 'steps': 10}, but"),
         ({"classes": 10}, "classes: 10, but model_index.json has text encoders"),
@@ -116,10 +119,19 @@ def test_a_pipeline_without_encoders_has_classes(checkout):
         ({"network": {"name": "adm-unet", "options": {}}}, "network: the card is of a pipeline"),
         ({"role": "features"}, "role: 'features' is not allowed"),
         ({"pipeline": {"source": "file:none"}}, "none has no model_index.json, so it is no pipeline of diffusers"),
-        ({"pipeline": {"source": "http://x"}}, "pipeline.source: http://x is not allowed; allowed: file:folder, hf:owner"),
-        ({"pipeline": {"source": "file:pipe", "class": "FluxPipeline"}}, "FluxPipeline, but model_index.json says Stable"),
+        (
+            {"pipeline": {"source": "http://x"}},
+            "pipeline.source: http://x is not allowed; allowed: file:folder, hf:owner",
+        ),
+        (
+            {"pipeline": {"source": "file:pipe", "class": "FluxPipeline"}},
+            "FluxPipeline, but model_index.json says Stable",
+        ),
         ({"pipeline": {"source": "file:pipe", "guidance": "never"}}, None),
-        ({"pipeline": {"source": "file:pipe", "guidance": "embedded"}}, "embedded, but transformer/config.json says gui"),
+        (
+            {"pipeline": {"source": "file:pipe", "guidance": "embedded"}},
+            "embedded, but transformer/config.json says gui",
+        ),
         ({"pipeline": {"source": "file:pipe", "variant": "fp16"}}, "'fp16' is not allowed for"),
         ({"pipeline": {}}, "pipeline: the key 'source' is missing, or no text; allowed: file:folder, hf:owner"),
         ({"pipeline": {"source": "file:pipe", "sorce": 1}}, "unknown key 'sorce' (did you mean 'source'?)"),
@@ -139,7 +151,10 @@ def test_a_card_that_contradicts_its_folder_is_refused(checkout, changes, says):
         ({"index": {"_class_name": "MagicPipeline"}}, "known: DiTPipeline, FluxPipeline"),
         ({"index": {"_class_name": None}}, "unknown class 'None'"),
         ({"scheduler": {"num_train_timesteps": "many"}}, "config/models/mine.yaml: "),
-        ({"weights": "diffusion_pytorch_model.bin"}, "has no safetensors of the variant that is asked for; it has diff"),
+        (
+            {"weights": "diffusion_pytorch_model.bin"},
+            "has no safetensors of the variant that is asked for; it has diff",
+        ),
         ({"weights": "diffusion_pytorch_model.fp16.safetensors"}, "it has diffusion_pytorch_model.fp16.safetensors"),
     ],
 )
@@ -314,7 +329,11 @@ ENOUGH = {"datasets[0].prompts": {"file": "enough.txt"}}
         ),
         ("sd3", {**ENOUGH, "solvers[0].grid": {"name": "released"}}, "'released' is not allowed for a pipeline"),
         ("flux", ENOUGH, "guidance: the key is missing; .* takes its scale as an input: {name: embedded, scale: ...}"),
-        ("flux", {**ENOUGH, "datasets[0].guidance": GUIDED}, "distilled for guidance and takes its scale as an input; all"),
+        (
+            "flux",
+            {**ENOUGH, "datasets[0].guidance": GUIDED},
+            "distilled for guidance and takes its scale as an input; all",
+        ),
         ("schnell", {**ENOUGH, "datasets[0].guidance": GUIDED}, "distilled to need no guidance; leave the key out"),
         (
             "dit",
@@ -325,7 +344,9 @@ ENOUGH = {"datasets[0].prompts": {"file": "enough.txt"}}
 )
 def test_what_images_are_of_is_checked_before_any_job(refusal, family, changes, says):
     found = refusal(family, changes)
-    assert found is None if says is None else re.search(says.replace("datasets[0].prompts: the", r"prompts: the"), found)
+    assert (
+        found is None if says is None else re.search(says.replace("datasets[0].prompts: the", r"prompts: the"), found)
+    )
 
 
 def test_prompts_for_another_model_are_refused(refusal):

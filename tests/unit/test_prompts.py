@@ -18,8 +18,8 @@ COCO = {
     ],
 }
 FILES = {
-    "a.txt": "a red cat\na blue dog, asleep\na \"car\"\n",
-    "windows.txt": "\ufeffa red cat\r\na blue dog, asleep\r\n a \"car\"",
+    "a.txt": 'a red cat\na blue dog, asleep\na "car"\n',
+    "windows.txt": '\ufeffa red cat\r\na blue dog, asleep\r\n a "car"',
     "a.csv": 'id,prompt\n1,a red cat\n2,"a blue dog, asleep"\n3,"a ""car"""\n',
     "a.jsonl": "".join(json.dumps({"prompt": row, "id": 1}) + "\n" for row in ROWS),
 }
@@ -75,12 +75,22 @@ def test_a_file_that_is_edited_is_read_again(file):
         ("a.csv", "prompt\nx\n", {"column": "promt"}, r"unknown column 'promt' \(did you mean 'prompt'\?\)"),
         ("a.csv", "id,prompt\n1,x\n2\n", {}, "row 2 of .* is empty"),
         ("a.csv", "", {}, "is not CSV with a row of names above"),
-        ("a.jsonl", '{"prompt": "x"}\n{"text": "y"}\n', {}, "column: row 2 of .*: unknown column 'prompt'; known: text"),
+        (
+            "a.jsonl",
+            '{"prompt": "x"}\n{"text": "y"}\n',
+            {},
+            "column: row 2 of .*: unknown column 'prompt'; known: text",
+        ),
         ("a.jsonl", '{"prompt": 3}\n', {}, "row 1 of .* is 3, which is no text"),
         ("a.jsonl", '{"prompt": "x"}\n[1]\n', {}, "row 2 of .* is not a JSON object"),
         ("a.jsonl", '{"prompt": \n', {}, "row 1 of .* is not JSON"),
         ("a.json", "[]", {}, "is not a file of COCO's captions: it has no list 'images' of objects with 'id'"),
-        ("a.json", '{"images": [], "annotations": [{"id": 1}]}', {}, "it has no list 'annotations' of objects with 'image_id'"),
+        (
+            "a.json",
+            '{"images": [], "annotations": [{"id": 1}]}',
+            {},
+            "it has no list 'annotations' of objects with 'image_id'",
+        ),
         ("a.yaml", "x\n", {}, r"is not allowed; allowed: a file that ends with \.txt, \.csv, \.jsonl, \.json"),
     ],
 )
