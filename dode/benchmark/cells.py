@@ -197,7 +197,7 @@ class Benchmark:
     def state_shape(self, dataset: str) -> list[int]:
         """(C, H, W) of what solvers work on: the latents of a pipeline, else the images."""
         card = self.cards[self.datasets[dataset]["model"]]
-        return card.get("latent_shape", card["image_shape"])
+        return card["latent_shape"] if "pipeline" in card else card["image_shape"]
 
     def real(self, dataset: Dataset) -> dict[str, str]:
         """The wildcards of the rules that make a dataset's statistics of real images."""

@@ -96,8 +96,8 @@ class CellJob:
 
     def passes(self, student: Student) -> int:
         """How often a network runs on an image as a student samples it; guidance may be within an interval alone."""
-        levels = student.evaluated_levels() if student.told is None else student.told
-        return sum(self.denoise.passes(float(sigma)) for sigma in levels)
+        levels = student.evaluated_levels() if student.told is None else np.asarray(student.told).tolist()
+        return sum(self.denoise.passes(sigma) for sigma in levels)
 
     def latents(self, indices: Sequence[int], **where: Any) -> torch.Tensor:
         """The noise of images (:func:`dode.images.noise.latents`) on the job's device."""

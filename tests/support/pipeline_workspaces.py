@@ -2,11 +2,10 @@
 
 import itertools
 
-import torch
 import yaml
+from diffusers import AutoencoderKL
 
 import tiny_pipelines as tiny
-from diffusers import AutoencoderKL
 
 CARD = {
     **{"role": "diffusion", "licence": "none", "image_shape": [1, 8, 8]},

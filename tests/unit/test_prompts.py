@@ -79,7 +79,7 @@ def test_a_file_that_is_edited_is_read_again(file):
             "a.jsonl",
             '{"prompt": "x"}\n{"text": "y"}\n',
             {},
-            "column: row 2 of .*: unknown column 'prompt'; known: text",
+            "row 2 of .*: unknown column 'prompt'; known: text",
         ),
         ("a.jsonl", '{"prompt": 3}\n', {}, "row 1 of .* is 3, which is no text"),
         ("a.jsonl", '{"prompt": "x"}\n[1]\n', {}, "row 2 of .* is not a JSON object"),
@@ -89,7 +89,7 @@ def test_a_file_that_is_edited_is_read_again(file):
             "a.json",
             '{"images": [], "annotations": [{"id": 1}]}',
             {},
-            "it has no list 'annotations' of objects with 'image_id'",
+            "no list 'annotations' of objects with 'image_id'",
         ),
         ("a.yaml", "x\n", {}, r"is not allowed; allowed: a file that ends with \.txt, \.csv, \.jsonl, \.json"),
     ],
@@ -101,11 +101,11 @@ def test_what_is_no_file_of_prompts_is_refused_in_one_sentence(file, name, conte
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="there is no file .*none.txt'; a relative path is relative to the working"):
+    with pytest.raises(ValueError, match=r"there is no file .*none.txt'; a relative path is relative to the working"):
         prompts.read(tmp_path / "none.txt")
 
 
 def test_too_few_prompts_are_refused_with_how_many_are_needed():
     prompts.check_count(["x"] * 5, "a.txt", 3, 2)
-    with pytest.raises(ValueError, match="'a.txt' has 4 prompts, but 5 are needed: 3 for the scored images and 2 more"):
+    with pytest.raises(ValueError, match=r"'a.txt' has 4 prompts, but 5 are needed: 3 for the scored images and 2"):
         prompts.check_count(["x"] * 4, "a.txt", 3, 2)
