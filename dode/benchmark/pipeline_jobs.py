@@ -76,11 +76,11 @@ class PipelineJob(CellJob):
 
     def conditions(self, indices: Sequence[int], **where: Any) -> torch.Tensor | Conditions | None:
         """Row i of what was encoded is of image i, whatever the seed."""
-        path, guidance = self.inputs.get("conditions"), self.trajectory.guidance
+        path, guidance = self.inputs.get("conditions"), self.trajectory.guidance or {}
         if path is None:
             return super().conditions(indices, **where)
         found = read_conditions(path, indices)
-        return model.with_scale(found, guidance["scale"]) if self.family.guided == "embedded" else found
+        return model.with_scale(found, guidance.get("scale")) if self.family.guided == "embedded" else found
 
 
 def rows(datasets: Sequence[Mapping[str, Any]], name: str, encoding: Mapping[str, Any], images: int) -> list[str]:
