@@ -46,6 +46,7 @@ class Family:
     Attributes:
         network: name of the component that denoises.
         encoders: names of the tokenizers, each with its text encoder.
+        decoder: name of the component that makes images of latents.
         conditioned_on: what :meth:`predict` takes besides, ``("labels",)`` for classes.
         classes: number of classes, None for prompts.
         guided: how a guidance scale acts: ``"classifier-free"``, or ``"embedded"`` for a network that was distilled for
@@ -58,6 +59,7 @@ class Family:
 
     network = "transformer"
     encoders: tuple[tuple[str, str], ...] = (("tokenizer", "text_encoder"),)
+    decoder = "vae"
     conditioned_on: tuple[str, ...] = ()
     classes: int | None = None
     guided = "classifier-free"
@@ -187,8 +189,11 @@ def of(pipe: Any, *, length: int | None = None) -> Family:
     """
     name = type(pipe).__name__
     if name not in families.names():
-        known = ", ".join(families.names())
-        raise ValueError(
-            f"pipeline: {name} is of no known family; known: {known}; docs/pipelines.md says how to add one"
-        )
+        raise unknown_class(name)
     return families.get(name)(pipe, length=length)
+
+
+def unknown_class(name: str) -> ValueError:
+    """The error of a pipeline of no known family, with those that are known."""
+    known = ", ".join(families.names())
+    return ValueError(f"pipeline: {name} is of no known family; known: {known}; docs/pipelines.md says how to add one")
