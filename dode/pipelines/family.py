@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,8 +50,8 @@ class Family:
         decoder: name of the component that makes images of latents.
         conditioned_on: what :meth:`predict` takes besides, ``("labels",)`` for classes.
         classes: number of classes, None for prompts.
-        guided: how a guidance scale acts: ``"classifier-free"``, or ``"embedded"`` for a network that was distilled for
-            it and takes the scale as an input.
+        guided: how a guidance scale acts: ``"classifier-free"``, ``"embedded"`` for a network that was distilled for
+            it and takes the scale as an input, ``"never"`` for one that was distilled at one scale.
 
     Args:
         pipe: a pipeline of diffusers. Components that are not used may be missing (None).
@@ -84,27 +85,56 @@ class Family:
             conditions: (B, ...) each, by :attr:`conditioned_on`.
 
         Returns:
-            (B, C, H, W): noise, v, image or flow velocity, as the scheduler's configuration says.
+            (B, C or more, H, W): noise, v, image or flow velocity, as the scheduler's configuration says. Channels
+            beyond the first C, such as a learned variance, are not used.
         """
         raise NotImplementedError
 
-    def encoded(self, prompts: list[str], negative: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the encoders make of prompts and of those that stand for none, by :attr:`conditioned_on`."""
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        """What the encoders make of prompts and of those that stand for none, by :attr:`conditioned_on`.
+
+        ``negative`` None asks for the pipeline's own; the second is None for a network that is never called without.
+        """
         raise NotImplementedError
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: str = "") -> Conditions:
-        """The conditions of images with these prompts; ``negative`` is what guidance leads away from.
+    def encode(self, prompts: Sequence[str], negative: str | None = None) -> Conditions:
+        """The conditions of images with these prompts.
 
         A prompt that is longer than an encoder takes is cut, as diffusers does; a warning names the first.
+
+        Args:
+            prompts: one per image.
+            negative: what classifier-free guidance leads away from. None is what the pipeline does by itself: an empty
+                prompt, or zeros in place of one (SDXL).
+
+        Raises:
+            ValueError: for classes instead of prompts, a negative prompt without classifier-free guidance, or text
+                encoders that were not loaded.
         """
-        for number, prompt in enumerate([*prompts, negative]):
+        if not self.encoders:
+            raise ValueError(f"prompts: {type(self.pipe).__name__} takes {self.classes} classes, not prompts")
+        if negative is not None and self.guided != "classifier-free":
+            raise ValueError("negative prompt: the network has no classifier-free guidance, so none is allowed")
+        if self.encoder is None:
+            raise ValueError(f"prompts: the pipeline was loaded without its {self.encoders[0][1]}")
+        self._warn_of_long([*prompts], negative)
+        return Conditions(*self.encoded([*prompts], None if negative is None else [negative] * len(prompts)))
+
+    @property
+    def encoder(self) -> Any:
+        """The first text encoder; None where it is not loaded."""
+        return getattr(self.pipe, self.encoders[0][1], None)
+
+    def _warn_of_long(self, prompts, negative):
+        for number, prompt in enumerate([*prompts, negative or ""]):
             fault = self.too_long(prompt)
             if fault is not None:
                 where = f"prompt {number}" if number < len(prompts) else "the negative prompt"
                 log.warning("%s is cut: %s", where, fault)
-                break
-        return Conditions(*self.encoded(list(prompts), [negative] * len(prompts)))
+                return
 
     def too_long(self, prompt: str) -> str | None:
         """Which encoder cuts a prompt, in words; None where none does."""
@@ -112,7 +142,7 @@ class Family:
             tokenizer = getattr(self.pipe, name, None)
             if tokenizer is None:
                 continue
-            most = min(tokenizer.model_max_length, self.length_of(name) or tokenizer.model_max_length)
+            most = self.length_of(name) or tokenizer.model_max_length
             count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
             if count > most:
                 return f"it has {count} tokens of {name}, which takes {most}"
@@ -127,22 +157,47 @@ class Family:
         """Pixels of an image per entry of a latent, in each dimension."""
         return self.pipe.vae_scale_factor
 
+    @property
+    def patch(self) -> int:
+        """Entries of a latent that the network takes as one, in each dimension."""
+        return getattr(self.denoises.config, "patch_size", None) or 1
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(H, W) of the latents that the network was trained for."""
+        size = self.denoises.config.sample_size
+        return (size, size) if isinstance(size, int) else tuple(size)
+
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of the latents of images of this size; by default of the size that the network was trained for.
 
         Raises:
             ValueError: for a size that is no multiple of what the pipeline needs.
         """
-        size = self.denoises.config.sample_size
-        high, wide = (size, size) if isinstance(size, int) else size
-        unit = self.scale * (getattr(self.denoises.config, "patch_size", None) or 1)
-        found = []
-        for name, given, own in (("height", height, high), ("width", width, wide)):
+        unit, found = self.scale * self.patch, []
+        for name, given, own in zip(("height", "width"), (height, width), self.latent_size, strict=True):
             pixels = own * self.scale if given is None else given
             if pixels % unit or pixels < unit:
                 raise ValueError(f"{name}: {pixels} is not a multiple of {unit}, which the pipeline needs")
             found.append(pixels // self.scale)
         return self.channels, found[0], found[1]
+
+    def shift(self, height: int | None = None, width: int | None = None) -> float:
+        """The ``shift`` s of flow matching's grids for images of this size, by the scheduler's configuration.
+
+        Where it depends on the size (``use_dynamic_shifting``): ``s = e^mu`` with mu linear in the number of tokens of
+        an image (Esser et al. 2024, arXiv 2403.03206, Sec. 5.3.2; Black Forest Labs' FLUX), or mu itself where
+        ``time_shift_type`` is "linear".
+        """
+        known = self.pipe.scheduler.config
+        if not known.get("use_dynamic_shifting"):
+            return float(known.get("shift") or known.get("flow_shift") or 1.0)
+        _, high, wide = self.latent_shape(height, width)
+        tokens = high * wide / self.patch**2
+        least, most = known.get("base_image_seq_len", 256), known.get("max_image_seq_len", 4096)
+        low, top = known.get("base_shift", 0.5), known.get("max_shift", 1.15)
+        mu = low + (top - low) * (tokens - least) / (most - least)
+        return mu if known.get("time_shift_type") == "linear" else math.exp(mu)
 
     @property
     def channels(self) -> int:
@@ -159,7 +214,12 @@ class Family:
         vae = self.pipe.vae
         if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
             vae.to(torch.float32)  # its activations overflow in float16
-        scaled = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
+        scaled = latents.double() / vae.config.scaling_factor
+        mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
+        if mean is not None and std is not None:
+            mean, std = (scaled.new_tensor(value).view(1, -1, 1, 1) for value in (mean, std))
+            scaled = scaled * std + mean
+        scaled = scaled + (getattr(vae.config, "shift_factor", None) or 0.0)
         images = vae.decode(scaled.to(vae.device, vae.dtype), return_dict=False)[0]
         if not bool(images.isfinite().all()):
             raise ValueError(f"the decoder of the pipeline makes NaN or infinity in {vae.dtype}; decode in float32")
@@ -178,7 +238,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, **conditions: Tensor) -> Tensor:
         """The output, (B, C, H, W)."""
-        return self.predict(x, time, **conditions)
+        return self.predict(x, time, **conditions)[:, : x.shape[1]]
 
 
 def of(pipe: Any, *, length: int | None = None) -> Family:

@@ -60,6 +60,10 @@ def guided(
                 "rescale are not allowed"
             )
         return denoise.conditioned(with_scale(conditions, scale))
+    if family.guided == "never" and (scale not in (None, 1) or interval is not None or rescale):
+        raise ValueError(
+            f"guidance: the network was distilled at one scale and takes none, so {scale} is not allowed; leave it out"
+        )
     if scale is None or scale == 1:
         return denoise.conditioned(conditions)
     return ClassifierFree(denoise, scale=scale, interval=interval, rescale=rescale).conditioned(conditions)

@@ -30,7 +30,7 @@ class StableDiffusion3(Family):
         """:meth:`Family.encoded`."""
         how = {} if self.length is None else {"max_sequence_length": self.length}
         words, none, pooled, none_pooled = self.pipe.encode_prompt(
-            prompts, None, None, negative_prompt=negative, device=self.pipe.text_encoder.device, **how
+            prompts, None, None, negative_prompt=negative, device=self.encoder.device, **how
         )
         return {"words": words, "pooled": pooled}, {"words": none, "pooled": none_pooled}
 

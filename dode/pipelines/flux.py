@@ -1,0 +1,70 @@
+"""FLUX.1 (Black Forest Labs 2024): flow matching, a CLIP and a T5, distilled for guidance (dev) or for few steps."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dode.pipelines.family import Family, families
+
+
+@families.register("FluxPipeline")
+class Flux(Family):
+    """A transformer of patches of 2 by 2 entries, at places that it is told.
+
+    FLUX.1-dev takes the guidance scale as an input, FLUX.1-schnell none.
+    """
+
+    encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+
+    @property
+    def patch(self):
+        """Two, which the pipeline packs before it calls the network."""
+        return 2
+
+    @property
+    def guided(self):
+        """By the configuration of the network."""
+        return "embedded" if self.denoises.config.guidance_embeds else "never"
+
+    @property
+    def conditioned_on(self):
+        """The guidance scale too, where the network takes one."""
+        return ("words", "pooled", "guidance") if self.guided == "embedded" else ("words", "pooled")
+
+    @property
+    def channels(self):
+        """Channels of a latent, of which a patch has four."""
+        return self.denoises.config.in_channels // self.patch**2
+
+    @property
+    def latent_size(self):
+        """(H, W) of the pipeline's default, as the network's configuration has none."""
+        return (self.pipe.default_sample_size,) * 2
+
+    def predict(self, x: Tensor, time: Tensor, *, words: Tensor, pooled: Tensor, guidance: Tensor | None = None):  # type: ignore[override]
+        """:meth:`Family.predict`; the network's own time is from 0 to 1."""
+        patches = functional.pixel_unshuffle(x, self.patch)
+        rows, columns = patches.shape[2:]
+        places = torch.cartesian_prod(torch.zeros(1), torch.arange(rows).float(), torch.arange(columns).float())
+        output = self.denoises(
+            hidden_states=patches.flatten(2).transpose(1, 2),
+            timestep=(time / 1000).expand(len(x)),
+            guidance=guidance,
+            pooled_projections=pooled,
+            encoder_hidden_states=words,
+            txt_ids=x.new_zeros(words.shape[1], 3),
+            img_ids=places.to(x),
+            return_dict=False,
+        )[0]
+        return functional.pixel_shuffle(output.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
+
+    def encoded(self, prompts, negative):
+        """:meth:`Family.encoded`; the network is never called without a prompt."""
+        words, pooled, _ = self.pipe.encode_prompt(
+            prompts, None, device=self.encoder.device, max_sequence_length=self.length or 512
+        )
+        return {"words": words, "pooled": pooled}, None
+
+    def length_of(self, tokenizer):
+        """:meth:`Family.length_of`: T5 alone has a choice, 512 by default."""
+        return (self.length or 512) if tokenizer == "tokenizer_2" else None
