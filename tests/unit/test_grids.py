@@ -19,7 +19,7 @@ LINEAR = schedules.schedules.create("linear")
 COSINE = schedules.schedules.create("cosine")
 
 
-ON_A_SCHEDULE = ("uniform-index", "quadratic", "sgm-uniform", "beta")
+ON_A_SCHEDULE = ("uniform-index", "quadratic", "sgm-uniform", "beta", "timesteps")
 
 
 def released_indices(steps):
@@ -292,6 +292,7 @@ UNIFORM = {
     "flow-karras": lambda schedule: lambda sigma: (sigma / (1 + sigma)) ** (1 / 7),
     "exponential": lambda schedule: math.log,
     "sgm-uniform": index_of,
+    "timesteps": index_of,
 }
 OTHERS = {"beta", "align-your-steps"}  # uniform in nothing that is as simple; they have tests of their own
 
@@ -318,7 +319,7 @@ def test_each_family_is_uniform_in_its_variable_over_the_models_noise_range(name
     elif name == "sgm-uniform":  # the last step is longer than the others by the one to the lowest index
         u.append(max(index_of(schedule)(model.sigma_min), 0))
     elif steps > 1:
-        last = schedule.sigma_min if name == "quadratic" else model.sigma_min
+        last = schedule.sigma_min if name in ("quadratic", "timesteps") else model.sigma_min
         assert sigmas[-2] == pytest.approx(last, rel=1e-12)
     np.testing.assert_allclose(np.diff(u), (u[-1] - u[0]) / max(len(u) - 1, 1), atol=2e-6 * abs(u[0]))
 
