@@ -101,6 +101,12 @@ def test_a_negative_prompt_that_is_cut_is_named(caplog):
     assert "the negative prompt is cut: it has 18 tokens of tokenizer, which takes 16" in caplog.text
 
 
+def test_an_encoder_that_is_given_fewer_tokens_cuts_before_the_others(caplog):
+    for name, tokenizer in (("stable_diffusion_3", "tokenizer_3"), ("flux", "tokenizer_2")):
+        families.of(getattr(tiny, name)(), length=8).encode(["a cat " * 4])
+        assert f"prompt 0 is cut: it has 10 tokens of {tokenizer}, which takes 8" in caplog.text
+
+
 def test_lengths_are_the_pipelines_unless_given():
     longest = {"stable_diffusion_3": 256, "flux": 512, "pixart": 300, "pixart_alpha": 120, "sana": 300}
     for name, length in longest.items():
