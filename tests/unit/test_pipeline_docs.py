@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
-from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
 
 import dode
 import tiny_pipelines as tiny
@@ -31,7 +31,7 @@ def test_the_example_of_a_family_is_its_pipelines_own_euler(monkeypatch):
     monkeypatch.setattr(families.families, "_functions", dict(families.families._functions))
     exec(compile(BLOCKS[1], "pipelines.md", "exec"), {"__name__": "documented"})
     torch.manual_seed(0)
-    transformer = AuraFlowTransformer2DModel(
+    transformer = diffusers.AuraFlowTransformer2DModel(
         sample_size=8,
         patch_size=2,
         in_channels=4,
@@ -45,8 +45,8 @@ def test_the_example_of_a_family_is_its_pipelines_own_euler(monkeypatch):
         pos_embed_max_size=64,
     )
     parts = {"text_encoder": tiny.t5(), "tokenizer": tiny.tokenizer(256), "vae": tiny.vae()}
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
-    pipe = tiny.quiet(AuraFlowPipeline(transformer=transformer.eval(), scheduler=scheduler, **parts))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.73)
+    pipe = tiny.quiet(diffusers.AuraFlowPipeline(transformer=transformer.eval(), scheduler=scheduler, **parts))
     family = families.of(pipe)
     denoise, noise = model.denoiser(family), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     own = {"num_inference_steps": 5, "guidance_scale": 3.5, "height": 16, "width": 16, "output_type": "latent"}
