@@ -171,6 +171,13 @@ def test_dit_has_one_size():
         family_of("dit").latent_shape(32, 16)
 
 
+def test_stable_diffusion_3_has_a_largest_size():
+    family = family_of("stable_diffusion_3")
+    assert family.latent_shape(192, 16) == (4, 96, 8)
+    with pytest.raises(ValueError, match="height: 194 is not allowed; the network takes at most 192"):
+        family.latent_shape(194, 16)
+
+
 def test_an_unknown_class_is_refused_with_the_known_ones():
     class KandinskyPipeline:
         pass
@@ -192,6 +199,7 @@ def test_a_guidance_scale_is_one_that_the_network_takes():
     for family in (schnell, dev):
         with pytest.raises(ValueError, match="negative prompt: the network has no classifier-free guidance"):
             family.encode(THREE, negative="a car")
+        assert family.encode(THREE, negative="").without is None
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl"])
