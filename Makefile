@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-cluster test-cluster-short resume lint lock lock-checkpoints train-digits train-mnist benchmarks clean
+.PHONY: demo test test-cluster test-cluster-short resume lint lock lock-checkpoints \
+  train-digits train-mnist train-text-to-digit benchmarks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run
@@ -34,7 +35,8 @@ lint: .venv/dev
 	$(BIN)/snakemake --dry-run --quiet --configfile config/solvers.yaml
 	$(BIN)/snakemake --profile slurm --dry-run --quiet
 
-# Nobody needs these two: what they make is in config/models. A quarter of an hour on two cores, an hour on one.
+# Nobody needs these: what they make is in config/models and config/prompts. A quarter of an hour on two cores, an hour
+# on one, half an hour on one.
 TRAIN := $(BIN)/python scripts/train_embedded.py
 train-digits: .venv/run
 	$(TRAIN) digits-classifier
@@ -44,6 +46,10 @@ train-mnist: .venv/dev
 	$(TRAIN) mnist-real-statistics
 	OMP_NUM_THREADS=1 $(TRAIN) mnist-classifier
 	OMP_NUM_THREADS=1 $(TRAIN) mnist-ddpm
+
+train-text-to-digit: .venv/dev
+	$(TRAIN) digit-prompts
+	OMP_NUM_THREADS=1 $(TRAIN) text-to-digit
 
 benchmarks: .venv/dev
 	$(BIN)/python benchmarks/overhead.py

@@ -165,31 +165,47 @@ RECIPES = {
 }
 
 
+def minimise(
+    network: nn.Module, loss_of_step: Callable[[], Tensor], *, name: str, steps: int, rate: float
+) -> tuple[nn.Module, float]:
+    """Adam with 500 steps of warm-up, cosine decay to 2 % of ``rate``, moving average of the weights.
+
+    Returns the averaged network, which needs no gradients, and the mean loss of the last 1,000 steps.
+    """
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    decay = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda s: min(1, (s + 1) / 500) * (0.02 + 0.98 * (1 + math.cos(math.pi * s / steps)) / 2)
+    )
+    losses = []
+    for step in tqdm(range(steps), desc=name, mininterval=10):
+        loss = loss_of_step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        decay.step()
+        rate_of_average = min(0.9995, (step + 1) / (step + 100))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - rate_of_average)
+        losses.append(loss.item())
+    return averaged, float(np.mean(losses[-1000:]))
+
+
 def train_diffusion(name: str, model: Model, images: np.ndarray, steps: int) -> tuple[nn.Module, dict[str, Any]]:
-    """Adam, cosine decay, moving average of the weights. Returns the network and entries of its card."""
+    """The network that :func:`minimise` makes by the recipe ``name``, and entries of its card."""
     recipe = RECIPES[name]
     generator = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     real = torch.from_numpy(pixels.from_bytes(images))
     entries, loss_of = model(real)
     network = networks.create(entries["network"]["name"], **entries["network"]["options"])
-    averaged = copy.deepcopy(network).requires_grad_(False)
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate)
-    decay = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min(1, (s + 1) / 500) * (0.02 + 0.98 * (1 + math.cos(math.pi * s / steps)) / 2)
-    )
-    losses = []
-    for step in tqdm(range(steps), desc=name, mininterval=10):
+
+    def loss_of_step():
         batch = real[torch.randint(len(real), (recipe.batch,), generator=generator)]
-        loss = loss_of(network, batch, generator)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        decay.step()
-        rate = min(0.9995, (step + 1) / (step + 100))
-        torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - rate)
-        losses.append(loss.item())
-    return averaged, {**entries, "loss": round(float(np.mean(losses[-1000:])), 4)}
+        return loss_of(network, batch, generator)
+
+    averaged, loss = minimise(network, loss_of_step, name=name, steps=steps, rate=recipe.rate)
+    return averaged, {**entries, "loss": round(loss, 4)}
 
 
 def train_classifier(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> tuple[nn.Module, dict[str, Any]]:
