@@ -97,7 +97,7 @@ class Family:
         """
         if not self.encoders:
             raise ValueError(f"prompts: {type(self.pipe).__name__} takes {self.classes} classes, not prompts")
-        if negative is not None and self.guided != "classifier-free":
+        if negative and self.guided != "classifier-free":
             raise ValueError("negative prompt: the network has no classifier-free guidance, so none is allowed")
         if self.encoder is None:
             raise ValueError(f"prompts: the pipeline was loaded without its {self.encoders[0][1]}")
