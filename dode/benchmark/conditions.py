@@ -105,6 +105,8 @@ def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, r
     if "guide" not in guidance:
         raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
     guide = take_card(guidance["guide"], "diffusion", key, cards, root)
+    if "pipeline" in guide:
+        raise ConfigError(f"{key}: '{guidance['guide']}' is a pipeline, which cannot be a guide; take another card")
     if guide["image_shape"] != card["image_shape"]:
         raise ConfigError(f"{key}: its images are {guide['image_shape']}, but the model's {card['image_shape']}")
     if guide.get("classes") not in (None, card.get("classes")):

@@ -26,7 +26,6 @@ from dode.weights import safetensors_files
 
 log = logging.getLogger(__name__)
 
-EMBEDDED = "embedded"  # the guidance of a network that takes its scale as an input
 WITH, WITHOUT = "with", "without"  # which of the conditions a tensor of the file is, before its name
 
 
@@ -62,7 +61,7 @@ class PipelineJob(CellJob):
         setattr(self.family.pipe, self.family.network, torch.compile(network) if how["compile"] else network)
         denoise = model.denoiser(self.family, batch_size=how["batch_size"])
         guidance = self.trajectory.guidance
-        if guidance is None or guidance["name"] == EMBEDDED:
+        if guidance is None or self.family.guided == "embedded":
             return denoise
         return guidances.get(guidance["name"])(denoise, **{key: guidance[key] for key in guidance if key != "name"})
 
@@ -81,7 +80,7 @@ class PipelineJob(CellJob):
         if path is None:
             return super().conditions(indices, **where)
         found = read_conditions(path, indices)
-        return model.with_scale(found, guidance["scale"]) if guidance.get("name") == EMBEDDED else found
+        return model.with_scale(found, guidance.get("scale")) if self.family.guided == "embedded" else found
 
 
 def rows(datasets: Sequence[Mapping[str, Any]], name: str, encoding: Mapping[str, Any], images: int) -> list[str]:

@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from checkouts import Checkout
+from dode.benchmark import digests
 from dode.benchmark.cells import Benchmark
+from dode.benchmark.dependencies import Dependencies
+from dode.benchmark.planning import plan
 from dode.fetching import cards, checksums, downloads, pipelines
 from dode.validation import ConfigError
-from workspace import TINY, change
+from workspace import REPOSITORY, TINY, change
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
 PNDM = {
@@ -272,13 +275,13 @@ GUIDED = {"name": "classifier-free", "scale": 3.0}
 
 
 @pytest.fixture
-def refusal(checkout, tmp_path, monkeypatch):
-    """``refusal(family, changes)``: how a configuration of a pipeline is refused, None where it is not."""
+def benchmark(checkout, tmp_path, monkeypatch):
+    """``benchmark(family, changes)``: the checked configuration of a pipeline in the place of the tiny one's model."""
     monkeypatch.chdir(tmp_path)
     for name in ("digits-classifier.yaml", "digits-edm.yaml"):
         (checkout.folder / name).write_text((TINY.parents[3] / "config/models" / name).read_text())
 
-    def said(family, changes):
+    def benchmark(family, changes):
         make(checkout.folder / "pipe", family)
         shape = {} if family not in ("flux", "schnell") else {"image_shape": [3, 16, 16]}
         (checkout.folder / "mine.yaml").write_text(yaml.safe_dump({**card(), **shape}))
@@ -289,8 +292,18 @@ def refusal(checkout, tmp_path, monkeypatch):
         (tmp_path / "images/a.png").write_bytes(b"")
         (tmp_path / "few.txt").write_text("a cat\n" * 45)
         (tmp_path / "enough.txt").write_text("a cat\n" * 46)  # 30 scored and 16 that a solver is fitted to
+        return Benchmark(config, checkout.root)
+
+    return benchmark
+
+
+@pytest.fixture
+def refusal(benchmark):
+    """``refusal(family, changes)``: how a configuration of a pipeline is refused, None where it is not."""
+
+    def said(family, changes):
         try:
-            Benchmark(config, checkout.root)
+            benchmark(family, changes)
         except ConfigError as error:
             return str(error)
         return None
@@ -354,6 +367,39 @@ def test_prompts_for_another_model_are_refused(refusal):
     embedded = {"datasets[0].guidance": {"name": "embedded", "scale": 2.0}}
     changes = {"datasets[0].model": "digits-edm", "datasets[0].data": "digits", **embedded}
     assert "'embedded' is not allowed for 'digits-edm', which is no pipeline" in refusal("sd3", changes)
+
+
+def test_a_plan_counts_passes_prompts_and_decoded_latents(benchmark):
+    made = benchmark("sd3", {**ENOUGH, "datasets[0].guidance": GUIDED})
+    found = plan(made).loc["all"]
+    assert found["passes"] == 2 * found["evaluations"]
+    assert found["encoded"] == 30 + 16
+    assert found["decoded"] == 4 * 60  # three solvers and the reference, two seeds of 30 images
+    without = plan(benchmark("sd3", ENOUGH)).loc["all"]
+    assert without["passes"] == without["evaluations"] == found["evaluations"]
+
+
+def test_a_guidance_scale_of_1_is_none(benchmark):
+    made = benchmark("sd3", {**ENOUGH, "datasets[0].guidance": {**GUIDED, "scale": 1}})
+    assert "guidance" not in made.datasets["digits-edm"]
+
+
+def test_a_cell_depends_on_the_code_of_its_own_family_alone(benchmark, monkeypatch):
+    """And one of another kind of model on none of it."""
+    codes = []
+    monkeypatch.setattr(digests, "code_digest", lambda script, *parts: codes.append(digests.code_of(script, *parts)))
+    changes = {"datasets[0].model": "digits-edm", "datasets[0].data": "digits", "datasets[0].grid": {"name": "karras"}}
+    for own in (ENOUGH, changes):
+        made = benchmark("sd3", own)
+        depends = Dependencies(made)
+        monkeypatch.setattr(made, "root", REPOSITORY)
+        depends.cell_code("sample.py", made.reference("digits-edm"))
+    pipeline, other = (
+        {path.relative_to(REPOSITORY / "dode").as_posix() for path in each if "dode" in path.parts} for each in codes
+    )
+    assert {"pipelines/stable_diffusion_3.py", "pipelines/family.py", "benchmark/pipeline_jobs.py"} <= pipeline
+    assert not {"pipelines/flux.py", "pipelines/dit.py"} & pipeline
+    assert not {path for path in other if path.startswith("pipelines/") or "pipeline" in path}
 
 
 def test_cards_of_pipelines_have_the_name_of_their_repository():

@@ -1,15 +1,18 @@
 """A text-to-image pipeline from its folder to the page: encoded, sampled and fitted in latents, decoded, scored."""
 
+import json
 import os
 import signal
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import dode
 from dode import grids, solvers
 from dode.__main__ import main
+from dode.benchmark import pipeline_jobs
 from dode.images import noise, pixels
 from dode.pipelines import family, model
 
@@ -62,6 +65,24 @@ def test_every_cell_has_images_latents_and_a_score(sampled):
             "latent-ends": (kept, 4, 4, 4),
         }
     assert sampled.plan() == set()
+
+
+def test_tables_and_page_say_that_guidance_doubles_the_passes(sampled):
+    for cell, passes in (("ddim/nfe2", 4), ("j-ddim/nfe2", 4), ("reference/nfe7", 14)):
+        assert json.loads((sampled.cell(cell) / "score.json").read_text())["passes"] == passes
+    for name in ("table.md", "table.tex", "index.html"):
+        assert "each evaluation (NFE) is 2 network passes" in (sampled.results / name).read_text()
+
+
+def test_prompts_that_an_encoder_cuts_are_named_in_what_was_encoded(sampled, tmp_path, caplog):
+    own, path = family.of(tiny.pipeline(), length=16), tmp_path / "encoded.safetensors"
+    texts = ["a cat", " ".join(["a red cat on the table"] * 9)]
+    pipeline_jobs.write_conditions(path, own, texts, "", 1, {})
+    with safe_open(path, framework="pt") as file:
+        (number, fault), *others = json.loads(file.metadata()["encoded"])["cut"].items()
+    assert (number, others) == ("2", [])
+    assert "tokens of tokenizer, which takes 16" in fault
+    assert "1 of 2 prompts are cut; row 2: it has" in caplog.text
 
 
 def test_a_cells_latents_and_images_are_those_made_by_hand(sampled, by_hand):
