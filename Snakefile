@@ -26,6 +26,7 @@ include: "rules/teacher.smk"
 include: "rules/fine_ends.smk"
 include: "rules/distill.smk"
 include: "rules/sample.smk"
+include: "rules/pipelines.smk"
 include: "rules/score.smk"
 include: "rules/report.smk"
 

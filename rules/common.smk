@@ -1,5 +1,6 @@
 # The checked configuration as cells, and the parts that all rules repeat.
 import os
+import re
 from pathlib import Path
 
 from dode import locks, names
@@ -25,6 +26,9 @@ ENV = "../envs/dode.yaml"
 # Scripts read it from here and not from params: what is in params reruns a job when it changes.
 EXECUTION = config["execution"] = BENCH.config["execution"]
 cell = BENCH.cell
+# The datasets of pipelines, and the others, as patterns; without any, nothing matches.
+IN_LATENTS = "|".join(map(re.escape, BENCH.in_latents())) or "(?!)"
+IN_PIXELS = f"(?!({IN_LATENTS})/)[^/]+"
 
 
 wildcard_constraints:

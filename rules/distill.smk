@@ -1,6 +1,7 @@
 rule distill:
     input:
         unpack(of_cell(FILES.prepared)),
+        unpack(of_cell(FILES.fitted_on)),
         unpack(of_cell(FILES.teacher)),
         model=of_cell(FILES.model),
     output:

@@ -2,6 +2,7 @@
 rule fine_ends:
     input:
         unpack(lambda wildcards: FILES.prepared(BENCH.reference(wildcards.dataset))),
+        unpack(lambda wildcards: FILES.conditions(BENCH.datasets[wildcards.dataset], "fit", int(wildcards.images))),
         model=lambda wildcards: FILES.model(BENCH.reference(wildcards.dataset)),
     output:
         f"{RESULTS}/{{dataset}}/fine-ends/{{images}}-seed{{seed}}.safetensors",

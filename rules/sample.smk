@@ -1,6 +1,7 @@
 rule sample:
     input:
         unpack(of_cell(FILES.prepared)),
+        unpack(of_cell(FILES.sampled_on)),
         unpack(of_cell(FILES.lambdas)),
         model=of_cell(FILES.model),
     output:
@@ -50,6 +51,8 @@ rule gather:
         environments=f"{CELL}/environments.json",
     log:
         f"{LOGS}/gather/{names.WILDCARDS}.log",
+    wildcard_constraints:
+        dataset=IN_PIXELS,
     group:
         group("gather")
     conda:

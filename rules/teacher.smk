@@ -1,6 +1,7 @@
 rule teacher:
     input:
         unpack(of_cell(FILES.prepared)),
+        unpack(of_cell(FILES.fitted_on)),
         model=of_cell(FILES.model),
     output:
         f"{CELL}/teacher.safetensors",

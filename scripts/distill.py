@@ -18,7 +18,7 @@ def main(snakemake):
         if how.pop("fit") == "joint":
             _, ends = next(states)
             to = (own.denoise, own.latents, cell.sigmas, ends)
-            fit = fitting.fit_jointly(cell.solver, *to, **how, clip=True, journal=journal)
+            fit = fitting.fit_jointly(cell.solver, *to, **how, clip=cell.clip, journal=journal)
         else:
             how["refine"] = how.pop("iterations", 0)
             fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)

@@ -1,16 +1,7 @@
 """Fetch a checkpoint and verify it."""
 
-import sys
-
-from dode import texts
 from dode.benchmark import scripting
 from dode.fetching import acquire, cards
-
-
-def announce(text):
-    """To the terminal too, which the log has replaced as standard error."""
-    for stream in (sys.stderr, sys.__stderr__):
-        print(texts.shown(text, lines=True), file=stream)
 
 
 def main(snakemake):
@@ -18,7 +9,7 @@ def main(snakemake):
     # The card is read here and not from params: a further mirror must not fetch again what is there.
     card = cards.load_card(root, name, "card")
     shared = snakemake.config["execution"].get("cache")
-    acquire.obtain(name, card, snakemake.output[0], root=root, shared=shared, announce=announce)
+    acquire.obtain(name, card, snakemake.output[0], root=root, shared=shared, announce=scripting.announce)
 
 
 if __name__ == "__main__":

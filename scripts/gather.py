@@ -12,8 +12,8 @@ def main(snakemake):
     for kind in ("images", "ends", "states"):
         storage.gather_arrays(snakemake.input[kind], snakemake.output[kind])
     params, found = snakemake.params, [storage.read_json(path) for path in snakemake.input.environments]
-    environments = [each for place, each in enumerate(found) if each not in found[:place]]
-    made = {"cell": params.cell, "samples": params.samples, "code": params.code}
+    environments = [each["environment"] for place, each in enumerate(found) if each not in found[:place]]
+    made = {"cell": params.cell, "samples": params.samples, "passes": found[0]["passes"], "code": params.code}
     storage.write_json(snakemake.output.environments, {**made, "environments": environments})
 
 

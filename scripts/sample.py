@@ -5,7 +5,7 @@ from tqdm import tqdm
 
 from dode import storage
 from dode.benchmark import execution, jobs, scripting, software
-from dode.images import pixels, shards, trajectories
+from dode.images import shards, trajectories
 
 
 def main(snakemake):
@@ -18,7 +18,7 @@ def main(snakemake):
     ends = (sum(plan.kept(indices) for _, indices in work), *cell.shape)
     recorders = []
     with (
-        storage.growing_array(snakemake.output.images, images, np.uint8) as append_images,
+        storage.growing_array(snakemake.output.images, images, cell.kind) as append_images,
         storage.growing_array(snakemake.output.ends, ends, np.float32) as append_ends,
     ):
         for block, indices in tqdm(work, desc="batches", mininterval=5):
@@ -28,11 +28,12 @@ def main(snakemake):
                 watch = trajectories.Recorder(plan.recorded(block, indices))
                 recorders.append(watch)
             x = cell.images(student.sample(denoise, latents, watch=watch)).cpu()
-            append_images(pixels.to_bytes(x))
+            append_images(cell.kept(x))
             append_ends(x[: plan.kept(indices)].float().numpy())
     rows = [recorder.rows() for recorder in recorders]
     storage.write_array(snakemake.output.states, np.concatenate(rows))
-    storage.write_json(snakemake.output.environment, software.environment(cell.device))
+    made = {"passes": cell.passes(student), "environment": software.environment(cell.device)}
+    storage.write_json(snakemake.output.environment, made)
 
 
 if __name__ == "__main__":

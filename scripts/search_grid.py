@@ -2,13 +2,12 @@
 
 from dode import grids, storage
 from dode.benchmark import execution, jobs, scripting, software
-from dode.benchmark.parameters import Trajectory
 from dode.distillation import search
 
 
 def main(snakemake):
     options, settings = snakemake.params.search, execution.of_job(snakemake)
-    cell = jobs.CellJob(Trajectory(**snakemake.params.cell), snakemake.input.model, settings, snakemake.input)
+    cell = jobs.of_cell(snakemake.params.cell, snakemake.input.model, settings, snakemake.input)
     over = options["over"]
     candidates = grids.for_model(cell.denoise, over["name"], options["candidates"] - 1, **over.get("options", {}))
     indices, where = range(options["images"]), {"stream": "fit", "block": 1}

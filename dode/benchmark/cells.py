@@ -64,6 +64,11 @@ class Cell:
         return self.distilled and self.entry["distill"]["fit"] == "joint"
 
     @property
+    def searched(self) -> bool:
+        """Whether its grid must be prepared."""
+        return grids.grids.get(self.entry["grid"]["name"]).prepare is not None
+
+    @property
     def grid_options(self) -> dict[str, Any]:
         """All options of the cell's grid, defaults filled in."""
         grid = self.entry["grid"]
@@ -181,9 +186,18 @@ class Benchmark:
         """The datasets that have real images, and not only statistics of them."""
         return [dataset for dataset in self.datasets.values() if "data" in dataset]
 
+    def in_latents(self) -> list[str]:
+        """Ids of the datasets whose model is a pipeline, so that their solvers work in latents."""
+        return [name for name, dataset in self.datasets.items() if "pipeline" in self.cards[dataset["model"]]]
+
     def image_shape(self, dataset: str) -> list[int]:
         """(C, H, W) of the images of a dataset id."""
         return self.cards[self.datasets[dataset]["model"]]["image_shape"]
+
+    def state_shape(self, dataset: str) -> list[int]:
+        """(C, H, W) of what solvers work on: the latents of a pipeline, else the images."""
+        card = self.cards[self.datasets[dataset]["model"]]
+        return card["latent_shape"] if "pipeline" in card else card["image_shape"]
 
     def real(self, dataset: Dataset) -> dict[str, str]:
         """The wildcards of the rules that make a dataset's statistics of real images."""

@@ -1,31 +1,28 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
-import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from dode import grids, solvers
-from dode.benchmark import records
+from dode.benchmark import conditions, records
+from dode.benchmark.conditions import Cards, refuse, take_card
 from dode.benchmark.execution import settings
 from dode.directions import Directions
 from dode.distillation import fit_checks
-from dode.fetching.cards import Card, load_card
+from dode.fetching.cards import Card
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.images import data
-from dode.models import agreement
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
 from dode.validation import ConfigError, copied, refuse_odd, validate
 
-Cards: TypeAlias = dict[str, Card]
-
 FIT_IMAGES = 100
 # Names in the folder of results, or in a dataset's, that are no dataset's and no solver's.
 RESERVED = (
-    *(REFERENCE, HALVES, "real", "logs", "figures", "collected", "fine-ends", records.FOLDER),
+    *(REFERENCE, HALVES, "real", "logs", "figures", "collected", "conditions", "fine-ends", records.FOLDER),
     *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json"),
     *("published-statistics.npz", "reference-statistics.npz"),
 )
@@ -64,6 +61,8 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
                 raise ConfigError(f"solvers[{index}].datasets: {unknown('dataset', name, known)}")
         chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
+    for index, dataset in enumerate(config["datasets"]):
+        conditions.check_prompts(dataset, f"datasets[{index}]", cards[dataset["model"]], _fitted(config, dataset))
     _check_labels(config["solvers"])
     _check_figures(config)
     return copied(config), cards
@@ -113,22 +112,14 @@ def _check_labels(entries: list[dict[str, Any]]) -> None:
                 )
 
 
-def _refuse(key: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a check of the library; its ValueError becomes a ConfigError that names the key."""
-    try:
-        return function(*arguments, **options)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise ConfigError(f"{key}: {error}") from None
-
-
 def _check_dataset(
     dataset: dict[str, Any], key: str, cards: Cards, config: Mapping[str, Any], root: str | Path
 ) -> None:
-    card = _take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
-    _refuse(f"{key}.model", ModelFacts.of_card, card)
+    card = take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
+    refuse(f"{key}.model", ModelFacts.of_card, card)
     _fill_in(dataset, key, cards[dataset["model"]])
     _check_real(dataset, key, cards, root)
-    _check_conditions(dataset, key, cards, root)
+    conditions.check(dataset, key, cards, root)
     _check_execution(dataset, key, config["execution"])
     kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
     if kept > dataset["images"]:
@@ -184,7 +175,7 @@ def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Pat
         for path in data.files(dataset["data"]):
             if "{" in path or "}" in path:
                 raise ConfigError(f"{key}.data: '{path}' has a brace, which Snakemake takes for a wildcard; rename it")
-        _refuse(f"{key}.data", data.check, dataset["data"])
+        refuse(f"{key}.data", data.check, dataset["data"])
         if "statistics" in dataset:
             raise ConfigError(
                 f"{key}.statistics: FIDs are computed against data or against statistics; leave one of them out"
@@ -195,7 +186,7 @@ def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Pat
         )
     if "statistics" in dataset:
         name = dataset["statistics"]
-        card = _take_card(name, "statistics", f"{key}.statistics", cards, root)
+        card = take_card(name, "statistics", f"{key}.statistics", cards, root)
         if dataset.setdefault("features", card["features"]) != card["features"]:
             raise ConfigError(
                 f"{key}.features: '{dataset['features']}', but the statistics '{name}' are of '{card['features']}'; "
@@ -203,92 +194,22 @@ def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Pat
             )
     if "features" not in dataset:
         raise ConfigError(f"{key}.features: the key is missing")
-    _take_card(dataset["features"], "features", f"{key}.features", cards, root)
-
-
-def _take_card(name: str, role: str, key: str, cards: Cards, root: str | Path) -> Card:
-    """Put the card ``name`` into ``cards``; refuse one of another role."""
-    card = cards[name] = cards.get(name) or load_card(root, name, key)
-    if card["role"] != role:
-        raise ConfigError(f"{key}: card '{name}' has the role '{card['role']}', not '{role}'")
-    return card
-
-
-def _check_conditions(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
-    """Check how classes are drawn and how they guide; only models with classes may have these keys."""
-    name, card, guidance = dataset["model"], cards[dataset["model"]], dataset.get("guidance", {})
-    if not math.isfinite(guidance.get("scale", 0)):
-        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
-    for option, kind in (("classifier", "classifier"), ("guide", "autoguidance")):
-        if option in guidance and guidance["name"] != kind:
-            raise ConfigError(
-                f"{key}.guidance.{option}: '{guidance['name']}' guidance uses no {option}; leave the key out"
-            )
-    if guidance.get("name") == "autoguidance":
-        _check_guide(guidance, f"{key}.guidance.guide", card, cards, root)
-    if "classes" not in card:
-        for option in ("labels", "guidance"):
-            if option in dataset and not (option == "guidance" and guidance["name"] == "autoguidance"):
-                raise ConfigError(
-                    f"{key}.{option}: model '{name}' has no classes (card key 'classes'); leave the key out"
-                )
-        return
-    dataset.setdefault("labels", "uniform")
-    if guidance.get("name") == "classifier":
-        if "classifier" not in guidance:
-            raise ConfigError(
-                f"{key}.guidance.classifier: the key is missing; it names a card with the role classifier"
-            )
-        if "schedule" not in card:
-            raise ConfigError(f"{key}.guidance.name: 'classifier' needs a model with a schedule (card key 'schedule')")
-        if card["prediction"] == "flow":
-            raise ConfigError(
-                f"{key}.guidance.name: 'classifier' is not allowed for a flow-matching model, as classifiers are of "
-                "images on a variance-preserving schedule; allowed: 'classifier-free'"
-            )
-        judge = _take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
-        known = judge["network"]["options"].get("classes", card["classes"])
-        if known != card["classes"]:
-            raise ConfigError(
-                f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
-            )
-        shape = agreement.shape_of_options(judge["network"]["options"])
-        if shape is not None and shape != card["image_shape"]:
-            raise ConfigError(
-                f"{key}.guidance.classifier: the classifier is of images {shape}, but the model of "
-                f"{card['image_shape']}"
-            )
-    elif guidance.get("name") == "classifier-free" and agreement.lacks_no_class(card):
-        raise ConfigError(
-            f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}', whose network has a table of "
-            f"{card['classes']} classes and no entry for no class"
-        )
-
-
-def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
-    """The guide of autoguidance is a diffusion model of the same images and classes."""
-    if "guide" not in guidance:
-        raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
-    guide = _take_card(guidance["guide"], "diffusion", key, cards, root)
-    if guide["image_shape"] != card["image_shape"]:
-        raise ConfigError(f"{key}: its images are {guide['image_shape']}, but the model's {card['image_shape']}")
-    if guide.get("classes") not in (None, card.get("classes")):
-        raise ConfigError(f"{key}: it has {guide['classes']} classes, but the model {card.get('classes', 'none')}")
+    take_card(dataset["features"], "features", f"{key}.features", cards, root)
 
 
 def _check_nfe(key: str, name: str, options: dict[str, Any], nfes: Iterable[int]) -> list[int]:
     """The grid intervals of each NFE; refuses unknown solvers and options, and NFEs the solver cannot make."""
-    _refuse(f"{key}.solver", solvers.create, name)
-    solver = _refuse(f"{key}.options", solvers.create, name, **options)
-    return [_refuse(f"{key}.nfe", solver.steps, nfe) for nfe in nfes]
+    refuse(f"{key}.solver", solvers.create, name)
+    solver = refuse(f"{key}.options", solvers.create, name, **options)
+    return [refuse(f"{key}.nfe", solver.steps, nfe) for nfe in nfes]
 
 
 def _check_grid(grid: dict[str, Any], key: str, card: Card, steps: Sequence[int]) -> None:
-    _refuse(f"{key}.name", grids.grids.get, grid["name"])
-    _refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
-    _refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
+    refuse(f"{key}.name", grids.grids.get, grid["name"])
+    refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
+    refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
     for count in steps:
-        _refuse(f"{key}.options", grids.check, grid["name"], count, ModelFacts.of_card(card), **grid["options"])
+        refuse(f"{key}.options", grids.check, grid["name"], count, ModelFacts.of_card(card), **grid["options"])
 
 
 def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, Any]], cards: Cards) -> None:
@@ -314,6 +235,10 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
 
 def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: Card, steps: Sequence[int]) -> None:
     """Refuse combinations for which the authors' code has no recipe."""
+    if "pipeline" in card:
+        raise ConfigError(
+            f"{key}.grid.name: 'released' is not allowed for a pipeline, of which the authors' code has none"
+        )
     if entry.get("distill", {}).get("fit") == "joint":
         raise ConfigError(f"{key}.distill.fit: the grid 'released' has a fit of its own; allowed: greedy")
     if alignment not in (None, "released"):
@@ -325,18 +250,18 @@ def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: 
         raise ConfigError(f"{key}.grid.options: the grid 'released' has no options; leave the key out")
     if not entry.get("distill", {}).get("stages", True):
         raise ConfigError(f"{key}.distill.stages: the authors' recipes correct inner stages too; leave the key out")
-    _refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
-    _refuse(f"{key}.options", fit_checks.recipe_order, card["prediction"], entry["solver"], entry["options"])
+    refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
+    refuse(f"{key}.options", fit_checks.recipe_order, card["prediction"], entry["solver"], entry["options"])
     if "schedule" in card:
         schedule = schedules.schedules.create(**card["schedule"])
         for count in steps:
-            _refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
+            refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
     elif card["prediction"] == "noise":
         raise ConfigError(f"{key}.grid.name: 'released' needs a noise-prediction model with a schedule")
 
 
 def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], card: Card) -> None:
-    _refuse(f"{key}.distill.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
+    refuse(f"{key}.distill.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
     if not grids.grids.get(grid["name"]).family:
         raise ConfigError(
             f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
@@ -346,43 +271,43 @@ def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], 
         for nfe in entry["nfe"]:
             fine = entry["distill"]["substeps"] * nfe
             facts = ModelFacts.of_card(card)
-            _refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, facts, **grid["options"])
+            refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, facts, **grid["options"])
 
 
 def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     distill = entry["distill"]
-    directions = _refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
+    directions = refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
     images = fitting_images(distill, dataset)
     if distill["fit"] == "joint":
         _check_joint(entry, key, images, directions.count, dataset)
         if solvers.create(entry["solver"], **entry["options"]).method.prepare:
             raise ConfigError(f"{key}.fit: '{entry['solver']}' must be prepared; a joint fit takes other solvers")
         return
-    if "teacher" in distill and _refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
+    if "teacher" in distill and refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
         raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
     if distill["alignment"] == "released":
         if "teacher" in distill:
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
         if distill["directions"] != 1:
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
-    _refuse(f"{key}.alignment", fit_checks.check_fit, distill["fit"], distill["alignment"])
+    refuse(f"{key}.alignment", fit_checks.check_fit, distill["fit"], distill["alignment"])
     for nfe in entry["nfe"]:
         refined = distill.get("iterations", 0)
-        _refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
+        refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
 
 
 def _check_joint(entry: dict[str, Any], key: str, images: int, directions: int, dataset: dict[str, Any]) -> None:
     """Refuse a joint fit that could fit nothing, or has nothing better than itself to follow."""
     distill, solver = entry["distill"], solvers.create(entry["solver"], **entry["options"])
     fine = dataset["reference"]["nfe"]
-    _refuse(f"{key}.images", fit_checks.check_joint_images, images)
+    refuse(f"{key}.images", fit_checks.check_joint_images, images)
     for nfe in entry["nfe"]:
         if nfe > fine:
             raise ConfigError(
                 f"{key}.fit: a joint fit with NFE {nfe} would follow the fine solution of dataset '{dataset['id']}', "
                 f"whose reference.nfe is only {fine}"
             )
-        _refuse(
+        refuse(
             key,
             fit_checks.check_joint,
             images,
@@ -398,6 +323,18 @@ def fitting_images(distill: Mapping[str, Any], dataset: Mapping[str, Any]) -> in
     """Size of the fitting set of a solver's ``distill`` on a dataset."""
     least = fit_checks.JOINT_IMAGES if distill["fit"] == "joint" else 0
     return distill.get("images", max(dataset["fit_images"], least))
+
+
+def _fitted(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
+    """Most images that a solver or a grid is fitted to on a dataset."""
+    found = [0]
+    for entry in (each for each in config["solvers"] if dataset["id"] in each["datasets"]):
+        if "distill" in entry:
+            found.append(fitting_images(entry["distill"], dataset))
+        grid = entry.get("grid", dataset["grid"])
+        if grids.grids.get(grid["name"]).prepare:
+            found.append({**grids.defaults(grid["name"]), **grid["options"]}["images"])
+    return max(found)
 
 
 def _complete_distill(distill: dict[str, Any], key: str) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dode import grids, solvers
-from dode.benchmark import digests
+from dode.benchmark import digests, records
 from dode.benchmark.cells import Benchmark, Cell
-from dode.benchmark.parameters import GUIDING, RECIPES, Card, Fit, Samples, Teacher, Trajectory
-from dode.fetching import checksums
-from dode.fetching.cards import file_name, reading
+from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, Card, Fit, Samples, Teacher, Trajectory
+from dode.fetching import checksums, pipelines
+from dode.fetching.cards import file_name, folder_of, reading
+from dode.images import prompts
 from dode.metrics.extractors import extractors
 from dode.models.networks import networks
+from dode.pipelines.registry import families
 
 SCRIPTS = Path("scripts")
 # Keys of a card that do not decide what its network computes; the file itself is an input of the jobs.
@@ -27,7 +29,17 @@ REMARKS = {
 
 def computed(card: Card) -> Card:
     """The part of a card that decides what its network computes."""
-    return {key: value for key, value in card.items() if key not in REMARKS}
+    found = {key: value for key, value in card.items() if key not in REMARKS}
+    if "pipeline" in found:
+        others = ("encoders", "decoder")
+        found["precision"] = {key: value for key, value in found["precision"].items() if key not in others}
+        found["pipeline"] = {"class": found["pipeline"]["class"]}
+    return found
+
+
+def pipeline_parts(card: Card) -> set[str]:
+    """The modules that jobs with a pipeline choose as they run: that of its family, and that of these jobs."""
+    return {families.module_of(card["pipeline"]["class"]), PIPELINES}
 
 
 def _chosen(kind: type, values: dict[str, Any]) -> Any:
@@ -90,6 +102,35 @@ class Dependencies:
         own = self.cards[card]
         return own.get("sha256") or own.get("md5") or "none"
 
+    def pipeline(self, card: str) -> dict[str, Any]:
+        """Which folder of a pipeline is meant; one of this machine is known by its contents."""
+        own = self.cards[card]["pipeline"]
+        variant, place = own.get("variant"), pipelines.local(own["source"], folder_of(self.benchmark.root))
+        contents = own["source"] if place is None else pipelines.listing(place, variant)
+        return {"class": own["class"], "variant": variant, "contents": contents}
+
+    def encoding(self, dataset: str, stream: str, images: int) -> dict[str, Any]:
+        """What the prompts of images are encoded from."""
+        own = self.benchmark.datasets[dataset]
+        card, first = self.cards[own["model"]], own["images"] if stream == "fit" else 0
+        rows = prompts.read(**own["prompts"])[first : first + images]
+        return {
+            "first": first,
+            "rows": records.digest(rows),
+            "negative_prompt": own.get("negative_prompt", ""),
+            "dtype": card["precision"].get("encoders", card["precision"]["dtype"]),
+            "length": card["pipeline"].get("length"),
+        }
+
+    def decoding(self, dataset: str) -> dict[str, Any]:
+        """How a pipeline's latents become images."""
+        precision = self.cards[self.benchmark.datasets[dataset]["model"]]["precision"]
+        return {"dtype": precision.get("decoder", precision["dtype"])}
+
+    def pipeline_code(self, script: str, dataset: str) -> str:
+        """Digest of the code of a script that runs a part of a dataset id's pipeline other than its network."""
+        return self.code(script, *pipeline_parts(self.cards[self.benchmark.datasets[dataset]["model"]]))
+
     def statistics(self, dataset: str) -> dict[str, Any]:
         """What the published statistics of a dataset id are; the file itself is an input."""
         name = self.benchmark.datasets[dataset]["statistics"]
@@ -117,7 +158,8 @@ class Dependencies:
         """Digest of the code of a script that runs a cell's solver, and ``others``, on its grid and network."""
         grid = cell.entry["grid"]["name"]
         parts = {solvers.module_of(name) for name in (cell.entry["solver"], *others)} | self._grid_parts(cell)
-        parts |= {networks.module_of(card["network"]["name"]) for card in self._network_cards(cell)}
+        for card in self._network_cards(cell):
+            parts |= pipeline_parts(card) if "pipeline" in card else {networks.module_of(card["network"]["name"])}
         if grids.grids.get(grid).recipe:
             parts.add(RECIPES)
         return self.code(script, *parts)

@@ -15,11 +15,17 @@ from dode.directions import Directions
 from dode.distillation import fit_checks
 from dode.distillation.fit_checks import BUDGET, CHECKED
 from dode.grids.facts import ModelFacts
+from dode.models.passes import TWICE
 from dode.registry import unknown
 
 # Steps that a refinement tries at most, besides two per iteration: each that gains nothing makes its damping five times
 # as large, each that gains something five times smaller, and it ends once the damping has grown from 1e-3 to 1e8.
 FURTHER_TRIES = 16
+
+
+def passes(cell: Cell) -> int:
+    """How often an evaluation runs a network on an image, at most: twice between the levels of an interval alone."""
+    return 2 if cell.dataset.get("guidance", {}).get("name") in TWICE else 1
 
 
 def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:
@@ -131,5 +137,6 @@ RULES: dict[str, Callable[[Benchmark, Cell], int]] = {
     "distill": _distill,
     "sample": _sample,
     "gather": _none,
+    "decode": _none,
     "score": _none,
 }

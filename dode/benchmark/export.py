@@ -47,6 +47,8 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
     solver_of_fit = {"name": NAME, "options": {}} if "coefficients" in fit else None
     conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
     model = {key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]}
+    if "latent_shape" in shared["model"]:
+        model["image_shape"] = shared["model"]["latent_shape"]  # what a solver sees of an image
     if index_scale(shared["model"]) != 1:
         model["index_scale"] = index_scale(shared["model"])
     return {

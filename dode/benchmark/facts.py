@@ -108,7 +108,8 @@ class Facts:
     def _card(self, name: str) -> dict[str, Any]:
         card = self.benchmark.cards[name]
         own = {key: card.get(key) for key in ("licence", "restrictions")}
-        return {"card": name, "source": card["urls"][0], **own}
+        source = card["pipeline"]["source"] if "pipeline" in card else card["urls"][0]
+        return {"card": name, "source": source, **own}
 
     def real_text(self, dataset: str) -> str:
         """What a dataset id is scored against in words, as the configuration has it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dode import grids, solvers
-from dode.benchmark.cells import Benchmark, Cell
+from dode.benchmark.cells import Benchmark, Cell, Dataset
 from dode.benchmark.parameters import GUIDING
 from dode.fetching.cards import CONVERTED, file_name
 
@@ -25,7 +25,9 @@ class Files:
         self.results = benchmark.results
 
     def fetched(self, card: str) -> str:
-        """A card's fetched and verified file, under its published name."""
+        """A card's fetched and verified file, under its published name; of a pipeline the manifest of its folder."""
+        if "pipeline" in self.benchmark.cards[card]:
+            return str(Path("resources") / "pipelines" / f"{card}.json")
         return str(Path("resources") / "checkpoints" / card / file_name(self.benchmark.cards[card]))
 
     def checkpoint(self, card: str) -> str:
@@ -55,7 +57,11 @@ class Files:
         """What each cell leaves behind besides its samples."""
         found = self.of_cells("score.json") + self.of_cells("ends.npy") + self.of_cells("states.npy")
         found += self.of_cells("environments.json") + self.of_cells("lambdas.json", self.benchmark.distilled())
-        return found
+        return found + [self.of_cell(cell, "latent-ends.npy") for cell in self.in_latents()]
+
+    def in_latents(self) -> list[Cell]:
+        """The cells of pipelines."""
+        return [cell for name in self.benchmark.in_latents() for cell in self.benchmark.cells_of(name)]
 
     def preparations(self, cell: Cell) -> dict[str, str]:
         """Artefacts that the cell's solver and grid are made from, name -> path, as inputs of the rules that run it.
@@ -74,6 +80,24 @@ class Files:
     def prepared(self, cell: Cell) -> dict[str, str]:
         """What a cell's rules read besides its model: :meth:`preparations` and :meth:`guiding`."""
         return {**self.preparations(cell), **self.guiding(cell)}
+
+    def conditions(self, dataset: Dataset, stream: str, images: int) -> dict[str, str]:
+        """What the prompts of the first images of a stream of noise were encoded to, by name; of classes none."""
+        if "prompts" not in dataset:
+            return {}
+        return {"conditions": f"{self.results}/{dataset['id']}/conditions/{stream}-{images}.safetensors"}
+
+    def fitted_on(self, cell: Cell) -> dict[str, str]:
+        """:meth:`conditions` of a distilled cell's fitting set."""
+        return self.conditions(cell.dataset, "fit", cell.entry["distill"]["images"])
+
+    def searched_on(self, cell: Cell) -> dict[str, str]:
+        """:meth:`conditions` of the images that a cell's grid is searched on."""
+        return self.conditions(cell.dataset, "fit", cell.grid_options["images"])
+
+    def sampled_on(self, cell: Cell) -> dict[str, str]:
+        """:meth:`conditions` of a cell's samples."""
+        return self.conditions(cell.dataset, "sample", cell.dataset["images"])
 
     def teacher(self, cell: Cell) -> dict[str, str]:
         """The teacher's states that the cell's fit reads, by name."""

@@ -5,16 +5,18 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from dode import grids, solvers, storage
 from dode.benchmark import devices
-from dode.benchmark.parameters import RECIPES, Trajectory
+from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, Trajectory
 from dode.directions import Directions
 from dode.distillation.fit_checks import MOVED
 from dode.grids.tensor import Levels
-from dode.images import noise
+from dode.images import noise, pixels
 from dode.models import loading, precision
+from dode.models.conditions import Conditions
 from dode.sampling import Student
 from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NonStationary
@@ -32,6 +34,9 @@ class CellJob:
         inputs: the files of :meth:`dode.benchmark.files.Files.prepared` by name (a rule's ``snakemake.input``).
     """
 
+    kind: Any = np.uint8
+    clip = True  # what of an end state is seen in an image, which a fit may aim at alone
+
     def __init__(
         self,
         trajectory: Trajectory,
@@ -43,19 +48,24 @@ class CellJob:
         self.inputs = {} if inputs is None else inputs
         self.device = devices.device(execution["device"])
         precision.allow_tf32(trajectory.model.get("precision", {}).get("tf32", False))
-        self.shape = tuple(trajectory.model["image_shape"])
-        self.denoise = loading.load(
-            trajectory.model,
-            checkpoint,
-            device=self.device,
-            batch_size=execution["batch_size"],
-            channels_last=execution.get("channels_last", False),
-            compile=execution.get("compile", False),
-            guidance=trajectory.guidance,
-            classifier=self.inputs.get("classifier"),
-            guide=self.inputs.get("guide"),
-        )
+        how = {key: execution.get(key, False) for key in ("channels_last", "compile")}
+        self.denoise = self.load(checkpoint, device=self.device, batch_size=execution["batch_size"], **how)
         self.followed = self.denoise  # what the teacher calls
+
+    def load(self, checkpoint: str, **how: Any) -> Any:
+        """The denoiser, guided, of the file of weights; ``how`` as of :func:`dode.models.loading.load`."""
+        own = self.trajectory
+        others: Any = {key: self.inputs.get(key) for key in GUIDING}
+        return loading.load(own.model, checkpoint, guidance=own.guidance, **others, **how)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the states of an image, (C, H, W)."""
+        return tuple(self.trajectory.model["image_shape"])
+
+    def kept(self, x: torch.Tensor) -> np.ndarray:
+        """What is kept of the images that end states are, of the type :attr:`kind`."""
+        return pixels.to_bytes(x)
 
     def _prepared(self, name: str) -> dict[str, str]:
         path = self.inputs.get(name)
@@ -84,29 +94,43 @@ class CellJob:
         """The images that end states are."""
         return x
 
+    def passes(self, student: Student) -> int:
+        """How often a network runs on an image as a student samples it; guidance may be within an interval alone."""
+        levels = student.evaluated_levels() if student.told is None else np.asarray(student.told).tolist()
+        return sum(self.denoise.passes(sigma) for sigma in levels)
+
     def latents(self, indices: Sequence[int], **where: Any) -> torch.Tensor:
         """The noise of images (:func:`dode.images.noise.latents`) on the job's device."""
         return noise.latents(indices, self.shape, **{"seed": self.trajectory.seed, **where}).to(self.device)
 
     def denoise_for(self, indices: Sequence[int], *, of_teacher: bool = False, **where: Any) -> Denoise:
-        """The denoiser bound to the classes of images (:func:`dode.images.noise.labels`); the plain one without
-        classes.
+        """The denoiser bound to what images are conditioned on (:meth:`conditions`); the plain one without.
 
-        The classes of fitting set and samples are drawn in the same manner. ``of_teacher``: the one that the teacher
-        calls, which is another in some of the authors' recipes.
+        ``of_teacher``: the one that the teacher calls, which is another in some of the authors' recipes.
         """
-        own, denoise = self.trajectory, self.followed if of_teacher else self.denoise
+        denoise, conditions = self.followed if of_teacher else self.denoise, self.conditions(indices, **where)
+        return denoise if conditions is None else denoise.conditioned(conditions)
+
+    def conditions(self, indices: Sequence[int], **where: Any) -> torch.Tensor | Conditions | None:
+        """The classes of images (:func:`dode.images.noise.labels`), None without; those of fitting set and samples
+        are drawn in the same manner."""
+        own = self.trajectory
         if "classes" not in own.model:
-            return denoise
+            return None
         drawn = {"draw": own.labels, "seed": own.seed, **where}
-        return denoise.conditioned(noise.labels(indices, own.model["classes"], **drawn))
+        return noise.labels(indices, own.model["classes"], **drawn)
 
 
 def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
-    """The :class:`CellJob` of a cell, of the kind that its grid asks for; arguments as of that, the first as params."""
+    """The :class:`CellJob` of a cell, of the kind that its grid or its model asks for.
+
+    Arguments as of that, the first as ``params`` have it.
+    """
     own = Trajectory(**trajectory)
     if grids.grids.get(own.grid["name"]).recipe:
         return importlib.import_module(RECIPES).RecipeJob(own, *others)
+    if "pipeline" in own.model:
+        return importlib.import_module(PIPELINES).PipelineJob(own, *others)
     return CellJob(own, *others)
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 Card = dict[str, Any]
 #: The module with the jobs of cells on the grid of a recipe of the authors, which is imported for them alone.
 RECIPES = "dode.benchmark.recipe_jobs"
+#: The module with the jobs of cells of a pipeline, likewise.
+PIPELINES = "dode.benchmark.pipeline_jobs"
 
 
 class Parameters:

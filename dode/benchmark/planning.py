@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from dode.benchmark import evaluations
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.workloads import FIT, START, Workloads
 from dode.images.shards import RECORDED
@@ -20,35 +21,55 @@ def plan(benchmark: Benchmark) -> pd.DataFrame:
 
     Returns:
         A data frame with the columns ``cells``; ``jobs`` of the workflow; ``submissions``, the cluster's jobs;
-        ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`); ``sampling``, ``fitting`` and
-        ``scoring`` in GPU hours with what jobs take to start, NaN where no speed is given; ``samples`` in GB, which
-        stay with ``keep_samples``; ``others`` in GB, which stay in any case.
+        ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`), and ``passes`` of networks,
+        which are twice as many where guidance needs two; ``encoded`` prompts and ``decoded`` latents; ``sampling``,
+        ``fitting`` and ``scoring`` in GPU hours with what jobs take to start, NaN where no speed is given; ``samples``
+        in GB, which stay with ``keep_samples``; ``others`` in GB, which stay in any case.
     """
     work = Workloads(benchmark)
-    rows = {name: _row(work, benchmark.cells_of(name)) for name in benchmark.datasets}
+    rows = {name: _row(work, name) for name in benchmark.datasets}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.loc["all"] = frame.sum(skipna=False)
-    whole = ["cells", "jobs", "submissions", "evaluations"]
+    whole = ["cells", "jobs", "submissions", "evaluations", "passes", "encoded", "decoded"]
     return frame.astype(dict.fromkeys(whole, "int64"))
 
 
-def _row(work: Workloads, cells: list[Cell]) -> dict[str, Any]:
+def _row(work: Workloads, dataset: str) -> dict[str, Any]:
+    cells = work.benchmark.cells_of(dataset)
     row: dict[str, float] = dict.fromkeys(
-        ("jobs", "evaluations", "sampling", "fitting", "scoring", "samples", "others"), 0
+        ("jobs", "evaluations", "passes", "sampling", "fitting", "scoring", "samples", "others"), 0
     )
     submissions: set[str | tuple] = set()
+    encoded = _encoded(cells)
+    submissions |= encoded
+    row["jobs"] += len(encoded)
     for cell in cells:
         for rule, count in work.jobs(cell).items():
             row["jobs"] += count
             row["evaluations"] += work.evaluations(rule, cell)
+            row["passes"] += work.evaluations(rule, cell) * evaluations.passes(cell)
             group = work.group(rule, cell)
             submissions |= {group} if group else {(*cell.key, rule, number) for number in range(count)}
             kind = "sampling" if rule == "sample" else "fitting" if rule in FIT else "scoring"
             seconds = work.seconds(rule, cell)
             row[kind] += math.nan if seconds is None else (seconds + START) * count / 3600
         size = math.prod(work.benchmark.image_shape(cell.dataset["id"]))
-        images = cell.dataset["images"] * cell.dataset["seeds"]
-        row["samples"] += images * size / GIGABYTE
+        state = math.prod(work.benchmark.state_shape(cell.dataset["id"]))
+        in_latents = cell.dataset["id"] in work.benchmark.in_latents()
+        images = work.scored(cell)
+        row["samples"] += images * (size + 4 * state * in_latents) / GIGABYTE
         states = ((cell.entry["distill"]["images"] if cell.distilled else 0) + RECORDED) * (cell.nfe + 1)
-        row["others"] += 4 * size * (cell.dataset["trajectory_images"] * cell.dataset["seeds"] + states) / GIGABYTE
-    return {"cells": len(cells), "submissions": len(submissions), **row}
+        kept = cell.dataset["trajectory_images"] * cell.dataset["seeds"]
+        row["others"] += 4 * (kept * (size + state * in_latents) + state * states) / GIGABYTE
+    decoded = sum(work.scored(cell) for cell in cells if dataset in work.benchmark.in_latents())
+    known = {"cells": len(cells), "submissions": len(submissions)}
+    return {**known, "encoded": sum(images for _, images in encoded), "decoded": decoded, **row}
+
+
+def _encoded(cells: list[Cell]) -> set[tuple[str, int]]:
+    """(stream of noise, images) of each set of prompts of a dataset's cells, which is encoded once."""
+    if "prompts" not in cells[0].dataset:
+        return set()
+    fitted = {("fit", cell.entry["distill"]["images"]) for cell in cells if cell.distilled}
+    searched = {("fit", cell.grid_options["images"]) for cell in cells if cell.searched}
+    return {("sample", cells[0].dataset["images"])} | fitted | searched

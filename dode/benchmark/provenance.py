@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dode.benchmark import records
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.facts import Facts
@@ -40,8 +41,12 @@ def names(benchmark: Benchmark) -> dict[str, Any]:
         },
         "labels": {str(cell): cell.entry["label"] for cell in benchmark.cells.values()},
         "checkpoints": {
-            name: {"file": Path(files.fetched(name)).name, "published": depends.published(name)}
-            for name in benchmark.cards
+            name: {
+                "file": Path(files.fetched(name)).name,
+                "published": depends.published(name),
+                **({"manifest": files.fetched(name)} if "pipeline" in card else {}),
+            }
+            for name, card in benchmark.cards.items()
         },
     }
 
@@ -91,7 +96,7 @@ def completed(
         "datasets": {name: _dataset(own, scores[own["reference"]]["made"]) for name, own in names["datasets"].items()},
         "cells": cells,
         "checkpoints": {
-            card: {**entry, "sha256": _sha256(entry["published"], locked.get(f"{card}/{entry['file']}"))}
+            card: {**entry, "sha256": _sha256(entry, locked.get(f"{card}/{entry['file']}"))}
             for card, entry in names["checkpoints"].items()
         },
         "software": versions(PACKAGES),
@@ -116,6 +121,12 @@ def _dataset(own: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sha256(published: str, entry: Mapping[str, Any] | None) -> str | None:
-    """The whole digest that was enforced as the file was fetched; None where there was none to enforce."""
+def _sha256(own: Mapping[str, Any], entry: Mapping[str, Any] | None) -> str | None:
+    """The whole digest that was enforced as the file was fetched; None where there was none to enforce.
+
+    Of a pipeline that of its manifest, which has the digests of all its files.
+    """
+    published, manifest = own["published"], own.get("manifest")
+    if manifest is not None:
+        return (records.read(manifest) or {}).get("sha256")
     return published if len(published) == 64 else entry["sha256"] if entry else None

@@ -85,6 +85,12 @@ def _log_into(stream: TextIO) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+def announce(text: str) -> None:
+    """Say something on the terminal too, which the log has replaced as standard error."""
+    for stream in (sys.stderr, sys.__stderr__):
+        print(texts.shown(text, lines=True), file=stream)
+
+
 def _is_left_behind() -> bool:
     """Whether the run that started this job was killed, and another one has not waited for it.
 

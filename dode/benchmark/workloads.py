@@ -16,7 +16,7 @@ START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
 GROUPED = 1  # minutes of walltime for each job of a group besides
 MORE_MEMORY = 0.5  # asked for beyond the first time with every further attempt
-FIT, SCORE = ("search_grid", "fine_ends", "teacher", "distill"), ("gather", "score")
+FIT, SCORE = ("search_grid", "fine_ends", "teacher", "distill"), ("gather", "decode", "score")
 
 
 class Workloads:
@@ -114,7 +114,9 @@ class Workloads:
     def jobs(self, cell: Cell) -> dict[str, int]:
         """How many jobs each rule has for a cell."""
         fit = {rule: 1 for rule in FIT if self.evaluations(rule, cell)}
-        return {**fit, "sample": self.shards(cell), **dict.fromkeys(SCORE, 1)}
+        decoded = cell.dataset["id"] in self.benchmark.in_latents()
+        after = {rule: 1 for rule in SCORE if rule != "decode" or decoded}
+        return {**fit, "sample": self.shards(cell), **after}
 
     def minutes(self, cell: Cell) -> float:
         """Expected minutes of all jobs of a cell, one after another, where a speed is given."""

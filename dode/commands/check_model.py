@@ -87,6 +87,10 @@ def _card(name: str) -> dict[str, Any]:
     card = load_card(ROOT, name, "card")
     if card["role"] != "diffusion":
         raise ValueError(f"card: '{name}' has the role '{card['role']}'; allowed: a card with the role 'diffusion'")
+    if "pipeline" in card:
+        raise ValueError(
+            f"card: '{name}' is of a pipeline, which denoises latents and not images; allowed: a card with a network"
+        )
     return card
 
 

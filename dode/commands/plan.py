@@ -9,7 +9,10 @@ import math
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WHOLE = {"cells": "cells", "jobs": "jobs", "submissions": "cluster jobs", "evaluations": "evaluations"}
+WHOLE = {
+    **{"cells": "cells", "jobs": "jobs", "submissions": "cluster jobs"},
+    **{"evaluations": "evaluations", "passes": "network passes"},
+}
 HOURS = {"sampling": "sampling, h", "fitting": "fitting, h", "scoring": "scoring, h"}
 SIZES = {"samples": "samples on disk", "others": "other files"}
 
@@ -44,6 +47,8 @@ def run(options: argparse.Namespace) -> None:
             f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {options.gpus} GPUs that wait for nothing "
             "at the configuration's speeds."
         )
+    if whole["decoded"]:
+        print(f"Besides, {whole['encoded']:,.0f} prompts are encoded and {whole['decoded']:,.0f} latents decoded.")
     kept = benchmark.config["execution"]["keep_samples"]
     passing = "" if kept else f", and the samples of the cells at work, of {_size(whole['samples'])} (keep_samples)"
     print(f"Disk: {_size(whole['others'] + kept * whole['samples'])} at the end{passing}.")

@@ -6,21 +6,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from dode.fetching import downloads, repositories
+from dode.fetching import downloads, pipelines, repositories
 from dode.grids.schedules import schedules
 from dode.models import agreement
 from dode.models.hub import repository
+from dode.pipelines import described as described_pipeline
 from dode.registry import unknown
 from dode.validation import ConfigError, read_yaml, refuse_odd, validate
 
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
 
+#: Keys of a card that a pipeline has not, whose parts say themselves what they are.
+NOT_OF_A_PIPELINE = ("urls", "file", "size", "sha256", "md5", "key", "names", "prefix", "network", "preconditioning")
+
 Card = dict[str, Any]
 
 
 def file_name(card: Mapping[str, Any]) -> str:
-    """The published name of a card's file."""
+    """The published name of a card's file; of a pipeline its source without the revision."""
+    if "pipeline" in card:
+        return card["pipeline"]["source"].split("@")[0]
     return card.get("file") or Path(urlparse(card["urls"][0]).path).name.split("@")[0]
 
 
@@ -43,12 +49,12 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     place = str(path.relative_to(root))
     card = read_yaml(path)
     refuse_odd(card, what=place, prose=["notes"])
-    card = _with_repository(card, place, folder)
+    card = _with_pipeline(_with_repository(card, place, folder), place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
     files = _described(card, place, folder, online=False)
     try:
-        fault = repository.fault(card, files)
+        fault = (described_pipeline if "pipeline" in card else repository).fault(card, files)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: {repository.SCHEDULER} beside the weights: {error}") from None
     if fault:
@@ -58,8 +64,27 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
 
 def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:
     try:
-        return repositories.described(card, folder, online=online)
+        return (pipelines.files if "pipeline" in card else repositories.described)(card, folder, online=online)
     except (OSError, ValueError) as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _with_pipeline(card: Any, place: str, folder: Path) -> Any:
+    """A pipeline's card with what it leaves out and the files of its folder say."""
+    pipeline = card.get("pipeline") if isinstance(card, dict) else None
+    if not isinstance(pipeline, dict):
+        return card
+    if not isinstance(pipeline.get("source"), str):
+        raise ConfigError(f"{place}: pipeline: the key 'source' is missing, or no text; allowed: {pipelines.SOURCES}")
+    known = {"prediction", "schedule", "image_shape", "latent_shape"} <= set(card) and {"class", "guidance"} <= set(
+        pipeline
+    )
+    files = _described(card, place, folder, online=not known)
+    try:
+        if (own := pipelines.local(pipeline["source"], folder)) is not None:
+            pipelines.needed(own, pipeline.get("variant"))
+        return described_pipeline.completed(card, files)
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: {error}") from None
 
 
@@ -97,6 +122,15 @@ def _texts(values: Any) -> bool:
 
 def _check_card(card: Card, place: str) -> None:
     """Refuse contradictions: format and key, statistics with a network, the network and its images."""
+    of_other_kind = (
+        {key for key in NOT_OF_A_PIPELINE if key in card}
+        if "pipeline" in card
+        else {key for key in ("latent_shape",) if key in card}
+        | {f"precision.{key}" for key in ("encoders", "decoder") if key in card.get("precision", {})}
+    )
+    for key in sorted(of_other_kind):
+        kind = "is of a pipeline, which has no such key" if "pipeline" in card else "is of no pipeline"
+        raise ConfigError(f"{place}: {key}: the card {kind}; leave it out")
     if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
         raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
     for url in map(urlparse, card.get("urls", [])):
@@ -120,7 +154,7 @@ def _check_card(card: Card, place: str) -> None:
             schedules.create(**card["schedule"])
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ConfigError(f"{place}: schedule: {error}") from None
-    fault = agreement.fault_of_options(card) if card["role"] == "diffusion" else None
+    fault = agreement.fault_of_options(card) if card["role"] == "diffusion" and "network" in card else None
     try:
         fault = fault or agreement.fault_of_range(card)
     except (ValueError, TypeError, ArithmeticError) as error:

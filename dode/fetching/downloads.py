@@ -212,7 +212,7 @@ def _http(url, path, size, folder):
             time.sleep(PAUSE * 2**attempt)
 
 
-def _optional(name, url):
+def optional(name, url):
     """A package that only URLs of one kind need."""
     try:
         return importlib.import_module(name)
@@ -225,7 +225,7 @@ def _hub(url, path, size, folder):
     found = HUB.fullmatch(url)
     if not found:
         raise OSError("a file on the hub is written as hf:owner/repository/path@revision")
-    hub = _optional("huggingface_hub", url)
+    hub = optional("huggingface_hub", url)
     repository, name, revision = found.groups()
     try:
         address = hub.hf_hub_url(repository, name, revision=revision)
@@ -236,8 +236,19 @@ def _hub(url, path, size, folder):
     except Refused:
         raise
     except Exception as error:  # of its HTTP library too, whose errors are of no common kind
-        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise OSError(hub_reason(error, repository)) from error
     Path(kept).replace(path)
+
+
+def hub_reason(error: Exception, repository: str) -> str:
+    """Why huggingface_hub failed to read from a repository (``owner/name``), in words."""
+    kind = type(error).__name__
+    if kind == "GatedRepoError":
+        return (
+            f"the repository is gated: accept its licence on https://huggingface.co/{repository}, and give a token of "
+            "your account in the environment variable HF_TOKEN"
+        )
+    return f"{kind}: {' '.join(str(error).split())}"
 
 
 def of_the_hub(repository: str, name: str, revision: str | None, *, online: bool) -> Path | None:
@@ -251,7 +262,7 @@ def of_the_hub(repository: str, name: str, revision: str | None, *, online: bool
     """
     if not online and importlib.util.find_spec("huggingface_hub") is None:
         return None
-    hub = _optional("huggingface_hub", "hf:")
+    hub = optional("huggingface_hub", "hf:")
     kept = hub.try_to_load_from_cache(repository, name, revision=revision)
     if isinstance(kept, str) or not online:
         return Path(kept) if isinstance(kept, str) else None
@@ -260,11 +271,11 @@ def of_the_hub(repository: str, name: str, revision: str | None, *, online: bool
     except Exception as error:  # as above; a file that is not there has a name of its own in some releases alone
         if "EntryNotFoundError" in (type(error).__name__, type(error).__name__.removeprefix("Remote")):
             return None
-        raise OSError(f"hf:{repository}/{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise OSError(f"hf:{repository}/{name}: {hub_reason(error, repository)}") from error
 
 
 def _drive_folder(url, path, size, folder):
-    gdown = _optional("gdown", url)
+    gdown = optional("gdown", url)
     place, _, name = url.partition(":")[2].partition("/")
     try:
         listed = gdown.download_folder(id=place, skip_download=True, quiet=True, use_cookies=False, timeout=TIMEOUT)
@@ -277,7 +288,7 @@ def _drive_folder(url, path, size, folder):
 
 
 def _drive(url, path, size, folder):
-    gdown = _optional("gdown", url)
+    gdown = optional("gdown", url)
 
     def check(_, total):
         _refuse_size(total, size)

@@ -2,16 +2,27 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from dode.fetching import acquire, cards, checksums
+from dode.fetching import acquire, cards, checksums, pipelines
 
 
 def unlocked(root: str | Path) -> dict[str, tuple[str, cards.Card]]:
     """``(name, card)`` of the cards without a whole sha256, by the key of the entry that they need."""
     names = sorted(path.stem for path in cards.folder_of(root).glob("*.yaml"))
     known = {name: cards.load_card(root, name, "card") for name in names}
+    known = {name: card for name, card in known.items() if not _in_place(card)}
     whole = {name for name, card in known.items() if len(card.get("sha256", "")) == 64}
-    return {f"{name}/{cards.file_name(card)}": (name, card) for name, card in known.items() if name not in whole}
+    return {_key(name, card): (name, card) for name, card in known.items() if name not in whole}
+
+
+def _in_place(card):
+    """Whether a card is of a pipeline whose folder is used where it is, and known by its contents."""
+    return "pipeline" in card and card["pipeline"]["source"].startswith("file:")
+
+
+def _key(name, card):
+    return f"{name}/{name}.json" if "pipeline" in card else f"{name}/{cards.file_name(card)}"
 
 
 def chosen(wanted: Mapping[str, tuple[str, cards.Card]], entries: Collection[str], names: Sequence[str]) -> list[str]:
@@ -31,9 +42,14 @@ def lock(root: str | Path, names: Sequence[str], shared: str | Path | None, say:
     wanted, entries, good = unlocked(root), checksums.read(root), True
     for key in chosen(wanted, entries, names):
         name, card = wanted[key]
-        target = Path("resources/checkpoints", key)
+        how: dict[str, Any] = {"root": root, "shared": shared, "renew": key in entries, "announce": say}
         try:
-            before = acquire.obtain(name, card, target, root=root, shared=shared, renew=key in entries, announce=say)
+            if "pipeline" in card:
+                target = Path("resources/pipelines", f"{name}.json")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                before = pipelines.obtain(name, card, target, folder=cards.folder_of(root), **how)
+            else:
+                before = acquire.obtain(name, card, Path("resources/checkpoints", key), **how)
         except (OSError, ValueError) as error:
             say(f"failed     {key}: {error}")
             good = False

@@ -17,6 +17,7 @@ from dode.grids.facts import Described, ModelFacts
 from dode.grids.schedules import Schedule
 from dode.models.conditions import Conditions
 from dode.models.denoiser import Denoiser
+from dode.models.passes import passes
 from dode.registry import Registry
 
 guidances = Registry("guidance")
@@ -28,13 +29,6 @@ def check_guidance(interval: Sequence[float] | None = None, rescale: float = 0.0
         raise ValueError(f"interval of guidance must be two noise levels, 0 <= low < high, not {list(interval)}")
     if not 0 <= rescale <= 1:
         raise ValueError(f"rescale of guidance must be from 0 to 1, not {rescale!r}")
-
-
-def passes(name: str | None, sigma: float, interval: Sequence[float] | None = None) -> int:
-    """How often an evaluation at a noise level runs a network on an image, by the name of the guidance."""
-    if name not in ("classifier-free", "autoguidance"):
-        return 1
-    return 2 if interval is None or interval[0] < sigma <= interval[1] else 1
 
 
 class Guided(Described):

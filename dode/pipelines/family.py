@@ -8,37 +8,18 @@ latents through the pipeline's decoder.
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dode.models.conditions import Conditions
-from dode.registry import FileRegistry
+from dode.pipelines.registry import families
 
 log = logging.getLogger(__name__)
-
-
-class Families(FileRegistry):
-    """Families by the class of the pipeline; a file may register several classes."""
-
-    @functools.cached_property
-    def modules(self) -> dict[str, str]:
-        """The dotted name of the module of each class; nothing is imported."""
-        found = {}
-        for path in sorted(self.folder.glob("*.py")):
-            for name in re.findall(r'^@families\.register\("(\w+)"\)', path.read_text(encoding="utf-8"), re.MULTILINE):
-                found[name] = f"{self.package}.{path.stem}"
-        return found
-
-
-families = Families("pipeline", "dode.pipelines", Path(__file__).parent)
 
 
 class Family:
@@ -222,7 +203,11 @@ class Family:
         scaled = scaled + (getattr(vae.config, "shift_factor", None) or 0.0)
         images = vae.decode(scaled.to(vae.device, vae.dtype), return_dict=False)[0]
         if not bool(images.isfinite().all()):
-            raise ValueError(f"the decoder of the pipeline makes NaN or infinity in {vae.dtype}; decode in float32")
+            kind = str(vae.dtype).removeprefix("torch.")
+            cure = (
+                "decode in float32" if kind != "float32" else "its weights or the latents are not what it was made for"
+            )
+            raise ValueError(f"the decoder of the pipeline makes NaN or infinity in {kind}; {cure}")
         return images.float()
 
 

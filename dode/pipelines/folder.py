@@ -6,7 +6,6 @@ Nothing is read but safetensors and configurations, nothing is downloaded, and n
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +14,7 @@ import torch
 
 from dode import registry
 from dode.models import torchvision_operators
+from dode.pipelines.described import INDEX, UNUSED, variant_of
 from dode.pipelines.family import Family, families, unknown_class
 from dode.weights import foreign_json
 from dode.weights.errors import shown
@@ -22,11 +22,8 @@ from dode.weights.errors import shown
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-INDEX = "model_index.json"
 MOST_BYTES = 1_000_000
 LIBRARIES = ("diffusers", "transformers")
-#: What some pipelines have besides and never need here: a filter that paints images black, and prompts that are images.
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 Part = Literal["encoders", "network", "decoder"]
 PARTS: tuple[str, ...] = get_args(Part)
 
@@ -135,7 +132,7 @@ def parts_of(kind: type[Family]) -> dict[str, str]:
 def _check_weights(places, variant):
     """Refuse a component without safetensors that can be loaded, and a variant that none has."""
     found = {
-        name: {_variant(file): file.name for file in place.glob("*.safetensors")} for name, place in places.items()
+        name: {variant_of(file): file.name for file in place.glob("*.safetensors")} for name, place in places.items()
     }
     if variant is not None and not any(variant in own for own in found.values()):
         raise ValueError(f"variant: no file of {', '.join(places)} in the folder is of the variant {variant!r}")
@@ -148,11 +145,6 @@ def _check_weights(places, variant):
             )
         if variant not in own and "" not in own:
             raise ValueError(f"{places[name]} has weights of the variants {', '.join(sorted(own))} alone: give one")
-
-
-def _variant(file):
-    """The variant in the name of a file of weights, which may be one of several; empty for none."""
-    return re.sub(r"-\d+-of-\d+", "", file.stem).partition(".")[2]
 
 
 def _check_classes(components):

@@ -111,7 +111,8 @@ def _character(character):
 class Table:
     """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
 
-    A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``.
+    A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``,
+    ``passes`` a sentence of :mod:`dode.report.passes`.
     """
 
     dataset: str
@@ -124,6 +125,7 @@ class Table:
     halves: str
     errors: list
     sources: list
+    passes: str
 
     def parts(self, cell: tuple) -> tuple[str, str, str]:
         """Value, error and published values of a cell as text, the last two empty where there are none."""

@@ -10,7 +10,7 @@ from dode import storage
 from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.names import HALVES
 from dode.report import frame as frames
-from dode.report import latex, preface, ranking
+from dode.report import latex, passes, preface, ranking
 from dode.report.frame import SEPARATOR
 from dode.report.preface import escaped, pipes
 
@@ -49,6 +49,10 @@ def _table(dataset, metric, rows):
         halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
         errors=[name for name in ERROR_KINDS if (measured["error_kind"] == name).any()],
         sources=_sources(measured),
+        passes=passes.sentence(
+            (int(nfe), None if pd.isna(own) else int(own))
+            for nfe, own in zip(cells["nfe"], cells["passes"], strict=True)
+        ),
     )
 
 
@@ -116,6 +120,8 @@ def _note(table):
         sentences.append(", ".join(filter(None, (table.images and f"{table.images} per cell", table.seeds))))
     if table.errors:
         sentences.append("± is " + " or ".join(ERROR_KINDS[kind] for kind in table.errors))
+    if table.passes:
+        sentences.append(table.passes)
     kind = METRICS[table.metric]
     sentences.append(kind.direction)
     if table.halves:

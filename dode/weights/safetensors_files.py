@@ -4,9 +4,10 @@ The layout is eight bytes with the length of a header in JSON, the header, and t
 writes only what is in memory as a whole, and reads a header of any size; a file written here is the same to the byte.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,23 +142,67 @@ def write(
         tensor: function of a name that returns the tensor, contiguous; called once for each.
         metadata: texts for the header; several are written in the mapping's order.
     """
+    text, names, _ = _laid_out(kinds, metadata)
+    with Path(path).open("wb") as file:
+        file.write(text)
+        for name in names:
+            found = tensor(name)
+            _check_kind(name, found, *kinds[name])
+            file.write(_content(found))
+
+
+@contextlib.contextmanager
+def growing(
+    path: str | Path, kinds: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> Iterator[Callable[[str, Any], None]]:
+    """Yield ``append(name, rows)``, which adds rows (n, ...) to a tensor; all of them are never in memory.
+
+    Args:
+        path, kinds, metadata: as of :func:`write`.
+
+    Raises:
+        ValueError: where rows are of another type or shape, or a tensor has not as many as its kind says.
+    """
+    text, names, places = _laid_out(kinds, metadata)
+    rows = dict.fromkeys(names, 0)
+    with Path(path).open("wb") as file:
+        file.write(text)
+
+        def append(name: str, some: Any) -> None:
+            dtype, shape = kinds[name]
+            _check_kind(name, some, dtype, (len(some), *shape[1:]))
+            file.seek(len(text) + places[name] + rows[name] * math.prod(shape[1:]) * BYTES[dtype])
+            file.write(_content(some))
+            rows[name] += len(some)
+
+        yield append
+    for name, count in rows.items():
+        if count != kinds[name][1][0]:
+            raise ValueError(f"{name} should have {kinds[name][1][0]} rows, but {count} were written")
+
+
+def _laid_out(kinds, metadata):
+    """The bytes before the tensors, and the tensors' names in their order and places behind these bytes by name."""
     order = list(NAMES)
     names = sorted(kinds, key=lambda name: (order.index(kinds[name][0]), name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
+    end, places = 0, {}
     for name in names:
         dtype, shape = kinds[name]
-        begin, end = end, end + math.prod(shape) * BYTES[dtype]
-        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        places[name], end = end, end + math.prod(shape) * BYTES[dtype]
+        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [places[name], end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with Path(path).open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            found = tensor(name)
-            if (str(found.dtype).removeprefix("torch."), tuple(found.shape)) != kinds[name]:
-                raise ValueError(f"{name} should be {kinds[name]}, not {found.dtype} {tuple(found.shape)}")
-            file.write(found.reshape(-1).view(_bytes()).numpy().data)
+    return len(text).to_bytes(8, "little") + text, names, places
+
+
+def _check_kind(name, found, dtype, shape):
+    if (str(found.dtype).removeprefix("torch."), tuple(found.shape)) != (dtype, shape):
+        raise ValueError(f"{name} should be {(dtype, shape)}, not {found.dtype} {tuple(found.shape)}")
+
+
+def _content(found):
+    return found.reshape(-1).view(_bytes()).numpy().data
 
 
 def _bytes():

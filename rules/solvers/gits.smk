@@ -2,6 +2,7 @@
 rule search_grid:
     input:
         unpack(of_cell(FILES.guiding)),
+        unpack(of_cell(FILES.searched_on)),
         model=of_cell(FILES.model),
     output:
         f"{CELL}/prepared/searched.json",

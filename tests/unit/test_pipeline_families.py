@@ -243,5 +243,5 @@ def test_a_decoder_that_makes_nan_is_refused():
     pipe = tiny.stable_diffusion()
     pipe.vae.register_to_config(force_upcast=False)
     family = overflowing(pipe)
-    with pytest.raises(ValueError, match=r"decoder .* makes NaN or infinity in torch\.float16; decode in float32"):
+    with pytest.raises(ValueError, match=r"decoder .* makes NaN or infinity in float16; decode in float32$"):
         family.decode(torch.randn(2, 4, 8, 8))

@@ -75,10 +75,12 @@ def beside(weights: str | Path) -> dict[str, dict[str, Any]]:
     return read(lambda place: path if (path := Path(weights).parent / place).is_file() else None)
 
 
-def read(find: Callable[[str], Path | None]) -> dict[str, dict[str, Any]]:
-    """The files that ``find`` gives the paths of; it is called with each of :data:`PLACES`."""
+def read(
+    find: Callable[[str], Path | None], places_of: Mapping[str, tuple[str, ...]] = PLACES
+) -> dict[str, dict[str, Any]]:
+    """The files that ``find`` gives the paths of; it is called with the places of each, until it has one."""
     found = {}
-    for name, places in PLACES.items():
+    for name, places in places_of.items():
         path = next((path for path in map(find, places) if path is not None), None)
         if path is not None:
             found[name] = _mapping(path)

@@ -4,6 +4,7 @@ import collections
 import math
 from collections.abc import Iterator
 
+from dode.report import passes
 from dode.report.figures.style import MARKERS
 from dode.report.page import markers, texts
 
@@ -153,6 +154,11 @@ class View:
         """``best`` or ``second`` of its column, or neither."""
         marks = self.dataset["marks"].get(self.key, {})
         return next((mark for mark, names in marks.items() if cell["name"] in names), "")
+
+    @property
+    def passes(self) -> str:
+        """How many network passes the evaluations are, where they are more."""
+        return passes.sentence((cell["nfe"], cell["passes"]) for cell in self.measured)
 
     @property
     def factors(self) -> list[dict]:

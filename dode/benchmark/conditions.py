@@ -1,0 +1,155 @@
+"""What the images of a dataset are conditioned on, by the configuration: classes or prompts, and their guidance."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dode.fetching.cards import Card, load_card
+from dode.images import prompts
+from dode.models import agreement
+from dode.validation import ConfigError
+
+Cards: TypeAlias = dict[str, Card]
+
+EMBEDDED = "embedded"
+#: The kind of guidance that each of its options belongs to.
+USED_BY = {
+    "classifier": "classifier",
+    "guide": "autoguidance",
+    "interval": "classifier-free",
+    "rescale": "classifier-free",
+}
+
+
+def refuse(key: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a check of the library; its ValueError becomes a ConfigError that names the key."""
+    try:
+        return function(*arguments, **options)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def take_card(name: str, role: str, key: str, cards: Cards, root: str | Path) -> Card:
+    """Put the card ``name`` into ``cards``; refuse one of another role."""
+    card = cards[name] = cards.get(name) or load_card(root, name, key)
+    if card["role"] != role:
+        raise ConfigError(f"{key}: card '{name}' has the role '{card['role']}', not '{role}'")
+    return card
+
+
+def check(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
+    """Check how classes are drawn and how they or prompts guide; models of neither may not have these keys."""
+    name, card, guidance = dataset["model"], cards[dataset["model"]], dataset.get("guidance", {})
+    if not math.isfinite(guidance.get("scale", 0)):
+        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
+    for option, kind in USED_BY.items():
+        if option in guidance and guidance["name"] != kind:
+            raise ConfigError(
+                f"{key}.guidance.{option}: '{guidance['name']}' guidance uses no {option}; leave the key out"
+            )
+    low, high = guidance.get("interval", (0, 1))
+    if low >= high:
+        raise ConfigError(
+            f"{key}.guidance.interval: {guidance['interval']} is not allowed; allowed: two noise levels, "
+            "the lower first"
+        )
+    if "pipeline" in card:
+        _check_pipeline(dataset, key, card)
+    elif guidance.get("name") == EMBEDDED:
+        raise ConfigError(f"{key}.guidance.name: '{EMBEDDED}' is not allowed for '{name}', which is no pipeline")
+    if guidance.get("name") == "autoguidance":
+        _check_guide(guidance, f"{key}.guidance.guide", card, cards, root)
+    if "classes" not in card:
+        for option in ("labels", "guidance"):
+            may = option == "guidance" and ("pipeline" in card or guidance.get("name") == "autoguidance")
+            if option in dataset and not may:
+                raise ConfigError(
+                    f"{key}.{option}: model '{name}' has no classes (card key 'classes'); leave the key out"
+                )
+        return
+    dataset.setdefault("labels", "uniform")
+    if guidance.get("name") == "classifier":
+        if "classifier" not in guidance:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the key is missing; it names a card with the role classifier"
+            )
+        if "schedule" not in card:
+            raise ConfigError(f"{key}.guidance.name: 'classifier' needs a model with a schedule (card key 'schedule')")
+        if card["prediction"] == "flow":
+            raise ConfigError(
+                f"{key}.guidance.name: 'classifier' is not allowed for a flow-matching model, as classifiers are of "
+                "images on a variance-preserving schedule; allowed: 'classifier-free'"
+            )
+        judge = take_card(guidance["classifier"], "classifier", f"{key}.guidance.classifier", cards, root)
+        known = judge["network"]["options"].get("classes", card["classes"])
+        if known != card["classes"]:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the classifier has {known} classes, but the model has {card['classes']}"
+            )
+        shape = agreement.shape_of_options(judge["network"]["options"])
+        if shape is not None and shape != card["image_shape"]:
+            raise ConfigError(
+                f"{key}.guidance.classifier: the classifier is of images {shape}, but the model of "
+                f"{card['image_shape']}"
+            )
+    elif guidance.get("name") == "classifier-free" and "network" in card and agreement.lacks_no_class(card):
+        raise ConfigError(
+            f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}', whose network has a table of "
+            f"{card['classes']} classes and no entry for no class"
+        )
+
+
+def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
+    """The guide of autoguidance is a diffusion model of the same images and classes."""
+    if "guide" not in guidance:
+        raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
+    guide = take_card(guidance["guide"], "diffusion", key, cards, root)
+    if "pipeline" in guide:
+        raise ConfigError(f"{key}: '{guidance['guide']}' is a pipeline, which cannot be a guide; take another card")
+    if guide["image_shape"] != card["image_shape"]:
+        raise ConfigError(f"{key}: its images are {guide['image_shape']}, but the model's {card['image_shape']}")
+    if guide.get("classes") not in (None, card.get("classes")):
+        raise ConfigError(f"{key}: it has {guide['classes']} classes, but the model {card.get('classes', 'none')}")
+
+
+def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
+    """A pipeline's network has one way to be guided; a scale of 1 is no guidance, as in diffusers."""
+    name, guidance, way = dataset["model"], dataset.get("guidance"), card["pipeline"]["guidance"]
+    if guidance is None and way == EMBEDDED:
+        raise ConfigError(
+            f"{key}.guidance: the key is missing; the network of '{name}' was distilled for guidance and takes "
+            f"its scale as an input: {{name: {EMBEDDED}, scale: ...}}"
+        )
+    if guidance is not None and guidance["name"] != way:
+        allowed = "leave the key out" if way == "never" else f"allowed: '{way}'"
+        was = {
+            EMBEDDED: ", whose network was distilled for guidance and takes its scale as an input",
+            "never": ", whose network was distilled to need no guidance",
+        }.get(way, "")
+        raise ConfigError(f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}'{was}; {allowed}")
+    if guidance is not None and way == "classifier-free" and guidance["scale"] == 1:
+        guidance = None
+        del dataset["guidance"]
+    if "negative_prompt" in dataset and (guidance is None or way != "classifier-free"):
+        raise ConfigError(
+            f"{key}.negative_prompt: without classifier-free guidance nothing leads away from it; leave the key out"
+        )
+
+
+def check_prompts(dataset: Mapping[str, Any], key: str, card: Card, fitted: int) -> None:
+    """Check that a pipeline of prompts has enough of them, and that nothing else has any.
+
+    ``fitted``: the most images that a solver or a grid is fitted to.
+    """
+    if "pipeline" not in card or "classes" in card:
+        kind = "images of classes" if "classes" in card else "no text encoders"
+        for option in ("prompts", "negative_prompt"):
+            if option in dataset:
+                raise ConfigError(f"{key}.{option}: the model '{dataset['model']}' has {kind}; leave the key out")
+        return
+    if "prompts" not in dataset:
+        raise ConfigError(f"{key}.prompts: the key is missing; the model '{dataset['model']}' makes images of prompts")
+    rows = refuse(f"{key}.prompts", prompts.read, **dataset["prompts"])
+    file = dataset["prompts"]["file"]
+    refuse(f"{key}.prompts", prompts.check_count, rows, file, dataset["images"], fitted)

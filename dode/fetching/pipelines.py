@@ -1,0 +1,229 @@
+"""The folders of pipelines: of this machine, or of the Hugging Face hub, whose files are downloaded once.
+
+A folder is known by its manifest, a file in JSON: class and variant, and of each file that is needed the size and the
+sha256. Beside it lies a link to the folder, in huggingface_hub's own cache or where the user has it.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pooch
+
+from dode import storage
+from dode.fetching import checksums, downloads
+from dode.fetching.fetch import Found
+from dode.models.hub import repository
+from dode.pipelines import described
+
+log = logging.getLogger(__name__)
+
+SOURCES = "file:folder, hf:owner/repository@revision"
+HUB = re.compile(r"hf:([^/@]+/[^/@]+)(?:@(.+))?")  # repository, revision
+SAMPLES, SAMPLE = 16, 4096  # parts of a file, and their bytes, by which another one is told from it
+
+
+def local(source: str, folder: str | Path) -> Path | None:
+    """The folder of a card's ``pipeline.source``; None for one of the hub. ``folder``: what is relative to."""
+    return Path(folder) / unquote(urlparse(source).path) if source.startswith("file:") else None
+
+
+def files(card: Mapping[str, Any], folder: str | Path, *, online: bool) -> dict[str, dict[str, Any]]:
+    """What :mod:`dode.pipelines.described` reads of a card's pipeline.
+
+    Args:
+        card: of a pipeline.
+        folder: what relative ``file:`` sources are relative to.
+        online: whether files of the hub may be downloaded; otherwise those are taken that huggingface_hub has kept.
+
+    Raises:
+        ValueError: for a folder that is none, a source that is invalid, or a file that is not a JSON object.
+        OSError: where the hub cannot be asked.
+    """
+    place = local(card["pipeline"]["source"], folder)
+    if place is None:
+        owner, revision = _of_the_hub(card["pipeline"]["source"])
+        return repository.read(
+            lambda name: downloads.of_the_hub(owner, name, revision, online=online), described.PLACES
+        )
+    if not (place / described.INDEX).is_file():
+        raise ValueError(f"pipeline.source: {place} has no {described.INDEX}, so it is no pipeline of diffusers")
+    return _configurations(place)
+
+
+def _configurations(place):
+    return repository.read(lambda name: place / name if (place / name).is_file() else None, described.PLACES)
+
+
+def _of_the_hub(source):
+    found = HUB.fullmatch(source)
+    if not found:
+        raise ValueError(f"pipeline.source: {source} is not allowed; allowed: {SOURCES}")
+    return found.groups()
+
+
+def _names(place):
+    return sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+
+
+def needed(place: Path, variant: str | None) -> list[str]:
+    """The files of a folder that are needed (:func:`dode.pipelines.described.chosen`).
+
+    Raises:
+        ValueError: for a component without safetensors, or a variant that none has.
+    """
+    index = repository.read(lambda name: place / name, {described.INDEX: (described.INDEX,)})[described.INDEX]
+    return _with_weights(described.chosen(_names(place), index, variant), _names(place), index, variant, place)
+
+
+def _with_weights(names, known, index, variant, where):
+    """The chosen names; refuses a model whose weights are not among them, and a variant that no model has."""
+    known_variants = {described.variant_of(Path(name)) for name in known if name.endswith(".safetensors")}
+    if variant is not None and variant not in known_variants:
+        there = ", ".join(sorted(filter(None, known_variants))) or "none, so leave the key out"
+        raise ValueError(f"pipeline.variant: '{variant}' is not allowed for {where}; its variants: {there}")
+    for component in described.components(index):
+        own = [Path(name).name for name in known if Path(name).parent.as_posix() == component]
+        if repository.CONFIG not in own:
+            continue  # a tokenizer or a scheduler, which has no weights
+        if not any(name.startswith(f"{component}/") and name.endswith(".safetensors") for name in names):
+            others = ", ".join(sorted(name for name in own if name.endswith((".bin", ".safetensors", ".pt"))))
+            raise ValueError(
+                f"pipeline.source: {component} in {where} has no safetensors of the variant that is asked for; it has "
+                f"{others or 'no weights'}; other files are not read, as they may hold programs"
+            )
+    return names
+
+
+@functools.cache
+def listing(place: Path, variant: str | None) -> str:
+    """Digest of names, sizes and some contents of the files that are needed, by which a change is noticed.
+
+    Of a large file 16 evenly spaced parts are read, so that it takes milliseconds; times do not count.
+    """
+    digest = hashlib.sha256()
+    for name in needed(place, variant):
+        with (place / name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(f"{name} {size}\n".encode())
+            for part in range(SAMPLES):
+                file.seek(max(0, size - SAMPLE) * part // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+def obtain(
+    name: str,
+    card: Mapping[str, Any],
+    target: str | Path,
+    *,
+    root: str | Path,
+    folder: str | Path,
+    shared: str | Path | None = None,
+    renew: bool = False,
+    announce: Callable[[str], object] = lambda text: None,
+) -> dict[str, Any] | None:
+    """Put a pipeline's manifest at ``target`` and a link to its folder beside it.
+
+    What the manifest of a pipeline of the hub was the first time goes into the lock file and is enforced ever after.
+
+    Args:
+        name: the card's name.
+        card: the card.
+        target: of the manifest.
+        root: the folder that holds ``config/``.
+        folder: what relative ``file:`` sources are relative to.
+        shared: a cache folder in the place of huggingface_hub's own; None for this.
+        renew: replace the entry of the lock file.
+        announce: called with a line before files of the hub are downloaded.
+
+    Returns:
+        The entry of the lock file that was replaced, or None.
+
+    Raises:
+        ValueError: where the files are others than those that the lock file knows, contradict the card, or weights are
+            missing.
+        OSError: where the hub cannot be asked, or something here cannot be written.
+    """
+    source, variant, target = card["pipeline"]["source"], card["pipeline"].get("variant"), Path(target)
+    place = local(source, folder)
+    if place is None:
+        announce(f"Pipeline {name}: Licence: {card['licence']}")
+        key = f"{name}/{target.name}"
+        if key not in checksums.read(root):
+            checksums.require_writable(root, key)
+        place = _downloaded(card, shared)
+    found = {}
+    for each in needed(place, variant):
+        found[each] = {
+            "size": (place / each).stat().st_size,
+            "sha256": pooch.file_hash(str(place / each), alg="sha256"),
+        }
+    manifest = {"class": card["pipeline"]["class"], "variant": variant, "files": found}
+    text = json.dumps(manifest, indent=1)
+    before = None
+    if local(source, folder) is None:
+        size, sha256 = sum(each["size"] for each in found.values()), hashlib.sha256(text.encode()).hexdigest()
+        before = checksums.record(root, key, Found(target, source, size, sha256), replace=renew)
+    with storage.atomic(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    link = folder_of(target)
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(os.path.relpath(place, link.parent) if local(source, folder) else place.resolve())
+    return before
+
+
+def _downloaded(card, shared):
+    """The folder of a repository of the hub, with the files that are needed.
+
+    A card that says everything has been read without the hub, so its configurations are compared before weights come.
+    """
+    source, variant = card["pipeline"]["source"], card["pipeline"].get("variant")
+    owner, revision = _of_the_hub(source)
+    hub = downloads.optional("huggingface_hub", source)
+    how = {"revision": revision, "cache_dir": None if shared is None else Path(shared) / "huggingface"}
+    try:
+        known = [each.rfilename for each in hub.HfApi().model_info(owner, revision=revision).siblings]
+        place = Path(hub.snapshot_download(owner, allow_patterns=[*described.PLACES], **how))
+        found = _configurations(place)
+        if described.INDEX not in found:
+            raise ValueError(f"pipeline.source: {source} has no {described.INDEX}, so it is no pipeline of diffusers")
+        if fault := described.fault(card, found):
+            raise ValueError(fault)
+        chosen = described.chosen(known, found[described.INDEX], variant)
+        names = _with_weights(chosen, known, found[described.INDEX], variant, source)
+        return Path(hub.snapshot_download(owner, allow_patterns=names, **how))
+    except ValueError:
+        raise
+    except Exception as error:  # of its HTTP library too, whose errors are of no common kind
+        raise OSError(f"{source}: {downloads.hub_reason(error, owner)}") from error
+
+
+def folder_of(manifest: str | Path) -> Path:
+    """The folder that a manifest is of: the link beside it."""
+    return Path(manifest).with_suffix("")
+
+
+def check(manifest: str | Path) -> dict[str, Any]:
+    """A manifest, with its files where it says, each of the size that it had.
+
+    Raises:
+        ValueError: where a file is gone or is another one by its size.
+    """
+    found, place = storage.read_json(manifest), folder_of(manifest)
+    for name, said in found["files"].items():
+        size = (place / name).stat().st_size if (place / name).is_file() else None
+        if size != said["size"]:
+            now = "is gone" if size is None else f"has {size} bytes"
+            raise ValueError(
+                f"{place / name} {now}, but had {said['size']} as it was fetched; delete {manifest} and run again"
+            )
+    return found

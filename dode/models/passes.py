@@ -1,0 +1,12 @@
+"""How often a network runs for an evaluation of a guided model. Imports no torch: plans are made without networks."""
+
+from collections.abc import Sequence
+
+TWICE = ("classifier-free", "autoguidance")
+
+
+def passes(name: str | None, sigma: float, interval: Sequence[float] | None = None) -> int:
+    """How often an evaluation at a noise level runs a network on an image, by the name of the guidance."""
+    if name not in TWICE:
+        return 1
+    return 2 if interval is None or interval[0] < sigma <= interval[1] else 1

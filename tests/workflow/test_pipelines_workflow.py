@@ -1,0 +1,164 @@
+"""A text-to-image pipeline from its folder to the page: encoded, sampled and fitted in latents, decoded, scored."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import dode
+from dode import grids, solvers
+from dode.__main__ import main
+from dode.benchmark import pipeline_jobs
+from dode.images import noise, pixels
+from dode.pipelines import family, model
+
+pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
+import forked_python
+import pipeline_workspaces as tiny
+from test_interruptions import end, wait_for
+from workspace import Workspace
+
+CELLS = ("ddim/nfe2", "d-ddim/nfe2", "j-ddim/nfe2", "reference/nfe7")
+
+
+@pytest.fixture(scope="module")
+def sampled(once):
+    """The tiny pipeline's benchmark, run to its end; leave it as it is."""
+
+    def make(folder):
+        workspace = Workspace.fresh(folder, python=forked_python.executable())
+        tiny.prepare(workspace)
+        workspace.snakemake()
+
+    return once("sampled-pipeline", make)
+
+
+@pytest.fixture
+def copied(sampled, folder):
+    """The same, to do anything with."""
+    return sampled.copy(folder)
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    """``by_hand(prompts)``: the family and its guided denoiser of these prompts."""
+    own = family.of(tiny.pipeline(), length=16)
+    plain = model.denoiser(own, batch_size=10)
+    return lambda prompts: (own, model.guided(own, plain, own.encode(prompts), scale=3.0))
+
+
+def test_every_cell_has_images_latents_and_a_score(sampled):
+    assert (sampled.results / "index.html").is_file()
+    for cell in CELLS:
+        folder = sampled.cell(cell)
+        assert (folder / "score.json").is_file()
+        shapes = {name: np.load(folder / f"{name}.npy").shape for name in ("samples", "ends", "latents", "latent-ends")}
+        images, kept = 2 * tiny.IMAGES, 2 * 10
+        assert shapes == {
+            "samples": (images, 1, 8, 8),
+            "ends": (kept, 1, 8, 8),
+            "latents": (images, 4, 4, 4),
+            "latent-ends": (kept, 4, 4, 4),
+        }
+    assert sampled.plan() == set()
+
+
+def test_tables_and_page_say_that_guidance_doubles_the_passes(sampled):
+    for cell, passes in (("ddim/nfe2", 4), ("j-ddim/nfe2", 4), ("reference/nfe7", 14)):
+        assert json.loads((sampled.cell(cell) / "score.json").read_text())["passes"] == passes
+    for name in ("table.md", "table.tex", "index.html"):
+        assert "each evaluation (NFE) is 2 network passes" in (sampled.results / name).read_text()
+
+
+def test_prompts_that_an_encoder_cuts_are_named_in_what_was_encoded(sampled, tmp_path, caplog):
+    own, path = family.of(tiny.pipeline(), length=16), tmp_path / "encoded.safetensors"
+    texts = ["a cat", " ".join(["a red cat on the table"] * 9)]
+    pipeline_jobs.write_conditions(path, own, texts, "", 1, {})
+    with safe_open(path, framework="pt") as file:
+        (number, fault), *others = json.loads(file.metadata()["encoded"])["cut"].items()
+    assert (number, others) == ("2", [])
+    assert "tokens of tokenizer, which takes 16" in fault
+    assert "1 of 2 prompts are cut; row 2: it has" in caplog.text
+
+
+def test_a_cells_latents_and_images_are_those_made_by_hand(sampled, by_hand):
+    folder = sampled.cell("ddim/nfe2")
+    own, denoise = by_hand(tiny.prompts(10))
+    sigmas = grids.for_model(denoise, "flow-linear", 2, shift=3.0)
+    latents = np.load(folder / "latents.npy")
+    for block in (0, 1):
+        start = noise.latents(range(10), (4, 4, 4), seed=0, block=block)
+        found = dode.sample(solvers.create("ddim"), denoise, start, sigmas)
+        first = block * tiny.IMAGES
+        np.testing.assert_allclose(latents[first : first + 10], found.float().numpy(), rtol=0, atol=1e-5)
+        images = own.decode(torch.from_numpy(latents[first : first + 10].copy()))
+        samples = np.load(folder / "samples.npy")[first : first + 10].astype(int)
+        assert np.abs(samples - pixels.to_bytes(images)).max() <= 1  # of rounding
+
+
+@pytest.mark.parametrize("solver", ["d-ddim", "j-ddim"])
+def test_an_exported_cell_gives_its_latents(sampled, by_hand, tmp_path, solver):
+    path = tmp_path / "mine.json"
+    assert main(["export", str(sampled.results), "digits-edm", solver, "2", "--output", str(path)]) == 0
+    sampler = dode.load(path)
+    assert sampler.record["model"]["image_shape"] == [4, 4, 4]
+    _, denoise = by_hand(tiny.prompts(10))
+    found = sampler.sample(denoise, noise.latents(range(10), (4, 4, 4), seed=0))
+    expected = np.load(sampled.cell(f"{solver}/nfe2") / "latent-ends.npy")[:10]
+    np.testing.assert_allclose(found.float().numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_a_killed_run_goes_on_to_the_same_images(sampled, folder):
+    workspace = Workspace.fresh(folder, python=forked_python.executable())
+    tiny.prepare(workspace)
+    for moment in ("conditions/*.safetensors", "*/*/ends.npy"):
+        process = workspace.start("results/tiny/table.csv")
+        wait_for(workspace, f"results/tiny/digits-edm/{moment}", process)
+        os.killpg(process.pid, signal.SIGKILL)
+        end(process)
+    workspace.snakemake("results/tiny/table.csv")
+    for cell in CELLS:
+        for name in ("samples.npy", "latent-ends.npy"):
+            assert (workspace.cell(cell) / name).read_bytes() == (sampled.cell(cell) / name).read_bytes()
+
+
+def rules_of(plan):
+    """The rules of cells and of what comes before them, without what is made of scores."""
+    before = {"encode", "fine_ends"}
+    return {each for each in plan if each in before or each.split()[0] in ("teacher", "distill", "gather_latents")}
+
+
+def test_a_changed_prompt_reruns_what_depends_on_it_and_nothing_else(copied):
+    samples = {f"gather_latents {cell}" for cell in CELLS}
+    fits = {"distill d-ddim/nfe2", "teacher d-ddim/nfe2", "distill j-ddim/nfe2"}
+    tiny.change_row(copied, 3)
+    assert rules_of(copied.plan()) == {"encode", *samples}
+    (copied.folder / "prompts.txt").write_text("\n".join(tiny.prompts()) + "\n")
+    assert copied.plan() == set()
+    tiny.change_row(copied, tiny.IMAGES + 3)
+    fitted = {"gather_latents d-ddim/nfe2", "gather_latents j-ddim/nfe2"}
+    assert rules_of(copied.plan()) == {"encode", "fine_ends", *fits, *fitted}
+    (copied.folder / "prompts.txt").write_text("\n".join(tiny.prompts()) + "\n")
+    tiny.change_row(copied, tiny.IMAGES + tiny.FITTED)
+    assert copied.plan() == set()
+
+
+def test_the_rest_of_a_fitting_set_that_only_one_cell_has_leaves_the_others(copied):
+    """The greedy cell is fitted on 12 images, the joint one on 16."""
+    tiny.change_row(copied, tiny.IMAGES + 14)
+    plan = rules_of(copied.plan())
+    assert {"encode", "fine_ends", "distill j-ddim/nfe2", "gather_latents j-ddim/nfe2"} == plan
+
+
+def test_other_weights_in_the_folder_run_everything_again_and_a_copy_of_it_nothing(copied):
+    path = copied.folder / "config/models/tiny-sd3/transformer/diffusion_pytorch_model.safetensors"
+    os.utime(path)
+    assert copied.plan() == set()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert {f"gather_latents {cell}" for cell in CELLS} <= copied.plan()
