@@ -7,7 +7,7 @@ choose some; ``--quick`` only shows that it runs.
 A cell is a model, a solver with its default options, a number of evaluations, and one of: plain on five grids,
 the paper's fit (one coefficient per evaluation, one after the other) on the model's own grid, three coefficients
 refined together on the searched grid, and the joint fit, which begins on the model's own grid. All cells of a
-model are scored on the same noise.
+model are scored on the same noise. The fine solution is a cell too: a FID below its own is no gain.
 """
 
 import argparse
@@ -153,7 +153,9 @@ class Bench:
         method = solvers.create(solver)
         try:
             sigmas = self.grid(grid, method.steps(nfe))
-            if fit == "plain":
+            if fit == "fine":
+                made = self.references
+            elif fit == "plain":
                 made = [dode.sample(method, self.denoise, latents, sigmas) for latents in self.scored]
             else:
                 options = dict(FITS[fit], **({"ends": self.ends} if fit == "joint" else {}))
@@ -174,6 +176,7 @@ class Bench:
 
 def cells(options):
     """``(model, solver, nfe, grid, fit)`` of everything that is asked for."""
+    yield from ((model, *MODELS[model].fine, "fine") for model in options.models)
     for model, solver in itertools.product(options.models, options.solvers):
         of = MODELS[model]
         for nfe in OWN_NFES.get(solver, USUAL):
@@ -312,6 +315,9 @@ def worse(found):
             (grid, plain), (_, joint) = best(cell, "plain", score), best(cell, "joint", score)
             if joint["value"] > plain["value"] and not verdicts.tied(joint, plain):
                 values = f"{number(joint['value'])} against {number(plain['value'])} on `{grid}`"
+                if score == "fid" and (model, *MODELS[model].fine[:2]) in found:
+                    _, fine = best(found[model, *MODELS[model].fine[:2]], "fine", score)
+                    values += f"; the fine solution has {number(fine['value'])} ± {fine['error']:.1g}"
                 lines.append(f"- {model}, `{solver}`, NFE {nfe}, {score.replace('_', ' ')}: {values}")
     return compared, lines
 

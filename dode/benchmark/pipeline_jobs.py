@@ -5,7 +5,7 @@ What the images are conditioned on has been encoded before, and what comes out i
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,27 +109,34 @@ def write_conditions(
     negative: str,
     batch_size: int,
     made: Mapping[str, Any],
+    *,
+    first: int = 0,
+    say: Callable[[str], object] = log.warning,
 ) -> None:
     """Encode prompts batch by batch into a safetensors file, that of no prompt (``negative``) once.
 
-    Its header has which prompts an encoder cuts, as ``cut``, besides what it was ``made`` of.
+    Its header has which prompts an encoder cuts, as ``cut``, by their rows in the file of prompts, of which ``first``
+    come before these, besides what it was ``made`` of. ``say`` is called with a line about them.
     """
-    cut = {number: fault for number, text in enumerate(texts, 1) if (fault := encoders.too_long(text)) is not None}
+    found = {row: encoders.too_long(text) for row, text in enumerate(texts, first + 1)}
+    cut = {row: fault for row, fault in found.items() if fault is not None}
     if cut:
-        log.warning("%d of %d prompts are cut; row %d: %s", len(cut), len(texts), *next(iter(cut.items())))
+        row, fault = next(iter(cut.items()))
+        say(f"{len(cut)} of {len(texts)} prompts are cut; row {row}: {fault}")
     size = min(batch_size, len(texts))
-    first = encoders.encode(texts[:size], negative)
-    tensors = {f"{WITH}.{name}": value for name, value in first.values.items()}
+    batch = encoders.encode(texts[:size], negative)
+    tensors = {f"{WITH}.{name}": value for name, value in batch.values.items()}
     kinds = {name: (_dtype(value), (len(texts), *value.shape[1:])) for name, value in tensors.items()}
-    none = {f"{WITHOUT}.{name}": value[:1] for name, value in (first.without or {}).items()}
+    none = {f"{WITHOUT}.{name}": value[:1] for name, value in (batch.without or {}).items()}
     kinds |= {name: (_dtype(value), tuple(value.shape)) for name, value in none.items()}
     header = {"encoded": json.dumps({"cut": cut, "made": made})}
     with storage.atomic(path) as temporary, safetensors_files.growing(temporary, kinds, header) as append:
         for name, value in none.items():
             append(name, value.cpu().contiguous())
         for start in range(0, len(texts), size):
-            found = first if start == 0 else encoders.encode(texts[start : start + size], negative)
-            for name, value in found.values.items():
+            if start > 0:
+                batch = encoders.encode(texts[start : start + size], negative)
+            for name, value in batch.values.items():
                 append(f"{WITH}.{name}", value.cpu().contiguous())
 
 
@@ -149,10 +156,20 @@ def read_conditions(path: str | Path, indices: Sequence[int]) -> Conditions:
 
 
 def decoded(decoder: family.Family, latents: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
-    """Images (n, C, H, W) in [-1, 1] of latents, batch by batch, float32 on the CPU."""
-    batches = Batches(batch_size)
+    """Images (n, C, H, W) in [-1, 1] of latents, batch by batch, float32 on the CPU.
+
+    Raises:
+        ValueError: where the decoder makes NaN or infinity, with which images and what to change in the card.
+    """
+    batches, vae = Batches(batch_size), getattr(decoder.pipe, decoder.decoder)
     for start in range(0, len(latents), batch_size):
-        yield batches.map(decoder.decode, torch.from_numpy(latents[start : start + batch_size].copy())).cpu()
+        batch = torch.from_numpy(latents[start : start + batch_size].copy())
+        try:
+            images = batches.map(decoder.decode, batch)
+        except ValueError as error:
+            how = "" if vae.dtype == torch.float32 else ", with precision: {decoder: float32} in the model's card"
+            raise ValueError(f"images {start + 1} to {start + len(batch)}: {error}{how}") from error
+        yield images.cpu()
 
 
 def _dtype(value: torch.Tensor) -> str:

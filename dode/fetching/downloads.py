@@ -236,17 +236,17 @@ def _hub(url, path, size, folder):
     except Refused:
         raise
     except Exception as error:  # of its HTTP library too, whose errors are of no common kind
-        raise OSError(hub_reason(error)) from error
+        raise OSError(hub_reason(error, repository)) from error
     Path(kept).replace(path)
 
 
-def hub_reason(error: Exception) -> str:
-    """Why huggingface_hub failed, in words."""
+def hub_reason(error: Exception, repository: str) -> str:
+    """Why huggingface_hub failed to read from a repository (``owner/name``), in words."""
     kind = type(error).__name__
     if kind == "GatedRepoError":
         return (
-            "the repository is gated: accept its licence on its page of huggingface.co, and give a token of your "
-            "account in the environment variable HF_TOKEN"
+            f"the repository is gated: accept its licence on https://huggingface.co/{repository}, and give a token of "
+            "your account in the environment variable HF_TOKEN"
         )
     return f"{kind}: {' '.join(str(error).split())}"
 
@@ -271,7 +271,7 @@ def of_the_hub(repository: str, name: str, revision: str | None, *, online: bool
     except Exception as error:  # as above; a file that is not there has a name of its own in some releases alone
         if "EntryNotFoundError" in (type(error).__name__, type(error).__name__.removeprefix("Remote")):
             return None
-        raise OSError(f"hf:{repository}/{name}: {hub_reason(error)}") from error
+        raise OSError(f"hf:{repository}/{name}: {hub_reason(error, repository)}") from error
 
 
 def _drive_folder(url, path, size, folder):

@@ -55,6 +55,10 @@ def files(card: Mapping[str, Any], folder: str | Path, *, online: bool) -> dict[
         )
     if not (place / described.INDEX).is_file():
         raise ValueError(f"pipeline.source: {place} has no {described.INDEX}, so it is no pipeline of diffusers")
+    return _configurations(place)
+
+
+def _configurations(place):
     return repository.read(lambda name: place / name if (place / name).is_file() else None, described.PLACES)
 
 
@@ -144,7 +148,8 @@ def obtain(
         The entry of the lock file that was replaced, or None.
 
     Raises:
-        ValueError: where the files are others than those that the lock file knows, or weights are missing.
+        ValueError: where the files are others than those that the lock file knows, contradict the card, or weights are
+            missing.
         OSError: where the hub cannot be asked, or something here cannot be written.
     """
     source, variant, target = card["pipeline"]["source"], card["pipeline"].get("variant"), Path(target)
@@ -154,7 +159,7 @@ def obtain(
         key = f"{name}/{target.name}"
         if key not in checksums.read(root):
             checksums.require_writable(root, key)
-        place = _downloaded(source, variant, shared)
+        place = _downloaded(card, shared)
     found = {}
     for each in needed(place, variant):
         found[each] = {
@@ -176,21 +181,30 @@ def obtain(
     return before
 
 
-def _downloaded(source, variant, shared):
-    """The folder of a repository of the hub, with the files that are needed."""
+def _downloaded(card, shared):
+    """The folder of a repository of the hub, with the files that are needed.
+
+    A card that says everything has been read without the hub, so its configurations are compared before weights come.
+    """
+    source, variant = card["pipeline"]["source"], card["pipeline"].get("variant")
     owner, revision = _of_the_hub(source)
     hub = downloads.optional("huggingface_hub", source)
-    cache = None if shared is None else Path(shared) / "huggingface"
+    how = {"revision": revision, "cache_dir": None if shared is None else Path(shared) / "huggingface"}
     try:
         known = [each.rfilename for each in hub.HfApi().model_info(owner, revision=revision).siblings]
-        index = hub.hf_hub_download(owner, described.INDEX, revision=revision, cache_dir=cache)
-        index = repository.read(lambda name: Path(index), {described.INDEX: (described.INDEX,)})[described.INDEX]
-        names = _with_weights(described.chosen(known, index, variant), known, index, variant, source)
-        return Path(hub.snapshot_download(owner, revision=revision, allow_patterns=names, cache_dir=cache))
+        place = Path(hub.snapshot_download(owner, allow_patterns=[*described.PLACES], **how))
+        found = _configurations(place)
+        if described.INDEX not in found:
+            raise ValueError(f"pipeline.source: {source} has no {described.INDEX}, so it is no pipeline of diffusers")
+        if fault := described.fault(card, found):
+            raise ValueError(fault)
+        chosen = described.chosen(known, found[described.INDEX], variant)
+        names = _with_weights(chosen, known, found[described.INDEX], variant, source)
+        return Path(hub.snapshot_download(owner, allow_patterns=names, **how))
     except ValueError:
         raise
     except Exception as error:  # of its HTTP library too, whose errors are of no common kind
-        raise OSError(f"{source}: {downloads.hub_reason(error)}") from error
+        raise OSError(f"{source}: {downloads.hub_reason(error, owner)}") from error
 
 
 def folder_of(manifest: str | Path) -> Path:

@@ -97,7 +97,7 @@ class Family:
         """
         if not self.encoders:
             raise ValueError(f"prompts: {type(self.pipe).__name__} takes {self.classes} classes, not prompts")
-        if negative is not None and self.guided != "classifier-free":
+        if negative and self.guided != "classifier-free":
             raise ValueError("negative prompt: the network has no classifier-free guidance, so none is allowed")
         if self.encoder is None:
             raise ValueError(f"prompts: the pipeline was loaded without its {self.encoders[0][1]}")
@@ -203,7 +203,11 @@ class Family:
         scaled = scaled + (getattr(vae.config, "shift_factor", None) or 0.0)
         images = vae.decode(scaled.to(vae.device, vae.dtype), return_dict=False)[0]
         if not bool(images.isfinite().all()):
-            raise ValueError(f"the decoder of the pipeline makes NaN or infinity in {vae.dtype}; decode in float32")
+            kind = str(vae.dtype).removeprefix("torch.")
+            cure = (
+                "decode in float32" if kind != "float32" else "its weights or the latents are not what it was made for"
+            )
+            raise ValueError(f"the decoder of the pipeline makes NaN or infinity in {kind}; {cure}")
         return images.float()
 
 

@@ -41,7 +41,9 @@ class Flux(Family):
         """(H, W) of the pipeline's default, as the network's configuration has none."""
         return (self.pipe.default_sample_size,) * 2
 
-    def predict(self, x: Tensor, time: Tensor, *, words: Tensor, pooled: Tensor, guidance: Tensor | None = None):  # type: ignore[override]
+    def predict(  # type: ignore[override]
+        self, x: Tensor, time: Tensor, *, words: Tensor, pooled: Tensor, guidance: Tensor | None = None
+    ) -> Tensor:
         """:meth:`Family.predict`; the network's own time is from 0 to 1."""
         patches = functional.pixel_unshuffle(x, self.patch)
         rows, columns = patches.shape[2:]

@@ -1,13 +1,15 @@
 """A real HTTP server that can do what servers do to a download. The path chooses: ``/good``, ``/stalling``, ...
 
-``/f/1234/?dl=1`` is a share of heibox, ``/<owner>/<repository>/resolve/<revision>/<path>`` the Hugging Face hub and
-``/uc?id=...`` Google Drive, as far as their client libraries look.
+``/f/1234/?dl=1`` is a share of heibox, ``/<owner>/<repository>/resolve/<revision>/<path>`` and ``/api/models/...`` the
+Hugging Face hub and ``/uc?id=...`` Google Drive, as far as their client libraries look.
 """
 
 import contextlib
 import gzip
 import hashlib
 import http.server
+import json
+import re
 import threading
 import urllib.parse
 import urllib.request
@@ -22,6 +24,11 @@ FORM = (
 )
 QUOTA = b'<html><p class="uc-error-subcaption">Too many users have viewed or downloaded this file</p></html>'
 CUT = 200_000
+
+
+def _commit(revision):
+    """A commit is itself, a branch or a tag one of that name."""
+    return revision if re.fullmatch("[0-9a-f]{40}", revision) else hashlib.sha1(revision.encode()).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -192,10 +199,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _hub(self, url, count):
         if "/absent/" in url.path:
             self._send(b"", X_Error_Code="RepoNotFound")
-        revision = url.path.split("/resolve/")[1].split("/")[0]
-        self._send(
-            tag=f'"{SHA256}"', X_Repo_Commit=hashlib.sha1(revision.encode()).hexdigest(), X_Linked_Etag=f'"{SHA256}"'
-        )
+        repository, _, rest = url.path.strip("/").partition("/resolve/")
+        revision, _, name = rest.partition("/")
+        commit = _commit(revision)
+        if repository not in self.server.repositories:
+            self._send(tag=f'"{SHA256}"', X_Repo_Commit=commit, X_Linked_Etag=f'"{SHA256}"')
+        elif repository in self.server.gated and self.headers.get("Authorization") is None:
+            self._refuse(401, "GatedRepo", f"Access to model {repository} is restricted. Please log in.")
+        elif (content := self.server.repositories[repository].get(name)) is None:
+            self._refuse(404, "EntryNotFound", "Entry not found")
+        else:
+            self._send(content, tag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=commit)
+
+    def _refuse(self, status, code, message):
+        """As the hub says why, in headers."""
+        self.send_response(status)
+        for name, value in {"X-Error-Code": code, "X-Error-Message": message, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _api(self, url, count):
+        """``/api/models/<owner>/<repository>/revision/<revision>`` or ``/tree/...``: its files, gated or not."""
+        owner, name, kind, revision = url.path.removeprefix("/api/models/").split("/")[:4]
+        repository = f"{owner}/{name}"
+        if repository not in self.server.repositories:
+            self._refuse(401, "RepoNotFound", "Invalid username or password.")
+            return
+        known = self.server.repositories[repository].items()
+        commit = _commit(revision)
+        files = [{"rfilename": path} for path, _ in known]
+        found = {"id": repository, "sha": commit, "siblings": files, "private": False, "tags": [], "downloads": 0}
+        tree = [{"type": "file", "path": path, "size": len(content), "oid": commit} for path, content in known]
+        self._send(json.dumps(tree if kind == "tree" else found).encode(), kind="application/json")
 
     def _uc(self, url, count):
         file = urllib.parse.parse_qs(url.query)["id"][0]
@@ -231,10 +266,14 @@ class Proxy(Handler):
 
 @contextlib.contextmanager
 def serving(handler=Handler):
-    """A server that listens, with ``url`` and ``asked``; its file is ``content``, and ``files`` below /files/."""
+    """A server that listens, with ``url`` and ``asked``; its file is ``content``, and ``files`` below /files/.
+
+    ``repositories`` are those of the hub, files by their paths; of those that are ``gated`` only with a token.
+    """
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.asked, server.lock, server.stop = [], threading.Lock(), threading.Event()
         server.content, server.files = GOOD, {}
+        server.repositories, server.gated = {}, set()
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

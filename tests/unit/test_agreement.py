@@ -21,6 +21,8 @@ from dode.models.networks import networks
 from families import FAMILIES
 from workspace import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("here")
+
 torchvision_operators.declare()
 
 CARDS = {path.stem: load_card(REPOSITORY, path.stem, "card") for path in (REPOSITORY / "config/models").glob("*.yaml")}

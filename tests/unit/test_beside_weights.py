@@ -23,6 +23,8 @@ from dode.validation import ConfigError, validate
 from dode.weights import states
 from published_files import dump, edm_pickle, weights
 
+pytestmark = pytest.mark.usefixtures("here")
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -17,6 +17,8 @@ from dode.images import examples, pixels
 from dode.models import checking
 from workspace import REPOSITORY, change
 
+pytestmark = pytest.mark.usefixtures("here")
+
 DIGITS = {"digits-edm": {"name": "residual-mlp"}, "digits-ddpm": {"name": "residual-mlp-velocity"}}
 
 

@@ -8,19 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dode import checkpoints
-from dode.checkpoints import CheckpointError, conversion
+from dode.checkpoints import CheckpointError
 from published_files import ddim_list, edm_pickle, weights
 
 
 @pytest.fixture
 def source(tmp_path):
     return tmp_path / "published"
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Conversion in this process, which starts torch only once; what the child is for has tests of its own."""
-    monkeypatch.setattr(conversion, "run", checkpoints.convert_here)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from dode.models import precision
 from dode.models.edm2 import layers
 from dode.models.networks import networks
 
+pytestmark = pytest.mark.usefixtures("here")
+
 SMALL = {"size": 8, "channels": 3, "width": 8, "multipliers": [1, 2], "depth": 1, "attention": [4], "head": 8}
 VARIANTS = {
     "unconditional": SMALL,

@@ -308,11 +308,17 @@ def test_lambdas_of_a_fit_run_along_its_own_directions(directions):
         dode.sample(IPNDM, mixture.denoise, latents, sigmas, lambdas=fit.lambdas, directions=2)
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """(a joint fit, what it was made from)."""
+    made_from = mixture.latents(60, 1), grids.karras(steps=4), exact(60, 1)
+    return joint.climb_ladder(IPNDM, mixture.denoise, *made_from)[0], made_from
+
+
 @pytest.mark.parametrize("kept", [1, 4, 9, 17])
-def test_a_killed_fit_goes_on_to_the_same_result(kept):
+def test_a_killed_fit_goes_on_to_the_same_result(whole, kept):
     """Ended after so many iterations, at any of them, and begun again from the journal."""
-    latents, sigmas, ends = mixture.latents(60, 1), grids.karras(steps=4), exact(60, 1)
-    whole, *_ = joint.climb_ladder(IPNDM, mixture.denoise, latents, sigmas, ends)
+    whole, made_from = whole
     written, numbers = {}, itertools.count(1)
 
     def save(states):
@@ -322,8 +328,8 @@ def test_a_killed_fit_goes_on_to_the_same_result(kept):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        joint.climb_ladder(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(save=save))
-    again, *_ = joint.climb_ladder(IPNDM, mixture.denoise, latents, sigmas, ends, journal=joint.Journal(written))
+        joint.climb_ladder(IPNDM, mixture.denoise, *made_from, journal=joint.Journal(save=save))
+    again, *_ = joint.climb_ladder(IPNDM, mixture.denoise, *made_from, journal=joint.Journal(written))
     fresh = mixture.latents(32, 5)
     assert torch.equal(again.sample(mixture.denoise, fresh), whole.sample(mixture.denoise, fresh))
 

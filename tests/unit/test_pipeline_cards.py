@@ -256,7 +256,9 @@ def test_a_pipeline_of_the_hub_is_fetched_with_what_is_needed_and_locked(checkou
 def test_a_gated_repository_says_what_to_do(checkout, hub, tmp_path):
     hub.error = type("GatedRepoError", (Exception,), {})("403 Client Error\n\nCannot access gated repo")
     own = checkout.read(card("hf:owner/name@1a2b"))
-    with pytest.raises(OSError, match=r"^hf:owner/name@1a2b: the repository is gated: accept .*HF_TOKEN$"):
+    with pytest.raises(
+        OSError, match=r"^hf:owner/name@1a2b: the repository is gated: accept .*/owner/name, .*HF_TOKEN$"
+    ):
         pipelines.obtain("mine", own, tmp_path / "mine.json", root=checkout.root, folder=checkout.folder)
 
 

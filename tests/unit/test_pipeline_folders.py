@@ -8,7 +8,6 @@ import torch
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
 import tiny_pipelines as tiny
-
 from dode.pipelines import family as families
 from dode.pipelines import folder
 

@@ -18,6 +18,8 @@ from dode.fetching import acquire, cards, checksums, downloads
 from dode.models.networks import networks
 from families import CARDS, FAMILIES, NCSNPP, SIZE, denoised
 
+pytestmark = pytest.mark.usefixtures("here")
+
 SCHEMAS = Path(__file__).parents[2] / "config" / "schemas"
 FORMATS = {
     "torch, legacy": "ddpm-cifar10",

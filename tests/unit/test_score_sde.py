@@ -15,6 +15,8 @@ from dode.models.networks import networks
 from dode.solvers.formulas import vp_time
 from workspace import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("here")
+
 NAME = "score-sde-ncsnpp"
 SMALL = {"nf": 16, "ch_mult": [1, 2, 2], "num_res_blocks": 1}
 KINDS = {
