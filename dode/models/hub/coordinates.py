@@ -8,6 +8,7 @@ state ``x_0 + sigma n`` into the pipeline's; ``network_input``, what the network
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,8 @@ class OnASchedule:
         facts: of the result's model, which says where the authors' recipes call the network.
         schedule: that the network was trained on.
     """
+
+    prior_std: Callable[[Any], Any]
 
     def __init__(self, config: Any, facts: ModelFacts, schedule: Schedule):
         self.schedule, self.round = schedule, config.round_timesteps
