@@ -127,7 +127,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         """
         # A value that was that scheduler's default would be taken for this one's default.
         known, own = declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
-        found = super().from_config(config, **{**{key: known[key] for key in own & set(known)}, **options})
+        found = super().from_config({**{key: known[key] for key in own & set(known)}, **options}, **options)
         # Pipelines read more than is used here, and the scheduler that was replaced may come back.
         others = {key: value for key, value in known.items() if key not in {*own, *options} and not key.startswith("_")}
         (found[0] if isinstance(found, tuple) else found).register_to_config(**others)

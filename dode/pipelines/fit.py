@@ -1,9 +1,8 @@
-"""From a pipeline in memory to a scheduler for it: ``pipe.scheduler = dode.distill_pipeline(pipe, prompts, steps=6)``."""
+"""A scheduler for a pipeline in memory: ``pipe.scheduler = dode.distill_pipeline(pipe, prompts, steps=6)``."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import inspect
 import itertools
 import logging
@@ -159,7 +158,9 @@ def _checked(family: Family, prompts: Any, classes: Any, count: int) -> list[Any
     name = type(family.pipe).__name__
     if family.classes is not None:
         if prompts is not None or classes is None:
-            raise ValueError(f"classes: {name} takes classes, 0 to {family.classes - 1}, not prompts; give classes=[...]")
+            raise ValueError(
+                f"classes: {name} takes classes, 0 to {family.classes - 1}, not prompts; give classes=[...]"
+            )
         found = [*classes]
         for value in found:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < family.classes:
