@@ -20,7 +20,7 @@ from dode.models.networks import networks
 
 FOLDER = Path(__file__).parents[2] / "config" / "models"
 ALL_CARDS = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
-EMBEDDED = {name: card for name, card in sorted(ALL_CARDS.items()) if card["urls"][0].startswith("file:")}
+EMBEDDED = {name: card for name, card in sorted(ALL_CARDS.items()) if card.get("urls", [""])[0].startswith("file:")}
 CARDS = {name: card for name, card in EMBEDDED.items() if card["role"] != "statistics"}
 DIFFUSION = sorted(name for name, card in CARDS.items() if card["role"] == "diffusion")
 SHAPE = (1, 8, 8)
