@@ -300,11 +300,11 @@ def measure(name, kind, card, device, options, result):
 
 
 def known_cards():
-    """The cards that can be measured, and the class that does it."""
+    """The cards that can be measured, and the class that does it; those of pipelines cannot."""
     found = {}
     for path in sorted(folder_of(ROOT).glob("*.yaml")):
         card = load_card(ROOT, path.stem, "--cards")
-        if card["role"] == "diffusion":
+        if card["role"] == "diffusion" and "network" in card:
             found[path.stem] = Sampled, card
         elif card.get("network", {}).get("name") == "inception":
             found[path.stem] = Described, card
