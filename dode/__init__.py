@@ -20,6 +20,7 @@ from dode import registry
 _WHERE = {
     "sample": "dode.sampling",
     "distill": "dode.distillation.fitting",
+    "distill_pipeline": "dode.pipelines.fit",
     "load": "dode.portable",
     **{name: f"=dode.{name}" for name in ("directions", "grids", "models", "solvers")},
     **{name: f"=dode.distillation.{name}" for name in ("released", "search", "teacher")},

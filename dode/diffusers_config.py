@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dode.grids.schedules import MAX_STEPS, Schedule, schedules
+from dode.models.hub import flow
 from dode.models.hub.repository import EDM, ELSEWHERE, SCHEDULES
 from dode.registry import unknown
 
@@ -29,6 +30,9 @@ def _is_name(value):
 def _is_row(value):
     return isinstance(value, list | tuple) and 2 <= len(value) <= MAX_STEPS and all(map(_is_number, value))
 
+
+# What says, among the options of diffusers' schedulers of several kinds, that a network is of flow matching.
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
 # Of a value of the configuration: whether it is of the right kind, and which that is. Files of others have any.
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -51,6 +55,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "rescale_betas_zero_snr": (lambda value: isinstance(value, bool), "True or False"),
     "round_timesteps": (lambda value: isinstance(value, bool), "True or False"),
+    "use_flow_sigmas": (lambda value: isinstance(value, bool), "True or False"),
 }
 
 
@@ -67,8 +72,8 @@ def declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     """The configuration of a scheduler with its defaults and with what the user has ``given``.
 
     Raises:
-        ValueError: unless it declares a discrete VP schedule or EDM's preconditioning, and a network that is called as
-            under these.
+        ValueError: unless it declares a discrete VP schedule, flow matching or EDM's preconditioning, and a network
+            that is called as under these.
     """
     from diffusers import schedulers
 
@@ -80,22 +85,43 @@ def declared(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     if given.get("sigma_data") is not None:
         return known
     text = f"the configuration of {str(name)[:100]}" if name else "the configuration"
-    for key, unchanged in ELSEWHERE.items():
+    is_flow = _is_flow(name, known) and not {"beta_schedule", "trained_betas"} & set(given)
+    for key, unchanged in (flow.ELSEWHERE if is_flow else ELSEWHERE).items():
         if known.get(key) not in unchanged:
+            kind = "of flow matching" if is_flow else "on a discrete variance-preserving schedule"
             raise ValueError(
-                f"{key}: {text} has {repr(known[key])[:100]}, with which the network is not on a discrete "
-                "variance-preserving schedule as it stands; allowed: such a schedule, or EDM's preconditioning "
-                "(sigma_data)"
+                f"{key}: {text} has {repr(known[key])[:100]}, with which the network is not {kind} as it stands; "
+                "allowed: a discrete variance-preserving schedule, flow matching, or EDM's preconditioning (sigma_data)"
             )
+    if is_flow:
+        return {**known, **FLOW, "sigma_data": None}
     if known.get("sigma_data") is not None and _is_edm(name, known):
         return known
     if known.get("beta_schedule") is not None or known.get("trained_betas") is not None:
         return {**known, "sigma_data": None}
     raise ValueError(
-        f"{text} is of another family (flow matching, variance exploding or the like): it declares neither a discrete "
-        "variance-preserving schedule (beta_schedule or trained_betas) nor EDM's preconditioning (sigma_data of "
-        "EDMEulerScheduler), and DodeScheduler serves networks of these two alone"
+        f"{text} is of another family (variance exploding, a consistency model or the like): it declares neither a "
+        "discrete variance-preserving schedule (beta_schedule or trained_betas) nor flow matching "
+        "(FlowMatchEulerDiscreteScheduler) nor EDM's preconditioning (sigma_data of EDMEulerScheduler), and "
+        "DodeScheduler serves networks of these three alone"
     )
+
+
+def _is_flow(name, known):
+    """Whether a configuration is that of a network of flow matching.
+
+    That of the schedulers for flow matching alone has a shift and no betas; without a name of its class it is known by
+    having no other keys than theirs. Others that have betas say it by an option, as this project's does.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
+
+    if name in flow.SCHEDULERS:
+        return True
+    if name is None and {"shift", "num_train_timesteps"} <= set(known):
+        keys = {key for key in known if not key.startswith("_")} - {"result", *KINDS}
+        kinds = (FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler)
+        return any(keys <= set(inspect.signature(kind.__init__).parameters) for kind in kinds)
+    return flow.is_flow(known) and known.get("beta_schedule") is not None
 
 
 def _is_edm(name, known):
@@ -109,14 +135,17 @@ def _is_edm(name, known):
 
 
 def schedule_of(config: Any) -> Schedule:
-    """The VP schedule that a configuration declares; ValueError for a bad one."""
+    """The schedule that a configuration declares, that of flow matching or a VP one; ValueError for a bad one."""
+    if config.use_flow_sigmas:
+        return schedules.create("flow", steps=config.num_train_timesteps)
+    zero_snr = config.rescale_betas_zero_snr
     if config.trained_betas is not None:
         try:
-            return Schedule(np.asarray(config.trained_betas, dtype=np.float64))
+            return Schedule(np.asarray(config.trained_betas, dtype=np.float64), zero_snr=zero_snr)
         except (ValueError, TypeError) as error:
             raise ValueError(f"trained_betas: {error}") from None
     if config.beta_schedule not in SCHEDULES:
         raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
     name = SCHEDULES[config.beta_schedule]
     betas = {option: config[key] for key, option in BETAS.items() if name != "cosine"}
-    return schedules.create(name, steps=config.num_train_timesteps, **betas)
+    return schedules.create(name, steps=config.num_train_timesteps, rescale_betas_zero_snr=zero_snr, **betas)

@@ -7,8 +7,9 @@ A pipeline calls its network itself and hands the output to ``step``. So each ``
 from __future__ import annotations
 
 import inspect
+import logging
 import math
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 
 from dode import calls
 from dode.diffusers_config import KINDS, check_values, declared, schedule_of
-from dode.grids.facts import ModelFacts
 from dode.models import torchvision_operators
+from dode.models.hub.coordinates import FlowMatching, VarianceExploding, VariancePreserving
 from dode.portable import load
 from dode.registry import unknown
 from dode.sampling import Evaluation, Evaluations
@@ -30,95 +31,11 @@ try:
 except ImportError as error:
     raise ModuleNotFoundError(f"DodeScheduler needs diffusers ({error}): python -m pip install 'dode[hub]'") from error
 
+log = logging.getLogger(__name__)
+
 FROM_THE_START = (
     "a fitted solver runs from its first noise level alone, so image-to-image pipelines work with strength=1 only"
 )
-
-
-class _VariancePreserving:
-    """A network on a discrete schedule. The pipeline's state is ``x / sqrt(1 + sigma^2)``, the network's input."""
-
-    prediction = "noise"
-    estimates = MappingProxyType(
-        {
-            "epsilon": lambda x, sigma, output: torch.add(x, output, alpha=-sigma),
-            "v_prediction": lambda x, sigma, output: x / (1 + sigma**2) - output * (sigma / math.sqrt(1 + sigma**2)),
-            "sample": lambda x, sigma, output: output.clone(),
-        }
-    )
-
-    def __init__(self, config, facts):
-        self.schedule = schedule_of(config)
-        # A recipe of the authors may call the network at another index, with an interpolation of its own between them.
-        elsewhere = facts.shift or facts.index_factor != 1
-        self.facts = facts if elsewhere else ModelFacts("noise", schedule=self.schedule)
-        self.lowest, self.highest = self.schedule.sigma_min, self.schedule.sigma_max
-        self.shift, self.index_factor, self.round = facts.shift, facts.index_factor, config.round_timesteps
-        said = ModelFacts("noise", schedule=self.schedule, prior_std=self.prior_std).said()
-        # A result may be of a network with another output than the pipeline's, as they are turned into each other.
-        self.said = {key: value for key, value in said.items() if key != "prediction"}
-
-    def denoised(self, kind, x, sigma, output):
-        return self.estimates[kind](x, sigma, output)
-
-    def prior_std(self, sigma):
-        return (1 + sigma**2) ** 0.5
-
-    def timestep(self, sigma):
-        index = self.facts.index(sigma)
-        return float(round(index)) if self.round else index
-
-    def level(self, timestep):
-        schedule, index = self.facts.schedule, timestep / self.index_factor - self.shift
-        last = len(schedule) - 1
-        rounding = 1e-6 * last  # timesteps are float32
-        if not -rounding <= index <= last + rounding:
-            raise ValueError(f"timestep: {timestep:g} is outside of the model's schedule of {len(schedule)} steps")
-        return float(schedule.sigma(min(max(index, 0.0), last)))
-
-    def from_state(self, x, sigma):
-        return x / math.sqrt(1 + sigma**2)
-
-    def network_input(self, sample, sigma):
-        return sample.clone()
-
-
-class _VarianceExploding:
-    """A network under EDM's preconditioning, as ``EDMEulerScheduler`` has it. The pipeline's state is x."""
-
-    prediction = "data"
-    said = MappingProxyType(ModelFacts("data").said())
-    # The sign of c_out (Karras et al. 2022, arXiv 2206.00364, Table 1).
-    estimates = MappingProxyType({"epsilon": 1, "v_prediction": -1})
-    lowest, highest, shift, index_factor, round = 0.0, math.inf, 0, 1.0, False
-
-    def __init__(self, config, facts):
-        if config.round_timesteps:
-            raise ValueError(
-                "round_timesteps: under EDM's preconditioning (sigma_data) a timestep is ln(sigma) / 4, and there is "
-                "no whole one to round it to; leave it out"
-            )
-        self.data = config.sigma_data
-
-    def denoised(self, kind, x, sigma, output):
-        variance = sigma**2 + self.data**2
-        scale = self.estimates[kind] * sigma * self.data / math.sqrt(variance)
-        return torch.add(x * (self.data**2 / variance), output, alpha=scale)
-
-    def prior_std(self, sigma):
-        return sigma
-
-    def timestep(self, sigma):
-        return math.log(sigma) / 4
-
-    def level(self, timestep):
-        return math.exp(4 * timestep)
-
-    def from_state(self, x, sigma):
-        return x.clone() if isinstance(x, torch.Tensor) else x
-
-    def network_input(self, sample, sigma):
-        return sample / math.sqrt(sigma**2 + self.data**2)
 
 
 class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both name their file
@@ -134,16 +51,22 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             scheduler's configuration, so that a saved pipeline holds them.
         num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: the schedule that the pipeline's
             network was trained on, as of ``DDPMScheduler``.
-        prediction_type: what the network outputs: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
+        prediction_type: what the network outputs: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``;
+            ``"flow_prediction"`` with ``use_flow_sigmas``.
         sigma_data: given, the network is under EDM's preconditioning instead (``EDMEulerScheduler``).
+        rescale_betas_zero_snr: whether the schedule begins at pure noise, where sigma is infinite
+            (:data:`dode.solvers.formulas.PURE_NOISE`).
         round_timesteps: whether the network is given the nearest whole timestep, as one with a table of embeddings
             needs; the state stays at its noise level. By default the timestep is fractional where the level falls
             between two.
+        use_flow_sigmas: whether the network is of flow matching, as ``DPMSolverMultistepScheduler`` says it; of the
+            schedule ``num_train_timesteps`` alone counts then. The shift, be it of the image's size or not, is part of
+            the result's noise levels.
 
     Raises:
         ValueError: for a value of another kind than its key (:data:`dode.diffusers_config.KINDS`), a bad result, a
-            noise level outside of the schedule's, an unknown ``prediction_type``, one of the authors' recipes for
-            another kind of model, or ``round_timesteps`` with ``sigma_data``.
+            noise level outside of the schedule's, an unknown ``prediction_type`` or one that cannot be on the schedule,
+            one of the authors' recipes for another kind of model, or ``round_timesteps`` with ``sigma_data``.
     """
 
     order = 1
@@ -161,21 +84,18 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         sigma_data: float | None = None,
         rescale_betas_zero_snr: bool = False,
         round_timesteps: bool = False,
+        use_flow_sigmas: bool = False,
     ):
         if result is None:
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
         check_values({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
         self.sampler = load(result)
         self.register_to_config(result=self.sampler.record)
-        if rescale_betas_zero_snr:
-            raise ValueError(
-                "rescale_betas_zero_snr: the schedule begins at an infinite noise level, which is not supported"
-            )
-        kind = _VariancePreserving if sigma_data is None else _VarianceExploding
-        self.coordinates = kind(self.config, self.sampler.facts)
-        if prediction_type not in self.coordinates.estimates:
-            known = self.coordinates.estimates
-            raise ValueError(f"prediction_type: {unknown('kind', prediction_type, known)}")
+        kind = FlowMatching if use_flow_sigmas else VariancePreserving if sigma_data is None else VarianceExploding
+        if prediction_type not in kind.estimates:
+            raise ValueError(f"prediction_type: {unknown('kind', prediction_type, kind.estimates)}")
+        schedule: Any = None if kind is VarianceExploding else schedule_of(self.config)
+        self.coordinates: Any = kind(self.config, self.sampler.facts, schedule)
         self.levels = self.sampler.evaluated
         self.sampler.check_prediction(self.coordinates.prediction)
         lowest, highest = self.coordinates.lowest, self.coordinates.highest
@@ -186,10 +106,13 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
                     f"from {lowest:.6g} to {highest:.6g}"
                 )
         self.sampler.check_model(self.coordinates.said)
-        self.sigmas = self.sampler.sigmas
-        # The first state in the pipeline's coordinates, which are of the level that the network is told.
-        first = self.coordinates.prior_std(float(self.sigmas[0]))
-        self.init_noise_sigma = self.coordinates.from_state(first, self.levels[0])
+        self.sigmas = self.coordinates.shown(self.sampler.sigmas)
+        first = float(self.sampler.sigmas[0])
+        self.init_noise_sigma = self.coordinates.unit(first)
+        # The network may be told another level than that of the first state, and then its input has another size.
+        told = self.coordinates.from_state(self.coordinates.prior_std(first), self.levels[0])
+        factor = told / self.init_noise_sigma
+        self._told_factor = 1.0 if math.isclose(factor, 1) else factor
         self.set_timesteps()
 
     @classmethod
@@ -199,24 +122,51 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers.
 
         Raises:
-            ValueError: for a scheduler of another family, such as flow matching, whose network is of another kind.
+            ValueError: for a scheduler of another family, such as a consistency model's, whose network is of another
+                kind.
         """
         # A value that was that scheduler's default would be taken for this one's default.
         known, own = declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
-        return super().from_config(config, **{**{key: known[key] for key in own & set(known)}, **options})
+        found = super().from_config({**{key: known[key] for key in own & set(known)}, **options}, **options)
+        # Pipelines read more than is used here, and the scheduler that was replaced may come back.
+        others = {key: value for key, value in known.items() if key not in {*own, *options} and not key.startswith("_")}
+        (found[0] if isinstance(found, tuple) else found).register_to_config(**others)
+        return found
 
-    def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:
-        """Begin a run; ``num_inference_steps`` is the result's NFE, or left out."""
-        if num_inference_steps not in (None, self.sampler.nfe):
-            raise ValueError(
-                f"num_inference_steps: the result has {self.sampler.nfe} network evaluations, not {num_inference_steps}"
-            )
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        *,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+    ) -> None:
+        """Begin a run.
+
+        Args:
+            num_inference_steps: the result's NFE, or left out.
+            device: of ``timesteps``.
+            sigmas: what pipelines such as FLUX's give in place of a number; only how many they are counts, as the
+                result has its own.
+            mu: the shift by the image's size, which is not used, as the result's levels have theirs.
+
+        Raises:
+            ValueError: for another number than the result's.
+        """
+        for count in (num_inference_steps, None if sigmas is None else len(sigmas)):
+            if count not in (None, self.sampler.nfe):
+                raise ValueError(
+                    f"num_inference_steps: the result has {self.sampler.nfe} network evaluations, not {count}"
+                )
+        if sigmas is not None and not np.allclose(sigmas, np.arange(len(sigmas), 0, -1) / len(sigmas), atol=1e-4):
+            log.warning("sigmas: they are not used, as the result has its own noise levels")
         self.num_inference_steps = self.sampler.nfe
         times = torch.tensor([self.coordinates.timestep(level) for level in self.levels], device=device)
         self.timesteps = times.long() if self.coordinates.round else times
         self._run: Evaluations | None = None
         self._due: Evaluation | None = None
         self._returned: torch.Tensor | None = None
+        self._first_input: torch.Tensor | None = None
         self._index = 0
         # A run cannot be copied, but can be repeated: from its noise and what was answered so far.
         self._noise: torch.Tensor | None = None
@@ -261,7 +211,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
     def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Clean images with the noise of ``timesteps``, in the pipeline's coordinates.
 
-        ``x_0 + sigma n`` with the model's noise level at the timestep, on a schedule times ``1 / sqrt(1 + sigma^2)``.
+        ``x_0 + sigma n`` with the model's noise level at the timestep; on a schedule times ``1 / sqrt(1 + sigma^2)``,
+        in flow matching times ``1 / (1 + sigma)``.
 
         Args:
             original_samples: (B, C, H, W).
@@ -284,7 +235,11 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """The network's input at the present evaluation; a copy, which the network may write to."""
-        return self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
+        found = self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
+        if self._index == 0 and self._told_factor != 1:
+            found = found * self._told_factor
+            self._first_input = found.clone()
+        return found
 
     def step(
         self,
@@ -315,6 +270,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         sample = calls.noise(sample)
         self._check(timestep, sample, eta, use_clipped_model_output)
         if self._run is None:
+            sample = self._begun(sample)
             calls.check_unit(sample, "sample", float(self.init_noise_sigma))
         output = calls.tensor(model_output, sample)[:, : sample.shape[1]]
         if not calls.finite(output):
@@ -322,9 +278,10 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         if self._run is None:
             # Differences of half-precision states would not reach the coefficients' accuracy.
             exact = sample if sample.dtype in (torch.float32, torch.float64) else sample.float()
-            self._begin(exact / self.init_noise_sigma)
+            self._begin(self._unpacked(exact / self.init_noise_sigma))
         x, sigma = self._due  # type: ignore[misc]  # it has begun
-        answer = self.coordinates.denoised(self.config["prediction_type"], x, float(sigma), output.to(x.dtype))
+        output = output.to(x.dtype).reshape(x.shape)
+        answer = self.coordinates.denoised(self.config["prediction_type"], x, float(sigma), output)
         try:
             x, sigma = self._due = self._run.send(answer)  # type: ignore[union-attr]
             state = self.coordinates.from_state(x, float(sigma))
@@ -333,9 +290,31 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             state, self._run, self._noise, self._answers = end.value, None, None, []
         self._index += 1
         # What is handed out may be painted over: the next step compares it with a copy that nobody else has.
-        self._returned = state.to(sample.dtype)
+        self._returned = state.to(sample.dtype).reshape(sample.shape)
         handed_out = self._returned.clone()
         return SchedulerOutput(prev_sample=handed_out) if return_dict else (handed_out,)
+
+    def _begun(self, sample):
+        """The noise that a run begins with, of what a pipeline hands to the first step."""
+        if self._told_factor == 1:
+            return sample
+        if self._first_input is None:
+            raise ValueError(
+                "the result's network is told another noise level than that of the first state, so that its first "
+                "input must be scaled, but this pipeline does not call scale_model_input; allowed here: a plain "
+                "solver, or a fit of the family 'directions' or 'levels'"
+            )
+        # DiT's pipeline goes on with what it gave to the network.
+        return sample / self._told_factor if torch.equal(sample, self._first_input) else sample
+
+    def _unpacked(self, noise):
+        """Noise in the shape of the result's images where a pipeline keeps its latents as rows of patches, as FLUX's.
+
+        Solvers do the same to every entry, so that their order does not matter.
+        """
+        shape = self.sampler.record["model"]["image_shape"]
+        packed = noise.ndim == 3 and noise[0].numel() == math.prod(shape)
+        return noise.reshape(len(noise), *shape) if packed else noise
 
     def _where(self):
         level, timestep = self.levels[self._index], float(self.timesteps[self._index])
@@ -344,11 +323,11 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
     def _noised(self, image, noise, timestep):
         """Images with the noise of one timestep."""
-        level = told = self.coordinates.level(timestep)
+        level = self.coordinates.level(timestep)
         if timestep == float(self.timesteps[0]):  # the run's own first state, whose network may be told another level
-            level, told = float(self.sigmas[0]), self.levels[0]
+            level = float(self.sampler.sigmas[0])
         x = torch.add(image.double(), noise.double(), alpha=level)
-        return self.coordinates.from_state(x, told).to(image.dtype)
+        return self.coordinates.from_state(x, level).to(image.dtype)
 
     def _check(self, timestep, sample, eta, clipped):
         if self._index == len(self.levels):

@@ -1,10 +1,13 @@
 """A cell's solver, grid and coefficients as one file, and that file as a sampler for your own model."""
 
+from __future__ import annotations
+
+import importlib.metadata
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,10 +19,14 @@ from dode.grids.of_model import check_levels
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings
 from dode.solvers.base import Denoise
-from dode.solvers.non_stationary import NAME, NonStationary
+from dode.solvers.non_stationary import NAME, SOURCE, NonStationary
 from dode.validation import ConfigError, validate
 from dode.weights import foreign_json
 
+if TYPE_CHECKING:
+    from dode.distillation.fitting import Fit
+
+D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 FORMAT, LATEST = "dode sampler", 3
 ADDED = ("told", "coefficients")  # with version 2
 FOR_THE_RECORD = ("fit", "conditions", "scores", "software")
@@ -188,6 +195,10 @@ class Sampler:
     def _scaled(self, run):
         return (yield from run) * self.to_images
 
+    def save(self, path: str | Path) -> None:
+        """Write :attr:`record` as a file that :func:`load` reads."""
+        write(path, self.record)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self.record,)
 
@@ -278,6 +289,67 @@ def _square(rows, size):
             "coefficients: a state may depend on outputs before it alone, so that above the diagonal are 0"
         )
     return rows
+
+
+def of_fit(
+    fit: Fit,
+    *,
+    model: Mapping[str, Any],
+    grid: Mapping[str, Any],
+    made: Mapping[str, Any],
+    conditions: Mapping[str, Any],
+    packages: Sequence[str] = ("dode", "torch"),
+) -> dict[str, Any]:
+    """The record of a joint fit, as ``dode/portable.schema.yaml`` describes it.
+
+    Args:
+        fit: as :func:`dode.distill` returns it.
+        model: what the record says of the model, but for the shape of its images (or latents), which the fit knows.
+        grid: ``name`` and ``options`` of the grid that it began on.
+        made: what was chosen for the fit, and ``conditions`` of its images, for the record.
+        packages: whose versions are recorded.
+    """
+    student, solver, numbers = fit.student, fit.student.solver, _numbers
+    general = isinstance(solver, NonStationary)
+    own = dict(model) | {"image_shape": list(fit.image_shape)}
+    found: dict[str, Any] = {"lambdas": None, "directions": None}
+    if student.lambdas is not None:
+        found = {"lambdas": numbers(student.lambdas), "directions": vars(student.directions)}
+    if student.told is not None:
+        found["told"] = numbers(student.told)
+    if general:
+        found["coefficients"] = solver.options["coefficients"]
+    software = {name: importlib.metadata.version(name) for name in packages}
+    plain = student.lambdas is None and not general
+    sources = {"solver " + solver.name: SOURCE if general else solver.method.source}
+    sources |= {} if general else {"grid " + grid["name"]: grids.grids.get(grid["name"]).source}
+    return {
+        "format": FORMAT,
+        "version": version(found, own),
+        "solver": {"name": solver.name, "options": {} if general else solver.options},
+        "grid": dict(grid),
+        "sigmas": numbers(student.sigmas),
+        "nfe": student.nfe,
+        **found,
+        "fit": {"fit": "joint", "family": fit.family, **made, "rungs": [_rung(rung) for rung in fit.rungs]},
+        "model": own,
+        "conditions": dict(conditions),
+        "software": software,
+        "citation": [
+            f"dode {software['dode']}",
+            *([] if plain else [D_ODE]),
+            *(f"{part}: {source}" for part, source in sources.items() if source),
+        ],
+    }
+
+
+def _numbers(values):
+    """As lists of Python's own numbers; torch would take a list of them for float32."""
+    return torch.as_tensor(values, dtype=torch.float64).tolist()
+
+
+def _rung(rung):
+    return {**vars(rung), "compared": rung.compared and rung.compared._asdict()}
 
 
 def version(fit: dict[str, Any], model: dict[str, Any]) -> int:

@@ -20,7 +20,6 @@ from dode.solvers.non_stationary import NAME, SOURCE
 if TYPE_CHECKING:
     import torch
 
-D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 OF_THE_MODEL = ("prediction", "image_shape", "schedule", "preconditioning", "sigma_min", "sigma_max", "classes")
 
 
@@ -143,11 +142,11 @@ def _citation(run: dict[str, Any], fit: dict[str, Any], version: str) -> list[st
     """The software, the method where the cell is distilled, and the sources of solver and grid."""
     distilled = fit["lambdas"] is not None
     if "coefficients" in fit:
-        return [f"dode {version}", D_ODE, f"solver {NAME}: {SOURCE}"]
+        return [f"dode {version}", portable.D_ODE, f"solver {NAME}: {SOURCE}"]
     solver, grid = run["solver"], run["grid"]["name"]
     sources = {
         f"solver {solver}": solvers.create(solver).method.source,
         f"grid {grid}": grids.grids.get(grid).source,
     }
     cited = [f"{part}: {source}" for part, source in sources.items() if source]
-    return [f"dode {version}", *([D_ODE] if distilled else []), *cited]
+    return [f"dode {version}", *([portable.D_ODE] if distilled else []), *cited]

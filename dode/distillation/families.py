@@ -42,6 +42,14 @@ def bounds(facts: ModelFacts, sigmas: torch.Tensor) -> tuple[float, float]:
     return math.log(min(lowest, float(positive[-1]))), math.log(max(highest, float(positive[0])))
 
 
+def begins_as_told(facts: ModelFacts) -> bool:
+    """Whether the level that the network is told first must be that of the first state.
+
+    So it must in flow matching: a pipeline of diffusers gives the noise itself to the network, which is of that size.
+    """
+    return facts.prediction == "flow"
+
+
 def begun(solver: Solver, sigmas: torch.Tensor, directions: Directions, highest: float) -> Student:
     """The student without coefficients on the grid, but for the image that its start lacks.
 
@@ -91,7 +99,7 @@ class Corrections:
     ):
         self.begun, self.facts, self.bounds = student, facts, limits
         self.free = len(student.sigmas) - 1 if levels else 0
-        self.told = student.nfe if told and facts.round_sigma is None else 0
+        self.told = student.nfe - begins_as_told(facts) if told and facts.round_sigma is None else 0
         self.sigmas = torch.as_tensor(student.sigmas, dtype=torch.float64).as_subclass(torch.Tensor)
         scales = _scales(self._told(student), images)
         self.active = scales.nonzero(as_tuple=True)
@@ -99,7 +107,8 @@ class Corrections:
         count = len(self.scales)
         offsets = torch.zeros(self.told, dtype=torch.float64)
         if self.told and student.told is not None:
-            offsets = torch.log(torch.as_tensor(student.told) / torch.tensor(student.own_levels(), dtype=torch.float64))
+            own = torch.tensor(student.own_levels(), dtype=torch.float64)
+            offsets = torch.log(torch.as_tensor(student.told) / own)[-self.told :]
         lambdas = torch.as_tensor(student.lambdas)[self.active] / self.scales
         self.start = torch.cat([lambdas, self.sigmas[: self.free].log(), offsets])
         self.levels = torch.arange(len(self.start)).ge(count) & torch.arange(len(self.start)).lt(count + self.free)
@@ -116,7 +125,8 @@ class Corrections:
         found = dataclasses.replace(self.begun, sigmas=sigmas, lambdas=lambdas, told=None)
         if self.told:
             own = torch.tensor(found.own_levels(), dtype=torch.float64)
-            return dataclasses.replace(found, told=own * z[count + self.free :].exp())
+            own[-self.told :] *= z[count + self.free :].exp()
+            return dataclasses.replace(found, told=own)
         return self._told(found)
 
     def _told(self, student):
@@ -163,8 +173,8 @@ class General:
             ],
             dtype=torch.float64,
         )
-        self.told = form.told if facts.round_sigma is not None else None
-        levels = [math.log(first), *([] if self.told is not None else form.told.log().tolist())]
+        self.told, self.tied = form.told if facts.round_sigma is not None else None, begins_as_told(facts)
+        levels = [math.log(first), *([] if self.told is not None else form.told[self.tied :].log().tolist())]
         self.start = torch.cat(
             [form.coefficients[self.rows, self.columns] / self.scales, torch.tensor(levels, dtype=torch.float64)]
         )
@@ -177,7 +187,7 @@ class General:
         coefficients = torch.zeros(size, size, dtype=torch.float64)
         coefficients[self.rows, self.columns] = z[:count] * self.scales
         coefficients[0, 0] = float(self.facts.prior_std(self._first(z)))
-        return LinearForm(coefficients, z[count + 1 :].exp() if self.told is None else self.told)
+        return LinearForm(coefficients, z[count + 1 - self.tied :].exp() if self.told is None else self.told)
 
     def student(self, z: torch.Tensor) -> Student:
         """The solver of z."""

@@ -24,8 +24,9 @@ from dode.solvers.formulas import combine
 STEP = 1e-3  # of a forward difference in a coefficient, in units that move the state by its own size
 LOG_LEVEL_STEP = 2 * STEP  # and in the logarithm of a noise level
 # A step is at least the root of what the network's rounding moves the end states by, which balances rounding and
-# curvature: 1e-3 serves float32, half precision needs more. With more than this nothing can be measured.
-TOO_ROUGH = 3e-3
+# curvature: 1e-3 serves float32, half precision needs more. With more than this nothing can be measured on images of 64
+# entries; of larger ones more is averaged out, but curvature is not.
+TOO_ROUGH, OF_ENTRIES, ROUGHEST = 3e-3, 64, 0.05
 PROBED = 16  # images on which the rounding is measured
 FARTHEST = 1.0  # the most by which the logarithm of a level moves in one iteration
 DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
@@ -137,7 +138,7 @@ class Images:
         An output that is known to a relative precision r adds ``(r z)^2`` to the squared error by its coefficient z.
 
         Raises:
-            ValueError: for a network that is too rough for any.
+            ValueError: for a network that is too rough for any, which half precision is on images of few entries.
         """
         part = slice(0, min(PROBED, len(self.latents)))
         # A third difference: slope and curvature fall out, and rounding is left, in the root of 20 sizes.
@@ -145,10 +146,11 @@ class Images:
         ends = [self.run(each, part).end for each in moved]
         difference = ends[0] - 3 * ends[1] + 3 * ends[2] - ends[3]
         rounding = float(difference.square().mean().sqrt()) / 20**0.5 / self.spread
-        if rounding > TOO_ROUGH:
+        limit = min(max(TOO_ROUGH, TOO_ROUGH * (self.latents[0].numel() / OF_ENTRIES) ** 0.5), ROUGHEST)
+        if rounding > limit:
             raise ValueError(
                 f"the network's rounding alone moves the end states by {rounding:.2g} of their spread, but a joint fit "
-                f"needs at most {TOO_ROUGH:g}; fit in a higher precision, or with fit='greedy'"
+                f"needs at most {limit:.2g}; fit in a higher precision, or with fit='greedy'"
             )
         self.step, self.ridge = max(STEP, rounding**0.5), max(RIDGE, rounding**2)
 
