@@ -54,13 +54,17 @@ def _read(path, column, sha256, state):
     for number, row in enumerate(rows, 1):
         if not isinstance(row, str):
             raise ValueError(f"row {number} of '{path}' is {json.dumps(row)[:80]}, which is no text")
-        if not row.strip():
-            raise ValueError(f"row {number} of '{path}' is empty; every image needs a prompt")
+        if not any(character.isprintable() and not character.isspace() for character in row):
+            raise _empty(number, path)
     return tuple(row.strip() for row in rows)
 
 
+def _empty(number, path):
+    return ValueError(f"row {number} of '{path}' is empty; every image needs a prompt")
+
+
 def _lines(text, path, column):
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -71,6 +75,8 @@ def _csv(text, path, column):
         raise ValueError(f"'{path}' is not CSV with a row of names above: {error}") from None
     if column not in names:
         raise ValueError(f"column: '{path}': {unknown('column', column, names)}")
+    if names.count(column) > 1:
+        raise ValueError(f"column: '{path}' has the column '{column}' more than once; rename the others")
     place = names.index(column)
     return [row[place] if len(row) > place else "" for row in rows]
 
@@ -78,6 +84,8 @@ def _csv(text, path, column):
 def _json_lines(text, path, column):
     found = []
     for number, line in enumerate(_lines(text, path, column), 1):
+        if not line.strip():
+            raise _empty(number, path)
         row = _parsed(line, f"row {number} of '{path}'")
         if not isinstance(row, Mapping):
             raise ValueError(f"row {number} of '{path}' is not a JSON object")

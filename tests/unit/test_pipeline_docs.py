@@ -6,30 +6,44 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
 
 import dode
 import tiny_pipelines as tiny
 from dode import grids, solvers
+from dode.images import data
 from dode.pipelines import family as families
 from dode.pipelines import model
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/pipelines.md").read_text(), flags=re.S)
+REAL_IMAGES, EXAMPLE, FAMILY = re.findall(
+    r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/pipelines.md").read_text(), flags=re.S
+)
+
+
+def test_real_images_are_made_as_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (640, 480), (9, 200, 30)).save("photographs/a.jpg")
+    exec(compile(REAL_IMAGES, "pipelines.md", "exec"), {})
+    for size in (512, 1024):
+        images, _ = data.load({"folder": f"resources/real/{size}"}, (3, size, size))
+        assert images[0:1].shape == (1, 3, size, size)
 
 
 def test_the_example_runs_as_pasted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.stable_diffusion().save_pretrained("stable-diffusion-v1-5", variant="fp16")
     names = {}
-    exec(compile(BLOCKS[0], "pipelines.md", "exec"), names)
+    exec(compile(EXAMPLE, "pipelines.md", "exec"), names)
     assert names["images"].shape == (2, 3, 16, 16)  # the tiny network's own size
     assert bool(names["images"].isfinite().all())
 
 
 def test_the_example_of_a_family_is_its_pipelines_own_euler(monkeypatch):
     monkeypatch.setattr(families.families, "_functions", dict(families.families._functions))
-    exec(compile(BLOCKS[1], "pipelines.md", "exec"), {"__name__": "documented"})
+    exec(compile(FAMILY, "pipelines.md", "exec"), {"__name__": "documented"})
     torch.manual_seed(0)
     transformer = diffusers.AuraFlowTransformer2DModel(
         sample_size=8,

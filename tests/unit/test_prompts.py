@@ -20,6 +20,7 @@ COCO = {
 FILES = {
     "a.txt": 'a red cat\na blue dog, asleep\na "car"\n',
     "windows.txt": '\ufeffa red cat\r\na blue dog, asleep\r\n a "car"',
+    "old.txt": 'a red cat\ra blue dog, asleep\ra "car"\r',
     "a.csv": 'id,prompt\n1,a red cat\n2,"a blue dog, asleep"\n3,"a ""car"""\n',
     "a.jsonl": "".join(json.dumps({"prompt": row, "id": 1}) + "\n" for row in ROWS),
 }
@@ -68,12 +69,20 @@ def test_a_file_that_is_edited_is_read_again(file):
     [
         ("a.txt", "x\n\ny\n", {}, r"row 2 of '.*a\.txt' is empty; every image needs a prompt"),
         ("a.txt", "x\n \t\n", {}, "row 2 of .* is empty"),
+        ("a.txt", "x\n\u200b\ufeff\n", {}, "row 2 of .* is empty"),
         ("a.txt", "x\n", {"column": "prompt"}, "column: 'prompt' is asked for, but .* has no columns"),
         ("a.txt", "caf\xe9\n".encode("latin-1"), {}, "line 1: the byte 0xe9 is not UTF-8; allowed: text in UTF-8"),
         ("a.txt", "x\n".encode("utf-16"), {}, "is UTF-16 or has null bytes; allowed: text in UTF-8"),
         ("a.csv", "id,text\n1,x\n", {}, "column: .*: unknown column 'prompt'; known: id, text"),
         ("a.csv", "prompt\nx\n", {"column": "promt"}, r"unknown column 'promt' \(did you mean 'prompt'\?\)"),
         ("a.csv", "id,prompt\n1,x\n2\n", {}, "row 2 of .* is empty"),
+        (
+            "a.csv",
+            "prompt\ncaf\xe9\n".encode("latin-1"),
+            {},
+            "line 2: the byte 0xe9 is not UTF-8; allowed: text in UTF-8",
+        ),
+        ("a.csv", "prompt,prompt\nx,y\n", {}, "column: .* has the column 'prompt' more than once; rename the others"),
         ("a.csv", "", {}, "is not CSV with a row of names above"),
         (
             "a.jsonl",
@@ -81,6 +90,7 @@ def test_a_file_that_is_edited_is_read_again(file):
             {},
             "row 2 of .*: unknown column 'prompt'; known: text",
         ),
+        ("a.jsonl", '{"prompt": "x"}\n\n{"prompt": "y"}\n', {}, "row 2 of .* is empty; every image needs a prompt"),
         ("a.jsonl", '{"prompt": 3}\n', {}, "row 1 of .* is 3, which is no text"),
         ("a.jsonl", '{"prompt": "x"}\n[1]\n', {}, "row 2 of .* is not a JSON object"),
         ("a.jsonl", '{"prompt": \n', {}, "row 1 of .* is not JSON"),

@@ -83,6 +83,9 @@ def test_prompts_that_an_encoder_cuts_are_named_in_what_was_encoded(sampled, tmp
     assert (number, others) == ("2", [])
     assert "tokens of tokenizer, which takes 16" in fault
     assert "1 of 2 prompts are cut; row 2: it has" in caplog.text
+    said = []  # those of fitting images are further down in the file
+    pipeline_jobs.write_conditions(path, own, texts, "", 1, {}, first=20, say=said.append)
+    assert [line.startswith("1 of 2 prompts are cut; row 22: it has") for line in said] == [True]
 
 
 def test_a_cells_latents_and_images_are_those_made_by_hand(sampled, by_hand):
