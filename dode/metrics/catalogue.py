@@ -176,9 +176,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "trajectory_rmse": Metric(
             name="trajectory RMSE",
             latex="trajectory RMSE",
-            meaning="Root-mean-square difference per pixel to the fine-step solver's image on the same noise; it needs "
-            "no features.",
-            unit=PIXELS,
+            meaning="Root-mean-square difference per pixel to the fine-step solver's image on the same noise, of a "
+            "pipeline per entry of the latents; it needs no features.",
+            unit=f"{PIXELS} or latents",
             aim=True,
             any_count=True,
             count=_UNBIASED.format("trajectory RMSE"),
@@ -196,6 +196,31 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             aim=True,
             any_count=True,
             count=_UNBIASED.format("trajectory PSNR"),
+            warning=_MISLEADS,
+        ),
+        "decoded_psnr": Metric(
+            name="decoded PSNR",
+            latex="decoded PSNR",
+            meaning="Peak signal-to-noise ratio of a pipeline's decoded image to the fine-step solver's on the same "
+            "noise and prompt; it needs no features.",
+            range="",
+            unit="dB",
+            lower_is_better=False,
+            aim=True,
+            any_count=True,
+            count=_UNBIASED.format("decoded PSNR"),
+            warning=_MISLEADS,
+        ),
+        "decoded_ssim": Metric(
+            name="decoded SSIM",
+            latex="decoded SSIM",
+            meaning="Structural similarity of a pipeline's decoded image to the fine-step solver's on the same noise "
+            "and prompt: contrast and structure in small windows; 1 for equal images.",
+            range="−1 to 1",
+            lower_is_better=False,
+            aim=True,
+            any_count=True,
+            count=_UNBIASED.format("decoded SSIM"),
             warning=_MISLEADS,
         ),
     }
