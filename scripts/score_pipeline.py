@@ -15,7 +15,11 @@ def main(snakemake):
         found["metrics"] |= similarity.of_decoded(zip(*pairs, strict=True))
         found["metrics"]["trajectory_rmse"]["of"] = "latents"
         del found["metrics"]["trajectory_psnr"]  # it is of images, whose range is known
-        found["software"] |= software.versions(["scikit-image"])
+    by_prompts = [storage.read_json(path) for path in inputs.prompt_scores]
+    for each in by_prompts:
+        found["metrics"] |= each["metrics"]
+    found["prompt_scores"] = [each["made"] for each in by_prompts]
+    found["software"] |= software.versions(["scikit-image"])
     found["made"]["code"]["pipeline"] = params.code
     storage.write_json(snakemake.output[0], found)
 

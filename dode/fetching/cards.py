@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 
 from dode.fetching import downloads, pipelines, repositories
 from dode.grids.schedules import schedules
+from dode.metrics import prompt_scores
 from dode.models import agreement
 from dode.models.hub import repository
 from dode.pipelines import described as described_pipeline
@@ -24,9 +25,9 @@ Card = dict[str, Any]
 
 
 def file_name(card: Mapping[str, Any]) -> str:
-    """The published name of a card's file; of a pipeline its source without the revision."""
-    if "pipeline" in card:
-        return card["pipeline"]["source"].split("@")[0]
+    """The published name of a card's file; of a folder its source without the revision."""
+    if (own := pipelines.of_card(card)) is not None:
+        return own["source"].split("@")[0]
     return card.get("file") or Path(urlparse(card["urls"][0]).path).name.split("@")[0]
 
 
@@ -52,6 +53,9 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     card = _with_pipeline(_with_repository(card, place, folder), place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
+    if "source" in card:
+        _check_scorer(card, place, folder)
+        return card
     files = _described(card, place, folder, online=False)
     try:
         fault = (described_pipeline if "pipeline" in card else repository).fault(card, files)
@@ -66,6 +70,25 @@ def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[st
     try:
         return (pipelines.files if "pipeline" in card else repositories.described)(card, folder, online=online)
     except (OSError, ValueError) as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _check_scorer(card: Card, place: str, folder: Path) -> None:
+    """Refuse an unknown scorer, and a folder of this machine that one cannot be made of."""
+    try:
+        prompt_scores.scorers.module_of(card["network"]["name"])
+    except ValueError as error:
+        raise ConfigError(f"{place}: network.name: {error}") from None
+    own = pipelines.local(card["source"], folder)
+    if own is None:
+        return
+    if not own.is_dir():
+        raise ConfigError(f"{place}: source: there is no folder {own}")
+    if fault := prompt_scores.fault({path.name for path in own.iterdir()}):
+        raise ConfigError(f"{place}: source: {own}: {fault}")
+    try:
+        pipelines.needed(own, None)
+    except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
 
 

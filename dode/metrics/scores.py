@@ -123,6 +123,11 @@ def trajectory(blocks: Sequence[np.ndarray]) -> dict[str, Any]:
     }
 
 
+def prompted(name: str, blocks: Sequence[np.ndarray]) -> dict[str, Any]:
+    """A score of images by their prompts, by its name; ``blocks`` has it for each image of each block, (n,)."""
+    return {name: _of_images(blocks, images=len(blocks[0]))}
+
+
 def decoded(ratios: Sequence[np.ndarray], similarities: Sequence[np.ndarray] | None) -> dict[str, Any]:
     """Similarity of decoded images to the fine-step solver's on the same noise, by name.
 
