@@ -3,9 +3,9 @@
 import json
 
 import torch
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 import tiny_pipelines as tiny
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 CARD = {
     **{"role": "prompt-score", "licence": "none", "source": "file:tiny-clip"},

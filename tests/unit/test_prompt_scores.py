@@ -5,10 +5,11 @@ import pytest
 import torch
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
+from PIL import Image
+
 import tiny_clip
 from dode.metrics import prompt_scores
 from dode.metrics.prompt_scores import scorers
-from PIL import Image
 
 PROMPTS = ["a red cat", "a blue dog on the table", "a car", "the sky"]
 
