@@ -85,8 +85,6 @@ def _check_scorer(card: Card, place: str, folder: Path) -> None:
         return
     if not own.is_dir():
         raise ConfigError(f"{place}: source: there is no folder {own}")
-    if fault := prompt_scores.fault({path.name for path in own.iterdir()}):
-        raise ConfigError(f"{place}: source: {own}: {fault}")
     try:
         pipelines.needed(own, None)
     except ValueError as error:

@@ -20,6 +20,7 @@ import pooch
 from dode import storage
 from dode.fetching import checksums, downloads
 from dode.fetching.fetch import Found
+from dode.metrics import prompt_scores
 from dode.models.hub import repository
 from dode.pipelines import described
 
@@ -98,6 +99,8 @@ def _index(names, find):
 def _with_weights(known, index, variant, where):
     """The chosen ones of the known names; refuses a model without weights among them, and an unknown variant."""
     names = described.chosen(known, index, variant)
+    if index is described.ALONE and (fault := prompt_scores.fault(known)):
+        raise ValueError(f"source: {where}: {fault}")
     known_variants = {described.variant_of(Path(name)) for name in known if name.endswith(".safetensors")}
     if variant is not None and variant not in known_variants:
         there = ", ".join(sorted(filter(None, known_variants))) or "none, so leave the key out"

@@ -3,9 +3,10 @@
 import json
 
 import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-import tiny_pipelines as tiny
+import tiny_pipelines as tiny  # which declares what transformers asks of torchvision
+
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor  # isort: skip
 
 CARD = {
     **{"role": "prompt-score", "licence": "none", "source": "file:tiny-clip"},

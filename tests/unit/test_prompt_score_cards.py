@@ -125,6 +125,17 @@ def test_a_scorer_of_the_hub_is_fetched_with_what_is_needed_and_locked(checkout,
         pipelines.obtain("mine", own, target, **how)
 
 
+def test_a_repository_without_a_preprocessor_is_refused_before_its_weights_come(checkout, tmp_path, monkeypatch):
+    """As those that are published without the processor of the CLIP that they were trained from."""
+    hub = Hub(make(tmp_path / "hub"))
+    (hub.folder / "preprocessor_config.json").unlink()
+    monkeypatch.setattr(downloads, "optional", lambda name, url: hub)
+    own = checkout.read(card("hf:owner/name@1a2b"))
+    with pytest.raises(ValueError, match=r"^source: hf:owner/name@1a2b: it has no preprocessor_config.json; a folder"):
+        pipelines.obtain("mine", own, tmp_path / "mine.json", root=checkout.root, folder=checkout.folder)
+    assert hub.patterns is None
+
+
 def test_only_a_scorer_of_the_hub_needs_an_entry_of_the_lock_file(checkout):
     checkout.read(card("hf:owner/name@1a2b"))
     assert set(renewal.unlocked(checkout.root)) == {"mine/mine.json"}
