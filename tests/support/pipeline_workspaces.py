@@ -3,7 +3,6 @@
 import itertools
 
 import yaml
-from diffusers import AutoencoderKL
 
 import tiny_pipelines as tiny
 
@@ -29,7 +28,7 @@ CHANGES = {
 def pipeline():
     """The pipeline itself."""
     pipe = tiny.stable_diffusion_3()
-    grey = AutoencoderKL.from_config({**pipe.vae.config, "in_channels": 1, "out_channels": 1})
+    grey = tiny.AutoencoderKL.from_config({**pipe.vae.config, "in_channels": 1, "out_channels": 1})
     pipe.register_modules(vae=grey.eval())
     return pipe
 
