@@ -28,6 +28,7 @@ include: "rules/distill.smk"
 include: "rules/sample.smk"
 include: "rules/pipelines.smk"
 include: "rules/score.smk"
+include: "rules/pipeline_scores.smk"
 include: "rules/report.smk"
 
 

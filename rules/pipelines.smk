@@ -20,6 +20,15 @@ rule fetch_pipeline:
         "../scripts/fetch_pipeline.py"
 
 
+use rule fetch_pipeline as fetch_scorer with:
+    output:
+        "resources/scorers/{card}.json",
+    log:
+        f"{LOGS}/fetch_scorer/{{card}}.log",
+    message:
+        "Fetching the scorer {wildcards.card}"
+
+
 rule encode:
     input:
         model=lambda wildcards: FILES.checkpoint(BENCH.datasets[wildcards.dataset]["model"]),

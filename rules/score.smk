@@ -93,6 +93,8 @@ rule score:
         f"{CELL}/score.json",
     log:
         f"{LOGS}/score/{names.WILDCARDS}.log",
+    wildcard_constraints:
+        dataset=IN_PIXELS,
     group:
         group("score")
     conda:

@@ -75,8 +75,8 @@ def _fault_of_network(name: str, card: Mapping[str, Any]) -> str | None:
     from dode.models.networks import networks
 
     network, place = card["network"], f"config/models/{name}.yaml"
-    if card["role"] == "features" and network["name"] not in networks.names():
-        return None  # an extractor that is no network of this package, whose options the schema of cards has
+    if card["role"] in ("features", "prompt-score") and network["name"] not in networks.names():
+        return None  # it is no network of this package, and the schema of cards has its options
     made = None
     try:
         # What a network computes as it is made, a device without memory cannot; a job can.

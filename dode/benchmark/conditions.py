@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from dode.fetching.cards import Card, load_card
 from dode.images import prompts
+from dode.metrics import prompt_scores
 from dode.models import agreement
 from dode.validation import ConfigError
 
@@ -144,7 +145,7 @@ def check_prompts(dataset: Mapping[str, Any], key: str, card: Card, fitted: int)
     """
     if "pipeline" not in card or "classes" in card:
         kind = "images of classes" if "classes" in card else "no text encoders"
-        for option in ("prompts", "negative_prompt"):
+        for option in ("prompts", "negative_prompt", "prompt_scores"):
             if option in dataset:
                 raise ConfigError(f"{key}.{option}: the model '{dataset['model']}' has {kind}; leave the key out")
         return
@@ -153,3 +154,14 @@ def check_prompts(dataset: Mapping[str, Any], key: str, card: Card, fitted: int)
     rows = refuse(f"{key}.prompts", prompts.read, **dataset["prompts"])
     file = dataset["prompts"]["file"]
     refuse(f"{key}.prompts", prompts.check_count, rows, file, dataset["images"], fitted)
+
+
+def check_prompt_scores(dataset: Mapping[str, Any], key: str, cards: Cards, root: str | Path) -> None:
+    """Take the cards of the scorers of a dataset's prompts, each of another score."""
+    taken: dict[str, str] = {}
+    for index, name in enumerate(dataset.get("prompt_scores", [])):
+        place = f"{key}.prompt_scores[{index}]"
+        score = prompt_scores.metric(take_card(name, "prompt-score", place, cards, root))
+        if score in taken:
+            raise ConfigError(f"{place}: '{name}' gives the {score}, as '{taken[score]}' does; leave one of them out")
+        taken[score] = name

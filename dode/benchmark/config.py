@@ -63,6 +63,7 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     for index, dataset in enumerate(config["datasets"]):
         conditions.check_prompts(dataset, f"datasets[{index}]", cards[dataset["model"]], _fitted(config, dataset))
+        conditions.check_prompt_scores(dataset, f"datasets[{index}]", cards, root)
     _check_labels(config["solvers"])
     _check_figures(config)
     return copied(config), cards

@@ -16,13 +16,14 @@ from dode.fetching import checksums, pipelines
 from dode.fetching.cards import file_name, folder_of, reading
 from dode.images import prompts
 from dode.metrics.extractors import extractors
+from dode.metrics.prompt_scores import scorers
 from dode.models.networks import networks
 from dode.pipelines.registry import families
 
 SCRIPTS = Path("scripts")
 # Keys of a card that do not decide what its network computes; the file itself is an input of the jobs.
 REMARKS = {
-    *("urls", "file", "size", "licence", "restrictions", "notes", "format", "key", "statistics", "sampling"),
+    *("urls", "source", "file", "size", "licence", "restrictions", "notes", "format", "key", "statistics", "sampling"),
     *("training", "loss", "test_accuracy", "test_images"),
 }
 
@@ -103,11 +104,12 @@ class Dependencies:
         return own.get("sha256") or own.get("md5") or "none"
 
     def pipeline(self, card: str) -> dict[str, Any]:
-        """Which folder of a pipeline is meant; one of this machine is known by its contents."""
-        own = self.cards[card]["pipeline"]
+        """Which folder of a pipeline or a scorer is meant; one of this machine is known by its contents."""
+        own = pipelines.of_card(self.cards[card])
+        assert own is not None
         variant, place = own.get("variant"), pipelines.local(own["source"], folder_of(self.benchmark.root))
         contents = own["source"] if place is None else pipelines.listing(place, variant)
-        return {"class": own["class"], "variant": variant, "contents": contents}
+        return {"class": own.get("class"), "variant": variant, "contents": contents}
 
     def encoding(self, dataset: str, stream: str, images: int) -> dict[str, Any]:
         """What the prompts of images are encoded from."""
@@ -121,6 +123,12 @@ class Dependencies:
             "dtype": card["precision"].get("encoders", card["precision"]["dtype"]),
             "length": card["pipeline"].get("length"),
         }
+
+    def prompt_score(self, dataset: str, card: str) -> dict[str, Any]:
+        """What the images of a dataset id are scored by: a scorer, and their prompts."""
+        own = self.benchmark.datasets[dataset]
+        rows = prompts.read(**own["prompts"])[: own["images"]]
+        return {"card": computed(self.cards[card]), "first": 0, "rows": records.digest(rows)}
 
     def decoding(self, dataset: str) -> dict[str, Any]:
         """How a pipeline's latents become images."""
@@ -186,6 +194,10 @@ class Dependencies:
     def search_code(self, cell: Cell) -> str:
         """Digest of the code of the search for a cell's grid."""
         return self.cell_code("search_grid.py", cell, cell.grid_options["teacher"])
+
+    def prompt_score_code(self, card: str) -> str:
+        """Digest of the code of the scores of images by their prompts with the scorer of a card."""
+        return self.code("prompt_score.py", scorers.module_of(self.cards[card]["network"]["name"]))
 
     def features_code(self, script: str, features: str) -> str:
         """Digest of the code of a script that takes the features of the card ``features``."""

@@ -139,4 +139,6 @@ RULES: dict[str, Callable[[Benchmark, Cell], int]] = {
     "gather": _none,
     "decode": _none,
     "score": _none,
+    "prompt_score": _none,
+    "score_pipeline": _none,
 }

@@ -25,7 +25,9 @@ class Files:
         self.results = benchmark.results
 
     def fetched(self, card: str) -> str:
-        """A card's fetched and verified file, under its published name; of a pipeline the manifest of its folder."""
+        """A card's fetched and verified file, under its published name; of a folder its manifest."""
+        if "source" in self.benchmark.cards[card]:
+            return str(Path("resources") / "scorers" / f"{card}.json")
         if "pipeline" in self.benchmark.cards[card]:
             return str(Path("resources") / "pipelines" / f"{card}.json")
         return str(Path("resources") / "checkpoints" / card / file_name(self.benchmark.cards[card]))
@@ -98,6 +100,10 @@ class Files:
     def sampled_on(self, cell: Cell) -> dict[str, str]:
         """:meth:`conditions` of a cell's samples."""
         return self.conditions(cell.dataset, "sample", cell.dataset["images"])
+
+    def prompt_scores(self, cell: Cell) -> list[str]:
+        """The scores of a cell's images by their prompts, a file for each of the dataset's scorers."""
+        return [self.of_cell(cell, f"prompt-scores/{card}.json") for card in cell.dataset.get("prompt_scores", [])]
 
     def teacher(self, cell: Cell) -> dict[str, str]:
         """The teacher's states that the cell's fit reads, by name."""

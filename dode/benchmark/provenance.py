@@ -16,7 +16,7 @@ from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
 from dode.benchmark.software import revision, versions
-from dode.fetching import checksums
+from dode.fetching import checksums, pipelines
 
 PACKAGES = ("dode", "torch", "torchvision", "numpy", "scipy", "clean-fid", "diffusers", "snakemake")
 ENVIRONMENT = ("software", "machine")
@@ -44,7 +44,7 @@ def names(benchmark: Benchmark) -> dict[str, Any]:
             name: {
                 "file": Path(files.fetched(name)).name,
                 "published": depends.published(name),
-                **({"manifest": files.fetched(name)} if "pipeline" in card else {}),
+                **({"manifest": files.fetched(name)} if pipelines.of_card(card) is not None else {}),
             }
             for name, card in benchmark.cards.items()
         },
@@ -124,7 +124,7 @@ def _dataset(own: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
 def _sha256(own: Mapping[str, Any], entry: Mapping[str, Any] | None) -> str | None:
     """The whole digest that was enforced as the file was fetched; None where there was none to enforce.
 
-    Of a pipeline that of its manifest, which has the digests of all its files.
+    Of a folder that of its manifest, which has the digests of all its files.
     """
     published, manifest = own["published"], own.get("manifest")
     if manifest is not None:

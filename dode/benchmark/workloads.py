@@ -16,7 +16,8 @@ START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
 GROUPED = 1  # minutes of walltime for each job of a group besides
 MORE_MEMORY = 0.5  # asked for beyond the first time with every further attempt
-FIT, SCORE = ("search_grid", "fine_ends", "teacher", "distill"), ("gather", "decode", "score")
+FIT = ("search_grid", "fine_ends", "teacher", "distill")
+SCORE = ("gather", "decode", "score", "prompt_score", "score_pipeline")
 
 
 class Workloads:
@@ -43,7 +44,7 @@ class Workloads:
         return self._counted[key]
 
     def scored(self, cell: Cell) -> int:
-        """Images whose features a cell's score takes."""
+        """Images of a cell, which its scores look at."""
         return cell.dataset["images"] * cell.dataset["seeds"]
 
     def seconds(self, rule: str, cell: Cell) -> float | None:
@@ -51,7 +52,7 @@ class Workloads:
         own, count = self.settings(cell), self.evaluations(rule, cell)
         if "evaluations_per_second" not in own:
             return None
-        if rule == "score":
+        if rule in ("score", "prompt_score"):
             return self.scored(cell) / own["features_per_second"] if "features_per_second" in own else 0.0
         jobs = self.shards(cell) if rule == "sample" else 1
         return count / own["evaluations_per_second"] / jobs
@@ -114,9 +115,10 @@ class Workloads:
     def jobs(self, cell: Cell) -> dict[str, int]:
         """How many jobs each rule has for a cell."""
         fit = {rule: 1 for rule in FIT if self.evaluations(rule, cell)}
-        decoded = cell.dataset["id"] in self.benchmark.in_latents()
-        after = {rule: 1 for rule in SCORE if rule != "decode" or decoded}
-        return {**fit, "sample": self.shards(cell), **after}
+        in_latents = int(cell.dataset["id"] in self.benchmark.in_latents())
+        prompts = len(cell.dataset.get("prompt_scores", []))
+        after = {"gather": 1, "decode": in_latents, "score": 1, "prompt_score": prompts, "score_pipeline": in_latents}
+        return {**fit, "sample": self.shards(cell), **{rule: count for rule, count in after.items() if count}}
 
     def minutes(self, cell: Cell) -> float:
         """Expected minutes of all jobs of a cell, one after another, where a speed is given."""

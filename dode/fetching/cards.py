@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 
 from dode.fetching import downloads, pipelines, repositories
 from dode.grids.schedules import schedules
+from dode.metrics import prompt_scores
 from dode.models import agreement
 from dode.models.hub import repository
 from dode.pipelines import described as described_pipeline
@@ -17,16 +18,17 @@ from dode.validation import ConfigError, read_yaml, refuse_odd, validate
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
 
-#: Keys of a card that a pipeline has not, whose parts say themselves what they are.
-NOT_OF_A_PIPELINE = ("urls", "file", "size", "sha256", "md5", "key", "names", "prefix", "network", "preconditioning")
+#: Keys of a card that has a file, and not a folder; a pipeline's parts say themselves what they are, too.
+OF_A_FILE = ("urls", "file", "size", "sha256", "md5", "key", "names", "prefix")
+NOT_OF_A_PIPELINE = (*OF_A_FILE, "network", "preconditioning")
 
 Card = dict[str, Any]
 
 
 def file_name(card: Mapping[str, Any]) -> str:
-    """The published name of a card's file; of a pipeline its source without the revision."""
-    if "pipeline" in card:
-        return card["pipeline"]["source"].split("@")[0]
+    """The published name of a card's file; of a folder its source without the revision."""
+    if (own := pipelines.of_card(card)) is not None:
+        return own["source"].split("@")[0]
     return card.get("file") or Path(urlparse(card["urls"][0]).path).name.split("@")[0]
 
 
@@ -52,6 +54,9 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     card = _with_pipeline(_with_repository(card, place, folder), place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
+    if "source" in card:
+        _check_scorer(card, place, folder)
+        return card
     files = _described(card, place, folder, online=False)
     try:
         fault = (described_pipeline if "pipeline" in card else repository).fault(card, files)
@@ -66,6 +71,23 @@ def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[st
     try:
         return (pipelines.files if "pipeline" in card else repositories.described)(card, folder, online=online)
     except (OSError, ValueError) as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _check_scorer(card: Card, place: str, folder: Path) -> None:
+    """Refuse an unknown scorer, and a folder of this machine that one cannot be made of."""
+    try:
+        prompt_scores.scorers.module_of(card["network"]["name"])
+    except ValueError as error:
+        raise ConfigError(f"{place}: network.name: {error}") from None
+    own = pipelines.local(card["source"], folder)
+    if own is None:
+        return
+    if not own.is_dir():
+        raise ConfigError(f"{place}: source: there is no folder {own}")
+    try:
+        pipelines.needed(own, None)
+    except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
 
 
@@ -120,17 +142,21 @@ def _texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
+def _of_another_kind(card: Card) -> dict[str, str]:
+    """Keys that a card may not have, each with what the card is of: a pipeline, the folder of a model, or a file."""
+    if "pipeline" in card:
+        return {key: "a pipeline, which has no such key" for key in NOT_OF_A_PIPELINE if key in card}
+    found = {key: "no pipeline" for key in ("latent_shape",) if key in card}
+    found |= {f"precision.{key}": "no pipeline" for key in ("encoders", "decoder") if key in card.get("precision", {})}
+    if card["role"] == "prompt-score":
+        return found | {key: "a folder, which has no such key" for key in OF_A_FILE if key in card}
+    return found | {key: f"the role '{card['role']}', which has urls" for key in ("source",) if key in card}
+
+
 def _check_card(card: Card, place: str) -> None:
     """Refuse contradictions: format and key, statistics with a network, the network and its images."""
-    of_other_kind = (
-        {key for key in NOT_OF_A_PIPELINE if key in card}
-        if "pipeline" in card
-        else {key for key in ("latent_shape",) if key in card}
-        | {f"precision.{key}" for key in ("encoders", "decoder") if key in card.get("precision", {})}
-    )
-    for key in sorted(of_other_kind):
-        kind = "is of a pipeline, which has no such key" if "pipeline" in card else "is of no pipeline"
-        raise ConfigError(f"{place}: {key}: the card {kind}; leave it out")
+    for key, kind in sorted(_of_another_kind(card).items()):
+        raise ConfigError(f"{place}: {key}: the card is of {kind}; leave it out")
     if card["role"] == "statistics" and (card["format"] != "safetensors" or "network" in card):
         raise ConfigError(f"{place}: statistics are an .npz file and have neither format nor network; leave them out")
     for url in map(urlparse, card.get("urls", [])):

@@ -1,4 +1,4 @@
-"""The folders of pipelines: of this machine, or of the Hugging Face hub, whose files are downloaded once.
+"""The folders of pipelines and of scorers: of this machine, or of the hub, whose files are downloaded once.
 
 A folder is known by its manifest, a file in JSON: class and variant, and of each file that is needed the size and the
 sha256. Beside it lies a link to the folder, in huggingface_hub's own cache or where the user has it.
@@ -20,6 +20,7 @@ import pooch
 from dode import storage
 from dode.fetching import checksums, downloads
 from dode.fetching.fetch import Found
+from dode.metrics import prompt_scores
 from dode.models.hub import repository
 from dode.pipelines import described
 
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 SOURCES = "file:folder, hf:owner/repository@revision"
 HUB = re.compile(r"hf:([^/@]+/[^/@]+)(?:@(.+))?")  # repository, revision
 SAMPLES, SAMPLE = 16, 4096  # parts of a file, and their bytes, by which another one is told from it
+
+
+def of_card(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What says where a card's folder is: ``pipeline``, or the card itself, of a scorer; None for a single file."""
+    return card.get("pipeline", card if "source" in card else None)
 
 
 def local(source: str, folder: str | Path) -> Path | None:
@@ -79,12 +85,22 @@ def needed(place: Path, variant: str | None) -> list[str]:
     Raises:
         ValueError: for a component without safetensors, or a variant that none has.
     """
-    index = repository.read(lambda name: place / name, {described.INDEX: (described.INDEX,)})[described.INDEX]
-    return _with_weights(described.chosen(_names(place), index, variant), _names(place), index, variant, place)
+    names = _names(place)
+    return _with_weights(names, _index(names, lambda name: place / name), variant, place)
 
 
-def _with_weights(names, known, index, variant, where):
-    """The chosen names; refuses a model whose weights are not among them, and a variant that no model has."""
+def _index(names, find):
+    """The ``model_index.json`` among the files of a folder, which a single model has not."""
+    if described.INDEX not in names:
+        return described.ALONE
+    return repository.read(find, {described.INDEX: (described.INDEX,)})[described.INDEX]
+
+
+def _with_weights(known, index, variant, where):
+    """The chosen ones of the known names; refuses a model without weights among them, and an unknown variant."""
+    names = described.chosen(known, index, variant)
+    if index is described.ALONE and (fault := prompt_scores.fault(known)):
+        raise ValueError(f"source: {where}: {fault}")
     known_variants = {described.variant_of(Path(name)) for name in known if name.endswith(".safetensors")}
     if variant is not None and variant not in known_variants:
         there = ", ".join(sorted(filter(None, known_variants))) or "none, so leave the key out"
@@ -93,10 +109,14 @@ def _with_weights(names, known, index, variant, where):
         own = [Path(name).name for name in known if Path(name).parent.as_posix() == component]
         if repository.CONFIG not in own:
             continue  # a tokenizer or a scheduler, which has no weights
-        if not any(name.startswith(f"{component}/") and name.endswith(".safetensors") for name in names):
+        weights = [Path(name) for name in names if name.endswith(".safetensors")]
+        if not any(path.parent.as_posix() == component for path in weights):
             others = ", ".join(sorted(name for name in own if name.endswith((".bin", ".safetensors", ".pt"))))
+            key, what = (
+                ("source", where) if index is described.ALONE else ("pipeline.source", f"{component} in {where}")
+            )
             raise ValueError(
-                f"pipeline.source: {component} in {where} has no safetensors of the variant that is asked for; it has "
+                f"{key}: {what} has no safetensors of the variant that is asked for; it has "
                 f"{others or 'no weights'}; other files are not read, as they may hold programs"
             )
     return names
@@ -130,9 +150,9 @@ def obtain(
     renew: bool = False,
     announce: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any] | None:
-    """Put a pipeline's manifest at ``target`` and a link to its folder beside it.
+    """Put the manifest of a card's folder at ``target`` and a link to the folder beside it.
 
-    What the manifest of a pipeline of the hub was the first time goes into the lock file and is enforced ever after.
+    What the manifest of a folder of the hub was the first time goes into the lock file and is enforced ever after.
 
     Args:
         name: the card's name.
@@ -152,10 +172,12 @@ def obtain(
             missing.
         OSError: where the hub cannot be asked, or something here cannot be written.
     """
-    source, variant, target = card["pipeline"]["source"], card["pipeline"].get("variant"), Path(target)
+    own, target = of_card(card), Path(target)
+    assert own is not None  # of a card with a single file no job calls this
+    source, variant = own["source"], own.get("variant")
     place = local(source, folder)
     if place is None:
-        announce(f"Pipeline {name}: Licence: {card['licence']}")
+        announce(f"{'Pipeline' if 'pipeline' in card else 'Model'} {name}: Licence: {card['licence']}")
         key = f"{name}/{target.name}"
         if key not in checksums.read(root):
             checksums.require_writable(root, key)
@@ -166,7 +188,7 @@ def obtain(
             "size": (place / each).stat().st_size,
             "sha256": pooch.file_hash(str(place / each), alg="sha256"),
         }
-    manifest = {"class": card["pipeline"]["class"], "variant": variant, "files": found}
+    manifest = {"class": own.get("class"), "variant": variant, "files": found}
     text = json.dumps(manifest, indent=1)
     before = None
     if local(source, folder) is None:
@@ -186,25 +208,33 @@ def _downloaded(card, shared):
 
     A card that says everything has been read without the hub, so its configurations are compared before weights come.
     """
-    source, variant = card["pipeline"]["source"], card["pipeline"].get("variant")
+    own = of_card(card)
+    source, variant = own["source"], own.get("variant")
     owner, revision = _of_the_hub(source)
     hub = downloads.optional("huggingface_hub", source)
-    how = {"revision": revision, "cache_dir": None if shared is None else Path(shared) / "huggingface"}
+    cache = None if shared is None else Path(shared) / "huggingface"
+    snapshot = functools.partial(hub.snapshot_download, owner, revision=revision, cache_dir=cache)
     try:
         known = [each.rfilename for each in hub.HfApi().model_info(owner, revision=revision).siblings]
-        place = Path(hub.snapshot_download(owner, allow_patterns=[*described.PLACES], **how))
-        found = _configurations(place)
-        if described.INDEX not in found:
-            raise ValueError(f"pipeline.source: {source} has no {described.INDEX}, so it is no pipeline of diffusers")
-        if fault := described.fault(card, found):
-            raise ValueError(fault)
-        chosen = described.chosen(known, found[described.INDEX], variant)
-        names = _with_weights(chosen, known, found[described.INDEX], variant, source)
-        return Path(hub.snapshot_download(owner, allow_patterns=names, **how))
+        names = _with_weights(known, _compared(card, lambda names: snapshot(allow_patterns=names)), variant, source)
+        return Path(snapshot(allow_patterns=names))
     except ValueError:
         raise
     except Exception as error:  # of its HTTP library too, whose errors are of no common kind
         raise OSError(f"{source}: {downloads.hub_reason(error, owner)}") from error
+
+
+def _compared(card, download):
+    """The index of a repository, of whose files ``download`` gets those that are named; refuses one unlike the card."""
+    if "pipeline" not in card:
+        return described.ALONE
+    found = _configurations(Path(download([*described.PLACES])))
+    if described.INDEX not in found:
+        source = card["pipeline"]["source"]
+        raise ValueError(f"pipeline.source: {source} has no {described.INDEX}, so it is no pipeline of diffusers")
+    if fault := described.fault(card, found):
+        raise ValueError(fault)
+    return found[described.INDEX]
 
 
 def folder_of(manifest: str | Path) -> Path:

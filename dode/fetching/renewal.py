@@ -17,12 +17,13 @@ def unlocked(root: str | Path) -> dict[str, tuple[str, cards.Card]]:
 
 
 def _in_place(card):
-    """Whether a card is of a pipeline whose folder is used where it is, and known by its contents."""
-    return "pipeline" in card and card["pipeline"]["source"].startswith("file:")
+    """Whether a card is of a folder that is used where it is, and known by its contents."""
+    own = pipelines.of_card(card)
+    return own is not None and own["source"].startswith("file:")
 
 
 def _key(name, card):
-    return f"{name}/{name}.json" if "pipeline" in card else f"{name}/{cards.file_name(card)}"
+    return f"{name}/{name}.json" if pipelines.of_card(card) is not None else f"{name}/{cards.file_name(card)}"
 
 
 def chosen(wanted: Mapping[str, tuple[str, cards.Card]], entries: Collection[str], names: Sequence[str]) -> list[str]:
@@ -44,8 +45,8 @@ def lock(root: str | Path, names: Sequence[str], shared: str | Path | None, say:
         name, card = wanted[key]
         how: dict[str, Any] = {"root": root, "shared": shared, "renew": key in entries, "announce": say}
         try:
-            if "pipeline" in card:
-                target = Path("resources/pipelines", f"{name}.json")
+            if pipelines.of_card(card) is not None:
+                target = Path("resources", "pipelines" if "pipeline" in card else "scorers", f"{name}.json")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 before = pipelines.obtain(name, card, target, folder=cards.folder_of(root), **how)
             else:

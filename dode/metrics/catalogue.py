@@ -77,6 +77,10 @@ _MISLEADS = (
     "On its own it misleads: a blurred average is close to everything, and a solver that ends in another, equally good "
     "image is far away. Decide by paired FID."
 )
+_OF_PROMPTS = (
+    "It does not see what the few steps cost, only how well the images still fit their prompts, and the fine solution "
+    "need not have the best value. Decide by paired FID."
+)
 _FEW = MappingProxyType(
     {
         "generated": "There are no more generated images than features. Compare only cells with the same number of "
@@ -176,9 +180,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "trajectory_rmse": Metric(
             name="trajectory RMSE",
             latex="trajectory RMSE",
-            meaning="Root-mean-square difference per pixel to the fine-step solver's image on the same noise; it needs "
-            "no features.",
-            unit=PIXELS,
+            meaning="Root-mean-square difference per pixel to the fine-step solver's image on the same noise, of a "
+            "pipeline per entry of the latents; it needs no features.",
+            unit=f"{PIXELS} or latents",
             aim=True,
             any_count=True,
             count=_UNBIASED.format("trajectory RMSE"),
@@ -196,6 +200,62 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             aim=True,
             any_count=True,
             count=_UNBIASED.format("trajectory PSNR"),
+            warning=_MISLEADS,
+        ),
+        "clip_score": Metric(
+            name="CLIP score",
+            latex="CLIP score",
+            meaning="How well images fit their prompts by a CLIP: 100 times the cosine of the two embeddings.",
+            range="0 to 100",
+            lower_is_better=False,
+            any_count=True,
+            count=_UNBIASED.format("CLIP score"),
+            warning=_OF_PROMPTS,
+        ),
+        "pick_score": Metric(
+            name="PickScore",
+            latex="PickScore",
+            meaning="Which image people would prefer for the prompt, by a CLIP that was trained on their choices.",
+            range="",
+            lower_is_better=False,
+            any_count=True,
+            count=_UNBIASED.format("PickScore"),
+            warning=_OF_PROMPTS,
+        ),
+        "hps_v2": Metric(
+            name="HPS v2 × 100",
+            latex=r"HPS v2 $\times\,100$",
+            meaning="Which image people would prefer for the prompt, by a CLIP that was trained on their rankings.",
+            range="−1 to 1",
+            scale=100.0,
+            lower_is_better=False,
+            any_count=True,
+            count=_UNBIASED.format("HPS v2"),
+            warning=_OF_PROMPTS,
+        ),
+        "decoded_psnr": Metric(
+            name="decoded PSNR",
+            latex="decoded PSNR",
+            meaning="Peak signal-to-noise ratio of a pipeline's decoded image to the fine-step solver's on the same "
+            "noise and prompt; it needs no features.",
+            range="",
+            unit="dB",
+            lower_is_better=False,
+            aim=True,
+            any_count=True,
+            count=_UNBIASED.format("decoded PSNR"),
+            warning=_MISLEADS,
+        ),
+        "decoded_ssim": Metric(
+            name="decoded SSIM",
+            latex="decoded SSIM",
+            meaning="Structural similarity of a pipeline's decoded image to the fine-step solver's on the same noise "
+            "and prompt: contrast and structure in small windows; 1 for equal images.",
+            range="−1 to 1",
+            lower_is_better=False,
+            aim=True,
+            any_count=True,
+            count=_UNBIASED.format("decoded SSIM"),
             warning=_MISLEADS,
         ),
     }

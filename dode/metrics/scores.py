@@ -121,3 +121,21 @@ def trajectory(blocks: Sequence[np.ndarray]) -> dict[str, Any]:
         "trajectory_rmse": summary([np.sqrt(block.mean()) for block in blocks], error, "images", images=count),
         "trajectory_psnr": _of_images(ratios, images=count, peak=PEAK),
     }
+
+
+def prompted(name: str, blocks: Sequence[np.ndarray]) -> dict[str, Any]:
+    """A score of images by their prompts, by its name; ``blocks`` has it for each image of each block, (n,)."""
+    return {name: _of_images(blocks, images=len(blocks[0]))}
+
+
+def decoded(ratios: Sequence[np.ndarray], similarities: Sequence[np.ndarray] | None) -> dict[str, Any]:
+    """Similarity of decoded images to the fine-step solver's on the same noise, by name.
+
+    Args:
+        ratios: of each block the peak signal-to-noise ratios of its images, in dB.
+        similarities: likewise their structural similarities; None for images that are too small.
+    """
+    found = {"decoded_psnr": _of_images(ratios, images=len(ratios[0]), peak=PEAK)}
+    if similarities is not None:
+        found["decoded_ssim"] = _of_images(similarities, images=len(similarities[0]))
+    return found

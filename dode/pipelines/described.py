@@ -24,6 +24,9 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 #: Files beside the weights: configurations, and what tokenizers are made of.
 SMALL = (".json", ".txt", ".model")
 
+#: The folder of a single model in the words of an index: it is its own and only component.
+ALONE = {".": ["transformers", "the model"]}
+
 #: How a network is guided, by the key ``guidance_embeds`` of its configuration: FLUX.1-dev's and schnell's have it.
 GUIDED: dict[Any, str] = {True: "embedded", False: "never"}
 
@@ -41,10 +44,11 @@ def chosen(names: Iterable[str], index: Mapping[str, Any], variant: str | None) 
 
     Args:
         names: paths of all files, seen from the folder.
-        index: its ``model_index.json``.
+        index: its ``model_index.json``, or :data:`ALONE` of the folder of a single model.
         variant: such as ``fp16``; of a component that has none of it, the weights without a variant. None for these.
     """
-    found, files = [INDEX], [Path(name) for name in names]
+    files = [Path(name) for name in names]
+    found = [INDEX] if Path(INDEX) in files else []
     for component in components(index):
         own = [file for file in files if str(file.parent) == component]
         weights: dict[str, list[Path]] = {}

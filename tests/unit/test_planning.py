@@ -19,7 +19,7 @@ CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
 RULES = ("search_grid", "fine_ends", "teacher", "distill", "sample", "gather", "score")
 #: Whose end states of the fine solution are made once for each dataset and number of images.
 JOINT = [
-    {"id": f"joint{images}", "solver": "ddim", "nfe": [3, 5], "distill": {"images": images}} for images in (16, 200)
+    {"id": f"joint{images}", "solver": "ddim", "nfe": [3, 5], "distill": {"images": images}} for images in (26, 200)
 ]
 
 

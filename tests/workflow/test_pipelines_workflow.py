@@ -3,22 +3,28 @@
 import json
 import os
 import signal
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from safetensors import safe_open
 
 import dode
-from dode import grids, solvers
+from dode import grids, solvers, storage
 from dode.__main__ import main
 from dode.benchmark import pipeline_jobs
 from dode.images import noise, pixels
+from dode.metrics import distances, features
+from dode.metrics.prompt_scores import scorers
 from dode.pipelines import family, model
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
 import forked_python
 import pipeline_workspaces as tiny
+import tiny_clip
 from test_interruptions import end, wait_for
 from workspace import Workspace
 
@@ -165,3 +171,68 @@ def test_other_weights_in_the_folder_run_everything_again_and_a_copy_of_it_nothi
     content[-1] ^= 1
     path.write_bytes(content)
     assert {f"gather_latents {cell}" for cell in CELLS} <= copied.plan()
+
+
+def test_distances_are_of_latents_and_of_decoded_images(sampled):
+    cell, fine = sampled.cell("ddim/nfe2"), sampled.cell("reference/nfe7")
+    metrics = storage.read_json(cell / "score.json")["metrics"]
+    latents = [np.split(np.load(folder / "latent-ends.npy").astype(np.float64), 2) for folder in (cell, fine)]
+    rmse = [np.sqrt(np.square(one - other).mean()) for one, other in zip(*latents, strict=True)]
+    assert metrics["trajectory_rmse"]["blocks"] == pytest.approx(rmse, rel=1e-9)
+    assert metrics["trajectory_rmse"]["of"] == "latents"
+    images = [np.split(np.load(folder / "ends.npy").astype(np.float64).clip(-1, 1), 2) for folder in (cell, fine)]
+    errors = [np.square(one - other).mean(axis=(1, 2, 3)) for one, other in zip(*images, strict=True)]
+    assert metrics["decoded_psnr"]["blocks"] == pytest.approx([(10 * np.log10(4 / each)).mean() for each in errors])
+    assert "trajectory_psnr" not in metrics
+    own = storage.read_json(fine / "score.json")["metrics"]
+    assert "fid" in own
+    assert not {"paired_fid", "trajectory_rmse", "decoded_psnr"} & set(own)
+    table = (sampled.results / "table.md").read_text()
+    assert "### decoded PSNR" in table
+    assert "of a pipeline per entry of the latents" in table
+
+
+SCORE = "results/tiny/digits-edm/ddim/nfe2/score.json"
+
+
+def test_a_scorer_that_is_added_looks_at_the_images_and_their_prompts_and_nothing_runs_again(copied):
+    models = copied.folder / "config/models"
+    tiny_clip.save(models / "tiny-clip")
+    (models / "tiny-clip.yaml").write_text(yaml.safe_dump(tiny_clip.CARD))
+    copied.config({"datasets[0].prompt_scores": ["tiny-clip"]})
+    plan = {each for each in copied.plan() if " " in each}
+    assert plan == {f"{rule} {cell}" for rule in ("prompt_score", "score_pipeline") for cell in CELLS}
+    copied.snakemake(SCORE)
+    images, prompts = np.load(copied.cell("ddim/nfe2") / "samples.npy"), tiny.prompts(tiny.IMAGES)
+    score = scorers.create("clip", card=tiny_clip.CARD, folder=models / "tiny-clip", device="cpu")
+    found = storage.read_json(copied.folder / SCORE)
+    blocks = [score(block, prompts).double().mean().item() for block in np.split(images, 2)]
+    assert found["metrics"]["clip_score"]["blocks"] == pytest.approx(blocks, rel=1e-4)
+    assert max(blocks) > 0
+    assert "transformers" in found["prompt_scores"][0]["software"]
+    tiny.change_row(copied, 3)
+    assert "prompt_score ddim/nfe2" in copied.plan()
+
+
+def test_fid_against_a_folder_and_a_zip_file_is_of_decoded_images(copied):
+    real = np.load(copied.cell("reference/nfe7") / "samples.npy")
+    folder = copied.folder / "real-images"
+    folder.mkdir()
+    with zipfile.ZipFile(copied.folder / "real-images.zip", "w") as archive:
+        for number, image in enumerate(real):
+            Image.fromarray(image[0]).save(folder / f"{number}.png")
+            archive.write(folder / f"{number}.png", f"{number}.png")
+    models = copied.folder / "config/models"
+    card = yaml.safe_load((models / "digits-classifier.yaml").read_text())
+    extract = features.create(card, models / "digits-classifier.safetensors")
+    statistics = [
+        distances.Statistics.of(features.stream(extract, images, 100))
+        for images in (real, *np.split(np.load(copied.cell("ddim/nfe2") / "samples.npy"), 2))
+    ]
+    expected = [distances.fid(each.gaussian, statistics[0].gaussian) for each in statistics[1:]]
+    for source in ({"folder": "real-images"}, {"zip": "real-images.zip"}):
+        copied.config({"datasets[0].data": source})
+        copied.snakemake(SCORE)
+        found = storage.read_json(copied.folder / SCORE)
+        assert found["metrics"]["fid"]["blocks"] == pytest.approx(expected, rel=1e-6)
+        assert found["reference"]["images"] == len(real)

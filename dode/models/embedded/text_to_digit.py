@@ -7,7 +7,6 @@ velocity ``v = n - x_0`` of ``x_t = (1 - t) x_0 + t n`` in these latents.
 
 import logging
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,7 +48,9 @@ TEXT_ENCODERS: list[dict[str, Any]] = [
     {"hidden_size": width, "projection_dim": width, "intermediate_size": 2 * width, "num_attention_heads": width // 16}
     for width in (32, 64)
 ]
-TEXT_LENGTH = 12
+#: CLIP's byte pairs with every word of the captions as one token, by ``CLIPTokenizer().train_new_from_iterator`` on 900
+#: prompts. It numbers the tokens differently each time, and the weights depend on that, so training reads the file.
+TOKENIZER = Path(__file__).parents[3] / "config" / "models" / NAME / "tokenizer"
 TRANSFORMER: dict[str, Any] = {
     "sample_size": 7,
     "pos_embed_max_size": 7,
@@ -106,48 +107,19 @@ def train_autoencoder(images: np.ndarray, *, steps: int) -> tuple[Autoencoder, f
     return averaged, loss
 
 
-def tokenizer_of(words: Iterable[str]) -> Any:
-    """CLIP's byte pair encoding with one token for each of ``words`` and, for what else is written, for each byte.
-
-    A word is put together from its beginning, one letter after the other. Longer words come first, so that "an" does
-    not take its letters out of the middle of "slanted". The trainer of tokenizers numbers tokens differently each time.
-    """
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTokenizer
-
-    end = "</w>"
-    letters = sorted(ByteLevel.alphabet())
-    merges: dict[Any, None] = dict.fromkeys(
-        (word[:place], word[place] + (end if place == len(word) - 1 else ""))
-        for word in sorted(words, key=lambda word: (-len(word), word))
-        for place in range(1, len(word))
-    )
-    special = ["<|startoftext|>", "<|endoftext|>"]
-    tokens = dict.fromkeys(
-        [*special, *letters, *(letter + end for letter in letters), *("".join(merge) for merge in merges)]
-    )
-    return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=list(merges),
-        model_max_length=TEXT_LENGTH,
-    )
-
-
 def untrained_pipeline(autoencoder: Autoencoder) -> Pipeline:
-    """The pipeline around ``autoencoder``, with a token for every word of captions."""
+    """The pipeline around ``autoencoder``, with the tokenizer that is in the repository."""
     import diffusers
     import transformers
 
-    tokenizer = tokenizer_of(
-        {word for row in captions.prompts(900, seed=SEED) for word in row.replace(",", "").split()}
-    )
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(TOKENIZER)
     torch.manual_seed(SEED)
     text_encoders = [
         transformers.CLIPTextModelWithProjection(
             transformers.CLIPTextConfig(
                 **options,
                 num_hidden_layers=2,
-                max_position_embeddings=TEXT_LENGTH,
+                max_position_embeddings=tokenizer.model_max_length,
                 vocab_size=len(tokenizer),
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
