@@ -151,6 +151,7 @@ def test_a_card_that_contradicts_its_folder_is_refused(checkout, changes, says):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"index": {"_class_name": "MagicPipeline"}}, "; docs/pipelines.md says how to add one"),
         ({"index": {"_class_name": "MagicPipeline"}}, "known: DiTPipeline, FluxPipeline"),
         ({"index": {"_class_name": None}}, "unknown class 'None'"),
         ({"scheduler": {"num_train_timesteps": "many"}}, "config/models/mine.yaml: "),

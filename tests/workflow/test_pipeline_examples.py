@@ -11,7 +11,6 @@ from PIL import Image
 
 from dode.benchmark.cells import Benchmark
 from dode.images import prompts
-from dode.models import torchvision_operators
 from workspace import REPOSITORY, Workspace
 
 EXAMPLE = REPOSITORY / "config/pipelines.yaml"
@@ -61,7 +60,6 @@ def test_the_examples_prompts_are_as_many_as_it_needs_and_all_different(shipped,
 def test_a_decoder_that_overflows_in_half_precision_says_which_images_and_what_to_change(folder):
     """Its activations are beyond float16's largest number before they are normalized, and right in float32."""
     pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
-    torchvision_operators.declare()  # before diffusers asks torchvision
     import pipeline_workspaces as tiny
 
     workspace = Workspace.fresh(folder)
