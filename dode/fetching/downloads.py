@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pooch
@@ -212,7 +213,7 @@ def _http(url, path, size, folder):
             time.sleep(PAUSE * 2**attempt)
 
 
-def optional(name, url):
+def optional(name: str, url: str) -> Any:
     """A package that only URLs of one kind need."""
     try:
         return importlib.import_module(name)

@@ -13,16 +13,16 @@ class DiT(Family):
     encoders = ()
 
     @property
-    def classes(self):
+    def classes(self) -> int:  # type: ignore[override]  # the network decides
         """Number of classes, 1,000 of ImageNet."""
         return self.denoises.config.num_embeds_ada_norm
 
     @property
-    def scale(self):
+    def scale(self) -> int:
         """By the decoder's configuration, as the pipeline says none."""
         return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
 
-    def latent_shape(self, height=None, width=None):
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """:meth:`Family.latent_shape`; the places of its patches are of one size.
 
         Raises:

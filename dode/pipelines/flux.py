@@ -17,27 +17,27 @@ class Flux(Family):
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 
     @property
-    def patch(self):
+    def patch(self) -> int:
         """Two, which the pipeline packs before it calls the network."""
         return 2
 
     @property
-    def guided(self):
+    def guided(self) -> str:  # type: ignore[override]  # the network decides
         """By the configuration of the network."""
         return "embedded" if self.denoises.config.guidance_embeds else "never"
 
     @property
-    def conditioned_on(self):
+    def conditioned_on(self) -> tuple[str, ...]:  # type: ignore[override]
         """The guidance scale too, where the network takes one."""
         return ("words", "pooled", "guidance") if self.guided == "embedded" else ("words", "pooled")
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """Channels of a latent, of which a patch has four."""
         return self.denoises.config.in_channels // self.patch**2
 
     @property
-    def latent_size(self):
+    def latent_size(self) -> tuple[int, int]:
         """(H, W) of the pipeline's default, as the network's configuration has none."""
         return (self.pipe.default_sample_size,) * 2
 
@@ -60,13 +60,15 @@ class Flux(Family):
         )[0]
         return functional.pixel_shuffle(output.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
 
-    def encoded(self, prompts, negative):
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`; the network is never called without a prompt."""
         words, pooled, _ = self.pipe.encode_prompt(
             prompts, None, device=self.encoder.device, max_sequence_length=self.length or 512
         )
         return {"words": words, "pooled": pooled}, None
 
-    def length_of(self, tokenizer):
+    def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 512 by default."""
         return (self.length or 512) if tokenizer == "tokenizer_2" else None

@@ -31,7 +31,9 @@ class PixArtSigma(Family):
         """What the network is told of the image's size."""
         return {"resolution": None, "aspect_ratio": None}
 
-    def encoded(self, prompts, negative):
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`."""
         words, mask, none, none_mask = self.pipe.encode_prompt(
             prompts,
@@ -41,7 +43,7 @@ class PixArtSigma(Family):
         )
         return {"words": words, "mask": mask}, {"words": none, "mask": none_mask}
 
-    def length_of(self, tokenizer):
+    def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`."""
         return self.length or self.longest
 

@@ -28,7 +28,9 @@ class Sana(Family):
             return_dict=False,
         )[0]
 
-    def encoded(self, prompts, negative):
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`."""
         default: Any = inspect.signature(type(self.pipe).__call__).parameters["complex_human_instruction"].default
         words, mask, none, none_mask = self.pipe.encode_prompt(
@@ -40,6 +42,6 @@ class Sana(Family):
         )
         return {"words": words, "mask": mask}, {"words": none, "mask": none_mask}
 
-    def length_of(self, tokenizer):
+    def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: of a prompt after the instruction, which takes two from it, marks not counted."""
         return (self.length or 300) - 2 + self.pipe.tokenizer.num_special_tokens_to_add()

@@ -1,5 +1,7 @@
 """Stable Diffusion 1 and 2 (Rombach et al. 2022, arXiv 2112.10752): a U-Net that attends to the words of one CLIP."""
 
+from typing import Any
+
 from torch import Tensor
 
 from dode.pipelines.family import Family, families
@@ -26,7 +28,7 @@ class StableDiffusion(Family):
     network = "unet"
     conditioned_on = ("words",)
 
-    def __init__(self, pipe, *, length=None):
+    def __init__(self, pipe: Any, *, length: int | None = None):
         super().__init__(pipe, length=length)
         check_without_scale(self)
 
@@ -34,7 +36,9 @@ class StableDiffusion(Family):
         """:meth:`Family.predict`."""
         return self.denoises(x, time, encoder_hidden_states=words, return_dict=False)[0]
 
-    def encoded(self, prompts, negative):
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`."""
         words, none = self.pipe.encode_prompt(prompts, self.encoder.device, 1, True, negative_prompt=negative)
         return {"words": words}, {"words": none}

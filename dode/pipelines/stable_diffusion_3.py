@@ -16,7 +16,7 @@ class StableDiffusion3(Family):
     )
     conditioned_on = ("words", "pooled")
 
-    def latent_shape(self, height=None, width=None):
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """:meth:`Family.latent_shape`; the places of the network's patches have an end.
 
         Raises:
@@ -39,7 +39,9 @@ class StableDiffusion3(Family):
             return_dict=False,
         )[0]
 
-    def encoded(self, prompts, negative):
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`."""
         how = {} if self.length is None else {"max_sequence_length": self.length}
         words, none, pooled, none_pooled = self.pipe.encode_prompt(
@@ -47,6 +49,6 @@ class StableDiffusion3(Family):
         )
         return {"words": words, "pooled": pooled}, {"words": none, "pooled": none_pooled}
 
-    def length_of(self, tokenizer):
+    def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 256 by default."""
         return (self.length or 256) if tokenizer == "tokenizer_3" else None

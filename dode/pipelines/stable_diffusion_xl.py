@@ -1,5 +1,7 @@
 """Stable Diffusion XL (Podell et al. 2024, arXiv 2307.01952): a U-Net of two CLIPs, told the size of the image."""
 
+from typing import Any
+
 from torch import Tensor
 
 from dode.pipelines.family import Family, families
@@ -14,7 +16,7 @@ class StableDiffusionXL(Family):
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     conditioned_on = ("words", "pooled")
 
-    def __init__(self, pipe, *, length=None):
+    def __init__(self, pipe: Any, *, length: int | None = None):
         super().__init__(pipe, length=length)
         check_without_scale(self)
 
@@ -30,7 +32,9 @@ class StableDiffusionXL(Family):
             return_dict=False,
         )[0]
 
-    def encoded(self, prompts, negative):
+    def encoded(
+        self, prompts: list[str], negative: list[str] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`."""
         words, none, pooled, none_pooled = self.pipe.encode_prompt(
             prompts, device=self.encoder.device, negative_prompt=negative

@@ -40,17 +40,17 @@ class OnASchedule:
         self.shift, self.index_factor = facts.shift, facts.index_factor
         self.lowest, self.highest, self.said = schedule.sigma_min, schedule.noisiest, own.said()
 
-    def unit(self, sigma):
+    def unit(self, sigma: float) -> float:
         return 1.0
 
-    def timestep(self, sigma):
+    def timestep(self, sigma: float) -> float:
         index = self.facts.index(sigma)
         return float(round(index)) if self.round else index
 
-    def from_state(self, x, sigma):
+    def from_state(self, x: Any, sigma: float) -> Any:
         return x / self.prior_std(sigma)
 
-    def network_input(self, sample, sigma):
+    def network_input(self, sample: Tensor, sigma: float) -> Tensor:
         return sample.clone()
 
     def _index(self, index, first, timestep):
@@ -80,14 +80,15 @@ class VariancePreserving(OnASchedule):
         # A result may be of a network with another output than the pipeline's, as they are turned into each other.
         del self.said["prediction"]
 
-    def denoised(self, kind, x, sigma, output):
+    def denoised(self, kind: str, x: Tensor, sigma: float, output: Tensor) -> Tensor:
         return self.estimates[kind](x, sigma, output)
 
-    def level(self, timestep):
+    def level(self, timestep: float) -> float:
         index = self._index(timestep / self.index_factor - self.shift, 0.0, timestep)
-        return float(self.facts.schedule.sigma(index))
+        schedule: Any = self.facts.schedule
+        return float(schedule.sigma(index))
 
-    def shown(self, sigmas):
+    def shown(self, sigmas: Any) -> Any:
         return sigmas
 
 
@@ -104,13 +105,13 @@ class FlowMatching(OnASchedule):
         super().__init__(config, facts, schedule)
         self.lowest = 0.0  # any time is one that the network was trained on
 
-    def denoised(self, kind, x, sigma, output):
+    def denoised(self, kind: str, x: Tensor, sigma: float, output: Tensor) -> Tensor:
         return self.estimates[kind](x, sigma, output)
 
-    def level(self, timestep):
+    def level(self, timestep: float) -> float:
         return float(self.schedule.sigma(self._index(timestep - 1, -1.0, timestep)))
 
-    def shown(self, sigmas):
+    def shown(self, sigmas: Any) -> Any:
         return sigmas / (1 + sigmas)
 
 
@@ -131,28 +132,28 @@ class VarianceExploding:
             )
         self.data = config.sigma_data
 
-    def denoised(self, kind, x, sigma, output):
+    def denoised(self, kind: str, x: Tensor, sigma: float, output: Tensor) -> Tensor:
         variance = sigma**2 + self.data**2
         scale = self.estimates[kind] * sigma * self.data / math.sqrt(variance)
         return torch.add(x * (self.data**2 / variance), output, alpha=scale)
 
-    def prior_std(self, sigma):
+    def prior_std(self, sigma: Any) -> Any:
         return sigma
 
-    def unit(self, sigma):
+    def unit(self, sigma: float) -> float:
         return sigma
 
-    def timestep(self, sigma):
+    def timestep(self, sigma: float) -> float:
         return math.log(sigma) / 4
 
-    def level(self, timestep):
+    def level(self, timestep: float) -> float:
         return math.exp(4 * timestep)
 
-    def from_state(self, x, sigma):
+    def from_state(self, x: Any, sigma: float) -> Any:
         return x.clone() if isinstance(x, Tensor) else x
 
-    def network_input(self, sample, sigma):
+    def network_input(self, sample: Tensor, sigma: float) -> Tensor:
         return sample / math.sqrt(sigma**2 + self.data**2)
 
-    def shown(self, sigmas):
+    def shown(self, sigmas: Any) -> Any:
         return sigmas

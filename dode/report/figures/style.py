@@ -90,6 +90,21 @@ def save(figure: Figure, paths: Paths) -> None:
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
 
 
+#: Solvers in the order of their colours; others follow by name, so that a new one recolours none of these.
+FIRST = (
+    "ddim",
+    "deis",
+    "dpm-solver",
+    "dpm-solver++",
+    "dpm-solver-multistep",
+    "heun",
+    "ipndm",
+    "ipndm_v",
+    "pndm",
+    "unipc",
+)
+
+
 def styles(cells: list[dict[str, Any]], dark: bool = False) -> Styles:
     """Line styles of solvers; the same in every figure of a benchmark that is given all of its cells.
 
@@ -133,7 +148,7 @@ def styles(cells: list[dict[str, Any]], dark: bool = False) -> Styles:
 
 def _places(methods):
     """The place of each method among the colours: a solver's own, for others one that is not taken."""
-    known = {name: place for place, name in enumerate(solvers.names())}
+    known = {name: place for place, name in enumerate(dict.fromkeys([*FIRST, *solvers.names()]))}
     methods = list(dict.fromkeys(methods))
     taken = {known[name] for name in methods if name in known}
     free = (place for place in itertools.count() if place not in taken)
