@@ -129,7 +129,7 @@ def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
             "never": ", whose network was distilled to need no guidance",
         }.get(way, "")
         raise ConfigError(f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}'{was}; {allowed}")
-    if guidance is not None and way == "classifier-free" and guidance["scale"] == 1:
+    if guidance is not None and way == "classifier-free" and guidance["scale"] <= 1:  # as the pipelines have it
         guidance = None
         del dataset["guidance"]
     if "negative_prompt" in dataset and (guidance is None or way != "classifier-free"):

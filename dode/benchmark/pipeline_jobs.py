@@ -141,8 +141,14 @@ def write_conditions(
 
 
 def read_conditions(path: str | Path, indices: Sequence[int]) -> Conditions:
-    """What :func:`write_conditions` wrote of consecutive images."""
+    """What :func:`write_conditions` wrote of consecutive images.
+
+    Raises:
+        ValueError: for other indices.
+    """
     start, stop = (indices[0], indices[-1] + 1) if len(indices) else (0, 0)
+    if list(indices) != list(range(start, stop)):
+        raise ValueError(f"conditions are read of consecutive images alone, not of {list(indices)[:10]}")
     values, without = {}, {}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - it is no mapping

@@ -121,7 +121,7 @@ class ClassifierFree(Guided):
         level = float(sigma)
         output, of_own = self.model.output(x, level, guided), self.model.output(x, level, own)
         dims = tuple(range(1, x.ndim))
-        factor = of_own.std(dims, keepdim=True) / output.std(dims, keepdim=True)
+        factor = of_own.std(dims, keepdim=True) / output.std(dims, keepdim=True).clamp(min=1e-30)
         return self.model.estimated(x, level, output * (self.rescale * factor + 1 - self.rescale))
 
 

@@ -107,7 +107,7 @@ class Family:
     @property
     def encoder(self) -> Any:
         """The first text encoder; None where it is not loaded."""
-        return getattr(self.pipe, self.encoders[0][1], None)
+        return getattr(self.pipe, self.encoders[0][1], None) if self.encoders else None
 
     def _warn_of_long(self, prompts, negative):
         for number, prompt in enumerate([*prompts, negative or ""]):
@@ -192,9 +192,16 @@ class Family:
         Raises:
             ValueError: where the decoder makes NaN or infinity, as some do in half precision.
         """
-        vae = self.pipe.vae
-        if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+        vae, own = self.pipe.vae, self.pipe.vae.dtype
+        if own == torch.float16 and getattr(vae.config, "force_upcast", False):
             vae.to(torch.float32)  # its activations overflow in float16
+        try:
+            return self._decoded(vae, latents)
+        finally:
+            vae.to(own)
+
+    @staticmethod
+    def _decoded(vae, latents):
         scaled = latents.double() / vae.config.scaling_factor
         mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
         if mean is not None and std is not None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SOLVER = "ipndm"  # that a fit begins at; with its noise levels free, it hardly matters which
 DIRECTIONS = 3  # of a joint fit by default
 FEWEST = 32  # images
+LONGEST = 8192  # tokens of a prompt
 RUNS = 3  # of all fitting images for each number that the largest family fits
 BATCH = 8  # images at once through a network whose size is not known; without memory for them, fewer
 PACKAGES = ("dode", "torch", "diffusers", "transformers")
@@ -87,6 +88,7 @@ def distill_pipeline(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps must be an integer of at least 2, not {steps!r}")
+    _check_length(pipe, max_sequence_length)
     with _left_as_it_was(pipe):
         family = families.of(pipe, length=max_sequence_length)
         begun = solvers.create(solver)
@@ -109,12 +111,19 @@ def distill_pipeline(
         fit = fitting.distill(begun, guided, noise, sigmas, ends=ends, budget=allowed)
     for rung in fit.rungs:
         log.info("family %s: error %s, held out %s", rung.family, rung.rmse_fitted, rung.rmse_held_out)
+    if fit.family == "plain":
+        why = [f"{rung.family}: {rung.skipped or 'not better on the held-out images'}" for rung in fit.rungs[1:]]
+        log.warning("nothing was fitted, the scheduler is plain %s (%s)", begun, "; ".join(why))
     record = portable.of_fit(
         fit,
         grid=grid,
         model={"card": _name(pipe), "sha256": None, **model.trained(pipe), **_classes(family)},
         made={"images": count, "seed": seed, "budget": allowed},
-        conditions={"guidance_scale": scale, "negative_prompt": negative_prompt},
+        conditions={
+            "guidance_scale": scale,
+            "negative_prompt": negative_prompt,
+            "max_sequence_length": max_sequence_length,
+        },
         packages=PACKAGES,
     )
     return DodeScheduler.from_config(pipe.scheduler.config, result=record)  # type: ignore[return-value]
@@ -166,8 +175,10 @@ def _checked(family: Family, prompts: Any, classes: Any, count: int) -> list[Any
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < family.classes:
                 raise ValueError(f"classes: {value!r} is not allowed; allowed: integers from 0 to {family.classes - 1}")
     else:
-        if classes is not None or prompts is None:
-            raise ValueError(f"prompts: {name} takes prompts, not classes; give a list of texts")
+        if classes is not None:
+            raise ValueError(f"classes: {name} takes prompts, not classes; give a list of texts")
+        if prompts is None:
+            raise ValueError(f"prompts: {name} needs them; give a list of texts, one for each fitting image")
         if isinstance(prompts, str):
             raise ValueError("prompts: a list of texts is needed, one for each fitting image, not one text")
         found = [*prompts]
@@ -207,6 +218,17 @@ def _scale(family: Family, given: float | None, negative: str | None) -> float |
     if negative is not None and not isinstance(negative, str):
         raise ValueError(f"negative_prompt: {negative!r} is not allowed; allowed: a text for all images")
     return scale
+
+
+def _check_length(pipe, length):
+    """Refuse a number of tokens for a pipeline that has no choice, and one that is none."""
+    if length is None:
+        return
+    known = inspect.signature(type(pipe).__call__).parameters
+    if "max_sequence_length" not in known:
+        raise ValueError(f"max_sequence_length: {type(pipe).__name__} has no such choice; leave it out")
+    if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= LONGEST:
+        raise ValueError(f"max_sequence_length: {length!r} is not allowed; allowed: an integer from 0 to {LONGEST}")
 
 
 def _check_size(pipe, **sizes):

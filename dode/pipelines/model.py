@@ -47,7 +47,7 @@ def guided(
         denoise: its denoiser.
         conditions: what the images are of.
         scale: of the guidance, in diffusers' ``guidance_scale``. Of a network that takes it as an input, that input;
-            else of classifier-free guidance, and none with None or 1.
+            else of classifier-free guidance, and none with None or up to 1, as the pipelines have it.
         interval, rescale: as of :class:`dode.models.guidance.ClassifierFree`.
 
     Raises:
@@ -64,7 +64,7 @@ def guided(
         raise ValueError(
             f"guidance: the network was distilled at one scale and takes none, so {scale} is not allowed; leave it out"
         )
-    if scale is None or scale == 1:
+    if scale is None or scale <= 1:
         return denoise.conditioned(conditions)
     return ClassifierFree(denoise, scale=scale, interval=interval, rescale=rescale).conditioned(conditions)
 
