@@ -4,7 +4,7 @@
 >>> solver = dode.solvers.create("heun")
 >>> sigmas = dode.grids.karras(steps=10, sigma_min=0.002, sigma_max=80.0, rho=7.0)
 >>> denoise = lambda x, sigma: x / (1 + sigma**2)                # your model: (B, C, H, W), 0-d sigma -> clean estimate
->>> latents = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+>>> latents = torch.randn(100, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 >>> fit = dode.distill(solver, denoise, latents, sigmas, budget=50_000)
 >>> dode.sample(solver, denoise, latents[:8], sigmas, lambdas=fit).shape
 torch.Size([8, 3, 4, 4])

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dode import validation
 from dode.registry import unknown
+from dode.validation import read_text
 
 COLUMN = "prompt"
 KINDS = (".txt", ".csv", ".jsonl", ".json")
@@ -48,7 +48,7 @@ def _read(path, column, sha256, state):
         raise ValueError(f"the sha256 of '{path}' is {found}, but {sha256} is asked for")
     if column is not None and path.suffix not in (".csv", ".jsonl"):
         raise ValueError(f"column: '{column}' is asked for, but '{path}' has no columns; leave the key out")
-    text = validation.read_text(path)
+    text = read_text(path)
     reader = {".txt": _lines, ".csv": _csv, ".jsonl": _json_lines, ".json": _coco}[path.suffix]
     rows = reader(text, path, column or COLUMN)
     for number, row in enumerate(rows, 1):

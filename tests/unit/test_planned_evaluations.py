@@ -409,6 +409,7 @@ def test_an_unknown_rule_is_refused_by_name():
     cell = benchmark.cells["d", "s0", 2]
     for planned in (Workloads(benchmark).evaluations, Workloads(benchmark).seconds):
         with pytest.raises(
-            ValueError, match=r"^unknown rule 'sampel' \(did you mean 'sample'\?\); known: distill, fine_ends, gather"
+            ValueError,
+            match=r"^unknown rule 'sampel' \(did you mean 'sample'\?\); known: decode, distill, fine_ends, gather",
         ):
             planned("sampel", cell)
