@@ -9,12 +9,16 @@ def main(snakemake):
     texts = pipeline_jobs.rows(snakemake.config["datasets"], wildcards.dataset, own, int(wildcards.images))
     encoders = pipeline_jobs.part(snakemake.input.model, "encoders", own["dtype"], device, own["length"])
     made = {"encoding": own, **software.environment(device), "code": params.code}
-    negative, size, how = (
+    pipeline_jobs.write_conditions(
+        snakemake.output[0],
+        encoders,
+        texts,
         own["negative_prompt"],
         settings["batch_size"],
-        {"first": own["first"], "say": scripting.announce},
+        made,
+        first=own["first"],
+        say=scripting.announce,
     )
-    pipeline_jobs.write_conditions(snakemake.output[0], encoders, texts, negative, size, made, **how)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dode.fetching.cards import Card, load_card
 from dode.images import prompts
 from dode.metrics import prompt_scores
 from dode.models import agreement
+from dode.models.passes import guides
 from dode.validation import ConfigError
 
 Cards: TypeAlias = dict[str, Card]
@@ -115,7 +116,7 @@ def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, r
 
 
 def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
-    """A pipeline's network has one way to be guided; a scale of 1 is no guidance, as in diffusers."""
+    """A pipeline's network has one way to be guided; a scale of up to 1 is no guidance, as in diffusers."""
     name, guidance, way = dataset["model"], dataset.get("guidance"), card["pipeline"]["guidance"]
     if guidance is None and way == EMBEDDED:
         raise ConfigError(
@@ -129,7 +130,7 @@ def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
             "never": ", whose network was distilled to need no guidance",
         }.get(way, "")
         raise ConfigError(f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}'{was}; {allowed}")
-    if guidance is not None and way == "classifier-free" and guidance["scale"] <= 1:  # as the pipelines have it
+    if guidance is not None and way == "classifier-free" and not guides(guidance["scale"]):
         guidance = None
         del dataset["guidance"]
     if "negative_prompt" in dataset and (guidance is None or way != "classifier-free"):

@@ -341,8 +341,8 @@ def _fitted(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
 def _complete_distill(distill: dict[str, Any], key: str) -> None:
     """Fill in the defaults of a kind of fit; refuse keys that belong to another kind."""
     own = dict(fit_checks.DEFAULTS[distill["fit"]])
-    if distill.get("family") == "lambda":
-        own["directions"] = 1
+    if distill["fit"] == "joint":
+        own["directions"] = fit_checks.joint_directions(distill.get("family", own["family"]))
     for name in distill:
         if name not in own and name not in fit_checks.SHARED:
             allowed = ", ".join(kind for kind, keys in fit_checks.DEFAULTS.items() if name in keys)

@@ -178,6 +178,16 @@ def held_out(images: int) -> int:
     return max(1, images // HELD_OUT)
 
 
+def fewest_images(numbers: int) -> int:
+    """The fewest images of which those that are not held out can carry so many numbers."""
+    return next(count for count in itertools.count(numbers) if count - held_out(count) >= numbers)
+
+
+def joint_directions(family: str) -> int:
+    """The directions that a joint fit has by default."""
+    return 1 if family == "lambda" else DEFAULTS["joint"]["directions"]
+
+
 def check_images(images: int, directions: int, evaluations: int, refine: int = 0) -> None:
     """Raise ValueError for a fitting set that cannot carry its coefficients.
 
@@ -195,7 +205,7 @@ def check_images(images: int, directions: int, evaluations: int, refine: int = 0
         return
     least = max(least, coefficients)
     if images - held_out(images) < least:
-        needed = next(count for count in itertools.count(least + 1) if count - held_out(count) >= least)
+        needed = fewest_images(least)
         raise ValueError(
             f"{images} images, a quarter of them held out, cannot carry the refinement of {coefficients} coefficients "
             f"({directions} at each of {evaluations} evaluations): at least {needed} are needed"
@@ -227,9 +237,9 @@ def check_joint(
     if directions != 1 and family == "lambda":
         raise ValueError(f"family 'lambda' has one direction, not {directions}; leave 'directions' out")
     first = rungs(family)[0]
-    numbers = joint_numbers(first, 1 if first == "lambda" else directions, evaluations, steps)
+    numbers = joint_numbers(first, directions, evaluations, steps)
     if numbers > images - held_out(images):
-        needed = next(count for count in itertools.count(numbers) if count - held_out(count) >= numbers)
+        needed = fewest_images(numbers)
         raise ValueError(
             f"{images} images, a quarter of them held out, cannot carry the {numbers} numbers of family '{first}' at "
             f"{evaluations} evaluations: at least {needed} are needed, or fewer directions than {directions}"
@@ -250,10 +260,10 @@ def rungs(family: str) -> tuple[str, ...]:
 
 
 def joint_numbers(family: str, directions: int, evaluations: int, steps: int) -> int:
-    """How many numbers a family fits at most."""
+    """How many numbers a family fits at most; ``lambda`` has one direction, whatever is asked for."""
     own = directions * evaluations
     return {
-        "lambda": own,
+        "lambda": evaluations,
         "directions": own,
         "levels": own + steps,
         "told": own + steps + evaluations,

@@ -220,8 +220,6 @@ def distill(
         if foreign:
             raise ValueError(f"{name}: a {fit} fit has no such option; leave it out")
     if fit == "joint":
-        if directions is None:
-            directions = 1 if family == "lambda" else 3
         ends = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
         return fit_jointly(
             solver,
@@ -230,7 +228,7 @@ def distill(
             sigmas,
             ends,
             family=family,
-            directions=directions,
+            directions=fit_checks.joint_directions(family) if directions is None else directions,
             clip=clip,
             budget=budget,
             iterations=joint.ITERATIONS if iterations is None else iterations,

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 TWICE = ("classifier-free", "autoguidance")
 
 
+def guides(scale: float | None) -> bool:
+    """Whether classifier-free guidance of a pipeline of diffusers has an effect at ``guidance_scale``: above 1."""
+    return scale is not None and scale > 1
+
+
 def passes(name: str | None, sigma: float, interval: Sequence[float] | None = None) -> int:
     """How often an evaluation at a noise level runs a network on an image, by the name of the guidance."""
     if name not in TWICE:

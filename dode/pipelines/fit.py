@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from dode import calls, grids, portable, registry, solvers
 from dode.diffusers_scheduler import DodeScheduler
 from dode.distillation import fit_checks, fitting
 from dode.grids.facts import Described, ModelFacts
+from dode.models.passes import guides
 from dode.pipelines import family as families
 from dode.pipelines import model
 from dode.pipelines.family import Family
@@ -26,7 +26,8 @@ from dode.solvers.formulas import PURE_NOISE
 log = logging.getLogger(__name__)
 
 SOLVER = "ipndm"  # that a fit begins at; with its noise levels free, it hardly matters which
-DIRECTIONS = 3  # of a joint fit by default
+FAMILY = "auto"
+DIRECTIONS = fit_checks.joint_directions(FAMILY)
 FEWEST = 32  # images
 LONGEST = 8192  # tokens of a prompt
 RUNS = 3  # of all fitting images for each number that the largest family fits
@@ -94,7 +95,7 @@ def distill_pipeline(
         begun = solvers.create(solver)
         count = least_images(steps) if images is None else images
         allowed = usual_budget(steps, count) if budget is None else budget
-        fit_checks.check_joint(count, "auto", DIRECTIONS, steps, begun.steps(steps), allowed)
+        fit_checks.check_joint(count, FAMILY, DIRECTIONS, steps, begun.steps(steps), allowed)
         conditions = _checked(family, prompts, classes, count)
         scale = _scale(family, guidance_scale, negative_prompt)
         _check_size(pipe, height=height, width=width)
@@ -129,10 +130,14 @@ def distill_pipeline(
     return DodeScheduler.from_config(pipe.scheduler.config, result=record)  # type: ignore[return-value]
 
 
+def largest(steps: int) -> int:
+    """How many numbers the largest family of solvers fits."""
+    return fit_checks.joint_numbers(fit_checks.rungs(FAMILY)[-1], DIRECTIONS, steps, steps)
+
+
 def least_images(steps: int) -> int:
     """The least number of fitting images of which the fitted part can carry the largest family of solvers."""
-    numbers = fit_checks.joint_numbers("general", DIRECTIONS, steps, steps)
-    return next(count for count in itertools.count(FEWEST) if count - fit_checks.held_out(count) >= numbers)
+    return max(FEWEST, fit_checks.fewest_images(largest(steps)))
 
 
 def usual_budget(steps: int, images: int) -> int:
@@ -141,8 +146,7 @@ def usual_budget(steps: int, images: int) -> int:
     Three runs of all fitting images for each number of the largest family of solvers, but no more than what it costs to
     sample 18,000 images.
     """
-    numbers = fit_checks.joint_numbers("general", DIRECTIONS, steps, steps)
-    return steps * max(fit_checks.FIRST * images, min(RUNS * images * numbers, fit_checks.BUDGET))
+    return steps * max(fit_checks.FIRST * images, min(RUNS * images * largest(steps), fit_checks.BUDGET))
 
 
 @contextlib.contextmanager
@@ -211,8 +215,8 @@ def _scale(family: Family, given: float | None, negative: str | None) -> float |
     else:
         default = inspect.signature(type(family.pipe).__call__).parameters["guidance_scale"].default
         scale = float(default if given is None else given)
-    if family.guided == "classifier-free" and scale is not None and scale <= 1:
-        scale = None  # as the pipelines have it
+    if family.guided == "classifier-free" and not guides(scale):
+        scale = None
     if negative is not None and (family.guided != "classifier-free" or scale is None or family.classes is not None):
         raise ValueError("negative_prompt: it has no effect without classifier-free guidance of prompts; leave it out")
     if negative is not None and not isinstance(negative, str):

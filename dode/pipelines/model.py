@@ -12,6 +12,7 @@ from dode.models.conditions import Conditions
 from dode.models.denoiser import Denoiser
 from dode.models.guidance import ClassifierFree
 from dode.models.hub import repository
+from dode.models.passes import guides
 from dode.pipelines.family import Family, Network
 
 EMBEDDED = "guidance"  # the name of the scale among the conditions of a network that takes it as an input
@@ -64,7 +65,7 @@ def guided(
         raise ValueError(
             f"guidance: the network was distilled at one scale and takes none, so {scale} is not allowed; leave it out"
         )
-    if scale is None or scale <= 1:
+    if scale is None or not guides(scale):
         return denoise.conditioned(conditions)
     return ClassifierFree(denoise, scale=scale, interval=interval, rescale=rescale).conditioned(conditions)
 
