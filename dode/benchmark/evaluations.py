@@ -15,7 +15,7 @@ from dode.directions import Directions
 from dode.distillation import fit_checks
 from dode.distillation.fit_checks import BUDGET, CHECKED
 from dode.grids.facts import ModelFacts
-from dode.models.passes import TWICE
+from dode.models import passes as of_guidance
 from dode.registry import unknown
 
 # Steps that a refinement tries at most, besides two per iteration: each that gains nothing makes its damping five times
@@ -25,7 +25,7 @@ FURTHER_TRIES = 16
 
 def passes(cell: Cell) -> int:
     """How often an evaluation runs a network on an image, at most: twice between the levels of an interval alone."""
-    return 2 if cell.dataset.get("guidance", {}).get("name") in TWICE else 1
+    return of_guidance.passes(cell.dataset.get("guidance", {}).get("name"), 1.0)
 
 
 def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:

@@ -176,6 +176,7 @@ def obtain(
     assert own is not None  # of a card with a single file no job calls this
     source, variant = own["source"], own.get("variant")
     place = local(source, folder)
+    of_hub = place is None
     if place is None:
         announce(f"{'Pipeline' if 'pipeline' in card else 'Model'} {name}: Licence: {card['licence']}")
         key = f"{name}/{target.name}"
@@ -191,7 +192,7 @@ def obtain(
     manifest = {"class": own.get("class"), "variant": variant, "files": found}
     text = json.dumps(manifest, indent=1)
     before = None
-    if local(source, folder) is None:
+    if of_hub:
         size, sha256 = sum(each["size"] for each in found.values()), hashlib.sha256(text.encode()).hexdigest()
         before = checksums.record(root, key, Found(target, source, size, sha256), replace=renew)
     with storage.atomic(target) as temporary:
@@ -199,7 +200,7 @@ def obtain(
     link = folder_of(target)
     if link.is_symlink():
         link.unlink()
-    link.symlink_to(os.path.relpath(place, link.parent) if local(source, folder) else place.resolve())
+    link.symlink_to(place.resolve() if of_hub else os.path.relpath(place, link.parent))
     return before
 
 

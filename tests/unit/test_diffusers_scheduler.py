@@ -1,6 +1,7 @@
 """A result in the place of a pipeline's scheduler makes what dode.sample makes of the same network and noise."""
 
 import copy
+import functools
 import json
 import pickle
 import re
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import dode
+import sampler_records
 from dode import grids, models, portable, sampling, solvers
 from dode.diffusers_scheduler import DodeScheduler
 from dode.distillation import released
@@ -77,22 +79,13 @@ def record(solver, options, nfe, *, grid="karras", distilled=True, sigma_max=80.
         "directions": {"differences": 2, "drift": True, "outputs": "noise", "from_noise": False},
     }
     facts = {"prediction": "noise", "schedule": {"name": "linear"}, **model}
-    return {
-        "format": "dode sampler",
-        "version": 1,
-        "solver": {"name": solver, "options": options},
-        "grid": {"name": grid, "options": {}},
-        "sigmas": grids.karras(steps=made.steps(nfe), sigma_min=0.02, sigma_max=sigma_max).tolist(),
-        "nfe": nfe,
-        **(fitted if distilled else {"lambdas": None, "directions": None}),
-        "model": {"card": "tiny", "sha256": None, "image_shape": list(SHAPE), **facts},
-        "software": {},
-        "citation": ["dode"],
-    }
+    own = fitted if distilled else {"lambdas": None, "directions": None}
+    sigmas = grids.karras(steps=made.steps(nfe), sigma_min=0.02, sigma_max=sigma_max)
+    how = {"version": 1, "grid": grid, "sigmas": sigmas, "own": own, "model": facts, "shape": SHAPE}
+    return sampler_records.of(solver, options, nfe, **how)
 
 
-def noise(seed, images=3):
-    return torch.randn(images, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+noise = functools.partial(sampler_records.noise, SHAPE)
 
 
 def stepped(scheduler, network, latents, **options):

@@ -1,5 +1,6 @@
 """A result as the scheduler of a pipeline that begins at pure noise: flow matching, and zero terminal SNR."""
 
+import functools
 import json
 
 import diffusers
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import dode
+import sampler_records
 from dode import grids, models, solvers
 from dode.diffusers_scheduler import DodeScheduler
 from dode.directions import Directions
@@ -57,22 +59,12 @@ def record(solver, options, nfe, model, *, distilled=False):
         lambdas[0, 1] = 0
         own = {"lambdas": lambdas.tolist(), "directions": vars(directions)}
     name = "flow-linear" if model is FLOW else "uniform-index"
-    return {
-        "format": "dode sampler",
-        "version": 3,
-        "solver": {"name": solver, "options": options},
-        "grid": {"name": name, "options": {}},
-        "sigmas": grids.for_facts(facts, name, made.steps(nfe)).tolist(),
-        "nfe": nfe,
-        **own,
-        "model": {"card": "tiny", "sha256": None, "image_shape": list(SHAPE), **model},
-        "software": {},
-        "citation": ["dode"],
-    }
+    sigmas = grids.for_facts(facts, name, made.steps(nfe))
+    how = {"version": 3, "grid": name, "sigmas": sigmas, "own": own, "model": model, "shape": SHAPE}
+    return sampler_records.of(solver, options, nfe, **how)
 
 
-def noise(seed, images=3):
-    return torch.randn(images, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+noise = functools.partial(sampler_records.noise, SHAPE)
 
 
 def stepped(scheduler, network, latents, **options):
