@@ -182,7 +182,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             latex="trajectory RMSE",
             meaning="Root-mean-square difference per pixel to the fine-step solver's image on the same noise, of a "
             "pipeline per entry of the latents; it needs no features.",
-            unit=f"{PIXELS} or latents",
+            unit="[−1, 1] or latents",  # short, as it stands beside an axis
             aim=True,
             any_count=True,
             count=_UNBIASED.format("trajectory RMSE"),

@@ -23,7 +23,12 @@ def draw(panels: Mapping[str, Curves], best: Curves, paths: Paths) -> None:
         paths: files to write, the format by suffix.
     """
     labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
-    cells = [{"method": label, "options": "{}", "label": label, "distilled": True} for label in labels]
+    # A label is a solver's name, and in parentheses its options.
+    methods = [label.partition(" (")[0] for label in labels]
+    cells = [
+        {"method": method, "options": "{}", "label": label, "distilled": True}
+        for method, label in zip(methods, labels, strict=True)
+    ]
     found = {label: style for (_, label), style in styles(cells).items()}
     for place, label in enumerate(best):
         found[label] = {"color": str(0.6 - 0.3 * place), "marker": ".", "linestyle": ("--", "-.", "-")[place % 3]}
