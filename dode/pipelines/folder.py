@@ -14,15 +14,14 @@ import torch
 
 from dode import registry
 from dode.models import torchvision_operators
+from dode.models.hub import repository
 from dode.pipelines.described import INDEX, UNUSED, variant_of
 from dode.pipelines.family import Family, families, unknown_class
-from dode.weights import foreign_json
 from dode.weights.errors import shown
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-MOST_BYTES = 1_000_000
 LIBRARIES = ("diffusers", "transformers")
 Part = Literal["encoders", "network", "decoder"]
 PARTS: tuple[str, ...] = get_args(Part)
@@ -98,10 +97,8 @@ def of_index(folder: str | Path) -> tuple[type[Family], dict[str, tuple[str, str
     path = Path(folder) / INDEX
     if not path.is_file():
         raise ValueError(f"{folder} has no {INDEX}, so it is not the folder of a pipeline of diffusers")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_BYTES} bytes, which no configuration is")
-    index = foreign_json.parsed(path.read_bytes(), str(path), ValueError)
-    name = index.get("_class_name") if isinstance(index, dict) else None
+    index = repository.read(lambda place: path, {INDEX: (INDEX,)})[INDEX]
+    name = index.get("_class_name")
     if not isinstance(name, str) or name not in families.names():
         raise unknown_class(name if isinstance(name, str) else shown(name))
     components = {}
