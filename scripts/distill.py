@@ -1,7 +1,7 @@
 """Fit a cell's solver to its teacher's states, or to the end states of the fine solution."""
 
-from dode.benchmark import execution, fit_jobs, jobs, scripting, software
-from dode.distillation import fitting
+from dode.benchmark import execution, fit_jobs, jobs, learning_jobs, scripting, software
+from dode.distillation import fit_checks, fitting
 
 
 def main(snakemake):
@@ -14,8 +14,14 @@ def main(snakemake):
         made["code"]["teacher"] = made["teacher"].pop("code")
     states = fit_jobs.read_states(followed, cell.device) if followed else iter(())
     how = dict(params.fit)
+    name = how.pop("fit")
+    if name not in fit_checks.FITS:
+        with learning_jobs.checkpoint(snakemake.output[0], made) as checkpoint:
+            fit = learning_jobs.fit(name, own, list(states), how["options"], checkpoint)
+            fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
+        return
     with fit_jobs.journal(snakemake.output[0], made) as journal:
-        if how.pop("fit") == "joint":
+        if name == "joint":
             _, ends = next(states)
             to = (own.denoise, own.latents, cell.sigmas, ends)
             fit = fitting.fit_jointly(cell.solver, *to, **how, clip=cell.clip, journal=journal)

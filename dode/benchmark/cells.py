@@ -13,6 +13,9 @@ from typing import Any
 
 from dode import grids, solvers
 from dode.benchmark import config as configs
+from dode.benchmark import fit_config
+from dode.distillation import learned
+from dode.distillation.fit_checks import FITS
 from dode.images import data
 from dode.names import REFERENCE, CellName
 
@@ -60,8 +63,29 @@ class Cell:
 
     @property
     def is_joint(self) -> bool:
-        """Whether its fit aims at the end states of the dataset's fine solution."""
+        """Whether it has a joint fit."""
         return self.distilled and self.entry["distill"]["fit"] == "joint"
+
+    @property
+    def method(self) -> learned.Learned | None:
+        """By which method of others it is fitted; None without a fit, and for those of this project."""
+        name = self.entry["distill"]["fit"] if self.distilled else FITS[0]
+        return None if name in FITS else learned.fits.get(name)
+
+    @property
+    def preparation(self) -> learned.Learned | None:
+        """What makes the file that its solver needs."""
+        return learned.preparations.get(self.entry["solver"]) if "prepare" in self.entry else None
+
+    @property
+    def fit_follows_ends(self) -> bool:
+        """Whether its fit aims at the end states of the dataset's fine solution."""
+        return self.is_joint or (self.method is not None and self.method.follows == "ends")
+
+    @property
+    def follows_ends(self) -> bool:
+        """Whether its fit or its preparation does."""
+        return self.fit_follows_ends or (self.preparation is not None and self.preparation.follows == "ends")
 
     @property
     def searched(self) -> bool:
@@ -133,7 +157,10 @@ class Benchmark:
                     entry = {"grid": dataset["grid"], **entry}
                     if "distill" in entry:
                         own = entry["distill"]
-                        entry["distill"] = {**own, "images": configs.fitting_images(own, dataset)}
+                        entry["distill"] = {**own, "images": fit_config.fitting_images(own, dataset)}
+                    if "prepare" in entry:
+                        own = entry["prepare"]
+                        entry["prepare"] = {**own, "images": fit_config.preparing_images(entry, dataset)}
                     yield from (Cell(dataset, entry, nfe) for nfe in entry["nfe"])
             yield self._reference(dataset)
 
@@ -152,14 +179,14 @@ class Benchmark:
         return self.cells[CellName(dataset, REFERENCE, self.datasets[dataset]["reference"]["nfe"])]
 
     def fine_ends(self, cell: Cell) -> tuple[int, int]:
-        """Images and seed of the fine solution's end states that a cell is jointly fitted to."""
-        distill = cell.entry["distill"]
-        return distill["images"], distill.get("seed", self.config["seed"])
+        """Images and seed of the fine solution's end states that a cell is fitted to, or its solver prepared with."""
+        own = cell.entry["distill" if cell.fit_follows_ends else "prepare"]
+        return own["images"], own.get("seed", self.config["seed"])
 
     def with_fine_ends(self, dataset: str, images: int, seed: int) -> list[Cell]:
-        """The cells of a dataset id that are jointly fitted to the same end states."""
-        joint = (cell for cell in self.cells_of(dataset) if cell.is_joint)
-        return [cell for cell in joint if self.fine_ends(cell) == (images, seed)]
+        """The cells of a dataset id that follow the same end states."""
+        following = (cell for cell in self.cells_of(dataset) if cell.follows_ends)
+        return [cell for cell in following if self.fine_ends(cell) == (images, seed)]
 
     def cells_of(self, dataset: str) -> list[Cell]:
         """The cells of a dataset id."""
@@ -170,12 +197,12 @@ class Benchmark:
         return [cell for cell in self.cells.values() if cell.distilled]
 
     def joint(self) -> list[Cell]:
-        """The cells with a joint fit."""
-        return [cell for cell in self.distilled() if cell.is_joint]
+        """The cells whose numbers were fitted together, by a joint fit or a method of others."""
+        return [cell for cell in self.distilled() if cell.is_joint or cell.method]
 
     def stepwise(self) -> list[Cell]:
         """The cells whose coefficients were fitted evaluation by evaluation."""
-        return [cell for cell in self.distilled() if not cell.is_joint]
+        return [cell for cell in self.distilled() if not (cell.is_joint or cell.method)]
 
     @property
     def several_seeds(self) -> bool:

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dode import grids, solvers
-from dode.benchmark import conditions, records
+from dode.benchmark import conditions, fit_config, records
 from dode.benchmark.conditions import Cards, refuse, take_card
 from dode.benchmark.execution import settings
-from dode.directions import Directions
-from dode.distillation import fit_checks
 from dode.fetching.cards import Card
-from dode.grids import schedules
 from dode.grids.facts import ModelFacts
 from dode.images import data
 from dode.names import HALVES, REFERENCE
@@ -139,7 +136,7 @@ def _check_dataset(
     _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
     if grids.grids.get(grid["name"]).recipe:
         fine = {"solver": dataset["reference"]["solver"], "options": {}}
-        _check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
+        fit_config.check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
 
 
 def _check_execution(dataset: dict[str, Any], key: str, execution: dict[str, Any]) -> None:
@@ -224,106 +221,15 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         _check_grid(grid, f"{place}.grid", card, steps)
         if "distill" in entry:
-            _complete_distill(entry["distill"], f"{key}.distill")
+            fit_config.complete(entry["distill"], f"{key}.distill")
+        fit_config.check_preparation(entry, key, dataset)
         alignment = entry.get("distill", {}).get("alignment")
         if grids.grids.get(grid["name"]).recipe:
-            _check_recipe(entry, key, alignment, card, steps)
+            fit_config.check_recipe(entry, key, alignment, card, steps)
         elif alignment == "released":
-            _check_released_grid(entry, key, grid, card)
+            fit_config.check_released_grid(entry, key, grid, card)
         if "distill" in entry:
-            _check_distill(entry, f"{key}.distill", card, dataset)
-
-
-def _check_recipe(entry: dict[str, Any], key: str, alignment: str | None, card: Card, steps: Sequence[int]) -> None:
-    """Refuse combinations for which the authors' code has no recipe."""
-    if "pipeline" in card:
-        raise ConfigError(
-            f"{key}.grid.name: 'released' is not allowed for a pipeline, of which the authors' code has none"
-        )
-    if entry.get("distill", {}).get("fit") == "joint":
-        raise ConfigError(f"{key}.distill.fit: the grid 'released' has a fit of its own; allowed: greedy")
-    if alignment not in (None, "released"):
-        raise ConfigError(
-            f"{key}.distill.alignment: '{alignment}' on the grid 'released', which has a teacher of its own; "
-            "allowed: released"
-        )
-    if entry.get("grid", {}).get("options"):
-        raise ConfigError(f"{key}.grid.options: the grid 'released' has no options; leave the key out")
-    if not entry.get("distill", {}).get("stages", True):
-        raise ConfigError(f"{key}.distill.stages: the authors' recipes correct inner stages too; leave the key out")
-    refuse(f"{key}.solver", fit_checks.check_recipe_of, card["prediction"], entry["solver"])
-    refuse(f"{key}.options", fit_checks.recipe_order, card["prediction"], entry["solver"], entry["options"])
-    if "schedule" in card:
-        schedule = schedules.schedules.create(**card["schedule"])
-        for count in steps:
-            refuse(f"{key}.grid", fit_checks.check_recipe_schedule, entry["solver"], count, schedule)
-    elif card["prediction"] == "noise":
-        raise ConfigError(f"{key}.grid.name: 'released' needs a noise-prediction model with a schedule")
-
-
-def _check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], card: Card) -> None:
-    refuse(f"{key}.distill.alignment", fit_checks.check_released, card["prediction"], entry["solver"])
-    if not grids.grids.get(grid["name"]).family:
-        raise ConfigError(
-            f"{key}.distill.alignment: 'released' has a teacher on the same grid with more steps, which "
-            f"'{grid['name']}' cannot make; allowed: {', '.join(grids.families())}"
-        )
-    if card["prediction"] == "data":
-        for nfe in entry["nfe"]:
-            fine = entry["distill"]["substeps"] * nfe
-            facts = ModelFacts.of_card(card)
-            refuse(f"{key}.distill.substeps", grids.check, grid["name"], fine, facts, **grid["options"])
-
-
-def _check_distill(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
-    distill = entry["distill"]
-    directions = refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
-    images = fitting_images(distill, dataset)
-    if distill["fit"] == "joint":
-        _check_joint(entry, key, images, directions.count, dataset)
-        if solvers.create(entry["solver"], **entry["options"]).method.prepare:
-            raise ConfigError(f"{key}.fit: '{entry['solver']}' must be prepared; a joint fit takes other solvers")
-        return
-    if "teacher" in distill and refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
-        raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
-    if distill["alignment"] == "released":
-        if "teacher" in distill:
-            raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
-        if distill["directions"] != 1:
-            raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
-    refuse(f"{key}.alignment", fit_checks.check_fit, distill["fit"], distill["alignment"])
-    for nfe in entry["nfe"]:
-        refined = distill.get("iterations", 0)
-        refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
-
-
-def _check_joint(entry: dict[str, Any], key: str, images: int, directions: int, dataset: dict[str, Any]) -> None:
-    """Refuse a joint fit that could fit nothing, or has nothing better than itself to follow."""
-    distill, solver = entry["distill"], solvers.create(entry["solver"], **entry["options"])
-    fine = dataset["reference"]["nfe"]
-    refuse(f"{key}.images", fit_checks.check_joint_images, images)
-    for nfe in entry["nfe"]:
-        if nfe > fine:
-            raise ConfigError(
-                f"{key}.fit: a joint fit with NFE {nfe} would follow the fine solution of dataset '{dataset['id']}', "
-                f"whose reference.nfe is only {fine}"
-            )
-        refuse(
-            key,
-            fit_checks.check_joint,
-            images,
-            distill["family"],
-            directions,
-            nfe,
-            solver.steps(nfe),
-            distill.get("budget"),
-        )
-
-
-def fitting_images(distill: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
-    """Size of the fitting set of a solver's ``distill`` on a dataset."""
-    least = fit_checks.JOINT_IMAGES if distill["fit"] == "joint" else 0
-    return distill.get("images", max(dataset["fit_images"], least))
+            fit_config.check(entry, f"{key}.distill", card, dataset)
 
 
 def _fitted(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
@@ -331,22 +237,10 @@ def _fitted(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> int:
     found = [0]
     for entry in (each for each in config["solvers"] if dataset["id"] in each["datasets"]):
         if "distill" in entry:
-            found.append(fitting_images(entry["distill"], dataset))
+            found.append(fit_config.fitting_images(entry["distill"], dataset))
+        if "prepare" in entry:
+            found.append(fit_config.preparing_images(entry, dataset))
         grid = entry.get("grid", dataset["grid"])
         if grids.grids.get(grid["name"]).prepare:
             found.append({**grids.defaults(grid["name"]), **grid["options"]}["images"])
     return max(found)
-
-
-def _complete_distill(distill: dict[str, Any], key: str) -> None:
-    """Fill in the defaults of a kind of fit; refuse keys that belong to another kind."""
-    own = dict(fit_checks.DEFAULTS[distill["fit"]])
-    if distill["fit"] == "joint":
-        own["directions"] = fit_checks.joint_directions(distill.get("family", own["family"]))
-    for name in distill:
-        if name not in own and name not in fit_checks.SHARED:
-            allowed = ", ".join(kind for kind, keys in fit_checks.DEFAULTS.items() if name in keys)
-            raise ConfigError(f"{key}.{name}: a {distill['fit']} fit has no such key; allowed with fit: {allowed}")
-    for name, value in own.items():
-        if value is not None:
-            distill.setdefault(name, value)

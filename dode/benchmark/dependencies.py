@@ -5,6 +5,7 @@ Everything that decides a result is in a rule's ``params``; for a cell, as :mod:
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dode import grids, solvers
 from dode.benchmark import digests, records
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, Card, Fit, Samples, Teacher, Trajectory
+from dode.distillation import learned
 from dode.fetching import checksums, pipelines
 from dode.fetching.cards import file_name, folder_of, reading
 from dode.images import prompts
@@ -66,6 +68,9 @@ class Dependencies:
             guidance = {**guidance, **others}
         chosen = {key: entry[key] for key in ("solver", "options", "grid")}
         classes: dict[str, Any] = {"labels": cell.dataset.get("labels"), "guidance": guidance}
+        if cell.preparation is not None:
+            own = entry["prepare"]
+            classes["prepare"] = {**own, "options": cell.preparation.filled(own["options"])}
         return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
 
     def teacher(self, cell: Cell) -> Teacher:
@@ -74,7 +79,8 @@ class Dependencies:
 
     def fit(self, cell: Cell) -> Fit:
         """Of a distilled cell."""
-        return _chosen(Fit, cell.entry["distill"])
+        own = cell.entry["distill"]
+        return _chosen(Fit, own if cell.method is None else {**own, "options": cell.method.filled(own["options"])})
 
     def samples(self, cell: Cell) -> Samples:
         """Of a cell."""
@@ -162,10 +168,17 @@ class Dependencies:
     def _digest(self, script: str, parts: frozenset[str]) -> str:
         return digests.code_digest(self.benchmark.root / SCRIPTS / script, *sorted(parts))
 
-    def cell_code(self, script: str, cell: Cell, *others: str) -> str:
-        """Digest of the code of a script that runs a cell's solver, and ``others``, on its grid and network."""
+    def cell_code(self, script: str, cell: Cell, *others: str, parts: Iterable[str] = ()) -> str:
+        """Digest of the code of a script that runs a cell's solver, and ``others``, on its grid and network.
+
+        ``parts`` are further modules that its job chooses as it runs.
+        """
         grid = cell.entry["grid"]["name"]
-        parts = {solvers.module_of(name) for name in (cell.entry["solver"], *others)} | self._grid_parts(cell)
+        parts = {
+            *parts,
+            *(solvers.module_of(name) for name in (cell.entry["solver"], *others)),
+            *self._grid_parts(cell),
+        }
         for card in self._network_cards(cell):
             parts |= pipeline_parts(card) if "pipeline" in card else {networks.module_of(card["network"]["name"])}
         if grids.grids.get(grid).recipe:
@@ -189,7 +202,13 @@ class Dependencies:
 
     def fit_code(self, cell: Cell) -> str:
         """Digest of the code of a cell's fit, which runs its teacher too where this has no file."""
+        if cell.method is not None:
+            return self.cell_code("distill.py", cell, parts={learned.fits.module_of(cell.method.name)})
         return self.cell_code("distill.py", cell, *([] if cell.with_teacher or cell.is_joint else [cell.teacher]))
+
+    def preparation_code(self, cell: Cell) -> str:
+        """Digest of the code that prepares what a cell's solver needs."""
+        return self.cell_code("prepare.py", cell, parts={learned.preparations.module_of(cell.entry["solver"])})
 
     def search_code(self, cell: Cell) -> str:
         """Digest of the code of the search for a cell's grid."""

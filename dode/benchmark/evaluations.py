@@ -56,13 +56,13 @@ def _search_grid(benchmark: Benchmark, cell: Cell) -> int:
 
 
 def fine_ends(benchmark: Benchmark, cell: Cell) -> int:
-    """Of the end states that a joint fit aims at; 0 for other cells."""
-    return benchmark.fine_ends(cell)[0] * benchmark.reference(cell.dataset["id"]).nfe if cell.is_joint else 0
+    """Of the end states that a fit or a preparation aims at; 0 for other cells."""
+    return benchmark.fine_ends(cell)[0] * benchmark.reference(cell.dataset["id"]).nfe if cell.follows_ends else 0
 
 
 def _fine_ends(benchmark: Benchmark, cell: Cell) -> int:
     """Counted with the first of the cells that share them."""
-    if not cell.is_joint:
+    if not cell.follows_ends:
         return 0
     sharing = benchmark.with_fine_ends(cell.dataset["id"], *benchmark.fine_ends(cell))
     return fine_ends(benchmark, cell) if cell is sharing[0] else 0
@@ -96,6 +96,9 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
 def _distill(benchmark: Benchmark, cell: Cell) -> int:
     if not cell.distilled:
         return 0
+    if cell.method is not None:
+        own = cell.entry["distill"]
+        return cell.method.expense(own["images"], cell.nfe, **own["options"]).work
     if cell.is_joint:
         return cell.entry["distill"].get("budget", BUDGET * cell.nfe) + CHECKED * 2 * cell.nfe
     images, iterations = cell.entry["distill"]["images"], cell.entry["distill"].get("iterations", 0)
@@ -105,6 +108,13 @@ def _distill(benchmark: Benchmark, cell: Cell) -> int:
     jacobian = 1 + _coefficients(benchmark, cell)
     runs = 1 + 1 + iterations * (jacobian + 2) + FURTHER_TRIES  # the greedy fit, the error before, the iterations
     return cell.nfe * ((images - held_out) * runs + held_out * (1 + iterations))
+
+
+def _prepare(benchmark: Benchmark, cell: Cell) -> int:
+    if cell.preparation is None:
+        return 0
+    own = cell.entry["prepare"]
+    return cell.preparation.expense(own["images"], cell.nfe, **own["options"]).work
 
 
 def _coefficients(benchmark: Benchmark, cell: Cell) -> int:
@@ -133,6 +143,7 @@ def _none(benchmark: Benchmark, cell: Cell) -> int:
 RULES: dict[str, Callable[[Benchmark, Cell], int]] = {
     "search_grid": _search_grid,
     "fine_ends": _fine_ends,
+    "prepare": _prepare,
     "teacher": _teacher,
     "distill": _distill,
     "sample": _sample,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dode import grids, portable, solvers, storage
 from dode.directions import Directions
 from dode.distillation import released
-from dode.distillation.fit_checks import MOVED, recipe_order
+from dode.distillation.fit_checks import moves_levels, recipe_order
 from dode.grids.facts import ModelFacts, index_scale
 from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
@@ -117,7 +117,7 @@ def _fit(folder: Path, cell: dict[str, Any], model: dict[str, Any]) -> dict[str,
         raise ValueError(f"{path} was made with another configuration than {PROVENANCE} says: run snakemake again")
     found = {**{key: values[key] for key in nothing}, "fit": cell["fit"]}
     found |= {key: values[key] for key in portable.ADDED if values[key] is not None}
-    if values["family"] not in MOVED:
+    if not moves_levels(values["family"]):
         found["levels"] = None
     if values["coefficients"] is not None:  # which are all that there is
         found |= {"lambdas": None, "directions": None}

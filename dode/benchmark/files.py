@@ -107,10 +107,20 @@ class Files:
 
     def teacher(self, cell: Cell) -> dict[str, str]:
         """The teacher's states that the cell's fit reads, by name."""
-        if cell.is_joint:
-            images, seed = self.benchmark.fine_ends(cell)
-            return {"ends": f"{self.results}/{cell.dataset['id']}/fine-ends/{images}-seed{seed}.safetensors"}
+        if cell.fit_follows_ends:
+            return {"ends": self.fine_ends(cell)}
         return {"teacher": self.of_cell(cell, "teacher.safetensors")} if cell.with_teacher else {}
+
+    def fine_ends(self, cell: Cell) -> str:
+        """The fine solution's end states that a cell follows."""
+        images, seed = self.benchmark.fine_ends(cell)
+        return f"{self.results}/{cell.dataset['id']}/fine-ends/{images}-seed{seed}.safetensors"
+
+    def prepared_on(self, cell: Cell) -> dict[str, str]:
+        """What a cell's preparation reads besides its model: conditions of its images, and what it follows."""
+        found = self.conditions(cell.dataset, "fit", cell.entry["prepare"]["images"])
+        assert cell.preparation is not None
+        return found | ({"ends": self.fine_ends(cell)} if cell.preparation.follows == "ends" else {})
 
     def lambdas(self, cell: Cell) -> dict[str, str]:
         """The coefficients that the cell's samples need, by name."""

@@ -29,8 +29,8 @@ class FittingSet:
 
     def __init__(self, job: CellJob, teacher: Mapping[str, Any]):
         self.job, self.teacher = job, Teacher(**teacher)
-        seed = job.trajectory.seed if self.teacher.seed is None else self.teacher.seed
-        self._where: dict[str, Any] = {"indices": range(self.teacher.images), "stream": "fit", "seed": seed}
+        self.seed = job.trajectory.seed if self.teacher.seed is None else self.teacher.seed
+        self._where: dict[str, Any] = {"indices": range(self.teacher.images), "stream": "fit", "seed": self.seed}
 
     @property
     def denoise(self) -> Denoise:
@@ -119,6 +119,7 @@ def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
         "coefficients": student.solver.options["coefficients"] if general else None,
         "rungs": [{**vars(rung), "compared": rung.compared and rung.compared._asdict()} for rung in fit.rungs],
         "sigmas": fit.sigmas.tolist(),
+        **({} if fit.cost is None else {"cost": vars(fit.cost)}),
         "rms_before": fit.rms_before.tolist(),
         "rms_after": fit.rms_after.tolist(),
         "refinement": None if fit.refinement is None else vars(fit.refinement),

@@ -12,7 +12,7 @@ from dode import grids, solvers, storage
 from dode.benchmark import devices
 from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, Trajectory
 from dode.directions import Directions
-from dode.distillation.fit_checks import MOVED
+from dode.distillation.fit_checks import moves_levels
 from dode.grids.tensor import Levels
 from dode.images import noise, pixels
 from dode.models import loading, precision
@@ -149,7 +149,7 @@ def fitted(solver: solvers.Solver, sigmas: Levels, values: Mapping[str, Any]) ->
     """
     if values["coefficients"] is not None:
         return Student(NonStationary(values["coefficients"]), values["levels"], told=values["told"])
-    moved = values["family"] in MOVED
+    moved = moves_levels(values["family"])
     lambdas = values["lambdas"]
     return Student(
         solver,

@@ -37,6 +37,7 @@ class Trajectory(Parameters):
         seed: of all noise.
         labels, guidance: how the classes of the images are drawn and how they guide; None for a model without classes.
             A network that guides is there with its card.
+        prepare: how what the solver needs is prepared, with all options; None for one that needs nothing.
     """
 
     model: Card
@@ -47,13 +48,14 @@ class Trajectory(Parameters):
     seed: int
     labels: Literal["uniform", "balanced"] | None = None
     guidance: dict[str, Any] | None = None
+    prepare: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher(Parameters):
     """Whom a distilled cell follows, on which fitting set: keys ``distill`` of the configuration.
 
-    A joint fit, which follows the dataset's fine solution, has ``images`` and ``seed`` alone.
+    A fit that follows the dataset's fine solution, such as a joint one, has ``images`` and ``seed`` alone.
     """
 
     images: int
@@ -67,12 +69,13 @@ class Teacher(Parameters):
 class Fit(Parameters):
     """What is fitted: keys ``distill`` of the configuration."""
 
-    fit: Literal["joint", "greedy", "refined"]
-    directions: int | dict[str, Any]
+    fit: str
+    directions: int | dict[str, Any] | None = None
     stages: bool | None = None
     iterations: int | None = None
     family: str | None = None
     budget: int | None = None
+    options: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

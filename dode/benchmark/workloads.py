@@ -16,7 +16,7 @@ START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
 GROUPED = 1  # minutes of walltime for each job of a group besides
 MORE_MEMORY = 0.5  # asked for beyond the first time with every further attempt
-FIT = ("search_grid", "fine_ends", "teacher", "distill")
+FIT = ("search_grid", "fine_ends", "prepare", "teacher", "distill")
 SCORE = ("gather", "decode", "score", "prompt_score", "score_pipeline")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from dode.distillation import learned
 from dode.grids.schedules import Schedule
-from dode.registry import unknown
+from dode.registry import nearest, unknown
 
 RELEASED = {("data", "ddim"), ("data", "heun"), ("noise", "ddim")}
 # The orders that there are to choose from, by prediction and solver; none where the recipe has no such choice.
@@ -163,14 +164,28 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
 
 def check_fit(fit: str, alignment: str, iterations: int | None = None) -> None:
     """Raise ValueError for an unknown fit, a wrong number of iterations, or a refinement without an end to aim at."""
-    if fit not in FITS:
-        raise ValueError(f"fit must be one of {', '.join(map(repr, FITS))}, not {fit!r}")
+    known = (*FITS, *learned.fits.names())
+    if fit not in known:
+        raise ValueError(f"fit must be one of {', '.join(map(repr, known))}, not {fit!r}{nearest(fit, known)}")
     if fit == "refined" and alignment != "aligned":
         raise ValueError(
             f"fit 'refined': alignment '{alignment}' has no end state to aim at; take 'aligned' or fit 'greedy'"
         )
     if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1):
         raise ValueError(f"iterations must be an integer of at least 1, not {iterations!r}")
+
+
+def arguments(fit: str) -> set[str]:
+    """The arguments of :func:`dode.distill` that a fit has, besides solver, model, noise and levels."""
+    if fit in FITS:
+        return {*DEFAULTS[fit], *(("clip", "ends") if fit == "joint" else ())}
+    own = ("clip", "ends") if learned.fits.get(fit).follows == "ends" else ("substeps", "teacher")
+    return {"seed", "options", *own}
+
+
+def moves_levels(family: str | None) -> bool:
+    """Whether a fit has noise levels of its own: of a family that fits them, or by another method."""
+    return family in MOVED or family in learned.fits.names()
 
 
 def held_out(images: int) -> int:

@@ -4,20 +4,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from dode import calls, grids, sampling, solvers
+from dode import calls, sampling
 from dode.directions import OUTPUTS, Directions, DirectionsLike, History
-from dode.distillation import fit_checks, joint
+from dode.distillation import fit_checks, joint, learned
 from dode.distillation import teacher as teachers
+from dode.distillation.fine_solution import fine_ends
 from dode.distillation.refinement import Refinement, refine_jointly
+from dode.distillation.task import Checkpoint, Meter, Task
 from dode.grids.facts import ModelFacts
 from dode.grids.of_model import check_levels, listed
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
-from dode.solvers.formulas import PURE_NOISE
 
 # For m >= 2: a direction shorter than what this share of the network's output makes of it is left out. A half-precision
 # network knows its output no better, and a coefficient on so short a direction blows up fresh images.
@@ -25,10 +25,7 @@ ROUNDING = 1e-4
 # For m >= 2: the Tikhonov term relative to directions of unit length. It keeps nearly parallel directions from sharing
 # their effect between huge coefficients of opposite sign.
 RIDGE = 1e-6
-DETAILS = 0.002  # EDM's lowest level: what a model that states none is taken to know
 REFINED = 12  # iterations of a refinement
-FINE_STEPS = 40  # of the fine solution, by Heun's method: 79 evaluations
-FINE_FROM = 1000.0  # where it begins below pure noise, if the model does not say its own highest level
 
 
 class FitError(ValueError):
@@ -47,8 +44,10 @@ class Fit:
         rms_before, rms_after: root-mean-square distance per element of proposal and of corrected state to the target at
             each evaluation of the greedy fit, (K,); NaN where there is no target.
         refinement: the :class:`dode.distillation.refinement.Refinement` that changed the lambdas afterwards, or None.
-        family: which family a joint fit kept, ``"plain"`` included; None for the other fits.
+        family: which family a joint fit kept, ``"plain"`` included, or by which method of others it was fitted; None
+            for the greedy and the refined fit.
         rungs: what became of each family of a joint fit (:class:`dode.distillation.joint.Rung`).
+        cost: what a fit by another method cost.
     """
 
     student: sampling.Student
@@ -62,6 +61,7 @@ class Fit:
     refinement: Refinement | None = None
     family: str | None = None
     rungs: tuple[joint.Rung, ...] = ()
+    cost: Meter | None = None
 
     @property
     def lambdas(self) -> torch.Tensor:
@@ -73,7 +73,7 @@ class Fit:
         Raises:
             ValueError: where noise levels were fitted too, so that the coefficients alone are no solver.
         """
-        if self.family in fit_checks.MOVED:
+        if fit_checks.moves_levels(self.family):
             raise ValueError(
                 f"lambdas: this fit is of the family '{self.family}', of which the coefficients alone are no solver; "
                 "give the fit itself to dode.sample, or see fit.student"
@@ -147,6 +147,8 @@ def distill(
     teacher: str | None = None,
     stages: bool = True,
     iterations: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Fit the distilled solver, so that with few evaluations it ends where many steps would.
 
@@ -161,10 +163,12 @@ def distill(
     that of the teacher's trajectory one state is held. ``fit="refined"`` goes on from there with all coefficients
     together (:mod:`dode.distillation.refinement`).
 
+    Any other ``fit`` is a method of others by its name (:mod:`dode.distillation.learned`), which has ``options``.
+
     Args:
         solver, denoise, latents, sigmas: as in :func:`dode.sample`; ``latents`` is the whole fitting set, which should
             not be scored afterwards: 200 images for a joint fit, 100 are plenty for a greedy one.
-        fit: ``"joint"``, ``"greedy"`` or ``"refined"``.
+        fit: ``"joint"``, ``"greedy"``, ``"refined"``, or the name of another method.
         directions: number m of directions per evaluation (m = 1: the paper's; m >= 2: m - 1 differences of successive
             outputs and the drift), or a :class:`dode.directions.Directions`, or a dictionary of its attributes. By
             default 3 for a joint fit, else 1.
@@ -183,8 +187,11 @@ def distill(
         teacher: name of the teacher's solver; None for the solver's own choice.
         stages: whether inner stages (Heun's predictor) are corrected too.
         iterations: most iterations of a joint fit of one family (by default 20) or of a refinement (12).
+        seed, options: of a method by name, for all that it draws, and the keyword options that its file in
+            ``dode/distillation/methods`` has.
 
-    ``substeps``, ``alignment``, ``teacher`` and ``stages`` belong to the greedy and the refined fit.
+    ``substeps``, ``alignment``, ``teacher`` and ``stages`` belong to the greedy and the refined fit; a method that
+    follows the teacher's states has ``substeps`` and ``teacher`` too, and one that follows end states ``ends``.
 
     Returns:
         A :class:`Fit`; give it to :func:`dode.sample` as ``lambdas``.
@@ -213,12 +220,32 @@ def distill(
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
-    given = {"substeps": substeps, "alignment": alignment, "teacher": teacher, "stages": stages}
-    following = {name: value != fit_checks.FOLLOWING[name] for name, value in given.items()}
-    ending = {"family": family != "auto", "clip": clip, "budget": budget is not None, "ends": ends is not None}
-    for name, foreign in (following if fit == "joint" else ending).items():
-        if foreign:
-            raise ValueError(f"{name}: a {fit} fit has no such option; leave it out")
+    given = {
+        "directions": directions is not None,
+        "family": family != "auto",
+        "clip": clip,
+        "budget": budget is not None,
+        "ends": ends is not None,
+        "substeps": substeps != fit_checks.FOLLOWING["substeps"],
+        "alignment": alignment != fit_checks.FOLLOWING["alignment"],
+        "teacher": teacher is not None,
+        "stages": not stages,
+        "iterations": iterations is not None,
+        "seed": seed != 0,
+        "options": options is not None,
+    }
+    for name, is_given in given.items():
+        if is_given and name not in fit_checks.arguments(fit):
+            raise ValueError(f"{name}: a fit '{fit}' has no such option; leave it out")
+    if fit not in fit_checks.FITS:
+        chosen: dict[str, Any] = {"seed": seed, "options": options or {}}
+        if learned.fits.get(fit).follows == "ends":
+            chosen["ends"] = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
+            return fit_by_method(fit, solver, denoise, latents, sigmas, clip=clip, **chosen)
+        pairing = align(solver, denoise, sigmas, substeps=substeps, teacher=teacher)
+        assert isinstance(pairing, teachers.Alignment)
+        chosen["states"] = list(teachers.trajectory(pairing, denoise, latents))
+        return fit_by_method(fit, solver, denoise, latents, sigmas, **chosen)
     if fit == "joint":
         ends = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
         return fit_jointly(
@@ -240,30 +267,6 @@ def distill(
     return fit_to(solver, denoise, latents, sigmas, pairing, states, directions=own, stages=stages, refine=refine)
 
 
-def fine_ends(denoise: Denoise, latents: torch.Tensor, sigmas: Levels) -> torch.Tensor:
-    """The end states of the fine solution from the first of ``sigmas`` to the last: Heun's method on EDM's levels.
-
-    That is 79 evaluations to 0, and 78 where the last level is above 0. From pure noise a first step of two more goes
-    to the model's highest other level, for EDM's levels are dense below and not from infinity on.
-    """
-    facts, levels = ModelFacts.of(denoise), checked(sigmas)
-    first, pure = float(levels[0]), bool(levels[0] >= PURE_NOISE)
-    if pure:
-        first = facts.sigma_max or FINE_FROM
-    lowest, above = float(levels[levels > 0][-1]), bool(levels[-1] > 0)
-    if not above:
-        # A grid of few levels ends with a long step to 0, which the fine solution must not make.
-        lowest = min(lowest, DETAILS) if facts.sigma_min is None else facts.sigma_min
-    fine: Any = grids.grids.create("karras", steps=FINE_STEPS, sigma_max=first, sigma_min=lowest)
-    if above:
-        fine = np.asarray(fine)[:-1]
-    if pure:
-        fine = np.append(float(levels[0]), np.asarray(fine))
-    if facts.round_sigma is not None:
-        fine = np.unique(facts.round_sigma(np.asarray(fine)))[::-1].copy()
-    return sampling.sample(solvers.create("heun"), denoise, latents, fine)
-
-
 def fit_jointly(
     solver: Solver,
     denoise: Denoise,
@@ -278,6 +281,37 @@ def fit_jointly(
     nothing = torch.full((len(levels),), float("nan"), dtype=torch.float64)
     own = _made_from(solver, sigmas, denoise, latents)
     return Fit(student, **own, sigmas=levels, rms_before=nothing, rms_after=nothing, family=family, rungs=rungs)
+
+
+def fit_by_method(
+    name: str,
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    *,
+    options: Mapping[str, Any],
+    checkpoint: Checkpoint | None = None,
+    **followed: Any,
+) -> Fit:
+    """The fit ``name`` of :data:`dode.distillation.learned.fits`.
+
+    Args:
+        solver, denoise, latents, sigmas: as of :func:`distill`.
+        options: of the method.
+        checkpoint: where an interrupted fit goes on.
+        followed: ``ends`` or ``states``, ``clip`` and ``seed`` as of :class:`dode.distillation.task.Task`.
+    """
+    method, levels = learned.fits.get(name), checked(sigmas)
+    learned.fits.check_options(name, options)
+    method.check(len(latents), solver.nfe(len(levels) - 1, end=levels[-1]), **options)
+    own = _made_from(solver, sigmas, denoise, latents)
+    task = Task(solver, denoise, latents, levels, checkpoint=checkpoint or Checkpoint(), **followed)
+    student = method(task, **options)
+    proposed = torch.tensor(teachers.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
+    nothing = torch.full((len(proposed),), float("nan"), dtype=torch.float64)
+    known: dict[str, Any] = {"family": name, "cost": task.meter}
+    return Fit(student, **own, sigmas=proposed, rms_before=nothing, rms_after=nothing, **known)
 
 
 def _made_from(solver, sigmas, denoise, latents):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dode import calls, grids, portable, registry, solvers
 from dode.diffusers_scheduler import DodeScheduler
-from dode.distillation import fit_checks, fitting
+from dode.distillation import fine_solution, fit_checks, fitting
 from dode.grids.facts import Described, ModelFacts
 from dode.models.passes import guides
 from dode.pipelines import family as families
@@ -281,8 +281,8 @@ class _Counted(Described):
 def _fine(pipe: Any, denoise: Denoise, noise: Tensor, sigmas: Any) -> Tensor:
     """The fine solution, with the pipeline's own progress bar."""
     pure = bool(sigmas[0] >= PURE_NOISE)
-    with pipe.progress_bar(total=2 * (fitting.FINE_STEPS + pure) - 1) as bar:
-        return fitting.fine_ends(_Counted(denoise, bar), noise, sigmas)
+    with pipe.progress_bar(total=2 * (fine_solution.STEPS + pure) - 1) as bar:
+        return fine_solution.fine_ends(_Counted(denoise, bar), noise, sigmas)
 
 
 def _classes(family):

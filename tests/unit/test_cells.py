@@ -186,7 +186,7 @@ def test_a_joint_fit_needs_images_to_be_judged_on():
         ),
         (
             {"solvers__1__distill": {}, "datasets__0__reference": {"solver": "heun", "nfe": 13}},
-            "solvers[1].distill.fit: a joint fit with NFE 15 would follow the fine solution of dataset 'digits-ddpm', "
+            "solvers[1].distill.fit: with NFE 15 it would follow the fine solution of dataset 'digits-ddpm', "
             "whose reference.nfe is only 13",
         ),
     ],

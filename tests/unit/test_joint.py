@@ -11,7 +11,7 @@ import dode
 import variants
 from dode import grids, sampling, solvers
 from dode.directions import Directions
-from dode.distillation import comparison, families, fit_checks, fitting, joint, levenberg_marquardt
+from dode.distillation import comparison, families, fine_solution, fit_checks, joint, levenberg_marquardt
 from dode.distillation.levenberg_marquardt import Images, minimise
 from dode.distillation.linear_form import linear_form
 from dode.grids.facts import ModelFacts, vp_prior
@@ -281,7 +281,7 @@ def test_ends_that_are_no_images_are_refused(wrong):
 @pytest.mark.parametrize("sigmas", [grids.uniform_index(steps=5), grids.quadratic(steps=5), [80.0, 0.0]])
 def test_the_fine_solution_of_a_plain_function_goes_down_to_the_details(sigmas):
     latents = mixture.latents(100, 1)
-    fine = fitting.fine_ends(mixture.denoise, latents, torch.as_tensor(sigmas, dtype=torch.float64))
+    fine = fine_solution.fine_ends(mixture.denoise, latents, torch.as_tensor(sigmas, dtype=torch.float64))
     assert mixture.rmse(fine, exact(100, 1)) < 0.01
 
 

@@ -1,0 +1,152 @@
+"""What a method that learns says of itself where it is registered. Imports no torch: configurations are checked so.
+
+Two kinds, each with a file per method, found by the method's name:
+
+- a *fit* (``dode/distillation/methods/``) learns the numbers of a :class:`dode.sampling.Student`: levels, told levels,
+  coefficients. It is asked for with ``distill: {fit: <name>}`` and :func:`dode.distill`.
+- a *preparation* (``dode/distillation/preparations/``) makes the tensors that a solver reads: statistics of the model,
+  a small network, another network in its place. It has the solver's name.
+
+Both get a :class:`dode.distillation.task.Task` and keyword options of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from dode.registry import FileRegistry
+
+if TYPE_CHECKING:
+    from dode.distillation.task import Task
+else:  # files of methods take it from here, so that they do without torch
+    Task = Any
+
+__all__ = ["Expense", "Learned", "Task", "fit", "fits", "preparation", "preparations"]
+
+F = TypeVar("F", bound=Callable)
+#: What a method is given besides noise: nothing, the end states of the fine solution, or the teacher's trajectory.
+Follows: TypeAlias = Literal["nothing", "ends", "states"]
+IMAGES = 200  # noises that a method learns from by default
+BACKWARD = 2  # evaluations that one costs more if gradients flow back through it
+
+_HERE = Path(__file__).parent
+fits = FileRegistry("fit", "dode.distillation.methods", _HERE / "methods")
+preparations = FileRegistry("preparation", "dode.distillation.preparations", _HERE / "preparations")
+
+
+class Expense(NamedTuple):
+    """What a method costs at most.
+
+    Attributes:
+        evaluations: of the network, each of one image, those with gradients included.
+        gradients: how many of these gradients flow back through.
+    """
+
+    evaluations: int
+    gradients: int = 0
+
+    @property
+    def work(self) -> int:
+        """The same in evaluations without gradients."""
+        return self.evaluations + BACKWARD * self.gradients
+
+
+class Learned:
+    """A registered method; call it with a task and its options.
+
+    Attributes:
+        name: under which it is registered.
+        follows: what it is given to follow.
+        images: noises that it learns from by default.
+        source: whose method it is, with the arXiv number and the place in the paper.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        name: str,
+        *,
+        follows: Follows,
+        images: int,
+        source: str,
+        expense: Callable[..., Expense],
+        check: Callable[..., None],
+    ):
+        functools.update_wrapper(self, function)  # its options are read from the signature
+        self.function, self.name, self.follows = function, name, follows
+        self.images, self.source = images, source
+        self._expense, self._check = expense, check
+
+    def __call__(self, task: Task, **options: Any) -> Any:
+        """What the method learns: a :class:`dode.sampling.Student`, or tensors by name."""
+        return self.function(task, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Option names with their defaults."""
+        return dict(self.function.__kwdefaults__ or {})
+
+    def filled(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options with the defaults of those that are left out."""
+        return {**self.options, **options}
+
+    def expense(self, images: int, nfe: int, **options: Any) -> Expense:
+        """What it costs at most, learnt from so many noises for a solver of ``nfe`` evaluations."""
+        return self._expense(images, nfe, **self.filled(options))
+
+    def check(self, images: int, nfe: int, **options: Any) -> None:
+        """Raise ValueError, in one sentence, for what the method could learn nothing from."""
+        self._check(images, nfe, **self.filled(options))
+
+
+def _register(registry, name, **facts):
+    def add(function):
+        registry.register(name)(Learned(function, name, **facts))
+        return function
+
+    return add
+
+
+def _nothing(images: int, nfe: int, **options: Any) -> None:
+    """Whatever is asked for can be learnt."""
+
+
+def fit(
+    name: str,
+    *,
+    source: str,
+    expense: Callable[..., Expense],
+    follows: Follows = "ends",
+    images: int = IMAGES,
+    check: Callable[..., None] = _nothing,
+) -> Callable[[F], F]:
+    """Register the decorated function ``(task, **options) -> Student`` as the fit ``name``.
+
+    Args:
+        source: whose method it is: authors and year, arXiv number, the place in the paper.
+        expense: ``(images, nfe, **options) -> Expense``, what it costs at most; all options are given.
+        follows: ``"ends"``, the end states of the fine solution, or ``"states"``, the teacher's at the solver's levels.
+        images: noises that it learns from by default.
+        check: ``(images, nfe, **options)`` raises ValueError for what could not be learnt, before any work.
+    """
+    return _register(fits, name, source=source, expense=expense, follows=follows, images=images, check=check)
+
+
+def preparation(
+    name: str,
+    *,
+    source: str,
+    expense: Callable[..., Expense],
+    follows: Literal["nothing", "ends"] = "nothing",
+    images: int = IMAGES,
+    check: Callable[..., None] = _nothing,
+) -> Callable[[F], F]:
+    """Register the decorated function ``(task, **options) -> tensors`` as the preparation of the solver ``name``.
+
+    It returns a dictionary of tensors, which the solver finds as safetensors at the path ``prepared``; arguments as of
+    :func:`fit`.
+    """
+    return _register(preparations, name, source=source, expense=expense, follows=follows, images=images, check=check)
