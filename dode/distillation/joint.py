@@ -34,6 +34,7 @@ ITERATIONS = 20
 ENOUGH = 0.002  # a smaller relative gain of an iteration ends the fit of a family
 # A start is judged after so many iterations on so many images.
 SCREENED, SCREENING, SCREENED_ENOUGH = 32, 5, 0.02
+SCREENED_LEAST = 2  # iterations that the budget must allow a start, or else it is not tried beside others
 AFFORDED = 4  # iterations that the budget must allow, else fewer images are fitted
 FEWEST = 24  # images that are fitted however small the budget
 SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use together
@@ -201,8 +202,10 @@ class _Ladder:
         limit = before + share * (self.allowed - before)
         self.images.budget = limit
         found, starts = [], list(self._starts(family, directions))
-        # What judging the starts and the result takes goes on beyond what a fit may use.
-        limit -= (len(starts) * len(self.images.latents) + len(self.best.errors)) * self.nfe
+        # What judging the result takes goes on beyond what a fit may use.
+        limit -= len(self.best.errors) * self.nfe
+        del starts[self._screened(len(starts[0][1].start), limit - before) :]
+        limit -= len(starts) * len(self.images.latents) * self.nfe  # so does judging the starts
         for name, parameters in starts:
             here = self.images.evaluations
             self.images.budget = min(limit, here + SCREENING_SHARE * (limit - before) / len(starts))
@@ -223,6 +226,12 @@ class _Ladder:
             error, errors = fitted.best_error, self.images.errors(parameters.form(z), self.held_out)
         self._add(family, name, len(z), fitted.iteration, before, error, parameters.student(z), errors)
 
+    def _screened(self, numbers, allowed):
+        """How many starts the budget allows to be fitted far enough to be told apart; at least one."""
+        images = min(SCREENED, self.fitted.stop)
+        of_start = (SCREENED_LEAST * (numbers / 2 + 2) * images + len(self.images.latents)) * self.nfe
+        return max(1, int(SCREENING_SHARE * allowed / of_start))
+
     def _affordable(self, numbers, limit):
         """As many of the fitted images as the budget allows some iterations on.
 
@@ -233,7 +242,7 @@ class _Ladder:
         return slice(0, min(max(count, FEWEST), self.fitted.stop))
 
     def _starts(self, family: str, directions: Directions) -> Iterator[tuple[str, Any]]:
-        """Named parameters to begin with."""
+        """Named parameters to begin with, the most promising first: a small budget allows no others."""
         if family == "general":
             yield from self._general_starts()
             return
@@ -244,8 +253,11 @@ class _Ladder:
         if self.best.family == "levels":  # on the way to told: from there alone
             students = {"levels": self.best.student}
         elif free["levels"]:
-            for name, levels in self._grids():
-                students[name] = families.begun(self.solver, levels, directions, float(self.sigmas[0]))
+            geometric = {
+                name: families.begun(self.solver, levels, directions, float(self.sigmas[0]))
+                for name, levels in self._grids()
+            }
+            students = {**geometric, **students}
         for name, student in students.items():
             yield name, families.Corrections(student, self.images, self.facts, self.limits, **free)
 

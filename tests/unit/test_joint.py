@@ -247,9 +247,9 @@ def test_a_budget_is_kept_to(budget):
     assert fitted <= plain
 
 
-@pytest.mark.parametrize(("nfe", "budget"), [(5, 30_000), (8, 20_000), (10, 30_000)])
-def test_a_small_budget_is_spent_on_fewer_images(nfe, budget):
-    """With all 150 fitted images it would end before the first iteration."""
+@pytest.mark.parametrize(("nfe", "budget"), [(5, 30_000), (8, 20_000), (10, 30_000), (8, 40_000), (10, 50_000)])
+def test_a_small_budget_is_spent_on_few_images_and_starts(nfe, budget):
+    """With all 150 fitted images, or all starts, it would end before an iteration that helps."""
     latents, sigmas = mixture.latents(200, 1), grids.karras(steps=nfe)
     fit = dode.distill(IPNDM, mixture.denoise, latents, sigmas, ends=exact(200, 1), budget=budget)
     fresh, ends = mixture.latents(512, 101), exact(512, 101)
