@@ -37,7 +37,6 @@ wildcard_constraints:
     solver="[^/]+",
     nfe="[0-9]+",
     part="[0-9]+",
-    prepared="[^/]+",
     shard="[0-9]+",
     shards="[0-9]+",
 

@@ -10,6 +10,8 @@ rule prepare:
         f"{LOGS}/prepare/{names.WILDCARDS}/{{prepared}}.log",
     benchmark:
         f"{LOGS}/prepare/{names.WILDCARDS}/{{prepared}}.tsv"
+    wildcard_constraints:
+        prepared="[^/]+",
     group:
         group("prepare")
     conda:

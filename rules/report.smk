@@ -9,6 +9,7 @@ rule collect:
     input:
         scores=lambda wildcards: FILES.of_cells("score.json", FILES.part(wildcards)[0]),
         fits=lambda wildcards: FILES.of_cells("lambdas.json", FILES.part(wildcards)[1]),
+        prepared=lambda wildcards: list(FILES.prepared_of_part(wildcards).values()),
     output:
         f"{RESULTS}/{{dataset}}/collected/{{part}}.json",
     log:
@@ -19,6 +20,7 @@ rule collect:
     params:
         cells=lambda wildcards: [str(each) for each in FILES.part(wildcards)[0]],
         distilled=lambda wildcards: [str(each) for each in FILES.part(wildcards)[1]],
+        prepared=lambda wildcards: list(FILES.prepared_of_part(wildcards)),
         code=lambda wildcards: DEPENDS.code("collect.py"),
     message:
         "Collecting the scores of {wildcards.dataset}, part {wildcards.part}"
@@ -255,19 +257,25 @@ rule costs:
     input:
         FILES.collected(),
     output:
-        figure("costs", "Distillation", "costs", figure="costs"),
+        csv=report(
+            f"{RESULTS}/costs.csv", category="Tables", caption="../report/costs.rst", labels={"table": "costs, CSV"}
+        ),
+        md=f"{RESULTS}/costs.md",
+        costs=figure("costs", "Distillation", "costs", figure="costs"),
+        gains=figure("gains", "Distillation", "gains", figure="gains"),
     log:
         f"{LOGS}/costs.log",
     localrule: True
     conda:
         ENV
     params:
-        cells=lambda wildcards: figure_cells.fits(BENCH, WORK, LOGS),
+        title=BENCH.config["benchmark"],
+        cells=lambda wildcards: figure_cells.costs(BENCH, WORK, LOGS),
         published=figure_cells.published_costs(BENCH.root),
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("costs.py"),
     message:
-        "Drawing what the fits took"
+        "Reporting what was learnt and what it took"
     script:
         "../scripts/costs.py"
 
@@ -277,7 +285,7 @@ rule figures:
         rules.curves.output,
         rules.coefficients.output if BENCH.stepwise() else [],
         rules.joint_fits.output if BENCH.joint() else [],
-        rules.costs.output if BENCH.distilled() else [],
+        rules.costs.output if BENCH.learnt() else [],
         rules.ablations.output if SWEEPS else [],
         expand(rules.families.output, metric=FAMILIES, dataset=figure_cells.crowded(BENCH)),
         expand(rules.trajectories.output, dataset=BENCH.datasets),

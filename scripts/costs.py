@@ -1,20 +1,17 @@
-"""What the fits took, beside sampling and beside published trainings of student networks."""
+"""What was learnt and what it took: a table, and figures beside sampling, published trainings and what was gained."""
 
 from dode.benchmark import scripting
-from dode.report import collection
+from dode.report import collection, costs
 from dode.report.figures import cost_figure, style
 
 
 def main(snakemake):
-    params, cells = snakemake.params, []
-    for cell in collection.fits(params.cells, snakemake.input):
-        fit = cost_figure.seconds(cell["times"]["fit"])
-        sample = cost_figure.seconds(cost_figure.sampling_jobs(cell["times"]["sample"]))
-        if fit and sample:
-            evaluations = cell["evaluations"] + sum(rung["evaluations"] for rung in cell["rungs"])
-            times = {"fit": fit[0], "sample": sample[0], "starts": fit[1] + sample[1]}
-            cells.append({**cell, **times, "evaluations": evaluations})
-    cost_figure.draw(cells, params.published, style.styles(params.solvers), snakemake.output)
+    params, output = snakemake.params, snakemake.output
+    cells = [cost_figure.timed(cell) for cell in collection.learnt(params.cells, snakemake.input)]
+    frame, styles = costs.frame(cells), style.styles(params.solvers)
+    costs.write(frame, params.title, output.csv, output.md)
+    cost_figure.draw([cell for cell in cells if cell["fit"] and cell["sample"]], params.published, styles, output.costs)
+    cost_figure.gains(frame, styles, output.gains)
 
 
 if __name__ == "__main__":

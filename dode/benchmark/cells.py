@@ -196,6 +196,11 @@ class Benchmark:
         """The cells with a fit."""
         return [cell for cell in self.cells.values() if cell.distilled]
 
+    def learnt(self) -> list[Cell]:
+        """The cells with a fit, or with something prepared for their solver or grid."""
+        cells = [cell for cell in self.cells.values() if not cell.is_reference]
+        return [cell for cell in cells if cell.distilled or cell.preparation is not None or cell.searched]
+
     def joint(self) -> list[Cell]:
         """The cells whose numbers were fitted together, by a joint fit or a method of others."""
         return [cell for cell in self.distilled() if cell.is_joint or cell.method]

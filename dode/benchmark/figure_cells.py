@@ -9,6 +9,7 @@ from typing import Any
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.evaluations import fine_ends
 from dode.benchmark.facts import Facts
+from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
 from dode.names import REFERENCE
 from dode.report import CROWD
@@ -94,39 +95,55 @@ def sweeps(benchmark: Benchmark) -> list[dict[str, Any]]:
     return found
 
 
-def _fitting_rules(cell: Cell) -> list[str]:
-    return ["teacher", "distill"] if cell.with_teacher else ["distill"]
+def _learning(cell: Cell) -> dict[str, bool]:
+    """The rules that learn something for a cell, in their order, and whether a file says how much they evaluated."""
+    rules = {
+        "search_grid": (cell.searched, False),
+        "prepare": (cell.preparation is not None, True),
+        "teacher": (cell.with_teacher, False),
+        "distill": (cell.distilled, cell.is_joint or cell.method is not None),
+    }
+    return {rule: said for rule, (there, said) in rules.items() if there}
 
 
 def _times(benchmark: Benchmark, cell: Cell, logs: str) -> list[str]:
-    """Where the seconds of a cell's fit are; a joint fit's with those of its end states, though others share them."""
-    paths = [f"{logs}/{rule}/{cell}.tsv" for rule in _fitting_rules(cell)]
-    if not cell.is_joint:
+    """Where the seconds of what a cell learns are, with those of the end states that it follows, which others share."""
+    names = dict.fromkeys(_learning(cell), str(cell))
+    if "prepare" in names:
+        names["prepare"] += "/" + Path(Files(benchmark).preparations(cell)["prepared_solver"]).stem
+    paths = [f"{logs}/{rule}/{name}.tsv" for rule, name in names.items()]
+    if not cell.follows_ends:
         return paths
     images, seed = benchmark.fine_ends(cell)
     return [f"{logs}/fine_ends/{cell.dataset['id']}/{images}-seed{seed}.tsv", *paths]
 
 
-def fits(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
-    """The distilled cells as the figure of costs has them, with the evaluations of the fit and where times are.
+def _kind(cell: Cell) -> str:
+    """How the numbers of a cell were learnt, in a word."""
+    if cell.distilled:
+        return str(cell.entry["distill"]["fit"])
+    return "prepared" if cell.preparation is not None else "searched" if cell.searched else "plain"
 
-    Of a joint fit, which says in its file how many it took, the evaluations are those of the end states alone.
-    Times are not inputs: another number of shards would call for files that only sampling again could make.
+
+def costs(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
+    """The cells as the report of costs has them: what the learning of each evaluates, and where times are.
+
+    ``evaluations`` are those which no file says, ``prepared`` whether the file of what is prepared says more. Times are
+    not inputs: another number of shards would call for files that only sampling again could make.
     """
     said = Facts(benchmark)
     return [
         {
             **said.of_cell(cell),
             "shape": list(benchmark.image_shape(cell.dataset["id"])),
+            "learnt": _kind(cell),
+            "prepared": cell.preparation is not None,
             "evaluations": fine_ends(benchmark, cell)
-            if cell.is_joint
-            else sum(work.evaluations(rule, cell) for rule in _fitting_rules(cell)),
-            "times": {
-                "fit": _times(benchmark, cell, logs),
-                "sample": f"{logs}/sample/{cell}",
-            },
+            + sum(work.evaluations(rule, cell) for rule, said_there in _learning(cell).items() if not said_there),
+            "times": {"fit": _times(benchmark, cell, logs), "sample": f"{logs}/sample/{cell}"},
         }
-        for cell in benchmark.distilled()
+        for cell in benchmark.cells.values()
+        if not cell.is_reference
     ]
 
 

@@ -141,6 +141,11 @@ class Files:
         cells = self.parts[wildcards.dataset, wildcards.part]
         return cells, [cell for cell in cells if cell.distilled]
 
+    def prepared_of_part(self, wildcards: Any) -> dict[str, str]:
+        """What methods have prepared for the cells of a part, by the cell's name."""
+        cells = self.parts[wildcards.dataset, wildcards.part]
+        return {str(cell): self.preparations(cell)["prepared_solver"] for cell in cells if cell.preparation is not None}
+
     def collected(self, dataset: str | None = None) -> list[str]:
         """The files that the parts are collected in, of one dataset id or all."""
         return [f"{self.results}/{name}/collected/{part}.json" for name, part in self.parts if dataset in (None, name)]

@@ -12,10 +12,9 @@ from safetensors.torch import save_file
 from dode import solvers, storage
 from dode.benchmark import fit_jobs
 from dode.benchmark.jobs import CellJob
+from dode.benchmark.prepared import METADATA
 from dode.distillation import fitting, learned
 from dode.distillation.task import Checkpoint, Meter, Task
-
-METADATA = "dode"  # the one entry of a prepared file's header
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import pandas as pd
 
 from dode import storage
 from dode.names import CellName
+from dode.report import costs
 from dode.report import frame as frames
 
 
@@ -22,6 +23,23 @@ def fits(cells: list[dict[str, Any]], paths: Iterable[str | Path]) -> list[dict[
     """The facts of each distilled cell with its fit, from the files that the rule ``collect`` makes."""
     found = _collected("fits", paths)
     return [{**found[name_of(facts)], **facts} for facts in cells]
+
+
+def learnt(cells: list[dict[str, Any]], paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """The facts of each cell with its scores, and what the learning of its solver cost by what its files say.
+
+    ``evaluations`` of the facts are those that no file says.
+    """
+    paths = list(paths)
+    of_fits, prepared, found = _collected("fits", paths), _collected("prepared", paths), []
+    for cell in scores(cells, paths):
+        name, cost = name_of(cell), dict.fromkeys(costs.COUNTS, 0)
+        said = [costs.of_fit(of_fits[name])] if name in of_fits else []
+        said += [costs.of_preparation(prepared[name])] if name in prepared else []
+        for own in said:
+            cost = {key: value + own[key] for key, value in cost.items()}
+        found.append({**cell, **cost, "evaluations": cost["evaluations"] + cell["evaluations"]})
+    return found
 
 
 def name_of(facts: dict[str, Any]) -> str:

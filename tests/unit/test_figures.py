@@ -187,7 +187,7 @@ def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_t
     """A local fit has its teacher with it: a file of a teacher is of an alignment that the cell had before."""
     benchmark = configured("ablation.yaml")
     found = {
-        cell["solver"]: cell["times"]["fit"] for cell in figure_cells.fits(benchmark, Workloads(benchmark), "logs")
+        cell["solver"]: cell["times"]["fit"] for cell in figure_cells.costs(benchmark, Workloads(benchmark), "logs")
     }
     for name, rules in (("released", ["teacher", "distill"]), ("local", ["distill"])):
         assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.tsv" for rule in rules]

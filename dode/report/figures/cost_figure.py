@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dode import storage
+from dode.metrics.catalogue import METRICS
+from dode.report import costs
 from dode.report.figures import scales
-from dode.report.figures.style import PAGE, PANEL, Paths, Styles, legend_below, paired, save, styled
+from dode.report.figures.style import PAGE, PANEL, Paths, Styles, legend_below, paired, panels_of, save, styled
 
 _ROOM = 1.6  # the axes end so many times above and below the outermost values, so that no marker is cut
+_GAIN, _PANELS = "paired_fid", 6
 _EQUAL: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
 _PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
 
@@ -43,6 +47,55 @@ def sampling_jobs(folder: str | Path) -> list[Path]:
         sets.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
     whole = [paths for count, paths in sets.items() if len(paths) == count]
     return max(whole, key=lambda paths: max(path.stat().st_mtime for path in paths), default=[])
+
+
+def timed(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell with seconds: of its ``fit`` (``seconds`` too) and its ``sample``, None where unknown, and ``starts``."""
+    fit = seconds(cell["times"]["fit"])
+    sample = seconds(sampling_jobs(cell["times"]["sample"]))
+    known = {"fit": fit and fit[0], "seconds": fit[0] if fit else None, "sample": sample and sample[0]}
+    return {**cell, **known, "starts": [start for each in (fit, sample) if each for start in each[1]]}
+
+
+@styled
+def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
+    """Paired FID against what was learnt for it, in evaluations; a row of panels a dataset, a panel an NFE.
+
+    Args:
+        frame: from :func:`dode.report.costs.frame`. Plain solvers stand at the left edge, beyond the axis.
+        style: from :func:`dode.report.figures.style.styles`.
+        paths: files to write.
+    """
+    known = frame[np.isfinite(frame[_GAIN]) & (frame[_GAIN] > 0)]
+    known = known.assign(work=[costs.work(row) for row in known.itertuples()])
+    panels = [
+        (dataset, nfe, rows)
+        for dataset, own in known.groupby("dataset", sort=False)
+        for nfe, rows in list(own.groupby("nfe"))
+        if (rows["work"] > 0).any()
+    ]
+    shown = (
+        [panels[place] for place in np.unique(np.linspace(0, len(panels) - 1, _PANELS).round().astype(int))]
+        if panels
+        else []
+    )
+    figure, axes = panels_of(max(len(shown), 1))
+    learnt = known[known["work"] > 0]["work"]
+    low, high = (learnt.min(), learnt.max()) if len(learnt) else (1, 10)
+    for axis, (dataset, nfe, rows) in zip(axes, shown, strict=False):
+        for row in rows.itertuples():
+            line, error = _marker(style[row.method, row.label]), getattr(row, f"{_GAIN}_error")
+            axis.errorbar(
+                row.work or low / 8, getattr(row, _GAIN), error if error > 0 else None, elinewidth=0.8, **line
+            )
+        axis.set(xscale="log", yscale="log", title=f"{dataset}, NFE {nfe}", xlim=(low / 16, high * 3))
+        ticks = scales.log_ticks(low, high, most=4)
+        axis.set_xticks([low / 8, *ticks], ["plain", *(_power(tick, None) for tick in ticks)])
+        axis.minorticks_off()
+        axis.set(xlabel="evaluations to learn it", ylabel=METRICS[_GAIN].axis())
+    keys = paired({(row.method, row.label) for _, _, rows in shown for row in rows.itertuples()}, style)
+    legend_below(figure, [Line2D([], [], label=key[1], **_marker(style[key])) for key in keys])
+    save(figure, paths)
 
 
 @styled
