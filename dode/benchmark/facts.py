@@ -44,7 +44,7 @@ class Facts:
             "dataset": cell.dataset["id"],
             "solver": cell.entry["id"],
             "label": cell.entry["label"],
-            "method": cell.entry["solver"],
+            "method": cell.entry["solver"] if cell.method is None else cell.method.name,
             "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
             "reference": cell.is_reference,

@@ -59,7 +59,7 @@ def timed(cell: dict[str, Any]) -> dict[str, Any]:
 
 @styled
 def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
-    """Paired FID against what was learnt for it, in evaluations; a row of panels a dataset, a panel an NFE.
+    """Paired FID against what was learnt for it, in evaluations; a panel for each dataset and NFE, or for some.
 
     Args:
         frame: from :func:`dode.report.costs.frame`. Plain solvers stand at the left edge, beyond the axis.
@@ -74,22 +74,19 @@ def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
         for nfe, rows in list(own.groupby("nfe"))
         if (rows["work"] > 0).any()
     ]
-    shown = (
-        [panels[place] for place in np.unique(np.linspace(0, len(panels) - 1, _PANELS).round().astype(int))]
-        if panels
-        else []
-    )
+    places = np.linspace(0, len(panels) - 1, min(_PANELS, len(panels)))
+    shown = [panels[round(place)] for place in places]
     figure, axes = panels_of(max(len(shown), 1))
     learnt = known[known["work"] > 0]["work"]
     low, high = (learnt.min(), learnt.max()) if len(learnt) else (1, 10)
     for axis, (dataset, nfe, rows) in zip(axes, shown, strict=False):
         for row in rows.itertuples():
-            line, error = _marker(style[row.method, row.label]), getattr(row, f"{_GAIN}_error")
-            axis.errorbar(
-                row.work or low / 8, getattr(row, _GAIN), error if error > 0 else None, elinewidth=0.8, **line
-            )
+            value, error = getattr(row, _GAIN), getattr(row, f"{_GAIN}_error")
+            marker = _marker(style[row.method, row.label])
+            axis.errorbar(row.work or low / 8, value, error if error > 0 else None, elinewidth=0.8, **marker)
         axis.set(xscale="log", yscale="log", title=f"{dataset}, NFE {nfe}", xlim=(low / 16, high * 3))
-        ticks = scales.log_ticks(low, high, most=4)
+        ticks = [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+        ticks = ticks or scales.log_ticks(low, high, most=2)
         axis.set_xticks([low / 8, *ticks], ["plain", *(_power(tick, None) for tick in ticks)])
         axis.minorticks_off()
         axis.set(xlabel="evaluations to learn it", ylabel=METRICS[_GAIN].axis())
