@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-cluster test-cluster-short resume lint lock lock-checkpoints \
+.PHONY: demo test test-cluster test-cluster-short resume lint docs lock lock-checkpoints \
   train-digits train-mnist train-text-to-digit benchmarks clean
 .DELETE_ON_ERROR:
 
@@ -34,6 +34,11 @@ lint: .venv/dev
 	$(BIN)/snakemake --dry-run --quiet
 	$(BIN)/snakemake --dry-run --quiet --configfile config/solvers.yaml
 	$(BIN)/snakemake --profile slurm --dry-run --quiet
+
+# The documentation as a site, in build/site/index.html. A link that leads nowhere ends it.
+docs: .venv/dev
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs/site docs build/site
+	@echo "The site: build/site/index.html"
 
 # Nobody needs these: what they make is in config/models and config/prompts. A quarter of an hour on two cores, an hour
 # on one, half an hour on one.
