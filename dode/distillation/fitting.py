@@ -217,6 +217,7 @@ def distill(
     True
     """
     fit_checks.check_fit(fit, alignment, iterations)
+    solver.check_shared_levels()
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
