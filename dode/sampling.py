@@ -236,6 +236,11 @@ class Student:
         """Number of network evaluations."""
         return self.solver.nfe(len(self.sigmas) - 1, end=self.sigmas[-1])
 
+    @property
+    def depth(self) -> int:
+        """Number of network evaluations that must wait for one another (:meth:`dode.solvers.Solver.depth`)."""
+        return self.solver.depth(len(self.sigmas) - 1, end=self.sigmas[-1])
+
     def correction(self, prediction: str) -> Correction | None:
         """The ``advance`` function of a run, for a model of this ``prediction``; None for a plain solver."""
         if self.lambdas is None:
