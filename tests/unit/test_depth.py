@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import variants
 from dode import grids, sampling, solvers
 from dode.distillation.linear_form import linear_form
 from dode.grids.facts import ModelFacts
@@ -34,7 +35,7 @@ def test_a_student_has_the_depth_of_its_solver():
     assert heun.nfe == heun.depth == 5
 
 
-@pytest.mark.parametrize("name", [name for name in solvers.names() if not solvers.create(name).method.prepare])
+@pytest.mark.parametrize("name", variants.SHARED_NAMES)
 def test_a_solver_declares_the_depth_of_its_linear_form(name):
     solver = solvers.create(name)
     student = sampling.Student(solver, grids.karras(steps=max(6, solver.steps(solver.nfe(6)))))
