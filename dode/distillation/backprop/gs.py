@@ -85,45 +85,51 @@ class GeneralizedSolver:
         sigma, told = self.time.sigma(times), self.time.sigma((times[:-1] + xi).clamp(min=EARLIEST))
         alpha, alpha_told = (1 + sigma**2).rsqrt(), (1 + told**2).rsqrt()
         ratios = sigma[:-1] * alpha[:-1] / (told * alpha_told)  # of the noise's standard deviations
+        of_state, of_output = (1 - ratios) / alpha[:-1], ratios * alpha_told / alpha[:-1]
         unit = torch.eye(self.nfe + 1, dtype=torch.float64)
-        states, rows, outputs = [unit[0]], [unit[0] * self.facts.prior_std(told[0])], []
-        for step in range(self.nfe):
+        rows, outputs = [unit[0] * self.facts.prior_std(told[0])], []
+        states = [rows[0] * alpha_told[0]]
+        for step, (ratio, weights) in enumerate(self._multistep(sigma, alpha, corrections[::2])):
             if step:
                 rows.append(states[-1] / alpha_told[step])
-            seen = (1 - ratios[step]) * states[-1] + ratios[step] * alpha_told[step] * unit[step + 1]
-            outputs.append(seen / alpha[step])
-            of_outputs, of_states = corrections[2 * step : 2 * step + 2]
-            x = _multistep(states[-1], outputs, sigma[: step + 2], alpha[step + 1], of_outputs)
-            states.append(x + sum(a * earlier for a, earlier in zip(of_states, reversed(states), strict=True)))
+            outputs.append(of_state[step] * states[-1] + of_output[step] * unit[step + 1])
+            newest = corrections[2 * step + 1].flip(0) @ torch.stack(states)
+            states.append(ratio * states[-1] + newest - weights.flip(0) @ torch.stack(outputs))
         return LinearForm(torch.stack([*rows, states[-1]]), told)
+
+    @staticmethod
+    def _multistep(sigma, alpha, corrections):
+        """Of each step the factor on the state, and the weights that outputs, newest first, are taken away with.
+
+        DPM-Solver++ of order 3, lower at first, with corrections to its terms and to older outputs. With ``h =
+        log(sigma / sigma')`` it has ``x' = a x - alpha' phi_1 v - alpha' phi_1 / 2 D1`` at second order and ``a x -
+        alpha' phi_1 v + alpha' phi_2 D1 - alpha' phi_3 D2`` at third (Lu et al. 2022, arXiv 2211.01095, in their code).
+        """
+        h = -sigma.log().diff()
+        std, alpha = sigma * alpha, alpha[1:]
+        phi_1 = torch.expm1(-h)
+        phi_2 = phi_1 / h + 1
+        terms = torch.stack([alpha * phi_1, -alpha * phi_2, alpha * (phi_2 / h - 0.5)], 1)
+        last, before = h[1:-1] / h[2:], h[:-2] / h[2:]  # r_0 and r_1 from the third step on
+        both = last + before
+        for step, ratio in enumerate(std[1:] / std[:-1]):
+            own = corrections[step]
+            if step == 0:
+                yield ratio, terms[0, :1] + own
+            elif step == 1:
+                slope = (terms[1, 0] / 2 + own[1]) * h[1] / h[0]
+                yield ratio, torch.stack([terms[1, 0] + own[0] + slope, -slope])
+            else:
+                r_0, r_1, r = last[step - 2], before[step - 2], both[step - 2]
+                first, second = terms[step, 1] - own[1], terms[step, 2] + own[2]
+                # D1 and D2 are combinations of the two backward differences.
+                newer = (first * (1 + r_0 / r) + second / r) / r_0
+                older = (first * r_0 / r + second / r) / r_1
+                recent = torch.stack([terms[step, 0] + own[0] + newer, -newer - older, older])
+                yield ratio, torch.cat([recent, -own[3:]])
 
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
         form = self.form(z.detach())
         return known(form, self.facts).student(float(form.told[0]), float(self.time.sigma(torch.tensor(self.time.last))))
 
-
-def _multistep(x, outputs, sigma, alpha, corrections):
-    """A step of DPM-Solver++ of order 3, or lower at first, with corrections to its terms and to older outputs.
-
-    With ``h = log(sigma / sigma')``: ``x' = a x - alpha' phi_1 v - alpha' phi_1 / 2 D1`` at second order, ``a x - alpha'
-    phi_1 v + alpha' phi_2 D1 - alpha' phi_3 D2`` at third (Lu et al. 2022, arXiv 2211.01095, in the authors' code).
-    """
-    levels = sigma.log()
-    h = levels[-2] - levels[-1]
-    phi_1 = torch.expm1(-h)
-    std = sigma * (1 + sigma**2).rsqrt()
-    x = std[-1] / std[-2] * x - (alpha * phi_1 + corrections[0]) * outputs[-1]
-    if len(outputs) == 1:
-        return x
-    r_0 = (levels[-3] - levels[-2]) / h
-    first = (outputs[-1] - outputs[-2]) / r_0
-    if len(outputs) == 2:
-        return x - (alpha * phi_1 / 2 + corrections[1]) * first
-    r_1 = (levels[-4] - levels[-3]) / h
-    second = first - (outputs[-2] - outputs[-3]) / r_1
-    phi_2 = phi_1 / h + 1
-    phi_3 = phi_2 / h - 0.5
-    x = x + (alpha * phi_2 + corrections[1]) * (first + r_0 / (r_0 + r_1) * second)
-    x = x - (alpha * phi_3 + corrections[2]) * second / (r_0 + r_1)
-    return x + sum(c * output for c, output in zip(corrections[3:], outputs[-4::-1], strict=True))

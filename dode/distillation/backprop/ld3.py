@@ -40,10 +40,11 @@ class Discretisation:
         facts: of the model.
         levels: where they begin.
         within: the most that a told level may be away, a share of the smallest step.
+        estimate: which estimate of the network at a told level the solver goes on with, ``"data"``, or ``"noise"``.
     """
 
-    def __init__(self, solver: Solver, facts: ModelFacts, levels: FreeLevels, *, within: float):
-        self.solver, self.facts, self.levels, self.within = solver, facts, levels, within
+    def __init__(self, solver: Solver, facts: ModelFacts, levels: FreeLevels, *, within: float, estimate: str = "data"):
+        self.solver, self.facts, self.levels, self.within, self.estimate = solver, facts, levels, within, estimate
         self.steps = len(levels.start)
         evaluations = len(self._form(levels.sigmas(levels.start))[1])
         self.start = torch.cat([levels.start, torch.zeros(evaluations - 1, dtype=torch.float64)])
@@ -54,12 +55,28 @@ class Discretisation:
     def form(self, z: Tensor) -> LinearForm:
         """The solver of z."""
         coefficients, own = differentiated(self._form, self.levels.sigmas(z[: self.steps]))
-        return LinearForm(coefficients, offsets(own, z[self.steps :], self.within))
+        told = offsets(own, z[self.steps :], self.within)
+        return LinearForm(coefficients if self.estimate == "data" else _of_noise(coefficients, own, told), told)
 
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
-        form = known(self.form(z.detach()), self.facts)
-        return Student(self.solver, self.levels.sigmas(z[: self.steps].detach()), told=form.told)
+        form, sigmas = known(self.form(z.detach()), self.facts), self.levels.sigmas(z[: self.steps].detach())
+        if self.estimate == "data":
+            return Student(self.solver, sigmas, told=form.told)
+        return form.student(float(sigmas[0]), float(sigmas[-1]))
+
+
+def _of_noise(coefficients, own, told):
+    """Coefficients for outputs whose noise estimate, and not whose image, is kept from the told level.
+
+    ``x - (sigma / told) (x - D)`` takes the place of D.
+    """
+    unit, ratios = torch.eye(len(coefficients), dtype=torch.float64), own / told
+    rows, basis = [], [unit[0]]
+    for index, ratio in enumerate(ratios):
+        rows.append(coefficients[index, : len(basis)] @ torch.stack(basis))
+        basis.append((1 - ratio) * rows[-1] + ratio * unit[index + 1])
+    return torch.stack([*rows, coefficients[-1] @ torch.stack(basis)])
 
 
 def rounds(
@@ -151,6 +168,11 @@ class _Rounds:
         self.best_noise = self.best_noise.to(self.soft.noise.device)
         self.rmsprop.load_state_dict(state["rmsprop"])
 
+    @property
+    def present(self) -> LinearForm:
+        """The form of the present numbers."""
+        return self.pairs.form(self.parameters.form(self.z))
+
     def begin_round(self) -> None:
         """From the best so far."""
         if self.iteration:
@@ -170,7 +192,7 @@ class _Rounds:
         """One iteration on some of the fitted images, in round ``number``."""
         decoupled = number >= self.coupled
         deltas = self.z[self.parameters.steps :].clone().requires_grad_(decoupled)
-        form = self.parameters.form(torch.cat([self.theta, deltas]))
+        form = self.pairs.form(self.parameters.form(torch.cat([self.theta, deltas])))
         noise = self.soft.leaf(part)
         losses = self.pairs.losses(form, part, noise)
         by = [self.theta, noise, *([deltas] if decoupled and len(deltas) else [])]
@@ -190,13 +212,13 @@ class _Rounds:
         """Step with the noise of some images, and keep the steps that lower their losses; whether there are any."""
         candidate = self.soft.moved(part, -self.noise_rate * slope)
         with torch.no_grad():
-            lower = self.pairs.losses(self.parameters.form(self.z), part, candidate) < losses
+            lower = self.pairs.losses(self.present, part, candidate) < losses
         self.soft.noise[part][lower] = candidate[lower]
         return bool(lower.any())
 
     def move_held_out(self) -> None:
         """Let the noise of the held-out images move too."""
-        form, size = self.parameters.form(self.z), self.size
+        form, size = self.present, self.size
         for start in range(self.pairs.fitted, len(self.soft.noise), size):
             part = slice(start, min(start + size, len(self.soft.noise)))
             noise = self.soft.leaf(part)
@@ -208,7 +230,7 @@ class _Rounds:
         """Judge the present numbers by the held-out images, at their moved noise."""
         part = slice(self.pairs.fitted, len(self.soft.noise))
         with torch.no_grad():
-            losses = self.pairs.losses(self.parameters.form(self.z), part, self.soft.noise[part])
+            losses = self.pairs.losses(self.present, part, self.soft.noise[part])
         self.held_out = float(losses.mean())
         if math.isinf(self.first_error):
             self.first_error = self.held_out

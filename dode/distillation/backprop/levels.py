@@ -74,14 +74,13 @@ def offsets(levels: Tensor, deltas: Tensor, share: float) -> Tensor:
 def differentiated(values: Callable[[Tensor], tuple[Tensor, ...]], sigmas: Tensor, step: float = 1e-4) -> tuple[Tensor, ...]:
     """``values(sigmas)``, cheap functions that take numbers alone, so that gradients flow to the levels.
 
-    Derivatives are central differences in the logarithms of those levels that have gradients and are above 0; the
-    first and the last level stay.
+    Derivatives are central differences in the logarithms of the levels between the first and the last, which stay.
     """
     at = sigmas.detach()
     found = [value.clone() for value in values(at)]
     if not sigmas.requires_grad:
         return tuple(found)
-    changes = (sigmas / at.clamp(min=1e-300)).log()
+    changes = (sigmas[1:-1] / at[1:-1]).log()
     for index in range(1, len(at) - 1):
         ends = []
         for sign in (1, -1):
@@ -89,5 +88,5 @@ def differentiated(values: Callable[[Tensor], tuple[Tensor, ...]], sigmas: Tenso
             moved[index] *= math.exp(sign * step)
             ends.append(values(moved))
         for number, (above, below) in enumerate(zip(*ends, strict=True)):
-            found[number] = found[number] + (above - below) / (2 * step) * changes[index]
+            found[number] = found[number] + (above - below) / (2 * step) * changes[index - 1]
     return tuple(found)

@@ -124,17 +124,21 @@ class Pairs:
         self.loss = LOSSES[loss] if isinstance(loss, str) else loss
         self.fitted = settings.fitted(len(task.latents), held_out)
 
+    def form(self, form: LinearForm) -> LinearForm:
+        """The form to run, with levels that the model knows, to which gradients flow through the network alone."""
+        return known(LinearForm(form.coefficients, form.told.clone()), self.facts)
+
     def losses(self, form: LinearForm, part: slice, latents: Tensor | None = None) -> Tensor:
-        """The loss of each of some images; ``latents`` is other noise than theirs."""
+        """The loss of each of some images with a form of :meth:`form`; ``latents`` is other noise than theirs."""
         noise = self.images.latents[part] if latents is None else latents
-        end = end_states(known(form, self.facts), self.images.bound(part, limited=False), noise)
+        end = end_states(form, self.images.bound(part, limited=False), noise)
         return self.loss(self.images.seen(end), self.images.targets[part]).flatten()
 
     def error(self, form: LinearForm) -> float:
         """The mean loss of the held-out images."""
         with torch.no_grad():
             part = slice(self.fitted, len(self.images.latents))
-            return float(self.losses(form, part).mean())
+            return float(self.losses(self.form(form), part).mean())
 
     def batch(self, iteration: int, size: int) -> slice:
         """The images of an iteration; each epoch has all that make whole batches once, in an order of its own.

@@ -142,7 +142,7 @@ class _Training:
 
     def step(self, part: slice, share: float, learning_rate: float) -> None:
         """One iteration; what is not finite ends the training before it."""
-        form = self.parameters.form(self.z)
+        form = self.pairs.form(self.parameters.form(self.z))
         noise = None if self.soft is None else self.soft.leaf(part)
         loss = self.pairs.losses(form, part, noise).mean()
         found = gradients(loss, [self.z] if noise is None else [self.z, noise], form)

@@ -8,11 +8,12 @@ from dode.distillation.learned import Expense, Task, fit
 
 VARIABLES = "log-snr", "time"
 END = "lowest", "given"
+ESTIMATES = "data", "noise"
 
 
-def _check(images: int, nfe: int, *, variable: str, end: str, within: float, radius: float, **options: Any) -> None:
-    for name, value, allowed in (("variable", variable, VARIABLES), ("end", end, END)):
-        if value not in allowed:
+def _check(images: int, nfe: int, *, within: float, radius: float, **options: Any) -> None:
+    for name, allowed in (("variable", VARIABLES), ("end", END), ("estimate", ESTIMATES)):
+        if (value := options.pop(name)) not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
     for name, least in (("rounds", 0), ("told_rounds", 0)):
         value = options.pop(name)
@@ -55,6 +56,7 @@ def ld3(
     variable: str = "log-snr",
     end: str = "lowest",
     within: float = 0.5,
+    estimate: str = "data",
     radius: float = 0.001,
     loss: str | Callable[..., Any] = "l2",
     held_out: float = 0.5,
@@ -75,6 +77,8 @@ def ld3(
         end: ``"lowest"``, where the last step ends above 0, or ``"given"``: where the task's levels end. A solver that
             would make more evaluations above 0 ends as given.
         within: how far a told level may be from the state's own, as a share of the smallest step.
+        estimate: which of the network's estimates the solver goes on with where it is told another level: ``"data"``, as
+            the authors have it in DPM-Solver++ and UniPC, or ``"noise"``, as in Euler's method and iPNDM.
         radius: how far noise may move, times the number of its elements over that of evaluations squared.
         loss: ``"l2"``, ``"l1"``, ``"log"``, or a function of two batches that gives a number per image.
         held_out: share of the images on which the best iterate is chosen.
@@ -93,7 +97,7 @@ def ld3(
     size, noise_rate = settings.soft(radius, task.latents[0].numel(), task.nfe) or (0.0, 0.0)
     return method.rounds(
         task,
-        method.Discretisation(task.solver, pairs.facts, levels, within=within),
+        method.Discretisation(task.solver, pairs.facts, levels, within=within, estimate=estimate),
         pairs,
         coupled=rounds,
         decoupled=told_rounds,
