@@ -115,9 +115,7 @@ def test_gs_is_trained_as_by_its_authors_code():
 def test_dyweight_ends_where_its_authors_code_ends(count, analytic):
     generator, steps = np.random.default_rng(count), count + analytic
     sigmas = levels_of(steps + 1)[:-1]
-    weights = [
-        [value + generator.normal() * 0.05 for value in ADAMS_BASHFORTH[min(step, 2)]] for step in range(steps)
-    ]
+    weights = [[value + generator.normal() * 0.05 for value in ADAMS_BASHFORTH[min(step, 2)]] for step in range(steps)]
     factors = 1 + generator.normal(size=count) * 0.05
     parameters = DyWeight(sigmas, FACTS, history=3, analytic=analytic)
     student = parameters.student(torch.tensor([*itertools.chain(*weights), *factors], dtype=torch.float64))
@@ -147,7 +145,11 @@ def starts():
     short = {"order": 3, "lowest": 0.002}
     return {
         "gs": (gs, Student(third, times), (1 + times[-1] ** 2) ** -0.5),
-        "bns": (BespokeNonStationary(linear_form(Student(ipndm, sigmas), FACTS), FACTS, 80.0, 0.0), Student(ipndm, sigmas), 1),
+        "bns": (
+            BespokeNonStationary(linear_form(Student(ipndm, sigmas), FACTS), FACTS, 80.0, 0.0),
+            Student(ipndm, sigmas),
+            1,
+        ),
         "s4s": (Multistep(sigmas, FACTS, alternations=0, **short), Student(third, sigmas), 1),
         "s4s-alt": (Multistep(above, FACTS, alternations=1, **short), Student(third, above), 1),
         "dyweight": (DyWeight(above, FACTS, history=4, analytic=False), Student(ipndm, above), 1),
@@ -255,7 +257,9 @@ def test_the_seed_decides(name):
 )
 def test_a_model_without_gradients_is_refused(name, denoise, what):
     options = {"rounds": 0} if name == "ld3" else {}
-    with pytest.raises(ValueError, match=f"gradients must flow through the model, to its (images|{what}), but this one"):
+    with pytest.raises(
+        ValueError, match=f"gradients must flow through the model, to its (images|{what}), but this one"
+    ):
         fitted(name, task(denoise=denoise), **options)
 
 

@@ -131,5 +131,6 @@ class GeneralizedSolver:
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
         form = self.form(z.detach())
-        return known(form, self.facts).student(float(form.told[0]), float(self.time.sigma(torch.tensor(self.time.last))))
-
+        return known(form, self.facts).student(
+            float(form.told[0]), float(self.time.sigma(torch.tensor(self.time.last)))
+        )

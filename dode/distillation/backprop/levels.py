@@ -71,7 +71,9 @@ def offsets(levels: Tensor, deltas: Tensor, share: float) -> Tensor:
     return torch.cat([levels[:1], levels[1:] * deltas.clamp(-most, most).exp()])
 
 
-def differentiated(values: Callable[[Tensor], tuple[Tensor, ...]], sigmas: Tensor, step: float = 1e-4) -> tuple[Tensor, ...]:
+def differentiated(
+    values: Callable[[Tensor], tuple[Tensor, ...]], sigmas: Tensor, step: float = 1e-4
+) -> tuple[Tensor, ...]:
     """``values(sigmas)``, cheap functions that take numbers alone, so that gradients flow to the levels.
 
     Derivatives are central differences in the logarithms of the levels between the first and the last, which stay.

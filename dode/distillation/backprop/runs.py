@@ -164,5 +164,7 @@ def checked_form(task: Task, facts: ModelFacts) -> LinearForm:
     denoise, noise = for_images(task.denoise, part.start, part.stop), task.latents[part]
     form = known(linear_form(student, facts), facts)
     with torch.no_grad():
-        check_linear(student, end_states(form, denoise, noise), dataclasses.replace(student, told=form.told).run(denoise, noise))
+        check_linear(
+            student, end_states(form, denoise, noise), dataclasses.replace(student, told=form.told).run(denoise, noise)
+        )
     return form

@@ -30,7 +30,9 @@ def interval(iterations: int) -> int:
     return max(1, math.ceil(iterations / CHECKS))
 
 
-def check(images: int, nfe: int, *, batch: int, held_out: float, loss: str | Callable[..., Any], **options: Any) -> None:
+def check(
+    images: int, nfe: int, *, batch: int, held_out: float, loss: str | Callable[..., Any], **options: Any
+) -> None:
     """Raise ValueError, in one sentence, for a value that an option cannot have."""
     for name, value in {"batch": batch, **options}.items():
         if name in ("batch", "iterations") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -43,7 +45,9 @@ def check(images: int, nfe: int, *, batch: int, held_out: float, loss: str | Cal
         raise ValueError(f"held_out must be a share of the images above 0 and below 1, not {held_out!r}")
     if loss not in LOSSES and not callable(loss):
         known = ", ".join(map(repr, LOSSES))
-        raise ValueError(f"loss must be one of {known}, or a function of two batches, not {loss!r}{nearest(loss, LOSSES)}")
+        raise ValueError(
+            f"loss must be one of {known}, or a function of two batches, not {loss!r}{nearest(loss, LOSSES)}"
+        )
     if images < 2:
         raise ValueError(f"images: {images} is too few, as at least one is held out and one is fitted")
 

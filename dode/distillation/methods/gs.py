@@ -43,6 +43,8 @@ def gs(
     from dode.distillation.backprop.training import train
 
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
-    parameters = GeneralizedSolver(task.nfe, pairs.facts, float(task.sigmas[0]), settings.lowest(pairs.facts, task.sigmas))
+    parameters = GeneralizedSolver(
+        task.nfe, pairs.facts, float(task.sigmas[0]), settings.lowest(pairs.facts, task.sigmas)
+    )
     how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate, "averaging": averaging}
     return train("gs", task, parameters, pairs, **how)
