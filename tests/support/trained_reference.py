@@ -4,12 +4,12 @@ Run in float64 on ``mixture.latents(4, 7)``: of three images three pixels each. 
 ``np.random.default_rng(K)``, K evaluations, in the order in which the code has them.
 
 - ``GS``: 3145tttt/GAS at f090ede, ``src/gas/gs_wrapper.py`` and ``generalized_solver.py``, with the VP schedule of its
-  ``EDMModel`` between sigma = 0.0105 and 80: as it begins, and with random numbers. ``GS_TRAINED``: after 20 steps of its
-  loop with the squared error, Adam at 0.001 and gradients of norm 1, on ``mixture.latents(12, 9)`` with K = 3.
+  ``EDMModel`` between sigma = 0.0105 and 80: as it begins, and with random numbers. ``GS_TRAINED``: after 20 steps of
+  its loop with the squared error, Adam at 0.001 and gradients of norm 1, on ``mixture.latents(12, 9)`` with K = 3.
 - ``DYWEIGHT``: Westlake-AGI-Lab/DyWeight at 620534e, ``solvers.dyweight_sampler``, by K and whether the first step is
   analytic.
-- ``LD3``: vinhsuhi/LD3 at 9e4a66f, ``samplers`` on the levels of ``discretize_model_wrapper``, without lower orders at the
-  end, told levels within half of the smallest step.
+- ``LD3``: vinhsuhi/LD3 at 9e4a66f, ``samplers`` on the levels of ``discretize_model_wrapper``, without lower orders at
+  the end, told levels within half of the smallest step.
 """
 
 GS = {

@@ -142,14 +142,11 @@ def starts():
     uniform = torch.tensor(grids.log_snr(steps=6).tolist()).double()[:-1]
     gs = GeneralizedSolver(5, FACTS, 80.0, 0.002)
     times = gs.time.sigma(gs.times(gs.start[:4]))
+    bns = BespokeNonStationary(linear_form(Student(ipndm, sigmas), FACTS), FACTS, 80.0, 0.0)
     short = {"order": 3, "lowest": 0.002}
     return {
         "gs": (gs, Student(third, times), (1 + times[-1] ** 2) ** -0.5),
-        "bns": (
-            BespokeNonStationary(linear_form(Student(ipndm, sigmas), FACTS), FACTS, 80.0, 0.0),
-            Student(ipndm, sigmas),
-            1,
-        ),
+        "bns": (bns, Student(ipndm, sigmas), 1),
         "s4s": (Multistep(sigmas, FACTS, alternations=0, **short), Student(third, sigmas), 1),
         "s4s-alt": (Multistep(above, FACTS, alternations=1, **short), Student(third, above), 1),
         "dyweight": (DyWeight(above, FACTS, history=4, analytic=False), Student(ipndm, above), 1),
@@ -257,9 +254,7 @@ def test_the_seed_decides(name):
 )
 def test_a_model_without_gradients_is_refused(name, denoise, what):
     options = {"rounds": 0} if name == "ld3" else {}
-    with pytest.raises(
-        ValueError, match=f"gradients must flow through the model, to its (images|{what}), but this one"
-    ):
+    with pytest.raises(ValueError, match=f"gradients must flow through the model, to its (images|{what}), but this"):
         fitted(name, task(denoise=denoise), **options)
 
 
@@ -279,7 +274,7 @@ def bound(offsets):
 
 @pytest.mark.parametrize("name", SHORT)
 def test_each_image_meets_its_own_condition(name):
-    """Offsets move noise, states and end states alike where noise counts for little, so a fit finds the same numbers."""
+    """Offsets move states and end states alike where noise counts for little, so a fit finds the same numbers."""
     offsets = 1e-3 * torch.arange(24, dtype=torch.float64).view(-1, 1, 1, 1)
     plain, own = task(), task(denoise=bound(offsets))
     own.ends = own.ends + offsets
@@ -341,8 +336,8 @@ def test_free_levels_descend_and_begin_where_they_are_told(variable, to_zero):
     ("name", "options", "message"),
     [
         ("gs", {"iterations": 0}, "iterations must be an integer of at least 1, not 0"),
-        ("bns", {"loss": "l3"}, r"loss must be one of 'l2', 'l1', 'log', or a function of two batches, not 'l3' \(did"),
-        ("gs", {"held_out": 1.0}, "held_out must be a share of the images above 0 and below 1, not 1.0"),
+        ("bns", {"loss": "l3"}, r"loss must be one of 'l2', 'l1', 'log', or a function, not 'l3' \(did"),
+        ("gs", {"held_out": 1.0}, "held_out must be a share above 0 and below 1, not 1.0"),
         ("s4s", {"order": 0}, "order must be an integer of at least 1, not 0"),
         ("dyweight", {"history": 5}, "history must be an integer from 1 to 4, not 5"),
         ("ld3", {"variable": "t"}, "variable must be one of 'log-snr', 'time', not 't'"),
@@ -358,7 +353,7 @@ def test_bad_options_are_refused_before_any_work(name, options, message):
 @pytest.mark.parametrize("name", ["s4s", "dyweight"])
 def test_forms_of_one_evaluation_per_step_refuse_others(name):
     options = {"afs": False} if name == "dyweight" else {}
-    with pytest.raises(ValueError, match=f"makes several evaluations per step, which {name}"):
+    with pytest.raises(ValueError, match=f"makes several evaluations per step; {name}"):
         fitted(name, task(solver="heun", steps=3), **options)
 
 

@@ -130,7 +130,5 @@ class GeneralizedSolver:
 
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
-        form = self.form(z.detach())
-        return known(form, self.facts).student(
-            float(form.told[0]), float(self.time.sigma(torch.tensor(self.time.last)))
-        )
+        form, last = self.form(z.detach()), self.time.sigma(torch.tensor(self.time.last, dtype=torch.float64))
+        return known(form, self.facts).student(float(form.told[0]), float(last))

@@ -126,7 +126,7 @@ def rounds(
             if task.checkpoint.due:
                 task.checkpoint.write(run.state())
     if not math.isfinite(run.best_error):
-        raise NonFiniteError(f"fit 'ld3': the loss of the held-out images is {run.held_out} from the beginning on")
+        raise NonFiniteError(f"fit 'ld3': the loss is {run.first_error} from the beginning on")
     log.info("ld3: loss of the held-out images %.4g, at first %.4g", run.best_error, run.first_error)
     return parameters.student(run.best)
 

@@ -118,9 +118,10 @@ class Pairs:
 
     def __init__(self, task: Task, *, loss: str | Loss, held_out: float, recompute: bool = False):
         self.facts, self.seed = ModelFacts.of(task.denoise), task.seed
-        denoise, ends = _differentiable(task.denoise, recompute), task.ends
+        denoise: Any = task.denoise
+        ends = task.ends
         assert ends is not None  # which a fit that follows them has
-        self.images = Images(denoise, task.latents, ends, clip=task.clip)
+        self.images = Images(denoise.differentiable(recompute=recompute), task.latents, ends, clip=task.clip)
         self.loss = LOSSES[loss] if isinstance(loss, str) else loss
         self.fitted = settings.fitted(len(task.latents), held_out)
 
@@ -153,18 +154,12 @@ class Pairs:
         return slice(start, start + size)
 
 
-def _differentiable(denoise: Any, recompute: bool) -> Denoise:
-    own = getattr(denoise, "differentiable", None)
-    return denoise if own is None else own(recompute=recompute)
-
-
 def checked_form(task: Task, facts: ModelFacts) -> LinearForm:
     """The linear form of the task's solver on its levels; ValueError for a solver that has none."""
     student, part = Student(task.solver, task.sigmas), slice(0, min(settings.CHECKED, len(task.latents)))
     denoise, noise = for_images(task.denoise, part.start, part.stop), task.latents[part]
     form = known(linear_form(student, facts), facts)
+    student = dataclasses.replace(student, told=form.told)
     with torch.no_grad():
-        check_linear(
-            student, end_states(form, denoise, noise), dataclasses.replace(student, told=form.told).run(denoise, noise)
-        )
+        check_linear(student, end_states(form, denoise, noise), student.run(denoise, noise))
     return form

@@ -30,24 +30,21 @@ def interval(iterations: int) -> int:
     return max(1, math.ceil(iterations / CHECKS))
 
 
-def check(
-    images: int, nfe: int, *, batch: int, held_out: float, loss: str | Callable[..., Any], **options: Any
-) -> None:
+def check(images: int, nfe: int, *, loss: str | Callable[..., Any], **options: Any) -> None:
     """Raise ValueError, in one sentence, for a value that an option cannot have."""
-    for name, value in {"batch": batch, **options}.items():
-        if name in ("batch", "iterations") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    for name in ("iterations", "batch"):
+        value = options.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-        if name == "learning_rate" and not (finite(value) and value > 0):
-            raise ValueError(f"{name} must be a number above 0, not {value!r}")
-        if name == "recompute" and not isinstance(value, bool):
-            raise ValueError(f"{name} must be True or False, not {value!r}")
-    if not (finite(held_out) and 0 < held_out < 1):
-        raise ValueError(f"held_out must be a share of the images above 0 and below 1, not {held_out!r}")
+    if not (finite(options["learning_rate"]) and options["learning_rate"] > 0):
+        raise ValueError(f"learning_rate must be a number above 0, not {options['learning_rate']!r}")
+    if not (finite(options["held_out"]) and 0 < options["held_out"] < 1):
+        raise ValueError(f"held_out must be a share above 0 and below 1, not {options['held_out']!r}")
+    if not isinstance(options["recompute"], bool):
+        raise ValueError(f"recompute must be True or False, not {options['recompute']!r}")
     if loss not in LOSSES and not callable(loss):
         known = ", ".join(map(repr, LOSSES))
-        raise ValueError(
-            f"loss must be one of {known}, or a function of two batches, not {loss!r}{nearest(loss, LOSSES)}"
-        )
+        raise ValueError(f"loss must be one of {known}, or a function, not {loss!r}{nearest(loss, LOSSES)}")
     if images < 2:
         raise ValueError(f"images: {images} is too few, as at least one is held out and one is fitted")
 

@@ -96,9 +96,7 @@ def train(
                 task.checkpoint.write(run.state())
             bar.update()
     if not math.isfinite(run.best_error):
-        raise NonFiniteError(
-            f"fit '{name}': the loss of the held-out images is {run.first_error} from the beginning on"
-        )
+        raise NonFiniteError(f"fit '{name}': the loss is {run.first_error} from the beginning on")
     log.info("%s: loss of the held-out images %.4g, at first %.4g", name, run.best_error, run.first_error)
     return parameters.student(run.best)
 

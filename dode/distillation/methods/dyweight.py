@@ -64,9 +64,7 @@ def dyweight(
         ends = {"sigma_max": float(sigmas[0]), "sigma_min": settings.lowest(pairs.facts, sigmas)}
         sigmas = grids.grids.create("karras", steps=task.nfe + 2, **ends)[:-1]
     elif len(sigmas) - 1 != task.nfe:
-        raise ValueError(
-            f"{task.solver} makes several evaluations per step, which dyweight without afs has no levels for"
-        )
+        raise ValueError(f"{task.solver} makes several evaluations per step; dyweight without afs needs one")
     parameters = DyWeight(sigmas, pairs.facts, history=history, analytic=afs)
     how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
     return train("dyweight", task, parameters, pairs, decay=lambda share: cosine(share, warm_up=0.1, last=0.01), **how)

@@ -33,8 +33,8 @@ def gs(
     Args:
         iterations, batch, learning_rate: of the authors; gradients are clipped to norm 1.
         averaging: decay of the moving average that counts.
-        loss: ``"l1"`` is the authors' on latents; on images they have LPIPS. ``"l2"``, ``"log"`` (the logarithm of that)
-            or a function of two batches that gives a number per image.
+        loss: ``"l1"`` is the authors' on latents; on images they have LPIPS. ``"l2"``, ``"log"`` (its logarithm), or a
+            function of two batches that gives a number per image.
         held_out: share of the images on which the best of twenty iterates is chosen.
         recompute: whether activations are computed again for the gradients and not kept.
     """
@@ -43,8 +43,7 @@ def gs(
     from dode.distillation.backprop.training import train
 
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
-    parameters = GeneralizedSolver(
-        task.nfe, pairs.facts, float(task.sigmas[0]), settings.lowest(pairs.facts, task.sigmas)
-    )
+    highest, lowest = float(task.sigmas[0]), settings.lowest(pairs.facts, task.sigmas)
+    parameters = GeneralizedSolver(task.nfe, pairs.facts, highest, lowest)
     how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate, "averaging": averaging}
     return train("gs", task, parameters, pairs, **how)

@@ -77,8 +77,8 @@ def ld3(
         end: ``"lowest"``, where the last step ends above 0, or ``"given"``: where the task's levels end. A solver that
             would make more evaluations above 0 ends as given.
         within: how far a told level may be from the state's own, as a share of the smallest step.
-        estimate: which of the network's estimates the solver goes on with where it is told another level: ``"data"``, as
-            the authors have it in DPM-Solver++ and UniPC, or ``"noise"``, as in Euler's method and iPNDM.
+        estimate: which of the network's estimates the solver goes on with where it is told another level: ``"data"``,
+            as the authors have it in DPM-Solver++ and UniPC, or ``"noise"``, as in Euler's method and iPNDM.
         radius: how far noise may move, times the number of its elements over that of evaluations squared.
         loss: ``"l2"``, ``"l1"``, ``"log"``, or a function of two batches that gives a number per image.
         held_out: share of the images on which the best iterate is chosen.

@@ -51,7 +51,8 @@ def s4s(
         radius: how far noise may move, times the number of its elements over that of evaluations squared (LD3's);
             0 for the plain objective.
         iterations, batch, learning_rate: the paper's own were not available: GS's.
-        loss: ``"l2"`` (the paper: LPIPS), ``"l1"``, ``"log"``, or a function of two batches that gives a number per image.
+        loss: ``"l2"`` (the paper: LPIPS), ``"l1"``, ``"log"``, or a function of two batches that gives a number per
+            image.
         held_out: share of the images on which the best of twenty iterates is chosen.
         recompute: whether activations are computed again for the gradients and not kept.
     """
@@ -60,7 +61,7 @@ def s4s(
     from dode.distillation.backprop.training import train
 
     if len(task.sigmas) - 1 != task.nfe:
-        raise ValueError(f"{task.solver} makes several evaluations per step, which s4s has no levels for")
+        raise ValueError(f"{task.solver} makes several evaluations per step; s4s needs one")
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
     lowest = settings.lowest(pairs.facts, task.sigmas)
     parameters = Multistep(task.sigmas, pairs.facts, order=order, lowest=lowest, alternations=alternations)
