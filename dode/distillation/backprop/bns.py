@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from dode.distillation.backprop.runs import known
+from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
 
 
-class BespokeNonStationary:
+class BespokeNonStationary(Parameters):
     """``x_{i+1} = a_i x_0 + sum_{j<=i} b_ij u_j`` (Shaul et al. 2024, arXiv 2403.01329, Eq. 10).
 
     On the path of flow matching, ``z = x / (1 + sigma) = (1 - t) x_0 + t n`` with ``t = sigma / (1 + sigma)``, to which
@@ -37,9 +38,6 @@ class BespokeNonStationary:
         """Noise and velocities as combinations of noise and outputs, (K + 1, K + 1)."""
         unit, told = torch.eye(self.nfe + 1, dtype=torch.float64), form.told[:, None]
         return torch.cat([unit[:1], (form.coefficients[:-1] - (1 + told) * unit[1:]) / told])
-
-    def trained(self, share: float) -> None:
-        """All numbers are, always."""
 
     def form(self, z: Tensor) -> LinearForm:
         """The solver of z."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dode.distillation.backprop.runs import known
+from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
@@ -13,7 +14,7 @@ from dode.sampling import Student
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
-class DyWeight:
+class DyWeight(Parameters):
     """``x_{i+1} = x_i + (sigma_{i+1} - s_i) sum_j w_ij d_j``, ``d_j = (x_j - D(x_j; t_j s_j)) / s_j``.
 
     ``s_{i+1} = s_i + (sum_j w_ij) (sigma_{i+1} - s_i)`` is the level that the state is taken to have, as the weights
@@ -36,15 +37,14 @@ class DyWeight:
         weights = [torch.tensor(ADAMS_BASHFORTH[count - 1], dtype=torch.float64) for count in counts]
         self.start = torch.cat([*weights, torch.ones(self.sizes[-1], dtype=torch.float64)])
 
-    def trained(self, share: float) -> None:
-        """All numbers are, always."""
-
     def form(self, z: Tensor) -> LinearForm:
         """The solver of z."""
         *weights, factors = z.split(self.sizes)
         unit = torch.eye(len(factors) + 1, dtype=torch.float64)
         level, x = self.sigmas[0], unit[0] * float(self.facts.prior_std(float(self.sigmas[0])))
-        rows, slopes, told = [], [], []
+        rows: list[Tensor] = []
+        slopes: list[Tensor] = []
+        told: list[Tensor] = []
         for step, weight in enumerate(weights):
             if self.analytic and step == 0:
                 slopes.append(x / (1 + level**2) ** 0.5)

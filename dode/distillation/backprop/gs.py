@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from dode.distillation.backprop.levels import VPTime
 from dode.distillation.backprop.runs import known
+from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
-from dode.solvers.formulas import vp_sigma, vp_time
 
-LAST_TIME = 1e-3  # t_eps of the authors' configurations
 INSET = 1e-5  # of the shares of stick-breaking, which so are never 0 or 1
 EARLIEST = 1e-6  # a told time is no smaller
 
 
-class VPTime:
-    """The time of a VP SDE that runs over given levels (Karras et al. 2022, arXiv 2206.00364, App. C.1).
-
-    ``sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1`` with ``sigma(1)`` the highest level and ``sigma(last)`` the
-    lowest.
-
-    Attributes:
-        last: 0.001, or the linear SDE's time of the lowest level where that is later.
-    """
-
-    def __init__(self, highest: float, lowest: float):
-        lowest = max(lowest, float(vp_sigma(LAST_TIME)))
-        self.last = max(LAST_TIME, float(vp_time(lowest)))
-        slope, whole = math.log1p(lowest**2) / self.last, math.log1p(highest**2)
-        self.beta_d = 2 * (whole - slope) / (1 - self.last)
-        self.beta_min = whole - self.beta_d / 2
-
-    def sigma(self, time: Tensor) -> Tensor:
-        """The level at a time above 0."""
-        return torch.expm1(self.beta_d * time**2 / 2 + self.beta_min * time).sqrt()
-
-    def of(self, level: float) -> float:
-        """The time of a level."""
-        exponent = math.log1p(level**2)
-        return 2 * exponent / (math.sqrt(self.beta_min**2 + 2 * self.beta_d * exponent) + self.beta_min)
-
-
-class GeneralizedSolver:
+class GeneralizedSolver(Parameters):
     """``x_{n+1} = sum_{j<=n} a_jn x_j + sum_{j<=n} c_jn v_j`` (Oganov et al. 2025, arXiv 2510.17699, Eq. 20, Alg. 1).
 
     In VP coordinates. ``v_j`` is the image that the noise estimate at the told time ``t_j + xi_j`` makes of ``x_j`` at
@@ -68,9 +39,6 @@ class GeneralizedSolver:
         shares = left[1:] / left[:-1]
         self.start = torch.zeros(sum(self.sizes), dtype=torch.float64)
         self.start[: nfe - 1] = ((shares - INSET) / (1 - 2 * INSET)).logit()
-
-    def trained(self, share: float) -> None:
-        """All numbers are, always."""
 
     def times(self, theta: Tensor) -> Tensor:
         """From 1 down to the last, (K + 1,)."""

@@ -8,9 +8,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dode.distillation.backprop.gs import VPTime
+from dode.solvers.formulas import vp_sigma, vp_time
 
+LAST_TIME = 1e-3  # t_eps of the authors' configurations
 SMALLEST = 1e-3  # share of the whole range that the smallest step has at first
+
+
+class VPTime:
+    """The time of a VP SDE that runs over given levels (Karras et al. 2022, arXiv 2206.00364, App. C.1).
+
+    ``sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1`` with ``sigma(1)`` the highest level and ``sigma(last)`` the
+    lowest.
+
+    Attributes:
+        last: 0.001, or the linear SDE's time of the lowest level where that is later.
+    """
+
+    def __init__(self, highest: float, lowest: float):
+        lowest = max(lowest, float(vp_sigma(LAST_TIME)))
+        self.last = max(LAST_TIME, float(vp_time(lowest)))
+        slope, whole = math.log1p(lowest**2) / self.last, math.log1p(highest**2)
+        self.beta_d = 2 * (whole - slope) / (1 - self.last)
+        self.beta_min = whole - self.beta_d / 2
+
+    def sigma(self, time: Tensor) -> Tensor:
+        """The level at a time above 0."""
+        return torch.expm1(self.beta_d * time**2 / 2 + self.beta_min * time).sqrt()
+
+    def of(self, level: float) -> float:
+        """The time of a level."""
+        exponent = math.log1p(level**2)
+        return 2 * exponent / (math.sqrt(self.beta_min**2 + 2 * self.beta_d * exponent) + self.beta_min)
 
 
 class FreeLevels:
@@ -22,7 +50,7 @@ class FreeLevels:
         first, lowest: the levels v_0 and v_N.
         steps: N.
         variable: ``"log-snr"``, the logarithm of the level, or ``"time"``, that of a VP SDE
-            (:class:`dode.distillation.backprop.gs.VPTime`).
+            (:class:`VPTime`).
         to_zero: whether the grid ends at 0 in place of ``lowest``, which then is a bound only.
         like: levels to begin at, (N + 1,); uniform in v without.
     """

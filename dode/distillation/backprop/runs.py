@@ -117,7 +117,7 @@ class Pairs:
     """
 
     def __init__(self, task: Task, *, loss: str | Loss, held_out: float, recompute: bool = False):
-        self.facts, self.seed = ModelFacts.of(task.denoise), task.seed
+        self.facts, self.seed = ModelFacts.of(task.denoise), task.seed % 2**63
         denoise: Any = task.denoise
         ends = task.ends
         assert ends is not None  # which a fit that follows them has

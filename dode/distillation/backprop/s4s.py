@@ -8,6 +8,7 @@ from torch import Tensor
 from dode import solvers
 from dode.distillation.backprop.levels import FreeLevels, offsets
 from dode.distillation.backprop.runs import known
+from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm, linear_form
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
@@ -15,7 +16,7 @@ from dode.sampling import Student
 WITHIN = 0.5  # of the smallest step, to which told levels keep
 
 
-class Multistep:
+class Multistep(Parameters):
     """``x_{n+1} = (sigma'/sigma) x_n + (1 - sigma'/sigma) sum_j c_jn D(x_j; told_j)``, j the last ``order`` steps.
 
     (Frankel et al. 2025, arXiv 2502.17423, App. C.1, as Oganov et al. 2025, arXiv 2510.17699, restate it in Table 1.)

@@ -36,12 +36,15 @@ class Parameters(Protocol):
 
     def form(self, z: Tensor) -> LinearForm:
         """The solver of z; gradients flow."""
+        ...
 
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
+        ...
 
     def trained(self, share: float) -> Tensor | None:
         """Which entries of z are trained at this share of the training, (P,) bool; None for all."""
+        return None
 
 
 def cosine(share: float, *, warm_up: float = 0.0, last: float = 0.0) -> float:

@@ -48,5 +48,5 @@ def bns(
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
     form = checked_form(task, pairs.facts)
     parameters = BespokeNonStationary(form, pairs.facts, float(task.sigmas[0]), float(task.sigmas[-1]))
-    how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate, "decay": cosine}
+    how: dict[str, Any] = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate, "decay": cosine}
     return train("bns", task, parameters, pairs, **how)

@@ -66,5 +66,5 @@ def dyweight(
     elif len(sigmas) - 1 != task.nfe:
         raise ValueError(f"{task.solver} makes several evaluations per step; dyweight without afs needs one")
     parameters = DyWeight(sigmas, pairs.facts, history=history, analytic=afs)
-    how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
+    how: dict[str, Any] = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
     return train("dyweight", task, parameters, pairs, decay=lambda share: cosine(share, warm_up=0.1, last=0.01), **how)

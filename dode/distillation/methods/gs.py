@@ -45,5 +45,10 @@ def gs(
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
     highest, lowest = float(task.sigmas[0]), settings.lowest(pairs.facts, task.sigmas)
     parameters = GeneralizedSolver(task.nfe, pairs.facts, highest, lowest)
-    how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate, "averaging": averaging}
+    how: dict[str, Any] = {
+        "iterations": iterations,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "averaging": averaging,
+    }
     return train("gs", task, parameters, pairs, **how)

@@ -65,5 +65,5 @@ def s4s(
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
     lowest = settings.lowest(pairs.facts, task.sigmas)
     parameters = Multistep(task.sigmas, pairs.facts, order=order, lowest=lowest, alternations=alternations)
-    how = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
+    how: dict[str, Any] = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
     return train("s4s", task, parameters, pairs, soft=settings.soft(radius, task.latents[0].numel(), task.nfe), **how)
