@@ -188,6 +188,44 @@ def made(nfe=5, images=40, base="amed", **more):
 HOW = {"iterations": 6, "batch": 16}
 
 
+# The authors' loss and loop (training/loss.py, training_loop.py of the same commit) in the same way: what three batches
+# of 16 images of the toy make of the numbers above, by Adam with rate 0.005.
+@pytest.mark.parametrize(
+    ("base", "options", "share", "enter", "levels"),
+    [
+        (
+            "amed",
+            {},
+            [-0.48599933, 0.218991658, 0.426472748, -0.322422373],
+            [0.007844112, -0.292513379, 0.459841344, -0.486632663],
+            [-0.263708221, -0.208740008],
+        ),
+        (
+            "dpm-solver",
+            {},
+            [-0.487101374, 0.212581467, 0.425302391, -0.323706359],
+            [0.009544972, -0.291868296, 0.46424103, -0.480999232],
+            [-0.264093593, -0.208997415],
+        ),
+        (
+            "ipndm",
+            {"teacher": "ipndm", "substeps": 3, "scale_time": 0.2},
+            [-0.468217653, 0.213188709, 0.416263224, -0.336421447],
+            [-0.011682705, -0.299502583, 0.490825789, -0.46823413],
+            [-0.278515633, -0.22283206],
+        ),
+    ],
+)
+def test_a_training_is_that_of_the_authors(monkeypatch, base, options, share, enter, levels):
+    scales = {"scales": torch.tensor([0.01, options.get("scale_time", 0.0)]).double()}
+    monkeypatch.setattr(training, "begun", lambda *_: tensors() | scales)
+    own = task.Task(solvers.create("amed", base=base), mixture.denoise, mixture.latents(48, 3), LEVELS)
+    found = learned.preparations.get("amed")(own, iterations=3, batch=16, **options)
+    for name, every, expected in (("enter.bias", 32, enter), ("levels.bias", 4, levels)):
+        torch.testing.assert_close(found[name][::every], torch.tensor(expected).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found["heads.weight"][0, ::5], torch.tensor(share).double(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("base", amed.BASES)
 def test_it_learns_to_end_steps_where_the_teacher_does(prepared, base):
     own = made(base=base)
