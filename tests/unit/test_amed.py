@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import dode
+import sampler_records
 from dode import grids, sampling, solvers
 from dode.benchmark import learning_jobs
 from dode.distillation import learned, task, teacher
@@ -318,3 +319,14 @@ def test_a_loss_that_is_not_finite_ends_the_training():
 def test_it_is_not_fitted_besides(fit):
     with pytest.raises(ValueError, match="solver 'amed' chooses its noise levels by image, so it has no list of them"):
         dode.distill(solvers.create("amed"), mixture.denoise, mixture.latents(64, 1), grids.karras(steps=3), fit=fit)
+
+
+def test_it_is_no_file_and_no_scheduler():
+    how = {"version": 1, "grid": "karras", "own": {"lambdas": None, "directions": None}}
+    model = {"prediction": "data", "sigma_min": 0.002, "sigma_max": 80.0}
+    sigmas = torch.as_tensor(grids.karras(steps=3), dtype=torch.float64)
+    record = sampler_records.of("amed", {}, 5, sigmas=sigmas, model=model, shape=(1, 4, 4), **how)
+    with pytest.raises(ValueError, match="solver 'amed' chooses its noise levels by image, so it has no list of them"):
+        dode.load(record)
+    with pytest.raises(ValueError, match="solver 'amed' chooses its noise levels by image"):
+        next(sampling.evaluations(solvers.create("amed"), NOISE, sigmas))
