@@ -67,7 +67,8 @@ def test_sampling_shares_no_memory_with_the_network(bad, variant, dtype):
     for how in ({}, {"lambdas": lambdas}):
         expected = dode.sample(solver, right, latents, levels, **how)
         assert torch.equal(dode.sample(solver, bad(), latents, levels, **how), expected)
-        assert torch.equal(answered(sampling.evaluations(solver, latents, levels, **how), bad()), expected)
+        if not solver.per_image:
+            assert torch.equal(answered(sampling.evaluations(solver, latents, levels, **how), bad()), expected)
     assert torch.equal(latents, noise(dtype=dtype))
     assert torch.equal(levels, KARRAS.clone())
 
