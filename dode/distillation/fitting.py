@@ -119,6 +119,7 @@ def align(
     """
     if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
         raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
+    fit_checks.check_alignment(alignment, afs=sampling.on_grid(solver, sigmas).afs)
     if alignment == "aligned":
         return teachers.aligned(solver, sigmas, substeps, teacher)
     if alignment == "local":
@@ -220,6 +221,7 @@ def distill(
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
+    solver = sampling.on_grid(solver, sigmas)
     given = {
         "directions": directions is not None,
         "family": family != "auto",
