@@ -244,6 +244,8 @@ def distill(
         if learned.fits.get(fit).follows == "ends":
             chosen["ends"] = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
             return fit_by_method(fit, solver, denoise, latents, sigmas, clip=clip, **chosen)
+        if learned.fits.get(fit).follows == "nothing":
+            return fit_by_method(fit, solver, denoise, latents, sigmas, **chosen)
         pairing = align(solver, denoise, sigmas, substeps=substeps, teacher=teacher)
         assert isinstance(pairing, teachers.Alignment)
         chosen["states"] = list(teachers.trajectory(pairing, denoise, latents))
