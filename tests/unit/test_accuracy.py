@@ -129,6 +129,8 @@ def test_measured_order_is_the_claimed_order_on_a_linear_equation(variant):
         pytest.skip("the order of stages on the grid depends on the grid")
     if (name, options) == ("res-multistep", {"order": 3}):
         pytest.skip("of fourth order on every Gaussian; measured on the mixture")
+    if name == "dpm-solver-v3":
+        pytest.skip("its last step is of first order and its corrector of a pseudo-order")
     if name == "flow-midpoint":
         pytest.skip("of third order on every Gaussian, where x_t^2 is quadratic in t; measured on the mixture")
     solver, errors = solvers.create(name, **options), []
