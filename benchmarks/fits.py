@@ -37,6 +37,7 @@ from dode.models import loading
 from dode.report import verdicts
 
 ROOT = Path(__file__).parents[1]
+SOLVERS = [name for name in solvers.names() if not solvers.create(name).per_image]
 FOUND = ROOT / "results" / "fits.csv"
 USUAL = (3, 4, 5, 6, 8, 10, 15, 20)
 #: Evaluations that a solver of two or more per interval can make, nearest to the usual ones.
@@ -256,7 +257,7 @@ def full_tables(found):
     parts = []
     for model in MODELS:
         rows = []
-        for solver in solvers.names():
+        for solver in SOLVERS:
             row = {"solver": f"`{solver}`"}
             for nfe in NFES:
                 cell = found.get((model, solver, nfe))
@@ -337,7 +338,7 @@ def section(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--solvers", nargs="+", default=list(solvers.names()), choices=list(solvers.names()))
+    parser.add_argument("--solvers", nargs="+", default=SOLVERS, choices=SOLVERS)
     parser.add_argument("--nfe", nargs="+", type=int, default=NFES)
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--found", type=Path, default=FOUND, help="the file of what was measured")

@@ -86,6 +86,10 @@ class Size:
 QUICK = Size(fitted=32, fresh=64, nfes=(3, 4), champion_nfes=(4,))
 
 
+#: Solvers that can be fitted: of the others the levels depend on the image.
+NAMES = [name for name in solvers.names() if not solvers.create(name).per_image]
+
+
 def variants(name):
     """A solver's options, every combination of their choices."""
     choices = solvers.create(name).method.choices
@@ -93,8 +97,8 @@ def variants(name):
 
 
 def all_variants():
-    """``(name, options)`` of the whole registry."""
-    return [(name, options) for name in solvers.names() for options in variants(name)]
+    """``(name, options)`` of all of :data:`NAMES`."""
+    return [(name, options) for name in NAMES for options in variants(name)]
 
 
 def labelled(name, options):
@@ -219,7 +223,7 @@ def number(value):
 def facts_table():
     """Source, order, evaluations, history, published grid and options of each solver, Markdown."""
     rows = []
-    for name in solvers.names():
+    for name in NAMES:
         method = solvers.create(name).method
         orders = sorted({solvers.create(name, **options).order for options in variants(name)})
         solver = solvers.create(name)
@@ -293,7 +297,7 @@ def panels(text):
     Each method with its default options, plain and distilled; and the champions.
     """
     of = {row["solver"]: row for row in rows_of(text, "errors")}
-    defaults = [labelled(name, solvers.create(name).options) for name in solvers.names()]
+    defaults = [labelled(name, solvers.create(name).options) for name in NAMES]
     titles = ["plain", "distilled, m = 1", "distilled, m = 3"]
     curves = {title: {solver: ([], []) for solver in defaults} for title in titles}
     for name in defaults:

@@ -94,9 +94,10 @@ class Step(NamedTuple):
     Attributes:
         index: number of the evaluation, from 0.
         proposal: the solver's :class:`~dode.solvers.base.Proposal`.
-        x, sigma: the point of the evaluation.
+        x, sigma: the point of the evaluation; sigma is 0-d, or (B, 1, 1, 1) where it differs by image.
         latents: the unit-normal noise that the run began with, in the precision of the state.
-        h: the step in sigma from the beginning of the solver's step to the proposal.
+        h: the step in sigma from the beginning of the solver's step to the proposal, of sigma's shape where that
+            differs by image.
     """
 
     index: int  # type: ignore[assignment]  # a tuple has a method of this name
@@ -104,7 +105,7 @@ class Step(NamedTuple):
     x: Tensor
     sigma: Tensor
     latents: Tensor
-    h: float
+    h: float | Tensor
 
     def output(self, kind: str) -> Tensor:
         """The denoising output as ``"data"`` (an image) or ``"noise"``, ``(x - D) / sigma``."""

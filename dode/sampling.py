@@ -76,6 +76,9 @@ class _Recorder:
 
     def where(self, sigma):
         """The present evaluation in words."""
+        if sigma.numel() > 1:
+            lowest, highest = float(sigma.min()), float(sigma.max())
+            return f"evaluation {self.calls} of {self.evaluations} (noise levels {lowest:.6g} to {highest:.6g})"
         schedule = ModelFacts.of(self.denoise).schedule
         timestep = "" if schedule is None else f", timestep {ModelFacts.of(self.denoise).index(float(sigma)):.6g}"
         return f"evaluation {self.calls} of {self.evaluations} (noise level {float(sigma):.6g}{timestep})"
@@ -115,7 +118,8 @@ def steps(
             raise RuntimeError(
                 f"{solver} made {recorder.calls} evaluations before its proposal {index}; it must make exactly one"
             )
-        step = Step(index - 1, proposal, recorder.x, recorder.sigma, latents_exact, float(proposal.sigma - begun))
+        h = proposal.sigma - begun
+        step = Step(index - 1, proposal, recorder.x, recorder.sigma, latents_exact, h if h.ndim else float(h))
         sent = yield step
         x = reply = proposal.x if sent is None else sent
         if not proposal.stage:
@@ -232,6 +236,11 @@ class Student:
         """Number of network evaluations."""
         return self.solver.nfe(len(self.sigmas) - 1, end=self.sigmas[-1])
 
+    @property
+    def depth(self) -> int:
+        """Number of network evaluations that must wait for one another (:meth:`dode.solvers.Solver.depth`)."""
+        return self.solver.depth(len(self.sigmas) - 1, end=self.sigmas[-1])
+
     def correction(self, prediction: str) -> Correction | None:
         """The ``advance`` function of a run, for a model of this ``prediction``; None for a plain solver."""
         if self.lambdas is None:
@@ -290,9 +299,10 @@ def sample(
 
     Args:
         solver: from :func:`dode.solvers.create`.
-        denoise: ``denoise(x, sigma)``, x (B, C, H, W) in the dtype of ``latents``, sigma a 0-d float64 tensor: the
-            estimate of the clean image, same shape. It may write to both, and return the same memory at every call.
-            A single tensor in a tuple or in an output object of diffusers, or a NumPy array, is taken too.
+        denoise: ``denoise(x, sigma)``, x (B, C, H, W) in the dtype of ``latents``, sigma a 0-d float64 tensor, or of
+            shape (B, 1, 1, 1) where a solver chooses its levels by image (``solver.per_image``): the estimate of the
+            clean image, same shape. It may write to both, and return the same memory at every call. A single tensor
+            in a tuple or in an output object of diffusers, or a NumPy array, is taken too.
         latents: (B, C, H, W), unit normal, float16 to float64, as a tensor or a NumPy array; scaled to the first noise
             level here.
         sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
@@ -414,6 +424,7 @@ def evaluations(
     """
     known: Any = {"prediction": prediction, "prior_std": prior_std or ve_prior}
     facts, latents = ModelFacts(**known), calls.noise(latents)
+    solver.check_shared_levels()
     student = _student(solver, sigmas, lambdas, directions, told, facts, latents)
     solver, levels, correction = student.solver, checked(student.sigmas), student.correction(prediction)
     answer, reply = _Answer(facts), None
@@ -432,6 +443,11 @@ def evaluations(
 
 
 def evaluated_levels(solver: Solver, sigmas: Levels) -> list[float]:
-    """The noise level of each network evaluation of a run, in order, read off a run on one pixel."""
+    """The noise level of each network evaluation of a run, in order, read off a run on one pixel.
+
+    Raises:
+        ValueError: for a solver that chooses its levels by image.
+    """
+    solver.check_shared_levels()
     pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     return [float(step.sigma) for step in steps(solver, lambda x, sigma: torch.zeros_like(x), pixel, sigmas)]

@@ -13,7 +13,8 @@ def main(snakemake):
         storage.gather_arrays(snakemake.input[kind], snakemake.output[kind])
     params, found = snakemake.params, [storage.read_json(path) for path in snakemake.input.environments]
     environments = [each["environment"] for place, each in enumerate(found) if each not in found[:place]]
-    made = {"cell": params.cell, "samples": params.samples, "passes": found[0]["passes"], "code": params.code}
+    made = {"cell": params.cell, "samples": params.samples, "code": params.code}
+    made |= {key: found[0][key] for key in ("passes", "depth")}
     storage.write_json(snakemake.output.environments, {**made, "environments": environments})
 
 

@@ -32,7 +32,7 @@ def main(snakemake):
             append_ends(x[: plan.kept(indices)].float().numpy())
     rows = [recorder.rows() for recorder in recorders]
     storage.write_array(snakemake.output.states, np.concatenate(rows))
-    made = {"passes": cell.passes(student), "environment": software.environment(cell.device)}
+    made = {"passes": cell.passes(student), "depth": student.depth, "environment": software.environment(cell.device)}
     storage.write_json(snakemake.output.environment, made)
 
 

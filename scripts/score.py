@@ -45,7 +45,7 @@ def main(snakemake):
         "metrics": metrics,
         "images": generated[0].count,
         "seeds": params.seeds,
-        "passes": made["passes"],
+        **{key: made[key] for key in ("passes", "depth")},
         "reference": reference,
         "extractor": statistics_files.extractor_of(card),
         "biased": scores.biased(generated, reference["images"]),

@@ -58,6 +58,7 @@ def check_released_grid(entry: dict[str, Any], key: str, grid: dict[str, Any], c
 def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     """Refuse a fit, :func:`complete`, that cannot be made on a dataset."""
     distill = entry["distill"]
+    refuse(key, solvers.create(entry["solver"], **entry["options"]).check_shared_levels)
     if distill["fit"] not in fit_checks.FITS:
         _check_method(entry, key, dataset)
         return

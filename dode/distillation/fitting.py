@@ -15,7 +15,7 @@ from dode.distillation.refinement import Refinement, refine_jointly
 from dode.distillation.task import Checkpoint, Meter, Task
 from dode.grids.facts import ModelFacts
 from dode.grids.of_model import check_levels, listed
-from dode.grids.tensor import Levels, checked
+from dode.grids.tensor import Grid, Levels, checked
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
 
@@ -217,6 +217,7 @@ def distill(
     True
     """
     fit_checks.check_fit(fit, alignment, iterations)
+    solver.check_shared_levels()
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
@@ -306,7 +307,8 @@ def fit_by_method(
     learned.fits.check_options(name, options)
     method.check(len(latents), solver.nfe(len(levels) - 1, end=levels[-1]), **options)
     own = _made_from(solver, sigmas, denoise, latents)
-    task = Task(solver, denoise, latents, levels, checkpoint=checkpoint or Checkpoint(), **followed)
+    kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family
+    task = Task(solver, denoise, latents, kept, checkpoint=checkpoint or Checkpoint(), **followed)
     student = method(task, **options)
     proposed = torch.tensor(teachers.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
     nothing = torch.full((len(proposed),), float("nan"), dtype=torch.float64)

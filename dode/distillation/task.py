@@ -51,10 +51,13 @@ class Metered:
         """Bound to the conditions of images."""
         return Metered(self._denoise.conditioned(conditions), self._meter)  # type: ignore[attr-defined]
 
-    def differentiable(self) -> Metered:
-        """Through which gradients flow."""
+    def differentiable(self, **how: Any) -> Metered:
+        """Through which gradients flow, with the options of :meth:`dode.models.Denoiser.differentiable`.
+
+        A plain function is taken as it is.
+        """
         own: Any = self._denoise
-        return Metered(own.differentiable() if hasattr(own, "differentiable") else own, self._meter)
+        return Metered(own.differentiable(**how) if hasattr(own, "differentiable") else own, self._meter)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

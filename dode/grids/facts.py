@@ -134,9 +134,13 @@ class ModelFacts:
         factor = 1.0 if time is None else time / self.index_scale
         return dataclasses.replace(self, schedule=schedule, shift=shift, index_factor=factor)
 
-    def index(self, sigma: float) -> float:
-        """What the network is called with for a noise level: on a VP schedule the (fractional) index."""
+    def index(self, sigma: Any) -> Any:
+        """What the network is called with for noise levels, of any shape: on a VP schedule the (fractional) index."""
         return self.index_factor * (self.schedule.timestep(sigma) + self.shift)  # type: ignore[union-attr]
+
+    def index_slope(self, sigma: Any) -> Any:
+        """The derivative of :meth:`index` by the noise level."""
+        return self.index_factor * self.schedule.slope(sigma)  # type: ignore[union-attr]
 
 
 def index_scale(card: Mapping[str, Any]) -> float:

@@ -87,9 +87,21 @@ class Schedule:
         log_abar = -np.log1p(np.square(np.asarray(sigma, dtype=np.float64)))
         return snapped(np.interp(-log_abar, -self._log_abar, self._indices))
 
-    def timestep(self, sigma: float) -> float:
-        """What the network is called with for a noise level: the index, one below 0 as 0."""
-        return max(float(self.index(sigma)), 0.0)
+    def timestep(self, sigma: ArrayLike) -> Any:
+        """What the network is called with for a noise level, or for each of an array: the index, one below 0 as 0."""
+        index = np.maximum(self.index(sigma), 0.0)
+        return index if np.ndim(index) else float(index)
+
+    def slope(self, sigma: ArrayLike) -> np.ndarray:
+        """The derivative of :meth:`timestep` by the noise level, from above at a whole index; 0 below that of index 0.
+
+        ``(d index / d log abar) (d log abar / d sigma)``, the second factor ``-2 sigma / (1 + sigma^2)``.
+        """
+        sigma = np.asarray(sigma, dtype=np.float64)
+        log_abar = -np.log1p(np.square(sigma))
+        interval = np.clip(np.searchsorted(-self._log_abar, -log_abar, side="right") - 1, 0, len(self) - 1)
+        inside = (log_abar < self._log_abar[1]) & (log_abar > self._log_abar[-1])
+        return np.where(inside, 2 * sigma / (1 + np.square(sigma)) / -np.diff(self._log_abar)[interval], 0.0)
 
 
 def rescaled(alphas_cumprod: np.ndarray) -> np.ndarray:
@@ -133,9 +145,15 @@ class FlowSchedule(Schedule):
         """``T t = T sigma / (1 + sigma)`` of noise levels, T at pure noise."""
         return self.steps * time_of_level(sigma)
 
-    def timestep(self, sigma: float) -> float:
+    def timestep(self, sigma: ArrayLike) -> Any:
         """What the network is called with for a noise level, :meth:`times`; any number, so that it is not rounded."""
-        return float(self.times(sigma))
+        times = self.times(sigma)
+        return times if np.ndim(times) else float(times)
+
+    def slope(self, sigma: ArrayLike) -> np.ndarray:
+        """The derivative of :meth:`timestep`, ``T / (1 + sigma)^2``; 0 at pure noise."""
+        sigma = np.asarray(sigma, dtype=np.float64)
+        return np.where(sigma >= PURE_NOISE, 0.0, self.steps / np.square(1 + sigma))
 
 
 def time_of_level(sigma: ArrayLike, shift: float = 1.0) -> Any:

@@ -10,7 +10,7 @@ _WHERE = {
     **dict.fromkeys(("DataPrediction", "Denoiser"), "dode.models.denoiser"),
     **dict.fromkeys(("ImagePrediction", "NoisePrediction", "VelocityPrediction"), "dode.models.denoiser"),
     "FlowPrediction": "dode.models.denoiser",
-    **dict.fromkeys(("facts_of", "for_images", "prediction_of", "prior_std"), "dode.models.denoiser"),
+    **dict.fromkeys(("facts_of", "differentiable", "for_images", "prediction_of", "prior_std"), "dode.models.denoiser"),
     **dict.fromkeys(("load", "load_network", "of_card", "with_weights"), "dode.models.loading"),
     "ModelFacts": "dode.grids.facts",
 }

@@ -1,11 +1,12 @@
 """The one contract for models: ``denoise(x, sigma) -> denoised``.
 
 ``x`` is ``x_0 + sigma * n`` (variance-exploding coordinates, images in [-1, 1]), shape (B, C, H, W); ``sigma`` is a 0-d
-tensor in the units of the images; the result, of x's shape and dtype, estimates the clean image. Any callable of this
-form serves. What solvers, grids and fits want to know beyond that is its attribute ``facts``, a
-:class:`dode.grids.facts.ModelFacts`, or attributes of the same names (``prediction``, ``schedule``, ``sigma_min``,
-...); a plain function is taken for a data-prediction model. A denoiser that is bound to images has a method
-``for_images(start, stop)``, itself for a part of them (:func:`for_images`).
+tensor in the units of the images, or of shape (B, 1, 1, 1) where it differs by image; the result, of x's shape and
+dtype, estimates the clean image. Any callable of this form serves. What solvers, grids and fits want to know beyond
+that is its attribute ``facts``, a :class:`dode.grids.facts.ModelFacts`, or attributes of the same names
+(``prediction``, ``schedule``, ``sigma_min``, ...); a plain function is taken for a data-prediction model. A denoiser
+that is bound to images has a method ``for_images(start, stop)``, itself for a part of them (:func:`for_images`). One
+that has a method ``differentiable()`` computes gradients only behind that (:func:`differentiable`).
 
 A conditional model is bound to the classes of the images, or to other :class:`dode.models.conditions.Conditions`, in
 their order, before it is called: ``denoise.conditioned(labels)(x, sigma)``. So solvers, fits and teachers know nothing
@@ -13,19 +14,21 @@ of either.
 """
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dode import calls
 from dode.grids.facts import Described, ModelFacts, Prediction, flow_prior, vp_prior
 from dode.grids.schedules import Schedule
+from dode.models import levels
 from dode.models.batches import Batches
 from dode.models.conditions import Conditions
+from dode.models.levels import Level
 from dode.solvers.base import Denoise
 from dode.solvers.formulas import flow_time
 
@@ -54,6 +57,15 @@ def for_images(denoise: Denoise, start: int, stop: int) -> Denoise:
     return denoise if own is None else own(start, stop)
 
 
+def differentiable(denoise: Denoise, **how: Any) -> Denoise:
+    """The denoiser through which gradients flow to x and to sigma; a plain function as it is.
+
+    ``how``: options of :meth:`Denoiser.differentiable`.
+    """
+    own = getattr(denoise, "differentiable", None)
+    return denoise if own is None else own(**how)
+
+
 class Denoiser(Described):
     """A network behind the contract: casts to the network's precision and splits large sets into batches.
 
@@ -66,6 +78,8 @@ class Denoiser(Described):
     """
 
     conditions: Conditions | None = None
+    #: Whether gradients flow (:meth:`differentiable`), and whether activations are computed again for them.
+    gradients, recomputes = False, False
 
     def __init__(self, network: nn.Module, facts: ModelFacts, *, batch_size: int | None = None):
         self.network, self.facts = network.eval().requires_grad_(False), facts
@@ -82,11 +96,34 @@ class Denoiser(Described):
                 f"{self.table}, or {self.table - 1} where the last one stands for no class"
             )
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
+        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor or (B, 1, 1, 1)."""
         self._check_conditions(len(x))
-        return self.batches.map(lambda part, own: self.denoise(part, float(sigma), own), x, self.conditions)
+        with torch.set_grad_enabled(self.gradients and torch.is_grad_enabled()):
+            level = levels.level_of(sigma, x)
+            if isinstance(level, Tensor) and level.ndim:
+                return self.batches.map(self._batch, x, level, self.conditions)
+            return self.batches.map(lambda part, own: self._batch(part, level, own), x, self.conditions)
+
+    def _batch(self, x, level, conditions):
+        if self.recomputes and torch.is_grad_enabled():
+            denoised = checkpoint(self.denoise, x, level, conditions, use_reentrant=False)
+        else:
+            denoised = self.denoise(x, level, conditions)
+        return denoised.to(x.dtype)
+
+    def differentiable(self, *, recompute: bool = False) -> Self:
+        """This denoiser with gradients, to ``x`` and to ``sigma``; without, a call computes none.
+
+        The network's weights have none, and a model that is called at whole times alone has none through its time.
+
+        Args:
+            recompute: whether activations are computed again for the gradient and not kept, which takes memory for
+                one call of the network at a time, and a third more computation.
+        """
+        found = copy.copy(self)
+        found.gradients, found.recomputes = True, recompute
+        return found
 
     @property
     def labels(self) -> Tensor | None:
@@ -139,14 +176,14 @@ class Denoiser(Described):
         """How often an evaluation at this noise level runs a network on an image."""
         return 1
 
-    def output(self, x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+    def output(self, x: Tensor, sigma: Level, denoised: Tensor) -> Tensor:
         """What the network's output is where the estimate of the clean image is ``denoised``; both (B, C, H, W).
 
         Under EDM's preconditioning, whose network predicts data, that estimate itself.
         """
         return denoised
 
-    def estimated(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimated(self, x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """The inverse of :meth:`output`."""
         return output
 
@@ -174,9 +211,13 @@ class Denoiser(Described):
     def _given(conditions):
         return {} if conditions is None else conditions.values
 
+    def _index(self, sigma):
+        """What a network on a schedule is told of the level."""
+        return self._scalar(levels.mapped(sigma, self.facts.index, self.facts.index_slope))
+
     def _scalar(self, value):
         # Not in half precision, which has no index 999 (bfloat16) or 2049 (float16); networks lower its embedding.
-        return torch.tensor(value, dtype=torch.promote_types(self.dtype, torch.float32), device=self.device)
+        return levels.condition(value, torch.promote_types(self.dtype, torch.float32), self.device)
 
 
 class DataPrediction(Denoiser):
@@ -200,13 +241,13 @@ class DataPrediction(Denoiser):
         super().__init__(network, facts, batch_size=batch_size)
         self.sigma_data = sigma_data
 
-    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Level, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
         variance = sigma**2 + self.sigma_data**2
-        scaled, condition = (x / math.sqrt(variance)).to(self.dtype), self._scalar(math.log(sigma) / 4)
+        scaled, condition = (x / levels.sqrt(variance)).to(self.dtype), self._scalar(levels.log(sigma) / 4)
         output = calls.tensor(self.network(scaled, condition=condition, **self._given(conditions)), x)
         denoised = x * (self.sigma_data**2 / variance)
-        return denoised.add_(output, alpha=sigma * self.sigma_data / math.sqrt(variance))
+        return levels.add_to(denoised, output, sigma * self.sigma_data / levels.sqrt(variance))
 
 
 class VariancePreserving(Denoiser):
@@ -244,23 +285,23 @@ class VariancePreserving(Denoiser):
         other.facts = self.facts.at(schedule, shift, time)
         return other
 
-    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Level, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
-        scaled, index = (x / math.sqrt(1 + sigma**2)).to(self.dtype), self._scalar(self.facts.index(sigma))
+        scaled, index = (x / levels.sqrt(1 + sigma**2)).to(self.dtype), self._index(sigma)
         output = calls.tensor(self.network(scaled, index, **self._given(conditions)), x)
         return self.estimate(x, sigma, output.to(x.dtype))
 
-    def output(self, x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+    def output(self, x: Tensor, sigma: Level, denoised: Tensor) -> Tensor:
         """:meth:`Denoiser.output`."""
         zero, one = x.new_zeros(()), x.new_ones(())
         return (denoised - self.estimate(x, sigma, torch.zeros_like(x))) / self.estimate(zero, sigma, one)
 
-    def estimated(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimated(self, x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """:meth:`Denoiser.estimated`."""
         return self.estimate(x, sigma, output)
 
     @staticmethod
-    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimate(x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """The clean image from the network's output at x (not scaled), both (B, C, H, W)."""
         raise NotImplementedError
 
@@ -271,9 +312,9 @@ class NoisePrediction(VariancePreserving):
     prediction = "noise"
 
     @staticmethod
-    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimate(x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """:meth:`VariancePreserving.estimate`."""
-        return torch.add(x, output, alpha=-sigma)
+        return levels.add(x, output, -sigma)
 
 
 class VelocityPrediction(VariancePreserving):
@@ -285,9 +326,9 @@ class VelocityPrediction(VariancePreserving):
     prediction = "v"
 
     @staticmethod
-    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimate(x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """:meth:`VariancePreserving.estimate`."""
-        return torch.add(x / (1 + sigma**2), output, alpha=-sigma / math.sqrt(1 + sigma**2))
+        return levels.add(x / (1 + sigma**2), output, -sigma / levels.sqrt(1 + sigma**2))
 
 
 class ImagePrediction(VariancePreserving):
@@ -296,7 +337,7 @@ class ImagePrediction(VariancePreserving):
     prediction = "image"
 
     @staticmethod
-    def estimate(x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimate(x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """:meth:`VariancePreserving.estimate`."""
         return output.clone()  # the network may write to its own again
 
@@ -320,16 +361,16 @@ class FlowPrediction(Denoiser):
         facts = ModelFacts(self.prediction, schedule=schedule, prior_std=flow_prior, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Level, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
-        state, time = x / (1 + sigma), self._scalar(self.facts.index(sigma))
+        state, time = x / (1 + sigma), self._index(sigma)
         output = calls.tensor(self.network(state.to(self.dtype, copy=True), time, **self._given(conditions)), x)
-        return state.add_(output.to(x.dtype), alpha=-flow_time(sigma))
+        return levels.add_to(state, output.to(x.dtype), -flow_time(sigma))
 
-    def output(self, x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+    def output(self, x: Tensor, sigma: Level, denoised: Tensor) -> Tensor:
         """:meth:`Denoiser.output`."""
         return (x / (1 + sigma) - denoised) / flow_time(sigma)
 
-    def estimated(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+    def estimated(self, x: Tensor, sigma: Level, output: Tensor) -> Tensor:
         """:meth:`Denoiser.estimated`."""
-        return torch.add(x / (1 + sigma), output, alpha=-flow_time(sigma))
+        return levels.add(x / (1 + sigma), output, -flow_time(sigma))

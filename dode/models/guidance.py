@@ -5,16 +5,18 @@ the convention of the papers' tables: the second half of the batch and the class
 often a network runs on an image is counted apart (:meth:`Guided.passes`).
 """
 
+import contextlib
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dode.grids.facts import Described, ModelFacts
 from dode.grids.schedules import Schedule
+from dode.models import levels
 from dode.models.conditions import Conditions
 from dode.models.denoiser import Denoiser
 from dode.models.passes import passes
@@ -37,6 +39,15 @@ class Guided(Described):
     def __init__(self, denoise: Denoiser, *, scale: float):
         self.model, self.scale = denoise, scale
 
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor or (B, 1, 1, 1)."""
+        with torch.set_grad_enabled(self.model.gradients and torch.is_grad_enabled()):
+            return self.denoise(x, sigma)
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The guided estimate; arguments as of a call."""
+        raise NotImplementedError
+
     @property
     def facts(self) -> ModelFacts:  # type: ignore[override]
         """The model's (:class:`dode.grids.facts.ModelFacts`)."""
@@ -50,6 +61,10 @@ class Guided(Described):
     def passes(self, sigma: float) -> int:
         """How often an evaluation at this noise level runs a network on an image; a classifier's gradient is none."""
         return 2
+
+    def differentiable(self, *, recompute: bool = False) -> Self:
+        """With gradients, to x and to sigma (:meth:`dode.models.Denoiser.differentiable`)."""
+        return self._around(self.model.differentiable(recompute=recompute))
 
     def conditioned(self, conditions: Conditions | Tensor | Sequence[int]) -> Self:
         """Bound to the conditions of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
@@ -110,19 +125,29 @@ class ClassifierFree(Guided):
         """:meth:`Guided.passes`."""
         return passes("classifier-free", sigma, self.interval)
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
-        if self.passes(float(sigma)) == 1:
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """:meth:`Guided.denoise`."""
+        level = levels.level_of(sigma, x)
+        differ = isinstance(level, Tensor) and level.ndim > 0
+        if not differ and self.passes(float(level)) == 1:
             return self.model(x, sigma)
-        own, none = self.model.with_and_without()(torch.cat([x, x]), sigma).chunk(2)
+        both = torch.cat([level, level]) if differ else sigma  # type: ignore[list-item]
+        own, none = self.model.with_and_without()(torch.cat([x, x]), both).chunk(2)
+        guided = self._guided(x, level, own, none)
+        if not differ or self.interval is None:
+            return guided
+        # Where levels differ, an image that is not guided has both passes all the same.
+        low, high = self.interval
+        return torch.where((level > low) & (level <= high), guided, own)  # type: ignore[arg-type, operator]
+
+    def _guided(self, x, level, own, none):
         guided = none + self.scale * (own - none)
         if not self.rescale:
             return guided
-        level = float(sigma)
         output, of_own = self.model.output(x, level, guided), self.model.output(x, level, own)
         dims = tuple(range(1, x.ndim))
         factor = of_own.std(dims, keepdim=True) / output.std(dims, keepdim=True).clamp(min=1e-30)
-        return self.model.estimated(x, level, output * (self.rescale * factor + 1 - self.rescale))
+        return self.model.estimated(x, level, output * (self.rescale * factor + 1 - self.rescale)).to(x.dtype)
 
 
 @guidances.register("autoguidance")
@@ -142,8 +167,14 @@ class Autoguidance(Guided):
         super().__init__(denoise, scale=scale)
         self.guide = guide
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
+    def differentiable(self, *, recompute: bool = False) -> Self:
+        """:meth:`Guided.differentiable`, of both."""
+        found = super().differentiable(recompute=recompute)
+        found.guide = self.guide.differentiable(recompute=recompute)
+        return found
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """:meth:`Guided.denoise`."""
         guide = self.guide
         if guide.facts.classes is not None:
             guide = guide.conditioned(self._labels())
@@ -177,17 +208,23 @@ class Classifier(Guided):
         """:meth:`Guided.passes`."""
         return 1
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
-        labels, sigma_value = self._labels(), float(sigma)
-        gradient = self.model.batches.map(lambda part, of: self._gradient(part, sigma_value, of), x, labels)
-        weight = self.scale * sigma_value**2 / math.sqrt(1 + sigma_value**2)
-        return torch.add(self.model(x, sigma), gradient.to(x.dtype), alpha=weight)
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """:meth:`Guided.denoise`."""
+        labels, level = self._labels(), levels.level_of(sigma, x)
+        if isinstance(level, Tensor) and level.ndim:
+            gradient = self.model.batches.map(self._gradient, x, level, labels)
+        else:
+            gradient = self.model.batches.map(lambda part, of: self._gradient(part, level, of), x, labels)
+        weight = self.scale * level**2 / levels.sqrt(1 + level**2)
+        return levels.add(self.model(x, sigma), gradient.to(x.dtype), weight)
 
-    def _gradient(self, x, sigma, labels):
+    def _gradient(self, x, level, labels):
         """``grad_(x_vp) ln p(y | x_vp, index)``, of x's shape."""
-        with torch.enable_grad():
-            x_vp = (x.detach() / math.sqrt(1 + sigma**2)).to(self.dtype).requires_grad_(True)
-            index = torch.tensor(self.model.facts.index(sigma), dtype=self.dtype, device=x.device)
+        facts, flows = self.model.facts, self.model.gradients and torch.is_grad_enabled()
+        # Of attention's implementations only this one can be differentiated twice.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if flows else contextlib.nullcontext():
+            x_vp = ((x if flows else x.detach()) / levels.sqrt(1 + level**2)).to(self.dtype)
+            x_vp = x_vp if x_vp.requires_grad else x_vp.requires_grad_(True)
+            index = levels.condition(levels.mapped(level, facts.index, facts.index_slope), self.dtype, x.device)
             log_p = torch.log_softmax(self.classifier(x_vp, index).float(), dim=1)
-            return torch.autograd.grad(log_p.gather(1, labels[:, None]).sum(), x_vp)[0]
+            return torch.autograd.grad(log_p.gather(1, labels[:, None]).sum(), x_vp, create_graph=flows)[0]

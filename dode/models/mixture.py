@@ -11,22 +11,26 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from dode.models.levels import level_of
+
 SPREAD = 0.25
 MEANS = torch.from_numpy(np.random.RandomState(0).randn(5, 16) * 0.8)
 
 
 def posterior_mean(x: Tensor, sigma: float | Tensor) -> Tensor:
-    """M of the module's docstring for flat states (B, 16)."""
-    variance = SPREAD**2 + float(sigma) ** 2
+    """M of the module's docstring for flat states (B, 16) at one noise level, or at one each, (B, 1)."""
+    variance = SPREAD**2 + sigma**2
     weights = torch.softmax(-torch.cdist(x, MEANS).square() / (2 * variance), dim=1)
     return weights @ MEANS
 
 
 def denoise(x: Tensor, sigma: float | Tensor) -> Tensor:
-    """The exact denoiser, x (B, 1, 4, 4)."""
+    """The exact denoiser, x (B, 1, 4, 4), sigma 0-d or (B, 1, 1, 1); gradients flow to both."""
     flat = x.double().flatten(1)
-    mean = posterior_mean(flat, sigma)
-    shrink = SPREAD**2 / (SPREAD**2 + float(sigma) ** 2)
+    level = level_of(sigma, x)
+    level = level.reshape(-1, 1) if isinstance(level, Tensor) else level
+    mean = posterior_mean(flat, level)
+    shrink = SPREAD**2 / (SPREAD**2 + level**2)
     return (mean + shrink * (flat - mean)).view(x.shape).to(x.dtype)
 
 

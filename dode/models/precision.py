@@ -16,6 +16,11 @@ class Autocast(nn.Module):
         super().__init__()
         self.network, self.dtype = network, dtype
 
+    @property
+    def bottleneck(self) -> nn.Module | None:
+        """That of the network (:mod:`dode.solvers.bottleneck`)."""
+        return getattr(self.network, "bottleneck", None)
+
     def forward(self, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         """As the network; the output has x's dtype."""
         with torch.autocast(x.device.type, dtype=self.dtype):

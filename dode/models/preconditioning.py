@@ -5,18 +5,18 @@ variance-exploding state, which begins as ``sigma_max`` times a unit normal.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from dode import calls
 from dode.grids.facts import ModelFacts, iddpm_levels, nearest_entry, nearest_level
+from dode.models import levels
 from dode.models.conditions import Conditions
 from dode.models.denoiser import DataPrediction, Denoiser
+from dode.models.levels import Level
 from dode.registry import Registry
 from dode.solvers.formulas import vp_time
 
@@ -46,12 +46,12 @@ class Baseline(Denoiser):
         facts = ModelFacts("noise", sigma_min=sigma_min, sigma_max=sigma_max, round_sigma=round_sigma, classes=classes)
         super().__init__(network, facts, batch_size=batch_size)
 
-    def denoise(self, x: Tensor, sigma: float, conditions: Conditions | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Level, conditions: Conditions | None = None) -> Tensor:
         """One batch."""
         c_in, c_out, c_noise = self.coefficients(sigma)
         scaled, condition = (x * c_in).to(self.dtype), self._scalar(c_noise)
         output = calls.tensor(self.network(scaled, condition=condition, **self._given(conditions)), x)
-        return torch.add(x, output[:, : x.shape[1]].to(x.dtype), alpha=c_out)
+        return levels.add(x, output[:, : x.shape[1]].to(x.dtype), c_out)
 
 
 @preconditionings.register("vp")
@@ -68,10 +68,17 @@ class VP(Baseline):
         super().__init__(network, **options)
         self.beta_d, self.beta_min, self.steps = beta_d, beta_min, steps
 
-    def coefficients(self, sigma: float) -> tuple[float, float, float]:
+    def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
         """``(c_in, c_out, c_noise)``."""
-        time = float(vp_time(sigma, beta_min=self.beta_min, beta_d=self.beta_d))
-        return 1 / math.sqrt(1 + sigma**2), -sigma, (self.steps - 1) * time
+        beta_min, beta_d = self.beta_min, self.beta_d
+
+        def time(at):
+            return vp_time(at, beta_min=beta_min, beta_d=beta_d)
+
+        def slope(at):
+            return 2 * at / (1 + at**2) / (beta_min + beta_d * time(at))
+
+        return 1 / levels.sqrt(1 + sigma**2), -sigma, (self.steps - 1) * levels.mapped(sigma, time, slope)
 
 
 @preconditionings.register("ve")
@@ -89,9 +96,9 @@ class VE(Baseline):
     ):
         super().__init__(network, sigma_min=sigma_min, sigma_max=sigma_max, batch_size=batch_size, classes=classes)
 
-    def coefficients(self, sigma: float) -> tuple[float, float, float]:
+    def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
         """``(c_in, c_out, c_noise)``."""
-        return 1.0, sigma, math.log(sigma / 2)
+        return 1.0, sigma, levels.log(sigma / 2)
 
 
 @preconditionings.register("iddpm")
@@ -108,6 +115,10 @@ class IDDPM(Baseline):
         self.levels, self.steps = iddpm_levels(floor=floor, offset=offset, steps=steps), steps
         super().__init__(network, round_sigma=functools.partial(nearest_level, self.levels), **options)
 
-    def coefficients(self, sigma: float) -> tuple[float, float, float]:
+    def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
         """``(c_in, c_out, c_noise)``."""
-        return 1 / math.sqrt(1 + sigma**2), -sigma, float(self.steps - 1 - nearest_entry(self.levels, sigma))
+
+        def index(at):
+            return self.steps - 1.0 - nearest_entry(self.levels, at)
+
+        return 1 / levels.sqrt(1 + sigma**2), -sigma, levels.mapped(sigma, index, np.zeros_like)

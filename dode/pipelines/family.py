@@ -228,6 +228,11 @@ class Network(nn.Module):
         if family.classes is None:
             self.conditioned_on = family.conditioned_on
 
+    @property
+    def bottleneck(self) -> nn.Module | None:
+        """The module in the middle of a U-Net (:mod:`dode.solvers.bottleneck`); None for a transformer."""
+        return getattr(self.inner, "mid_block", None)
+
     def forward(self, x: Tensor, time: Tensor, **conditions: Tensor) -> Tensor:
         """The output, (B, C, H, W)."""
         return self.predict(x, time, **conditions)[:, : x.shape[1]]

@@ -24,6 +24,7 @@ _COLUMNS = {
     "reference": "bool",
     "nfe": "Int64",
     "passes": "Int64",
+    "depth": "Int64",
     "metric": "str",
     "value": "float64",
     "error": "float64",
@@ -55,14 +56,14 @@ def tidy(scores: Iterable[dict[str, Any]], halves: Iterable[dict[str, Any]]) -> 
 
     Returns:
         Columns dataset, solver, label, method, options (of the solver, JSON), distilled, reference (whether it is the
-        fine-step solver), nfe, passes (of a network, per image), metric, value, error, error_kind (of what error is one
-        standard deviation: ``seeds``, ``images``, ``subsets``, of real images ``halves``; empty where it cannot be
-        told, with error NaN), seeds, blocks (the value of each seed, with a space between), images (per seed), real,
-        real_sha256, real_images (what it is scored against), extractor, biased (of ``generated`` and ``real`` images
-        those that are too few), published, published_source. Datasets and solvers stand in the order of their first
-        appearance; values are unscaled. Solver and method of real halves are :data:`HALVES`, ``seeds`` is the number of
-        their pairs. Several values in one column (biased, what is published and its sources) have ``" | "`` between
-        them.
+        fine-step solver), nfe, passes (of a network, per image), depth (how many of the evaluations must wait for one
+        another), metric, value, error, error_kind (of what error is one standard deviation: ``seeds``, ``images``,
+        ``subsets``, of real images ``halves``; empty where it cannot be told, with error NaN), seeds, blocks (the value
+        of each seed, with a space between), images (per seed), real, real_sha256, real_images (what it is scored
+        against), extractor, biased (of ``generated`` and ``real`` images those that are too few), published,
+        published_source. Datasets and solvers stand in the order of their first appearance; values are unscaled. Solver
+        and method of real halves are :data:`HALVES`, ``seeds`` is the number of their pairs. Several values in one
+        column (biased, what is published and its sources) have ``" | "`` between them.
 
     Raises:
         ValueError: for an unknown metric, or a cell that appears twice.

@@ -29,7 +29,7 @@ _methods: dict[str, Method] = {}
 
 
 class Denoise(Protocol):
-    """A model: the estimate of the clean image from x (B, C, H, W) at sigma, a 0-d tensor; of x's shape."""
+    """A model: the estimate of the clean image from x (B, C, H, W) at sigma, 0-d or (B, 1, 1, 1); of x's shape."""
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor: ...
 
@@ -39,7 +39,7 @@ class Proposal(NamedTuple):
 
     Attributes:
         x: the proposed state, (B, C, H, W).
-        sigma: its noise level, a 0-d tensor.
+        sigma: its noise level, a 0-d tensor, or (B, 1, 1, 1) where it differs by image (``per_image``).
         denoised: the *denoising output* O_k of this evaluation as an estimate of the clean image: the evaluation
             itself, or for a multistep method the effective one, with which Euler's step would make the same proposal.
             The matching noise estimate is ``(x_k - denoised) / sigma_k`` at the point (x_k, sigma_k) of the evaluation.
@@ -69,6 +69,8 @@ class Method:
     levels: Callable | None = None
     choices: Mapping[str, Sequence[object]] = dataclasses.field(default_factory=dict)
     spanning: Callable = lambda **_: False
+    per_image: bool = False
+    depth: Callable | None = None
     prepare: str | None = None
     source: str | None = None
 
@@ -96,6 +98,8 @@ def solver(
     teacher: str | Callable[..., str | None] | None = None,
     choices: Mapping[str, Sequence[object]] | None = None,
     spanning: bool | Callable[..., bool] = False,
+    per_image: bool = False,
+    depth: Callable[..., int] | None = None,
     prepare: str | None = None,
     source: str | None = None,
 ) -> Callable[[F], F]:
@@ -113,6 +117,10 @@ def solver(
         choices: ``{option: allowed values}``; every other value is refused.
         spanning: whether a step covers several intervals of the grid (or a function of the options); such a method
             cannot be a teacher.
+        per_image: whether noise levels at which it evaluates the network depend on the image. Then there is no list of
+            them: such a method is no teacher, is not fitted, and is not exported.
+        depth: how many of the evaluations over ``steps`` grid intervals to 0 must wait for one another, ``(steps,
+            **options) -> int``, where some are of states that are known at the same time; None where all must.
         prepare: file name of an artefact that the method needs, made by a rule of its own in ``rules/solvers``; its
             path is the method's option ``prepared``.
         source: whose method it is, with the arXiv number of the paper and the place in it: exported results cite it.
@@ -134,6 +142,8 @@ def solver(
             teacher=_function_of_options(teacher),
             choices=choices or {},
             spanning=_function_of_options(spanning),
+            per_image=per_image,
+            depth=depth,
             prepare=prepare,
             source=source,
         )
@@ -177,6 +187,8 @@ def create_teacher(name: str) -> Solver:
     found = create(name)
     if found.method.spanning(**found.options):
         raise ValueError(f"solver '{name}' cannot be a teacher: it does not stop at every level of its grid")
+    if found.per_image:
+        raise ValueError(f"solver '{name}' cannot be a teacher: its noise levels depend on the image")
     return found
 
 
@@ -222,6 +234,27 @@ class Solver:
         """
         own = self.method
         return (own.evaluations_above if end > 0 else own.evaluations)(steps, **self.options)
+
+    @property
+    def per_image(self) -> bool:
+        """Whether noise levels at which it evaluates the network depend on the image."""
+        return self.method.per_image
+
+    def check_shared_levels(self) -> None:
+        """Raise ValueError for a solver that chooses noise levels by image, which nothing but a run of it can tell."""
+        if self.per_image:
+            raise ValueError(
+                f"solver '{self.name}' chooses its noise levels by image, so it has no list of them that a fit, a file "
+                "or a scheduler could hold; it runs in dode.sample alone"
+            )
+
+    def depth(self, steps: int, *, end: float | Tensor = 0.0) -> int:
+        """Number of network evaluations over ``steps`` grid intervals that must wait for one another.
+
+        As many as :meth:`nfe` where each needs the one before; ``end`` as there.
+        """
+        own = self.method
+        return self.nfe(steps, end=end) if own.depth is None else own.depth(steps, **self.options)
 
     def levels(self, steps: int) -> int:
         """Number of different noise levels of its proposals over ``steps`` grid intervals to 0.

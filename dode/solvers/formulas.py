@@ -143,7 +143,7 @@ def multistep(
         x = yield Proposal(x_next, sigmas.new_tensor(sigma_next), output)
 
 
-def flow_time(sigma: float) -> float:
+def flow_time(sigma: Any) -> Any:
     """The time ``t = sigma / (1 + sigma)`` of flow matching, where ``x_t = (1 - t) x_0 + t n = x / (1 + sigma)``."""
     return sigma / (1 + sigma)
 

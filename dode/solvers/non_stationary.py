@@ -32,6 +32,18 @@ def non_stationary(denoise: Denoise, x: Tensor, sigmas: Tensor, *, coefficients:
         x = yield Proposal(combine(basis, row[: len(basis)]), sigma_next, denoised)
 
 
+def depth(steps: int, *, coefficients: Coefficients) -> int:
+    """How many evaluations must wait for one another: those of states that need no other's output can be made at once.
+
+    >>> depth(3, coefficients=[[1.0], [1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.5, 0.5]])
+    2
+    """
+    depths: list[int] = []
+    for row in coefficients[:-1]:
+        depths.append(1 + max((own for own, weight in zip(depths, row[1:], strict=False) if weight), default=0))
+    return max(depths)
+
+
 class NonStationary(Solver):
     """The solver with the given coefficients, for K evaluations: K + 1 rows, row i of at least i + 1 numbers."""
 
@@ -42,6 +54,7 @@ class NonStationary(Solver):
             order=lambda coefficients: 1,
             evaluations=lambda steps, coefficients: steps,
             evaluations_above=lambda steps, coefficients: steps,
+            depth=depth,
             teacher=lambda coefficients: "heun",
             source=SOURCE,
         )

@@ -12,7 +12,7 @@ from dode import models, portable, sampling, solvers
 from dode.directions import Directions
 from dode.grids import schedules
 from dode.models import mixture
-from variants import ALL, label
+from variants import SHARED, label
 
 
 def driven(run, denoise):
@@ -35,7 +35,7 @@ noise_model.prediction = "noise"
 noise_model.prior_std = lambda sigma: (1 + sigma**2) ** 0.5
 
 
-@pytest.mark.parametrize("variant", ALL, ids=label)
+@pytest.mark.parametrize("variant", SHARED, ids=label)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("end", [0.0, 0.01])
 def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):

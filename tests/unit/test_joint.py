@@ -36,7 +36,7 @@ def images_of(student, count=48, seed=3, **options):
 
 @pytest.mark.parametrize("prior", [None, vp_prior], ids=["ve", "vp"])
 @pytest.mark.parametrize("told", [False, True], ids=["own", "told"])
-@pytest.mark.parametrize(("name", "options"), variants.ALL, ids=map(variants.label, variants.ALL))
+@pytest.mark.parametrize(("name", "options"), variants.SHARED, ids=map(variants.label, variants.SHARED))
 def test_the_form_of_every_solver_is_its_run(name, options, told, prior):
     solver = solvers.create(name, **options)
     steps = next(steps for steps in range(5, 20) if solver.nfe(steps) >= 5)

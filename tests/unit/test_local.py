@@ -191,7 +191,7 @@ def test_iia_is_nearer_the_exact_solution_than_the_plain_method(case):
     assert corrected < share * plain
 
 
-@pytest.mark.parametrize("variant", variants.ALL, ids=variants.label)
+@pytest.mark.parametrize("variant", variants.SHARED, ids=variants.label)
 @pytest.mark.parametrize("directions", [1, BOTH, EDM], ids=["one", "both", "edm"])
 def test_every_solver_can_be_fitted_locally(variant, directions):
     name, options = variant
@@ -262,7 +262,7 @@ def test_a_solver_that_steps_over_levels_is_no_teacher(name, alignment):
         )
 
 
-@pytest.mark.parametrize("variant", variants.ALL, ids=variants.label)
+@pytest.mark.parametrize("variant", variants.SHARED, ids=variants.label)
 def test_a_teacher_by_default_stops_at_every_level(variant):
     name, options = variant
     assert not spans(solvers.create(name, **options).teacher)

@@ -63,6 +63,19 @@ def test_images_keep_their_conditions_in_parts_of_any_size(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_images_may_have_noise_levels_of_their_own_and_gradients_flow(name):
+    family = family_of(name)
+    denoise, noise = guided_of(family, conditions_of(family, name)), noise_of(family)
+    sigma = torch.tensor([9.0, 1.5, 0.3], dtype=torch.float64).view(-1, 1, 1, 1)
+    x = (sigma * noise).float()
+    each = [denoise.for_images(i, i + 1)(x[i : i + 1], sigma[i].reshape(())) for i in range(3)]
+    assert float(differences(denoise(x, sigma), torch.cat(each)).max()) < 1e-5
+    at, level = x.clone().requires_grad_(True), sigma.clone().requires_grad_(True)
+    found = torch.autograd.grad(denoise.differentiable()(at, level).square().sum(), (at, level))
+    assert all(bool(gradient.isfinite().all() and gradient.any()) for gradient in found)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_network_in_half_precision_has_a_decoder_in_single(name):
     family = family_of(name)
     conditions, noise = conditions_of(family, name), noise_of(family)

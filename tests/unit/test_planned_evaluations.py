@@ -208,7 +208,7 @@ MODELS = {"digits-ddpm": "uniform-index", "digits-edm": "karras"}
 @pytest.mark.parametrize("model", MODELS)
 def test_every_solver_with_its_teacher_and_with_those_that_have_inner_stages(model, alignment, counted):
     entries = []
-    for name, options in [*variants.DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
+    for name, options in [*variants.SHARED_DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
         solver = dode.solvers.create(name, **options)
         for teacher in ({}, {"teacher": "pndm"}, {"teacher": "heun"}):
             distill = {"fit": "greedy", "alignment": alignment, "images": 4, "substeps": 3, **teacher}

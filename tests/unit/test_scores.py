@@ -60,7 +60,9 @@ def job(tmp_path_factory):
         statistics_files.write_blocks(folder / "fine.npz", blocks, CARD)
         files = {"images": "samples.npy", "ends": "ends.npy", "reference_ends": "reference_ends.npy"}
         environments = [{"software": {}, "machine": {"device": "a GPU"}}]
-        storage.write_json(folder / "environments.json", {**MADE, "passes": 10, "environments": environments})
+        storage.write_json(
+            folder / "environments.json", {**MADE, "passes": 10, "depth": 5, "environments": environments}
+        )
         files |= {"real": "real.npz", "reference": "fine.npz", "environments": "environments.json"}
         execution = {"device": "cpu", "batch_size": 100, "datasets": {}}
         settings = {"kid": {"subsets": 10, "subset_size": 100}, "neighbours": NEIGHBOURS, **params}

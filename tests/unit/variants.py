@@ -12,6 +12,11 @@ def _variants(name):
 
 DEFAULTS = [(name, {}) for name in solvers.names()]
 ALL = [variant for name in solvers.names() for variant in _variants(name)]
+# Those whose noise levels do not depend on the image: the others are neither fitted nor exported.
+SHARED_DEFAULTS, SHARED = (
+    [(name, options) for name, options in some if not solvers.create(name).per_image] for some in (DEFAULTS, ALL)
+)
+SHARED_NAMES = [name for name, _ in SHARED_DEFAULTS]
 
 
 def label(variant):

@@ -114,6 +114,11 @@ class Encoder(nn.Module):
         attention = [self.attention(out_width)] if size in self.options.attention_resolutions else []
         return [self.res(width, out_width), *attention]
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module in the middle (:mod:`dode.solvers.bottleneck`)."""
+        return self.middle_block
+
     def lower(self, dtype: torch.dtype) -> Self:
         """Run the convolutions of the trunk in ``dtype``, as the published models do. Returns self."""
         for name in ("input_blocks", "middle_block", "output_blocks"):

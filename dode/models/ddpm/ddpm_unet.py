@@ -149,6 +149,11 @@ class DDPMUNet(nn.Module):
                 levels[0]["upsample"] = Upsample(width, self.resamp_with_conv)
         return levels
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module in the middle (:mod:`dode.solvers.bottleneck`)."""
+        return self.mid["block_2"]
+
     def embed(self, index: Tensor) -> Tensor:
         """The embedding of the index, ready for the blocks: (B, 4 channels), or (1, 4 channels) for a 0-d index."""
         angles = unet_parts.sinusoids(index, self.half_width, self.half_width - 1)

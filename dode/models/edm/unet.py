@@ -69,6 +69,11 @@ class UNet(nn.Module):
         published = any(name.startswith("model.") for name in state_dict)
         return super().load_state_dict(inner_state(state_dict) if published else state_dict, **options)
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module at the end of the way down (:mod:`dode.solvers.bottleneck`)."""
+        return self.enc[f"{self.tags[-1]}_block{self.depth - 1}"]
+
     def lower(self, dtype: torch.dtype) -> Self:
         """Run convolutions and normalisations in ``dtype``; the embedding stays in single precision. Returns self.
 

@@ -81,6 +81,11 @@ class EDM2UNet(nn.Module):
             state_dict = {name.removeprefix("unet."): value for name, value in own.items()}
         return super().load_state_dict(state_dict, **options)
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module at the end of the way down (:mod:`dode.solvers.bottleneck`)."""
+        return list(self.enc.values())[-1]
+
     def lower(self, dtype: torch.dtype) -> Self:
         """Compute the levels in ``dtype``; weights and embedding stay in single precision. Returns self."""
         self.dtype = dtype

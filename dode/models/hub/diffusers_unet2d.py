@@ -34,6 +34,10 @@ def _unet_class():
         def class_table(self):
             return self.config.num_class_embeds or 0
 
+        @property
+        def bottleneck(self):
+            return self.mid_block
+
         def forward(self, x, condition, labels=None):
             if self.config.time_embedding_type == "learned":
                 condition = condition.round().long()

@@ -188,6 +188,12 @@ class NCSNpp(nn.Module):
         yield group_norm(width, EPS)
         yield nn.Conv2d(width, channels, 3, padding=1)
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module in the middle (:mod:`dode.solvers.bottleneck`)."""
+        attention = [place for place, part in enumerate(self.all_modules) if isinstance(part, Attention)]
+        return self.all_modules[attention[sum(self.attends) * self.depth] + 1]
+
     def load_state_dict(self, state_dict: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
         """As torch's, without a checkpoint's ``sigmas``."""
         return super().load_state_dict({name: state_dict[name] for name in state_dict if name != UNUSED}, **options)

@@ -167,7 +167,7 @@ def _written(cell):
         for key, entry in cell["scores"].items()
     }
     keys = ("name", "dataset", "solver", "nfe", "plain", "published", "recipe", "biased", "fit", "scored", "made")
-    return {**{key: cell[key] for key in keys}, "passes": cell.get("passes"), "scores": scores}
+    return {**{key: cell[key] for key in keys}, **{key: cell.get(key) for key in ("passes", "depth")}, "scores": scores}
 
 
 def _settings(entry):

@@ -161,6 +161,15 @@ class View:
         return passes.sentence((cell["nfe"], cell["passes"]) for cell in self.measured)
 
     @property
+    def depth(self) -> str:
+        """How many evaluations must wait for one another, where not all do."""
+        found: dict[str, list[str]] = {}
+        for cell in self.measured:
+            if cell["depth"] not in (None, cell["nfe"]):
+                found.setdefault(self.page.label(cell), []).append(f"{cell['depth']} of {cell['nfe']}")
+        return "; ".join(f"{texts.listed(counts)} with {label}" for label, counts in found.items())
+
+    @property
     def factors(self) -> list[dict]:
         """The gains whose factor is known, from the least."""
         return sorted((gain for gain in self.gains if gain["factor"] is not None), key=lambda gain: gain["factor"])

@@ -1,0 +1,1 @@
+"""Fits that are trained by back-propagation through the network: what they share, and the form of each."""
