@@ -4,10 +4,11 @@
 docs/solvers.md: it goes on where it was killed. ``--print`` writes nothing; ``--models``, ``--solvers`` and ``--nfe``
 choose some; ``--quick`` only shows that it runs.
 
-A cell is a model, a solver with its default options, a number of evaluations, and one of: plain on five grids,
-the paper's fit (one coefficient per evaluation, one after the other) on the model's own grid, three coefficients
-refined together on the searched grid, and the joint fit, which begins on the model's own grid. All cells of a
-model are scored on the same noise. The fine solution is a cell too: a FID below its own is no gain.
+A cell is a model, a solver with its default options, a number of evaluations, and one of: plain on eight grids,
+each as it is, with an analytic first step, to the smallest noise level instead of 0, and with both; the paper's fit
+(one coefficient per evaluation, one after the other) on the model's own grid, three coefficients refined together on
+the searched grid, and the joint fit, which begins on the model's own grid. All cells of a model are scored on the same
+noise. The fine solution is a cell too: a FID below its own is no gain.
 """
 
 import argparse
@@ -48,7 +49,17 @@ GRIDS = {
     "log-snr": ("log-snr", {}),
     "trailing": ("uniform-index", {}),
     "leading": ("uniform-index", {"spacing": "leading"}),
+    "quadratic": ("quadratic", {}),
+    "flow-linear": ("flow-linear", {}),
+    "align-your-steps": ("align-your-steps", {}),
     "searched": None,
+}
+#: What every grid may be made with besides; a grid's name is followed by one of these.
+ENDINGS = {
+    "": {},
+    ", afs": {"afs": True},
+    ", to sigma_min": {"end": "sigma_min"},
+    ", afs, to sigma_min": {"afs": True, "end": "sigma_min"},
 }
 FITS = {
     "greedy": {"fit": "greedy"},
@@ -115,10 +126,14 @@ class Bench:
         self.real = self._real()
         self.latents = self._noise(fitted, "fit", 0)
         self.ends = self._fine(self.latents)
-        candidates = grids.for_model(self.denoise, "karras", CANDIDATES - 1)
-        self.candidates = candidates
         searched = self._noise(min(SEARCHED, fitted), "fit", 1)
-        self.costs = search.costs(self.denoise, searched, candidates, batch_size=self.model.batch)
+        self.candidates = {
+            end: grids.for_model(self.denoise, "karras", CANDIDATES - 1, end=end) for end in ("zero", "sigma_min")
+        }
+        self.costs = {
+            end: search.costs(self.denoise, searched, levels, batch_size=self.model.batch)
+            for end, levels in self.candidates.items()
+        }
 
     def _noise(self, count, stream, block):
         return noise.latents(range(count), self.model.shape, seed=0, stream=stream, block=block)
@@ -141,19 +156,23 @@ class Bench:
         with np.load(ROOT / "config" / "models" / "mnist-real-statistics.npz") as arrays:
             return Gaussian.of_moments(arrays["mu"], arrays["sigma"])
 
-    def grid(self, name, steps):
-        """The grid of a name in :data:`GRIDS`."""
+    def grid(self, name, solver, nfe):
+        """The grid of a name in :data:`GRIDS`, with one in :data:`ENDINGS`, on which a solver makes ``nfe``."""
+        name, comma, ending = name.partition(",")
+        ending = ENDINGS[comma + ending]
+        steps = grids.intervals(solver, nfe, ending)
         if name == "searched":
-            chosen = search.path(self.costs, steps)
-            return grids.tensor.Grid.of(self.candidates[chosen], self.candidates.variable, None)
+            end = ending.get("end", "zero")
+            candidates, chosen = self.candidates[end], search.path(self.costs[end], steps)
+            return grids.tensor.Grid.of(candidates[chosen], candidates.variable, None, "afs" in ending)
         kind, options = GRIDS[name]
-        return grids.for_model(self.denoise, kind, steps, **options)
+        return grids.for_model(self.denoise, kind, steps, **options, **ending)
 
     def measure(self, solver, nfe, grid, fit):
         """The scores, a value per block; those of a solver that breaks down or cannot make ``nfe`` are missing."""
         method = solvers.create(solver)
         try:
-            sigmas = self.grid(grid, method.steps(nfe))
+            sigmas = self.grid(grid, method, nfe)
             if fit == "fine":
                 made = self.references
             elif fit == "plain":
@@ -183,8 +202,8 @@ def cells(options):
         for nfe in OWN_NFES.get(solver, USUAL):
             if nfe not in options.nfe:
                 continue
-            for grid in GRIDS:
-                yield model, solver, nfe, grid, "plain"
+            for grid, ending in itertools.product(GRIDS, ENDINGS):
+                yield model, solver, nfe, grid + ending, "plain"
             yield model, solver, nfe, of.own, "greedy"
             yield model, solver, nfe, "searched", "refined"
             if of.joint is None or (solver in of.joint[0] and nfe <= of.joint[1]):
@@ -328,7 +347,7 @@ def section(found):
     compared, lines = worse(found)
     verdict = (
         f"Of {compared} joint fits, compared by three scores each with the same solver "
-        f"plain on the best of five grids, {len(lines) or 'none'} {'is' if len(lines) == 1 else 'are'} worse beyond "
+        f"plain on its best grid, {len(lines) or 'none'} {'is' if len(lines) == 1 else 'are'} worse beyond "
         "the error"
     )
     verdict += ":\n\n" + "\n".join(lines) if lines else "."

@@ -49,8 +49,12 @@ def arrays(name, order=None, variant=None, **_):
         case "dpm-solver":
             return (3, 1) if order == 2 else (10 / 3, 1)  # the first stage (2, 1), then (4, 1)
         case "dpm-solver++":
-            return {"2S": (2, 1), "2M": (3, 2), "3M": (4, 2)}[variant]
-        case "pndm":
+            return {"2S": (2, 1), "2M": (3, 2), "3M": (4, 2), "3M-full": (4, 2)}[variant]
+        case "res-multistep":
+            return order + 1, 2
+        case "gradient-estimation":
+            return 3, 3
+        case "pndm" | "plms":
             return 5, 3  # the four-step formula
         case "ipndm" | "ipndm_v" | "dpm-solver-multistep" | "flow-ab":
             return (order + 1, 3) if order > 1 else (2, 1)

@@ -45,15 +45,18 @@ HISTORY = {
     "ddim": "0",
     "deis": "order",
     "dpm-solver": "0",
-    "dpm-solver++": "0, 1, 2",
+    "dpm-solver++": "0, 1, 2, 2",
     "dpm-solver-multistep": "order - 1",
     "flow-ab": "order - 1",
     "flow-heun": "0",
     "flow-midpoint": "0",
+    "gradient-estimation": "1",
     "heun": "0",
     "ipndm": "order - 1",
     "ipndm_v": "order - 1",
+    "plms": "3",
     "pndm": "3",
+    "res-multistep": "order - 1",
     "unipc": "order",
 }
 PUBLISHED_GRIDS = {
@@ -65,10 +68,13 @@ PUBLISHED_GRIDS = {
     "flow-ab": "–",
     "flow-heun": "flow-linear",
     "flow-midpoint": "flow-linear",
+    "gradient-estimation": "–",
     "heun": "karras",
     "ipndm": "uniform-index",
     "ipndm_v": "karras",
+    "plms": "uniform-index",
     "pndm": "uniform-index",
+    "res-multistep": "log-snr",
     "unipc": "log-snr, uniform-time",
 }
 

@@ -109,8 +109,10 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         self.sigmas = self.coordinates.shown(self.sampler.sigmas)
         first = float(self.sampler.sigmas[0])
         self.init_noise_sigma = self.coordinates.unit(first)
-        # The network may be told another level than that of the first state, and then its input has another size.
-        told = self.coordinates.from_state(self.coordinates.prior_std(first), self.levels[0])
+        # Its first input has another size where it is told another level than that of the first state, or where an
+        # analytic step is before it.
+        size = self.sampler.first_size(self.coordinates.prior_std)
+        told = self.coordinates.from_state(size, self.levels[0])
         factor = told / self.init_noise_sigma
         self._told_factor = 1.0 if math.isclose(factor, 1) else factor
         self.set_timesteps()

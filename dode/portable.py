@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from dode.distillation.fitting import Fit
 
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
-FORMAT, LATEST = "dode sampler", 3
+FORMAT, LATEST = "dode sampler", 4
 ADDED = ("told", "coefficients")  # with version 2
+OF_VERSION = {3: "an index_scale, or a prediction of v, image or flow", 4: "afs"}
 FOR_THE_RECORD = ("fit", "conditions", "scores", "software")
 MAX_BYTES, MAX_VALUES = 2**22, 200_000  # a solver of 400 evaluations with coefficients of its own has 160,000
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
@@ -53,11 +54,9 @@ class Sampler:
 
     def __init__(self, record: dict[str, Any]):
         self.record, model = record, record["model"]
-        if record["version"] == LATEST and version(record, model) != LATEST:
-            raise ValueError(
-                f"version: {LATEST} is of results with an index_scale, or a prediction of v, image or flow; this has "
-                "none"
-            )
+        own, needed = record["version"], version(record, model)
+        if own in OF_VERSION and needed != own:
+            raise ValueError(f"version: {own} is of results with {OF_VERSION[own]}; this is of {needed}")
         if "preconditioning" in model:
             options = dict(model["preconditioning"])
             preconditionings.check_options(options.pop("name"), options)
@@ -69,6 +68,10 @@ class Sampler:
             raise ValueError(f"coefficients: the solver '{NAME}' has them, and no other")
         if coefficients is None:
             self.solver = solvers.create(name, **options)
+            if record.get("afs"):
+                self.solver = self.solver.with_afs()
+        elif "afs" in record:
+            raise ValueError("afs: the coefficients are those of every step; leave it out")
         else:
             self.solver = NonStationary(_square(coefficients, self.nfe + 1))
         self.sigmas = checked(record["sigmas"])
@@ -97,6 +100,11 @@ class Sampler:
     def nfe(self) -> int:
         """Number of network evaluations."""
         return self.record["nfe"]
+
+    def first_size(self, prior_std: Callable[[Any], Any]) -> float:
+        """Standard deviation of the state at the first network evaluation, of a model with this ``prior_std``."""
+        begin = self.sigmas.new_full((1, 1, 1, 1), float(prior_std(self.sigmas[0])))
+        return float(sampling.first_state(self.solver, begin, self.sigmas))
 
     @property
     def citation(self) -> str:
@@ -317,6 +325,8 @@ def of_fit(
         found = {"lambdas": numbers(student.lambdas), "directions": vars(student.directions)}
     if student.told is not None:
         found["told"] = numbers(student.told)
+    if solver.afs:
+        found["afs"] = True
     if general:
         found["coefficients"] = solver.options["coefficients"]
     software = {name: importlib.metadata.version(name) for name in packages}
@@ -354,8 +364,10 @@ def _rung(rung):
 
 def version(fit: dict[str, Any], model: dict[str, Any]) -> int:
     """The lowest version of the format that has the keys of a fit and of its model, and the model's prediction."""
-    if "index_scale" in model or model["prediction"] in ("v", "image", "flow"):
+    if "afs" in fit:
         return LATEST
+    if "index_scale" in model or model["prediction"] in ("v", "image", "flow"):
+        return 3
     return 2 if any(key in fit for key in ADDED) else 1
 
 

@@ -84,6 +84,40 @@ class _Recorder:
         return f"evaluation {self.calls} of {self.evaluations} (noise level {float(sigma):.6g}{timestep})"
 
 
+def analytic(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """``x - sigma x / sqrt(1 + sigma^2)``: the clean image's estimate of which the slope is ``x / sqrt(1 + sigma^2)``.
+
+    That of an analytic first step (Dockhorn, Vahdat & Kreis 2022, arXiv 2210.05475, App. C.1), x (B, C, H, W) at the
+    level sigma, a 0-d tensor.
+    """
+    # 1 - sigma / sqrt(1 + sigma^2), without cancellation.
+    root = (1 + float(sigma) ** 2) ** 0.5
+    return x / (root * (root + float(sigma)))
+
+
+class _Begun:
+    """In the denoiser's place where a solver runs: gives its first evaluation analytically where it says so."""
+
+    def __init__(self, denoise, solver):
+        self.denoise, self.first = denoise, solver.afs
+
+    def __call__(self, x, sigma):
+        if self.first:
+            self.first = False
+            return analytic(x, sigma)
+        return self.denoise(x, sigma)
+
+
+def on_grid(solver: Solver, sigmas: Levels) -> Solver:
+    """The solver as it runs on these levels: with the analytic first step where their grid asks for it."""
+    return solver.with_afs() if getattr(sigmas, "afs", False) else solver
+
+
+def first_state(solver: Solver, x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """The state at the solver's first network evaluation, from x at the first level: x, or that after ``afs``."""
+    return next(solver(_Begun(analytic, solver), x, levels)).x if solver.afs else x
+
+
 @_without_gradients
 def steps(
     solver: Solver,
@@ -96,18 +130,22 @@ def steps(
 ) -> Steps:
     """Run ``solver`` as a generator of :class:`Step`: send the state to go on with, or None for the proposal.
 
+    A step is one evaluation of the network; an analytic first step (``solver.afs``) is none.
     The generator's return value is the end state (float64). This is the loop under :func:`sample`, the teacher and the
     fit; use it to watch or to steer a run from outside. ``start``: the state at ``sigmas[0]``, where the run does not
     begin with ``latents``. ``told``: the noise level that the network is told at each evaluation, (K,), where it is
     another than that of the solver's state; the solver knows nothing of it.
     """
-    levels, latents = checked(sigmas), calls.noise(latents)
+    solver, levels, latents = on_grid(solver, sigmas), checked(sigmas), calls.noise(latents)
     latents_exact, evaluations = latents.to(torch.float64), solver.nfe(len(levels) - 1, end=levels[-1])
     recorder = _Recorder(denoise, latents.dtype, _told(told, evaluations), evaluations)
     x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
-    proposals = solver(recorder, x, levels)
+    proposals = solver(_Begun(recorder, solver), x, levels)
     index, begun = 0, levels[0]
     reply: Any = None  # begins the generator
+    if solver.afs:  # nobody corrects what no network has said
+        proposal = next(proposals)
+        reply, begun = proposal.x, begun if proposal.stage else proposal.sigma
     while True:
         try:
             proposal = proposals.send(reply)
@@ -230,6 +268,9 @@ class Student:
     lambdas: ArrayLike | None = None
     directions: DirectionsLike | None = None
     told: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "solver", on_grid(self.solver, self.sigmas))
 
     @property
     def nfe(self) -> int:
@@ -428,8 +469,9 @@ def evaluations(
     student = _student(solver, sigmas, lambdas, directions, told, facts, latents)
     solver, levels, correction = student.solver, checked(student.sigmas), student.correction(prediction)
     answer, reply = _Answer(facts), None
-    x = latents.to(torch.float64) * facts.prior_std(levels[0])
-    stepper = steps(solver, answer, latents, levels, start=x, told=student.told)
+    start = latents.to(torch.float64) * facts.prior_std(levels[0])
+    x = first_state(solver, start, levels)
+    stepper = steps(solver, answer, latents, levels, start=start, told=student.told)
     for sigma in student.evaluated_levels():
         answer.due = Evaluation(x.to(latents.dtype), levels.new_tensor(sigma))
         answer.denoised = yield Evaluation(*(each.clone() for each in answer.due))

@@ -9,7 +9,8 @@ def main(snakemake):
     options, settings = snakemake.params.search, execution.of_job(snakemake)
     cell = jobs.of_cell(snakemake.params.cell, snakemake.input.model, settings, snakemake.input)
     over = options["over"]
-    candidates = grids.for_model(cell.denoise, over["name"], options["candidates"] - 1, **over.get("options", {}))
+    own = {**over.get("options", {}), "end": options["end"]}
+    candidates = grids.for_model(cell.denoise, over["name"], options["candidates"] - 1, **own)
     indices, where = range(options["images"]), {"stream": "fit", "block": 1}
     found = search.search(
         cell.denoise_for(indices, **where),

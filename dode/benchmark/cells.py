@@ -167,7 +167,7 @@ class Benchmark:
     def _reference(self, dataset: Dataset) -> Cell:
         fine = dataset["reference"]
         label = f"reference: fine {fine['solver']} steps"
-        entry = {"id": REFERENCE, "label": label, "options": {}, "grid": dataset["grid"], **fine}
+        entry = {"id": REFERENCE, "label": label, "options": {}, **fine, "grid": configs.reference_grid(dataset)}
         return Cell(dataset, entry, fine["nfe"])
 
     def cell(self, wildcards: Any) -> Cell:

@@ -1,7 +1,7 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +124,21 @@ def _check_dataset(
         raise ConfigError(
             f"{key}.trajectory_images: {kept} is not allowed; allowed: at most the {dataset['images']} images"
         )
-    steps = _check_nfe(f"{key}.reference", dataset["reference"]["solver"], {}, [dataset["reference"]["nfe"]])
-    place = f"{key}.reference.grid" if "grid" in dataset["reference"] else f"{key}.grid"
-    grid = dataset["reference"].get("grid", dataset["grid"])
-    _check_grid(grid, place, cards[dataset["model"]], steps)
+    fine = dataset["reference"]
+    solver = _check_method(f"{key}.reference", fine["solver"], {})
+    place = f"{key}.reference.grid" if "grid" in fine else f"{key}.grid"
+    grid = reference_grid(dataset)
+    steps = _check_grid(grid, place, cards[dataset["model"]], solver, [fine["nfe"]], f"{key}.reference.nfe")
+    if grid["options"].get("afs"):
+        raise ConfigError(
+            f"{place}.options.afs: the fine solution makes every step with the network; leave the key out"
+        )
     if grids.grids.get(grid["name"]).prepare:
         raise ConfigError(
             f"{place}.name: '{grid['name']}' must be prepared, which {key}.reference does not "
             "support; take another grid"
         )
-    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], [])
+    _check_grid(dataset["grid"], f"{key}.grid", cards[dataset["model"]], solver, [], "")
     if grids.grids.get(grid["name"]).recipe:
         fine = {"solver": dataset["reference"]["solver"], "options": {}}
         fit_config.check_recipe(fine, f"{key}.reference", None, cards[dataset["model"]], steps)
@@ -195,31 +200,44 @@ def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Pat
     take_card(dataset["features"], "features", f"{key}.features", cards, root)
 
 
-def _check_nfe(key: str, name: str, options: dict[str, Any], nfes: Iterable[int]) -> list[int]:
-    """The grid intervals of each NFE; refuses unknown solvers and options, and NFEs the solver cannot make."""
+def _check_method(key: str, name: str, options: dict[str, Any]) -> solvers.Solver:
+    """The solver; refuses unknown ones and options."""
     refuse(f"{key}.solver", solvers.create, name)
-    solver = refuse(f"{key}.options", solvers.create, name, **options)
-    return [refuse(f"{key}.nfe", solver.steps, nfe) for nfe in nfes]
+    return refuse(f"{key}.options", solvers.create, name, **options)
 
 
-def _check_grid(grid: dict[str, Any], key: str, card: Card, steps: Sequence[int]) -> None:
+def reference_grid(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The grid of a dataset's fine solution: its own, or the dataset's, whose savings are none of the fine one's."""
+    if "grid" in dataset["reference"]:
+        return dataset["reference"]["grid"]
+    grid = dataset["grid"]
+    options = {key: value for key, value in grid.get("options", {}).items() if key not in grids.SHARED}
+    return {"name": grid["name"], "options": options}
+
+
+def _check_grid(
+    grid: dict[str, Any], key: str, card: Card, solver: solvers.Solver, nfes: Iterable[int], of_nfe: str
+) -> list[int]:
+    """The grid intervals of each NFE (key ``of_nfe``); refuses grids that cannot be made, NFEs the solver cannot."""
     refuse(f"{key}.name", grids.grids.get, grid["name"])
     refuse(f"{key}.options", grids.refuse_filled, grid.setdefault("options", {}))
     refuse(f"{key}.options", grids.grids.check_options, grid["name"], {"steps": 1, **grid["options"]})
+    steps = [refuse(of_nfe, grids.intervals, solver, nfe, grid["options"]) for nfe in nfes]
     for count in steps:
         refuse(f"{key}.options", grids.check, grid["name"], count, ModelFacts.of_card(card), **grid["options"])
+    return steps
 
 
 def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, Any]], cards: Cards) -> None:
     if len(set(entry["nfe"])) < len(entry["nfe"]):
         raise ConfigError(f"{key}.nfe: {entry['nfe']} lists an NFE twice")
-    steps = _check_nfe(key, entry["solver"], entry["options"], entry["nfe"])
+    solver = _check_method(key, entry["solver"], entry["options"])
     if "prepared" in entry["options"]:
         raise ConfigError(f"{key}.options: 'prepared' is filled in by the workflow; leave it out")
     for place, dataset in chosen.items():
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
-        _check_grid(grid, f"{place}.grid", card, steps)
+        steps = _check_grid(grid, f"{place}.grid", card, solver, entry["nfe"], f"{key}.nfe")
         if "distill" in entry:
             fit_config.complete(entry["distill"], f"{key}.distill")
         fit_config.check_preparation(entry, key, dataset)

@@ -51,8 +51,8 @@ def _search_grid(benchmark: Benchmark, cell: Cell) -> int:
     if not grids.grids.get(cell.entry["grid"]["name"]).prepare:
         return 0
     options = cell.grid_options
-    steps = options["candidates"] - 1
-    return options["images"] * (solvers.create_teacher(options["teacher"]).nfe(steps) + steps)
+    steps, end = options["candidates"] - 1, float(options["end"] != "zero")
+    return options["images"] * (solvers.create_teacher(options["teacher"]).nfe(steps, end=end) + steps)
 
 
 def fine_ends(benchmark: Benchmark, cell: Cell) -> int:
@@ -78,7 +78,7 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
     """The teacher's evaluations per image (:mod:`dode.distillation.teacher`)."""
     grid, distill, facts = cell.entry["grid"], cell.entry["distill"], _facts(benchmark, cell)
     solver, teacher = _solver(cell), solvers.create_teacher(cell.teacher)
-    steps, substeps = solver.steps(cell.nfe), distill["substeps"]
+    steps, substeps = _steps(cell), distill["substeps"]
     options = grids.complete(grid["name"], facts, **grid["options"])
     levels, variable = grids.grids.get(grid["name"]).plan(steps=steps, **options)
     if distill["alignment"] == "released":
@@ -86,11 +86,12 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
         return teacher.nfe(min(fine, variable.max_steps or fine))
     levels = levels if facts.round_sigma is None else facts.round_sigma(levels)
     # Every interval between proposals has all substeps but the last one, of which those below sigma_min are left out.
-    whole = solver.levels(steps) - 1
+    end = float(levels[-1])
+    whole = solver.levels(steps, end=end) - 1
     last = substeps if grids.grids.get(grid["name"]).prepare else len(variable.refine(levels[-2:], substeps)) - 1
     if distill["alignment"] == "local":  # it begins anew in each; the step to 0, which only the last one has, takes one
-        return whole * teacher.nfe(substeps, end=1.0) + teacher.nfe(last)
-    return teacher.nfe(whole * substeps + last)
+        return whole * teacher.nfe(substeps, end=1.0) + teacher.nfe(last, end=end)
+    return teacher.nfe(whole * substeps + last, end=end)
 
 
 def _distill(benchmark: Benchmark, cell: Cell) -> int:
@@ -119,9 +120,9 @@ def _prepare(benchmark: Benchmark, cell: Cell) -> int:
 
 def _coefficients(benchmark: Benchmark, cell: Cell) -> int:
     """The most coefficients that a refinement changes: an evaluation has as many differences as there are before it."""
-    distill, solver = cell.entry["distill"], _solver(cell)
+    distill = cell.entry["distill"]
     directions = Directions.of(distill["directions"], _facts(benchmark, cell).prediction)
-    corrected = cell.nfe if distill["stages"] else solver.steps(cell.nfe)
+    corrected = cell.nfe if distill["stages"] else _steps(cell)
     return sum(
         min(index, directions.differences) * len(directions.kinds) + directions.drift
         for index in range(cell.nfe - corrected, cell.nfe)
@@ -134,6 +135,10 @@ def _facts(benchmark: Benchmark, cell: Cell) -> ModelFacts:
 
 def _solver(cell: Cell) -> solvers.Solver:
     return solvers.create(cell.entry["solver"], **cell.entry["options"])
+
+
+def _steps(cell: Cell) -> int:
+    return grids.intervals(_solver(cell), cell.nfe, cell.entry["grid"]["options"])
 
 
 def _none(benchmark: Benchmark, cell: Cell) -> int:

@@ -11,6 +11,7 @@ from dode.directions import Directions
 from dode.distillation import released
 from dode.distillation.fit_checks import moves_levels, recipe_order
 from dode.grids.facts import ModelFacts, index_scale
+from dode.grids.shared import AFS_SOURCE
 from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
@@ -43,6 +44,8 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
         raise ValueError(
             f"{name}: the solver '{run['solver']}' needs a prepared file, which an exported result cannot hold"
         )
+    if run["grid"]["options"].get("afs") and "coefficients" not in fit:
+        fit["afs"] = True
     solver_of_fit = {"name": NAME, "options": {}} if "coefficients" in fit else None
     conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
     model = {key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]}
@@ -129,7 +132,8 @@ def _fit(folder: Path, cell: dict[str, Any], model: dict[str, Any]) -> dict[str,
 def _sigmas(folder: Path, run: dict[str, Any], card: dict[str, Any]) -> torch.Tensor:
     """The levels that the cell's samples were made on."""
     facts = ModelFacts.of_card(card)
-    steps, grid = solvers.create(run["solver"], **run["options"]).steps(run["nfe"]), run["grid"]
+    solver, grid = solvers.create(run["solver"], **run["options"]), run["grid"]
+    steps = grids.intervals(solver, run["nfe"], grid["options"])
     made = grids.grids.get(grid["name"])
     if made.recipe:
         order = recipe_order(facts.prediction, run["solver"], run["options"])
@@ -148,5 +152,7 @@ def _citation(run: dict[str, Any], fit: dict[str, Any], version: str) -> list[st
         f"solver {solver}": solvers.create(solver).method.source,
         f"grid {grid}": grids.grids.get(grid).source,
     }
+    if "afs" in fit:
+        sources["analytic first step"] = AFS_SOURCE
     cited = [f"{part}: {source}" for part, source in sources.items() if source]
     return [f"dode {version}", *([portable.D_ODE] if distilled else []), *cited]

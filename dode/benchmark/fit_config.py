@@ -76,9 +76,15 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
         if distill["directions"] != 1:
             raise ConfigError(f"{key}.directions: alignment 'released' has one direction, not {distill['directions']}")
     refuse(f"{key}.alignment", fit_checks.check_fit, distill["fit"], distill["alignment"])
+    afs = _grid_options(entry, dataset).get("afs", False)
+    refuse(f"{key}.alignment", fit_checks.check_alignment, distill["alignment"], afs=afs)
     for nfe in entry["nfe"]:
         refined = distill.get("iterations", 0)
         refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
+
+
+def _grid_options(entry: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:
+    return entry.get("grid", dataset["grid"])["options"]
 
 
 def _check_unprepared(entry: dict[str, Any], key: str) -> None:
@@ -149,7 +155,7 @@ def _check_joint(entry: dict[str, Any], key: str, images: int, directions: int, 
             distill["family"],
             directions,
             nfe,
-            solver.steps(nfe),
+            grids.intervals(solver, nfe, _grid_options(entry, dataset)),
             distill.get("budget"),
         )
 

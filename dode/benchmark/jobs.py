@@ -76,13 +76,14 @@ class CellJob:
     def steps(self) -> int:
         """Number of grid intervals."""
         own = self.trajectory
-        return solvers.create(own.solver, **own.options).steps(own.nfe)
+        return grids.intervals(solvers.create(own.solver, **own.options), own.nfe, own.grid["options"])
 
     @functools.cached_property
     def solver(self) -> solvers.Solver:
         """The cell's solver."""
         own = self.trajectory
-        return solvers.create(own.solver, **own.options, **self._prepared("prepared_solver"))
+        made = solvers.create(own.solver, **own.options, **self._prepared("prepared_solver"))
+        return grids.placed(made, own.grid["options"])
 
     @functools.cached_property
     def sigmas(self) -> torch.Tensor:

@@ -63,6 +63,15 @@ def check_released(prediction: str, solver: str) -> None:
         )
 
 
+def check_alignment(alignment: str, *, afs: bool) -> None:
+    """Raise ValueError for a pairing that a student whose first step is analytic does not have."""
+    if afs and alignment != "aligned":
+        raise ValueError(
+            f"alignment '{alignment}' pairs every step of the solver, also the first, which afs makes without the "
+            "network; take 'aligned'"
+        )
+
+
 def check_model(
     said: Mapping[str, Any], made: Mapping[str, Any], shape: Sequence[int], made_shape: Sequence[int]
 ) -> None:

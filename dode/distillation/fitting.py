@@ -119,6 +119,7 @@ def align(
     """
     if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
         raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
+    fit_checks.check_alignment(alignment, afs=sampling.on_grid(solver, sigmas).afs)
     if alignment == "aligned":
         return teachers.aligned(solver, sigmas, substeps, teacher)
     if alignment == "local":
@@ -221,6 +222,7 @@ def distill(
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
+    solver = sampling.on_grid(solver, sigmas)
     given = {
         "directions": directions is not None,
         "family": family != "auto",
@@ -243,6 +245,8 @@ def distill(
         if learned.fits.get(fit).follows == "ends":
             chosen["ends"] = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
             return fit_by_method(fit, solver, denoise, latents, sigmas, clip=clip, **chosen)
+        if learned.fits.get(fit).follows == "nothing":
+            return fit_by_method(fit, solver, denoise, latents, sigmas, **chosen)
         pairing = align(solver, denoise, sigmas, substeps=substeps, teacher=teacher)
         assert isinstance(pairing, teachers.Alignment)
         chosen["states"] = list(teachers.trajectory(pairing, denoise, latents))

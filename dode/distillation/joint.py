@@ -21,7 +21,7 @@ from dode.directions import OUTPUTS, Directions, DirectionsLike
 from dode.distillation import families, fit_checks
 from dode.distillation.comparison import Comparison
 from dode.distillation.levenberg_marquardt import Images, OutOfBudget, Progress, minimise
-from dode.distillation.linear_form import check_linear, linear_form
+from dode.distillation.linear_form import check_linear, level_of, linear_form
 from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
@@ -263,7 +263,8 @@ class _Ladder:
 
     def _general_starts(self):
         student = self.best.student
-        form, first, last = linear_form(student, self.facts), float(student.sigmas[0]), float(self.sigmas[-1])
+        form, last = linear_form(student, self.facts), float(self.sigmas[-1])
+        first = level_of(float(form.coefficients[0, 0]), float(student.sigmas[0]), self.facts)
         yield self.best.family, families.General(form, first, self.images, self.facts, self.limits, last=last)
 
     def _grids(self):

@@ -128,7 +128,8 @@ def fit(
     Args:
         source: whose method it is: authors and year, arXiv number, the place in the paper.
         expense: ``(images, nfe, **options) -> Expense``, what it costs at most; all options are given.
-        follows: ``"ends"``, the end states of the fine solution, or ``"states"``, the teacher's at the solver's levels.
+        follows: ``"ends"``, the end states of the fine solution, ``"states"``, the teacher's at the solver's levels, or
+            ``"nothing"``.
         images: noises that it learns from by default.
         check: ``(images, nfe, **options)`` raises ValueError for what could not be learnt, before any work.
     """

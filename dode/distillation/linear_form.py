@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from scipy.optimize import brentq
 
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
@@ -53,6 +54,16 @@ def linear_form(student: Student, facts: ModelFacts) -> LinearForm:
     noise = unit[:1].view(1, 1, 1, -1)
     end = student.run(output, noise, start=start, prediction=facts.prediction)
     return LinearForm(torch.stack([*rows, end.flatten()]), torch.tensor(told, dtype=torch.float64))
+
+
+def level_of(size: float, highest: float, facts: ModelFacts) -> float:
+    """The noise level at which the model's prior has the standard deviation ``size``, at most ``highest``.
+
+    A solver with an analytic first step begins with that size at its first evaluation, somewhat off the prior's there.
+    """
+    if math.isclose(float(facts.prior_std(highest)), size, rel_tol=1e-12):
+        return highest
+    return float(brentq(lambda level: float(facts.prior_std(level)) - size, 0.0, highest, xtol=1e-15, rtol=1e-14))
 
 
 def check_linear(student: Student, end: torch.Tensor, exact: torch.Tensor) -> None:

@@ -32,7 +32,7 @@ def search(
     Args:
         denoise: the model (:mod:`dode.models.denoiser`).
         latents: (B, C, H, W), unit normal; the search runs in their precision inside the network, float64 outside.
-        candidates: noise levels, descending to 0, e.g. ``dode.grids.karras(steps=60)``: 61 candidates.
+        candidates: noise levels, descending to 0 or above, e.g. ``dode.grids.karras(steps=60)``: 61 candidates.
         steps: number of steps, 1 to ``len(candidates) - 1``.
         teacher: name of the solver whose states at the candidates are the truth.
         coefficient: weight of all later steps' cost against an earlier one's.

@@ -134,7 +134,8 @@ def aligned(solver: Solver, sigmas: Levels, substeps: int, teacher: str | None =
     own variable; ``teacher`` is a solver name, by default the student's own choice.
     """
     levels = proposal_levels(solver, sigmas)
-    distinct = sorted({float(checked(sigmas)[0]), *levels}, reverse=True)
+    # An analytic first step is none of the student's, but the teacher makes it: its end counts too.
+    distinct = sorted({float(checked(sigmas)[0]), sampling.evaluated_levels(solver, sigmas)[0], *levels}, reverse=True)
     variable = variable_of(sigmas)
     fine = Grid.of(variable.refine(np.array(distinct), substeps), variable, None)
     return Alignment(_teacher_of(solver, teacher), fine, tuple(levels), (1.0,) * len(levels))

@@ -13,10 +13,12 @@ from typing import Any
 
 from dode.grids.base import FILLED, defaults, families, grids, names, refuse_filled
 from dode.grids.of_model import check, complete, for_facts, for_model
+from dode.grids.shared import SHARED, intervals, placed
 from dode.grids.variables import Variable, index_space, log_space, rho_space, root_index_space, time_space
 
 __all__ = [
     "FILLED",
+    "SHARED",
     "Variable",
     "check",
     "complete",
@@ -26,8 +28,10 @@ __all__ = [
     "for_model",
     "grids",
     "index_space",
+    "intervals",
     "log_space",
     "names",
+    "placed",
     "refuse_filled",
     "rho_space",
     "root_index_space",

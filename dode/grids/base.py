@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from dode.grids import schedules
+from dode.grids import schedules, shared
 from dode.grids.facts import ModelFacts
 from dode.grids.schedules import Schedule
 from dode.grids.variables import Variable
@@ -41,6 +41,10 @@ def grid(
 ) -> Callable[[Spacing], Callable[..., Grid]]:
     """Decorator: a function of keyword options that returns (levels, variable) becomes one that returns a Grid.
 
+    That has two options more, unless it is a recipe: ``afs``, whether the first step is made without the network
+    (:meth:`dode.solvers.base.Solver.with_afs`), and ``end``, ``"zero"`` or ``"sigma_min"``
+    (:func:`dode.grids.shared.at_sigma_min`). A function that has an option ``end`` itself sees to it.
+
     Args:
         family: whether the grid can be made with another number of steps (its ``remake``).
         prepare: file name of the artefact that the grid is made from, where there is one; its path is the function's
@@ -52,24 +56,41 @@ def grid(
     """
 
     def wrap(function):
-        def levels(*, steps, **options):
+        ends_itself = "end" in inspect.signature(function).parameters
+
+        def levels(*, steps, afs=False, end="zero", **options):
             if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
                 raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
+            shared.check(name, steps, afs=afs, end=end)
             # In the precision of NumPy's own numbers, such as float32, the levels would be rounded too.
             own = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
+            own |= {"end": end} if ends_itself else {}
             with np.errstate(all="ignore"):  # what overflows is refused
-                found, variable = function(steps=steps, **own)
+                if end == "zero" or ends_itself:
+                    found, variable = function(steps=steps, **own)
+                else:
+                    found, variable = shared.at_sigma_min(lambda count: function(steps=count, **own), steps)
             check_descent(name, found, steps, own)
+            if afs:
+                shared.check_first(name, found)
             return found, variable
 
         @functools.wraps(function)
         def make(*, steps, **options):
             from dode.grids.tensor import Grid
 
+            afs = options.pop("afs", False)
             remake = functools.partial(make, **options) if family else None
-            return Grid.of(*levels(steps=steps, **options), remake)
+            return Grid.of(*levels(steps=steps, afs=afs, **options), remake, afs=afs)
 
-        make.levels, make.plan, make.family, make.prepare = levels, plan or levels, family, prepare
+        def planned(*, steps, afs=False, end="zero", **options):
+            shared.check(name, steps, afs=afs, end=end)
+            return plan(steps=steps, **options, **({"end": end} if ends_itself else {}))
+
+        if not recipe:  # which is more than levels
+            make.__signature__ = shared.signature(function)
+        make.levels, make.family, make.prepare = levels, family, prepare
+        make.plan = levels if plan is None else planned
         make.recipe, make.source = recipe, source
         return grids.register(name)(make)
 

@@ -88,7 +88,7 @@ def _rounded(grid, rounded):
     from dode.grids.tensor import Grid
 
     remake = None if grid.remake is None else functools.partial(_remade, grid.remake, rounded)
-    return Grid.of(rounded(np.asarray(grid)), grid.variable, remake)
+    return Grid.of(rounded(np.asarray(grid)), grid.variable, remake, grid.afs)
 
 
 def _remade(remake, rounded, **options):

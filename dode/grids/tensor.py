@@ -19,26 +19,28 @@ class Grid(torch.Tensor):
 
     Attributes:
         variable: the :class:`dode.grids.Variable` in which the grid is uniform.
-        remake: ``remake(steps=n)`` makes the grid of the same family with n steps.
+        remake: ``remake(steps=n)`` makes the grid of the same family with n steps, all of them by the network.
+        afs: whether a solver's first evaluation on it is analytic (:meth:`dode.solvers.base.Solver.with_afs`).
     """
 
     variable: Variable
     remake: Callable[..., Grid] | None
+    afs: bool
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def of(levels: Levels, variable: Variable, remake: Callable[..., Grid] | None) -> Grid:
+    def of(levels: Levels, variable: Variable, remake: Callable[..., Grid] | None, afs: bool = False) -> Grid:
         """A grid from an array of levels."""
         grid = torch.as_tensor(levels, dtype=torch.float64).as_subclass(Grid)
-        grid.variable, grid.remake = variable, remake
+        grid.variable, grid.remake, grid.afs = variable, remake, afs
         return grid
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Grid.of, (self.tolist(), self.variable, self.remake)
+        return Grid.of, (self.tolist(), self.variable, self.remake, self.afs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Grid:
-        return Grid.of(self.tolist(), self.variable, self.remake)
+        return Grid.of(self.tolist(), self.variable, self.remake, self.afs)
 
 
 def checked(sigmas: Levels) -> torch.Tensor:

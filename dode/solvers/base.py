@@ -67,6 +67,7 @@ class Method:
     evaluations_above: Callable
     teacher: Callable
     levels: Callable | None = None
+    levels_above: Callable | None = None
     choices: Mapping[str, Sequence[object]] = dataclasses.field(default_factory=dict)
     spanning: Callable = lambda **_: False
     per_image: bool = False
@@ -95,6 +96,7 @@ def solver(
     evaluations: Callable[..., int] = lambda steps, **_: steps,
     evaluations_above: Callable[..., int] | None = None,
     levels: Callable[..., int] | None = None,
+    levels_above: Callable[..., int] | None = None,
     teacher: str | Callable[..., str | None] | None = None,
     choices: Mapping[str, Sequence[object]] | None = None,
     spanning: bool | Callable[..., bool] = False,
@@ -112,6 +114,7 @@ def solver(
         evaluations_above: the same where the grid ends above 0; None for as many.
         levels: number of different noise levels that its proposals have over ``steps`` grid intervals to 0, ``(steps,
             **options) -> int``, where two proposals share one; None where each has its own.
+        levels_above: the same where the grid ends above 0; None for as many, or where each has its own.
         teacher: name of the solver that makes the trajectory to follow, or a function of the options; None for the
             method itself with the same options.
         choices: ``{option: allowed values}``; every other value is refused.
@@ -139,6 +142,7 @@ def solver(
             evaluations=evaluations,
             evaluations_above=evaluations_above or evaluations,
             levels=levels,
+            levels_above=levels_above,
             teacher=_function_of_options(teacher),
             choices=choices or {},
             spanning=_function_of_options(spanning),
@@ -192,12 +196,23 @@ def create_teacher(name: str) -> Solver:
     return found
 
 
-class Solver:
-    """A method with its options; call it to get the generator. Made by :func:`create`."""
+def _again(options, afs, name):
+    """A solver that was pickled."""
+    made = create(name, **options)
+    return made.with_afs() if afs else made
 
-    def __init__(self, method: Method, options: Mapping[str, Any]):
+
+class Solver:
+    """A method with its options; call it to get the generator. Made by :func:`create`.
+
+    Attributes:
+        afs: whether its first evaluation is the analytic one (:meth:`with_afs`).
+    """
+
+    def __init__(self, method: Method, options: Mapping[str, Any], *, afs: bool = False):
         self.method = method
         self.options = {**method.options, **options}
+        self.afs = afs
 
     def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
         """The generator of proposals from state ``x`` at ``sigmas[0]`` down the grid ``sigmas``."""
@@ -205,10 +220,22 @@ class Solver:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # By name: functions that a decorator was given, such as lambdas, cannot be pickled.
-        return functools.partial(create, **self.options), (self.name,)
+        return functools.partial(_again, self.options, self.afs), (self.name,)
 
     def __repr__(self) -> str:
-        return f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
+        made = f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
+        return f"{made}.with_afs()" if self.afs else made
+
+    def with_afs(self) -> Solver:
+        """The same with the analytic first step: what the driver answers to its first evaluation is no network's.
+
+        At a high noise level the slope of every model is nearly ``x / sqrt(1 + sigma^2)`` (AFS: Dockhorn, Vahdat &
+        Kreis 2022, arXiv 2210.05475, App. C.1), so that one evaluation is saved. Later steps have it in their history.
+
+        >>> create("ipndm").with_afs().nfe(steps=5)
+        4
+        """
+        return Solver(self.method, self.options, afs=True)
 
     @property
     def name(self) -> str:
@@ -222,9 +249,9 @@ class Solver:
 
     @property
     def teacher(self) -> Solver:
-        """The solver whose fine trajectory this one is fitted to by default."""
+        """The solver whose fine trajectory this one is fitted to by default, all by the network."""
         name = self.method.teacher(**self.options)
-        return create(name) if name else self
+        return create(name) if name else Solver(self.method, self.options) if self.afs else self
 
     def nfe(self, steps: int, *, end: float | Tensor = 0.0) -> int:
         """Number of network evaluations over ``steps`` grid intervals, the last of which ends at the level ``end``.
@@ -233,7 +260,7 @@ class Solver:
         10
         """
         own = self.method
-        return (own.evaluations_above if end > 0 else own.evaluations)(steps, **self.options)
+        return (own.evaluations_above if end > 0 else own.evaluations)(steps, **self.options) - self.afs
 
     @property
     def per_image(self) -> bool:
@@ -256,16 +283,18 @@ class Solver:
         own = self.method
         return self.nfe(steps, end=end) if own.depth is None else own.depth(steps, **self.options)
 
-    def levels(self, steps: int) -> int:
-        """Number of different noise levels of its proposals over ``steps`` grid intervals to 0.
+    def levels(self, steps: int, *, end: float | Tensor = 0.0) -> int:
+        """Number of different noise levels of its proposals over ``steps`` grid intervals to the level ``end``.
 
         >>> create("heun").levels(steps=5)
         5
         """
-        return (self.method.levels or self.method.evaluations)(steps, **self.options)
+        own = self.method
+        above = own.levels_above or own.levels or own.evaluations_above
+        return (above if end > 0 else own.levels or own.evaluations)(steps, **self.options)
 
-    def steps(self, nfe: int) -> int:
-        """Number of grid intervals to 0 for ``nfe`` evaluations.
+    def steps(self, nfe: int, *, end: float = 0.0) -> int:
+        """Number of grid intervals to the level ``end`` for ``nfe`` evaluations.
 
         Raises:
             ValueError: where no number of intervals takes ``nfe`` evaluations, naming the nearest that do.
@@ -274,8 +303,8 @@ class Solver:
         5
         """
         possible = []
-        for steps in range(1, max(nfe, 1) + 2):
-            possible.append(self.nfe(steps))
+        for steps in range(1 + self.afs, max(nfe, 1) + 2 + self.afs):
+            possible.append(self.nfe(steps, end=end))
             if possible[-1] == nfe:
                 return steps
             if possible[-1] > nfe:

@@ -5,7 +5,7 @@ import math
 from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.formulas import difference_weights, euler, log_step, multistep, singlestep_spans
 
-ORDERS = {"2S": 2, "2M": 2, "3M": 3}
+ORDERS = {"2S": 2, "2M": 2, "3M": 3, "3M-full": 3}
 
 
 @solver(
@@ -24,23 +24,25 @@ def dpm_solver_pp(denoise: Denoise, x: Tensor, sigmas: Tensor, *, variant: str =
 
     - 2S adds ``-e (D_1 - D)``, with D_1 at the level halfway in log-SNR; a step covers two intervals of the grid;
     - 2M adds ``-e D_1 / 2``, 3M ``(e / h + 1) D_1 - ((e + h) / h^2 - 1/2) D_2``, with backward differences of the last
-      two or three outputs; lower orders over the first steps and, where fewer steps are left, over the last.
+      two or three outputs; lower orders over the first steps and, where fewer steps are left, over the last;
+    - 3M-full is 3M to the end, lower orders over the first steps alone, that of order 2 with ``(e / h + 1) D_1``:
+      ``dpmpp_3m_sde`` of k-diffusion without noise.
 
     One evaluation per interval; the step to sigma = 0 is Euler's. The denoising output is the evaluation for 2S, the
-    effective image for 2M and 3M.
+    effective image for the others.
     """
     if variant == "2S":
         return _singlestep(denoise, x, sigmas)
-    order = ORDERS[variant]
+    order, full = ORDERS[variant], variant == "3M-full"
 
     def weights(levels, sigma_next, left):
-        levels = levels[: min(order, left)]
-        if len(levels) == 1:
+        levels = levels[:order] if full else levels[: min(order, left)]
+        if len(levels) == 1 or sigma_next == 0:
             return [1]
         h = log_step(levels[0], sigma_next)
         total = math.expm1(-h)
-        moments = [1 / 2, None] if len(levels) == 2 else [-(total / h + 1) / total, ((total + h) / h**2 - 0.5) / total]
-        return difference_weights(levels, h, moments)
+        moments = [-(total / h + 1) / total, ((total + h) / h**2 - 0.5) / total]
+        return difference_weights(levels, h, [1 / 2, None] if len(levels) == 2 and not full else moments)
 
     return multistep(denoise, x, sigmas, weights, length=order, noise=False)
 

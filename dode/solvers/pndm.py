@@ -15,6 +15,7 @@ WARM_UP = 3  # steps of four evaluations before the four-step formula has its hi
     evaluations=lambda steps: min(4 * steps - 3, steps + 3 * WARM_UP),
     evaluations_above=lambda steps: min(4 * steps, steps + 3 * WARM_UP),
     levels=lambda steps: min(2 * steps - 1, steps + WARM_UP),
+    levels_above=lambda steps: min(2 * steps, steps + WARM_UP),
     source="Liu et al. 2022, arXiv:2202.09778, Alg. 2",
 )
 def pndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:

@@ -40,7 +40,7 @@ def test_multistep_outputs_are_those_of_an_euler_step(variant):
     whose step begins at the corrected state)."""
     name, options = variant
     solver = solvers.create(name, **options)
-    if solver.teacher is not solver or name in ("unipc", "pndm"):
+    if solver.teacher is not solver or name in ("unipc", "pndm", "plms"):
         pytest.skip("not a plain multistep method")
 
     def check(step):
@@ -90,6 +90,14 @@ def test_order_on_the_mixture(name):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.order, abs=0.1)
 
 
+def test_order_of_res_3_on_the_mixture():
+    """From a large sigma on, where the first steps, of lower order, add little."""
+    solver, latents, grid = solvers.create("res-multistep", order=3), mixture.latents(16, 0), logarithmic(80, 0.05)
+    exact = dode.sample(solvers.create("deis", order=3), mixture.denoise, latents, grid(6400))
+    errors = [mixture.rmse(dode.sample(solver, mixture.denoise, latents, grid(n)), exact) for n in (200, 400)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(3, abs=0.2)
+
+
 def linear(first, last):
     """Steps equal in sigma."""
     return lambda steps: torch.linspace(first, last, steps + 1, dtype=torch.float64)
@@ -119,6 +127,10 @@ def test_measured_order_is_the_claimed_order_on_a_linear_equation(variant):
     name, options = variant
     if options.get("stages") == "grid":
         pytest.skip("the order of stages on the grid depends on the grid")
+    if (name, options) == ("res-multistep", {"order": 3}):
+        pytest.skip("of fourth order on every Gaussian; measured on the mixture")
+    if name == "dpm-solver-v3":
+        pytest.skip("its last step is of first order and its corrector of a pseudo-order")
     if name == "flow-midpoint":
         pytest.skip("of third order on every Gaussian, where x_t^2 is quadratic in t; measured on the mixture")
     solver, errors = solvers.create(name, **options), []

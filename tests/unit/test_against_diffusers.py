@@ -209,6 +209,26 @@ def test_pndm(steps):
 
 
 @every_step_count
+def test_plms(steps):
+    """The same without the Runge-Kutta start, as Stable Diffusion's files have it; one evaluation more than steps."""
+    if steps == 1:
+        return  # diffusers evaluates at a timestep below 0 then
+    abar, sigmas = pndm_schedule(steps)
+    scheduler = schedulers.PNDMScheduler(
+        num_train_timesteps=len(abar), skip_prk_steps=True, set_alpha_to_one=True, timestep_spacing="leading"
+    )
+    scheduler.alphas_cumprod = abar
+    scheduler.set_timesteps(steps)
+    x = mixture.latents(8, 1)
+    for timestep in scheduler.timesteps.tolist():
+        x = scheduler.step(noise_estimate(x, sigmas[timestep]), timestep, x).prev_sample
+    assert len(scheduler.timesteps) == solvers.create("plms").nfe(steps)
+    stride = len(abar) // steps
+    levels = [*sigmas[np.arange(steps)[::-1] * stride], 0.0]
+    torch.testing.assert_close(ours("plms", levels), x, **CLOSE)
+
+
+@every_step_count
 def test_ipndm(steps):
     """diffusers' has a trigonometric schedule of its own and a network that predicts v = alpha eps - sigma x_0.
 

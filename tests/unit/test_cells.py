@@ -371,6 +371,8 @@ def test_the_options_of_a_prepared_grid_have_their_defaults():
         "images": 7,
         "coefficient": 1.0,
         "teacher": "heun",
+        "end": "zero",
+        "afs": False,
     }
 
 

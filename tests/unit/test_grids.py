@@ -51,7 +51,9 @@ def test_a_grid_declares_whose_it_is(name):
 
 @pytest.mark.parametrize("name", grids.families())
 def test_one_step_goes_from_the_largest_level_to_zero(name):
-    first = {"align-your-steps": 14.615, **dict.fromkeys(ON_A_SCHEDULE, LINEAR.sigma_max)}.get(name, 80.0)
+    first = {"align-your-steps": 14.615, "optimal-steps": 311.5, **dict.fromkeys(ON_A_SCHEDULE, LINEAR.sigma_max)}.get(
+        name, 80.0
+    )
     sigmas = grids.grids.create(name, steps=1)
     assert sigmas.shape == (2,)
     assert sigmas[-1] == 0
@@ -215,7 +217,7 @@ def test_plain_levels_are_refined_in_rho_space():
         (lambda: grids.uniform_index(steps=5, spacing="leeding"), r"'trailing' or 'leading', not 'leeding'"),
         (
             lambda: grids.grids.create("karas", steps=5),
-            r"unknown grid 'karas' \(did you mean 'karras'\?\); known: align-your-steps, beta, ex",
+            r"unknown grid 'karas' \(did you mean 'karras'\?\); known: align-your-steps, beta, dmn, ex",
         ),
         (
             lambda: grids.grids.create("karras", steps=5, rh0=1),
@@ -294,7 +296,11 @@ UNIFORM = {
     "sgm-uniform": index_of,
     "timesteps": index_of,
 }
-OTHERS = {"beta", "align-your-steps"}  # uniform in nothing that is as simple; they have tests of their own
+OTHERS = {
+    "beta",
+    "align-your-steps",
+    "optimal-steps",
+}  # uniform in nothing that is as simple; they have tests of their own
 
 
 def test_every_family_has_its_property_tested():

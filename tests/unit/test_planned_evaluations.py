@@ -231,6 +231,24 @@ def test_every_grid(model, counted):
     check_all(of_entries(entries, model=model, grid={"name": "karras"}), counted)
 
 
+@pytest.mark.parametrize("options", [{"afs": True}, {"end": "sigma_min"}, {"afs": True, "end": "sigma_min"}], ids=str)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_options_of_every_grid(model, options, counted):
+    """Of every solver on the model's own grid, plain and with a teacher, and on some other grids."""
+    entries = []
+    for name, own in [*variants.DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
+        solver = dode.solvers.create(name, **own)
+        solver = grids.placed(solver, options)
+        nfe = [solver.nfe(steps, end=float("end" in options)) for steps in (3, 5)]
+        for alignment in ("aligned",) if "afs" in options else ("aligned", "local"):
+            distill = {"fit": "greedy", "alignment": alignment, "images": 4, "substeps": 3}
+            entries.append({"solver": name, "options": own, "nfe": nfe, "distill": distill})
+    searched = {"name": "searched", "options": {"candidates": 11, "images": 7, **options}}
+    entries.append({"solver": "ipndm", "nfe": [4], "grid": searched})
+    entries.append({"solver": "ipndm", "nfe": [4], "distill": {"images": 40, "budget": 1000}})
+    check_all(of_entries(entries, model=model, grid={"name": MODELS[model], "options": options}), counted)
+
+
 @pytest.mark.parametrize("substeps", [3, 400])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_authors_pairing_on_every_grid_and_their_recipes(model, substeps, counted):

@@ -271,7 +271,7 @@ def good():
 
 FAULTS = {
     "not ours": ({"format": "other"}, "not an exported result"),
-    "of the future": ({"version": 4}, "version 4 of the format is not supported; this release reads 1 to 3"),
+    "of the future": ({"version": 5}, "version 5 of the format is not supported; this release reads 1 to 4"),
     "of a version without its keys": ({"version": 3}, "version: 3 is of results with an index_scale"),
     "unknown key": ({"lambda": []}, r"unknown key 'lambda' \(did you mean 'lambdas'\?\)"),
     "missing key": ({"nfe": None, "-": "nfe"}, "the key 'nfe' is missing"),

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config/published_fids.csv"
 STATISTICS = {path.stem for path in ROOT.glob("config/models/*-statistics.yaml")}
 CHECKPOINT = "edm-cifar10-32x32-uncond-vp.pkl"
-KARRAS = {"name": "karras", "options": {"rho": 7, "sigma_min": 0.002, "sigma_max": 80}}
+KARRAS = {"name": "karras", "options": {**grids.SHARED, "rho": 7, "sigma_min": 0.002, "sigma_max": 80}}
 CELL = {
     "file": CHECKPOINT,
     "statistics": "cifar10-edm-statistics",
@@ -115,9 +115,11 @@ def test_edms_number_is_found(rows):
         {"solver": "ddim"},
         {"solver": "ipndm", "options": {"order": 4}},
         {"nfe": 33},
-        {"grid": {"name": "log-snr", "options": {"sigma_min": 0.002, "sigma_max": 80}}},
+        {"grid": {"name": "log-snr", "options": {**grids.SHARED, "sigma_min": 0.002, "sigma_max": 80}}},
         {"grid": {"name": "karras", "options": {**KARRAS["options"], "rho": 5}}},
         {"grid": {"name": "karras", "options": {**KARRAS["options"], "sigma_min": 0.01}}},
+        {"grid": {"name": "karras", "options": {**KARRAS["options"], "afs": True}}},
+        {"grid": {"name": "karras", "options": {**KARRAS["options"], "end": "sigma_min"}}},
         {"statistics": "cifar10-pytorch-statistics"},
         {"statistics": None},
         {"images": 49_999},

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from dode import solvers, storage
+from dode.grids import shared
 from dode.grids.base import check_numbers, filled, grid, grids, refuse_filled
 from dode.grids.facts import ModelFacts
 from dode.grids.variables import Variable
 
 
-def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher):
+def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher, end="zero"):
     """Refuse bad options of ``searched``; the candidates as (levels, variable)."""
     if (
         not isinstance(over, dict)
@@ -35,8 +36,12 @@ def _search_plan(*, steps, model, over, candidates, images, coefficient, teacher
         raise ValueError(f"grid 'searched': teacher cannot be '{teacher}', which must be prepared itself")
     options = over.get("options", {})
     refuse_filled(options)
+    for option in shared.SHARED:
+        if option in options:
+            raise ValueError(f"grid 'searched': over cannot have the option '{option}'; it is one of 'searched' itself")
     grids.check_options(over["name"], {"steps": candidates - 1, **options})
-    return grids.get(over["name"]).levels(steps=candidates - 1, **filled(over["name"], options, model or ModelFacts()))
+    own = filled(over["name"], options, model or ModelFacts())
+    return grids.get(over["name"]).levels(steps=candidates - 1, end=end, **own)
 
 
 @grid(
@@ -56,13 +61,14 @@ def searched(
     images: int = 100,
     coefficient: float = 1.0,
     teacher: str = "heun",
+    end: str = "zero",
 ) -> tuple[np.ndarray, Variable]:
     """The levels that :func:`dode.search.search` chose among those of another grid (Chen et al. 2024, 2405.11326).
 
-    ``over`` is the grid of the candidates, ``{name, options}``, of ``candidates`` levels, 0 among them. ``images`` is
-    the number of the teacher's trajectories, ``coefficient`` and ``teacher`` are the search's. ``prepared`` is the path
-    of the artefact with the result (rules/solvers/gits.smk), ``model`` is the model's
-    :class:`dode.grids.facts.ModelFacts`. Refined in the variable of ``over``.
+    ``over`` is the grid of the candidates, ``{name, options}``, of ``candidates`` levels, the last one among them; with
+    ``end="sigma_min"`` they end there. ``images`` is the number of the teacher's trajectories, ``coefficient`` and
+    ``teacher`` are the search's. ``prepared`` is the path of the artefact with the result (rules/solvers/gits.smk),
+    ``model`` is the model's :class:`dode.grids.facts.ModelFacts`. Refined in the variable of ``over``.
     """
     if prepared is None:
         raise ValueError("grid 'searched' needs a prepared file with its levels; in a program, call dode.search.search")
@@ -74,6 +80,7 @@ def searched(
         images=images,
         coefficient=coefficient,
         teacher=teacher,
+        end=end,
     )
     levels = storage.read_json(prepared)["sigmas"]
     if len(levels) != steps + 1:
