@@ -1,0 +1,72 @@
+"""Simple and fast distillation: a network learns to step from its own states to those of a finer trajectory."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from dode.distillation.learned import Expense, Task, preparation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LATER = 0.1  # share of the rate in the second half
+
+
+def _check(images: int, nfe: int, *, substeps: int, iterations: int, batch: int, teacher: str, **others: Any) -> None:
+    from dode import solvers
+
+    if substeps < 2:
+        raise ValueError(f"substeps: {substeps} makes a trajectory no finer; allowed: at least 2")
+    if min(iterations, batch) < 1:
+        raise ValueError(f"iterations and batch must be at least 1, not {iterations} and {batch}")
+    if solvers.create_teacher(teacher).method.prepare:
+        raise ValueError(f"teacher: '{teacher}' must be prepared itself; take another one")
+
+
+def _expense(images: int, nfe: int, *, substeps: int, iterations: int, batch: int, teacher: str, **_: Any) -> Expense:
+    from dode import solvers
+
+    fine = solvers.create_teacher(teacher).nfe(substeps * nfe)
+    return Expense(evaluations=iterations * batch * (fine + nfe), gradients=iterations * batch * nfe)
+
+
+@preparation("sfd", source="Zhou et al. 2024, arXiv:2409.19681, Alg. 1", expense=_expense, check=_check)
+def sfd(
+    task: Task,
+    *,
+    substeps: int = 4,
+    teacher: str = "dpm-solver++",
+    iterations: int = 500,
+    batch: int = 128,
+    rate: float = 3e-4,
+) -> dict[str, Tensor]:
+    """The weights of a network whose DDIM lands on the states of the solver ``teacher`` on the task's levels.
+
+    Simple and fast distillation (Zhou et al. 2024, arXiv 2409.19681, Alg. 1): from new noise at every iteration the
+    teacher makes a trajectory with ``substeps`` steps in each interval. Then the student makes its own, with one step
+    of Adam after each of its steps, towards the teacher's state in the absolute distance, summed over an image; its
+    next step begins where that one ended. The rate is a tenth in the second half. The authors' setting on CIFAR-10 has 1,563
+    iterations on batches of 128, a rate of 5e-5, DPM-Solver++(3M), four substeps, an analytic first step, and an end at
+    sigma = 0.006.
+    """
+    import torch
+
+    from dode.distillation import students
+    from dode.distillation import teacher as teachers
+    from dode.grids.facts import ModelFacts
+
+    training = students.Training(task, torch.optim.Adam, rate)
+    pairing = teachers.aligned(task.solver, task.sigmas, substeps, teacher)
+    scale = ModelFacts.of(task.denoise).prior_std(float(task.sigmas[0]))
+    for step in training.steps(iterations):
+        rows, latents = training.rows(batch), training.noise(batch, *task.latents.shape[1:])
+        states = teachers.trajectory(pairing, task.denoise.of_rows(rows), latents.float())
+        student, x = training.student.of_rows(rows), scale * latents
+        for (sigma, sigma_next), (_, state) in zip(pairwise(task.sigmas), states, strict=True):
+            denoised = student(x, sigma)
+            x = denoised + sigma_next / sigma * (x - denoised)
+            distance = (x - state).abs().flatten(1).sum(1).mean()
+            training.descend(distance, share=LATER if 2 * step >= iterations else 1)
+            x = x.detach()
+    return training.weights()
