@@ -103,6 +103,31 @@ def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> N
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 
+def check_solver(entry: dict[str, Any], key: str, card: Card) -> None:
+    """Refuse what solvers with a network of their own, and those that add noise, do not go with."""
+    name, method = entry["solver"], solvers.create(entry["solver"], **entry["options"]).method
+    if method.stochastic and "distill" in entry:
+        raise ConfigError(f"{key}.distill: '{name}' adds noise on its way, so that no fit corrects it; leave it out")
+    if method.network is None:
+        return
+    if "distill" in entry:
+        raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
+    if "pipeline" in card:
+        raise ConfigError(
+            f"{key}.solver: '{name}' has a network of its own, and a pipeline's is not trained; leave it out"
+        )
+    is_consistency = card.get("preconditioning", {}).get("name") == "consistency"
+    if method.prepare and is_consistency:
+        raise ConfigError(
+            f"{key}.solver: '{name}' learns from a diffusion model, and the dataset's is a consistency model"
+        )
+    if not method.prepare and not is_consistency:
+        raise ConfigError(
+            f"{key}.solver: '{name}' needs a consistency model, whose card has preconditioning: {{name: consistency}}; "
+            "'consistency-distillation' and 'ect' make one of another model"
+        )
+
+
 def check_preparation(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> None:
     """Check how what a solver needs is prepared, and fill in what is left out."""
     name = entry["solver"]

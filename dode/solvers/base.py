@@ -131,9 +131,9 @@ def solver(
         prepare: file name of an artefact that the method needs, made by a rule of its own in ``rules/solvers``; its
             path is the method's option ``prepared``.
         source: whose method it is, with the arXiv number of the paper and the place in it: exported results cite it.
-        network: where what is prepared is weights for the model's network, with which it runs in the place of the
-            model's own: as the model is otherwise (``"own"``), or behind the boundary scalings of a consistency model
-            (``"consistency"``, :class:`dode.models.boundary.Boundary`).
+        network: where it runs another network than the model's, one of the same kind whose weights are what is
+            prepared: as the model's is otherwise (``"own"``), or behind the boundary scalings of a consistency model
+            (``"consistency"``, :class:`dode.models.boundary.Boundary`). Without ``prepare``, the model must be such.
         stochastic: whether it adds noise to the state on its way, so that it solves no differential equation: it has
             order 0, is nobody's teacher, and no fit corrects it.
     """

@@ -7,7 +7,7 @@ from typing import Any
 from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
 from dode.solvers.further_noise import further_noise
 
-SAMPLING: Any = {"order": 0, "teacher": "heun", "stochastic": True}
+SAMPLING: Any = {"order": 0, "teacher": "heun", "stochastic": True, "network": "consistency"}
 
 
 @solver("consistency", source="Song et al. 2023, arXiv:2303.01469, Alg. 1", **SAMPLING)
@@ -30,7 +30,6 @@ def consistency(denoise: Denoise, x: Tensor, sigmas: Tensor, *, sigma_min: float
 @solver(
     "consistency-distillation",
     prepare="student.safetensors",
-    network="consistency",
     source="Song et al. 2023, arXiv:2303.01469, Alg. 2",
     **SAMPLING,
 )
@@ -44,7 +43,6 @@ def consistency_distillation(
 @solver(
     "ect",
     prepare="student.safetensors",
-    network="consistency",
     source="Geng et al. 2024, arXiv:2406.14548, Sec. 3",
     **SAMPLING,
 )

@@ -46,9 +46,9 @@ def sfd(
     Simple and fast distillation (Zhou et al. 2024, arXiv 2409.19681, Alg. 1): from new noise at every iteration the
     teacher makes a trajectory with ``substeps`` steps in each interval. Then the student makes its own, with one step
     of Adam after each of its steps, towards the teacher's state in the absolute distance, summed over an image; its
-    next step begins where that one ended. The rate is a tenth in the second half. The authors' setting on CIFAR-10 has 1,563
-    iterations on batches of 128, a rate of 5e-5, DPM-Solver++(3M), four substeps, an analytic first step, and an end at
-    sigma = 0.006.
+    next step begins where that one ended. The rate is a tenth in the second half. The authors' setting on CIFAR-10 has
+    1,563 iterations on batches of 128, a rate of 5e-5, DPM-Solver++(3M), four substeps, an analytic first step, and an
+    end at sigma = 0.006.
     """
     import torch
 
