@@ -192,14 +192,14 @@ def create(name: str, **options: Any) -> Solver:
     return Solver(method, options)
 
 
-def create_teacher(name: str) -> Solver:
-    """The solver ``name`` as a teacher; ValueError where it does not stop at every level of its grid.
+def create_teacher(name: str, **options: Any) -> Solver:
+    """The solver ``name`` with its options as a teacher; ValueError where it does not stop at every level of its grid.
 
     >>> create_teacher("dpm-solver")
     Traceback (most recent call last):
     ValueError: solver 'dpm-solver' cannot be a teacher: it does not stop at every level of its grid
     """
-    found = create(name)
+    found = create(name, **options)
     if found.method.stochastic:
         raise ValueError(f"solver '{name}' cannot be a teacher: it adds noise on its way")
     if found.method.spanning(**found.options):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from dode import solvers
 from dode.distillation.learned import Expense, Task, preparation
+from dode.solvers import Solver
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,21 +16,26 @@ if TYPE_CHECKING:
 LATER = 0.1  # share of the rate in the second half
 
 
-def _check(images: int, nfe: int, *, substeps: int, iterations: int, batch: int, teacher: str, **others: Any) -> None:
-    from dode import solvers
+def followed(teacher: Any) -> Solver:
+    """The solver ``{name, options}``, as a teacher."""
+    if not isinstance(teacher, dict) or not isinstance(teacher.get("name"), str) or set(teacher) - {"name", "options"}:
+        raise ValueError(f"teacher: must be a solver, {{name: ..., options: {{...}}}}, not {teacher!r}")
+    found = solvers.create_teacher(teacher["name"], **teacher.get("options", {}))
+    if found.method.prepare:
+        raise ValueError(f"teacher: '{found.name}' must be prepared itself; take another solver")
+    return found
 
+
+def _check(images: int, nfe: int, *, substeps: int, teacher: Any, iterations: int, batch: int, **others: Any) -> None:
+    followed(teacher)
     if substeps < 2:
         raise ValueError(f"substeps: {substeps} makes a trajectory no finer; allowed: at least 2")
     if min(iterations, batch) < 1:
         raise ValueError(f"iterations and batch must be at least 1, not {iterations} and {batch}")
-    if solvers.create_teacher(teacher).method.prepare:
-        raise ValueError(f"teacher: '{teacher}' must be prepared itself; take another one")
 
 
-def _expense(images: int, nfe: int, *, substeps: int, iterations: int, batch: int, teacher: str, **_: Any) -> Expense:
-    from dode import solvers
-
-    fine = solvers.create_teacher(teacher).nfe(substeps * nfe)
+def _expense(images: int, nfe: int, *, substeps: int, teacher: Any, iterations: int, batch: int, **_: Any) -> Expense:
+    fine = followed(teacher).nfe(substeps * nfe)
     return Expense(evaluations=iterations * batch * (fine + nfe), gradients=iterations * batch * nfe)
 
 
@@ -36,12 +44,12 @@ def sfd(
     task: Task,
     *,
     substeps: int = 4,
-    teacher: str = "dpm-solver++",
+    teacher: dict[str, Any] = {"name": "dpm-solver++", "options": {"variant": "3M"}},  # noqa: B006 - read only
     iterations: int = 500,
     batch: int = 128,
     rate: float = 3e-4,
 ) -> dict[str, Tensor]:
-    """The weights of a network whose DDIM lands on the states of the solver ``teacher`` on the task's levels.
+    """The weights of a network whose DDIM lands on the states of the solver ``teacher`` at the task's levels.
 
     Simple and fast distillation (Zhou et al. 2024, arXiv 2409.19681, Alg. 1): from new noise at every iteration the
     teacher makes a trajectory with ``substeps`` steps in each interval. Then the student makes its own, with one step
@@ -57,11 +65,11 @@ def sfd(
     from dode.grids.facts import ModelFacts
 
     training = students.Training(task, torch.optim.Adam, rate)
-    pairing = teachers.aligned(task.solver, task.sigmas, substeps, teacher)
+    pairing = dataclasses.replace(teachers.aligned(task.solver, task.sigmas, substeps), teacher=followed(teacher))
     scale = ModelFacts.of(task.denoise).prior_std(float(task.sigmas[0]))
     for step in training.steps(iterations):
         rows, latents = training.rows(batch), training.noise(batch, *task.latents.shape[1:])
-        states = teachers.trajectory(pairing, task.denoise.of_rows(rows), latents.float())
+        states = teachers.trajectory(pairing, task.denoise.of_rows(rows), latents.to(training.student.dtype))
         student, x = training.student.of_rows(rows), scale * latents
         for (sigma, sigma_next), (_, state) in zip(pairwise(task.sigmas), states, strict=True):
             denoised = student(x, sigma)
