@@ -159,7 +159,8 @@ def test_progressive_distillation_is_that_of_the_consistency_models_code_too():
 def test_simple_and_fast_distillation_takes_the_authors_steps(monkeypatch, iterations):
     """Two iterations of three steps of Adam each, towards DPM-Solver++(3M) with four substeps on EDM's grid.
 
-    With ``lower_order_final=False``: on a grid that ends above 0 our DPM-Solver++ keeps its order.
+    With ``lower_order_final=False``, for on a grid that ends above 0 DPM-Solver++ keeps its order here, and without the
+    thresholding of images, whose values the model's are beyond.
     """
     from dode.distillation import students
 
@@ -172,8 +173,8 @@ def test_simple_and_fast_distillation_takes_the_authors_steps(monkeypatch, itera
     task = Task(solvers.create("sfd"), denoise, NOISE, sigmas)
     weights = sfd.sfd(task, iterations=iterations, batch=5, rate=1e-2)
     norm, first = {
-        1: (3.4219745509081925, [0.9795861656266316, 0.5132422208585075, -0.3917176047014136]),
-        2: (3.4322431079050544, [0.9585723173255261, 0.4960307488912853, -0.37517522400695774]),
+        1: (3.424377474336361, [0.9795861656266316, 0.5129873271143476, -0.3917176047014136]),
+        2: (3.4356581222647793, [0.9585716796098971, 0.4955004451963886, -0.3752769945393143]),
     }[iterations]
     assert ModelFacts.of(task.denoise).sigma_min == 0.006
     assert weights["weight"].norm().item() == pytest.approx(norm, rel=1e-6)
