@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import dode
 from dode import grids, solvers
 from dode.distillation.preparations import consistency_distillation, ect, progressive_distillation, sfd
 from dode.distillation.task import Task
@@ -179,3 +180,15 @@ def test_simple_and_fast_distillation_takes_the_authors_steps(monkeypatch, itera
     assert ModelFacts.of(task.denoise).sigma_min == 0.006
     assert weights["weight"].norm().item() == pytest.approx(norm, rel=1e-6)
     assert weights["bias"][:3].tolist() == pytest.approx(first, rel=1e-5)
+
+
+def test_multistep_consistency_sampling_is_the_authors(monkeypatch):
+    """Their ``stochastic_iterative_sampler`` with ts 0, 22, 30, 39 of 40 steps, and another noise."""
+    monkeypatch.setattr(
+        "dode.solvers.consistency.further_noise", lambda start: lambda step: NOISE / 2 + 0.1 * (step + 1)
+    )
+    sigmas = rho_levels(*[place / 39 for place in (0, 22, 30, 39)]).flatten()
+    end = dode.sample(solvers.create("consistency"), behind_boundary(Tiny()), NOISE, sigmas).detach()
+    expected = [0.21391199350517662, -0.03277880659919536, 0.00032449583682167825, -0.11431534232354527]
+    assert end.flatten()[:4].tolist() == pytest.approx(expected, rel=1e-9)
+    assert end.norm().item() == pytest.approx(2.20981018142594, rel=1e-9)
