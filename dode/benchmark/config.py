@@ -126,6 +126,11 @@ def _check_dataset(
         )
     fine = dataset["reference"]
     solver = _check_method(f"{key}.reference", fine["solver"], {})
+    if solver.method.prepare:
+        raise ConfigError(
+            f"{key}.reference.solver: '{solver.name}' must be prepared, which a reference is not; take another solver"
+        )
+    fit_config.check_network(solver.name, f"{key}.reference", cards[dataset["model"]])
     place = f"{key}.reference.grid" if "grid" in fine else f"{key}.grid"
     grid = reference_grid(dataset)
     steps = _check_grid(grid, place, cards[dataset["model"]], solver, [fine["nfe"]], f"{key}.reference.nfe")

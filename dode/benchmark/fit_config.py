@@ -104,14 +104,20 @@ def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> N
 
 
 def check_solver(entry: dict[str, Any], key: str, card: Card) -> None:
-    """Refuse what solvers with a network of their own, and those that add noise, do not go with."""
+    """Refuse what a solver with a network of its own, or one that adds noise, does not go with."""
     name, method = entry["solver"], solvers.create(entry["solver"], **entry["options"]).method
     if method.stochastic and "distill" in entry:
         raise ConfigError(f"{key}.distill: '{name}' adds noise on its way, so that no fit corrects it; leave it out")
+    if method.network and "distill" in entry:
+        raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
+    check_network(name, key, card)
+
+
+def check_network(name: str, key: str, card: Card) -> None:
+    """Refuse a solver that runs another network than a model's where the model is none that it could be made of."""
+    method = solvers.create(name).method
     if method.network is None:
         return
-    if "distill" in entry:
-        raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
     if "pipeline" in card:
         raise ConfigError(
             f"{key}.solver: '{name}' has a network of its own, and a pipeline's is not trained; leave it out"
