@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,8 +23,12 @@ class Training:
     Everything that changes is in the task's checkpoint every few seconds: a training that is killed and started again
     ends with the same weights, to the bit.
 
+    Attributes:
+        model: what the student is made of, and its teacher.
+        student: the model with a network of its own, in float32 and without dropout.
+
     Args:
-        task: of which the student is a copy of the model, in float32 and without dropout.
+        task: whose model is learnt from.
         optimiser: class of the optimiser, such as ``torch.optim.Adam``.
         rate: learning rate.
         averages: further networks, copies of the student at the beginning, by name.
@@ -31,7 +36,8 @@ class Training:
 
     def __init__(self, task: Task, optimiser: type[torch.optim.Optimizer], rate: float, averages: tuple[str, ...] = ()):
         self.task, self.rate = task, rate
-        self.student: Metered = task.denoise.trainable()  # type: ignore[attr-defined]
+        self.model = cast(Metered, task.denoise)
+        self.student = self.model.trainable()
         self.network: nn.Module = self.student.network
         self.averages = {name: copy.deepcopy(self.network).requires_grad_(False) for name in averages}
         self.optimiser = optimiser(self.network.parameters(), lr=rate)  # type: ignore[call-arg]
@@ -69,6 +75,16 @@ class Training:
     def behind(self, name: str) -> Metered:
         """The student as it is with the network ``name``, whose weights have no gradients, in its network's place."""
         return self.student.with_network(self.averages[name])
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The model's lowest and highest noise level."""
+        facts = ModelFacts.of(self.model)
+        if facts.sigma_min is None or facts.sigma_max is None:
+            raise ValueError(
+                "a network is trained between the model's noise levels sigma_min and sigma_max; one is not known"
+            )
+        return facts.sigma_min, facts.sigma_max
 
     def rows(self, batch: int) -> Tensor:
         """Which of the task's images a batch has, (batch,)."""

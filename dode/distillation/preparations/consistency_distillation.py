@@ -58,18 +58,17 @@ def consistency_distillation(
 
     from dode import grids
     from dode.distillation import students
-    from dode.grids.facts import ModelFacts
 
     training = students.Training(task, torch.optim.RAdam, rate, ("target", "average"))
-    facts = ModelFacts.of(task.denoise)
-    grid = torch.as_tensor(grids.rho_space(RHO).between(facts.sigma_max, facts.sigma_min, scales))
+    lowest, highest = training.range
+    grid = torch.as_tensor(grids.rho_space(RHO).between(highest, lowest, scales))
     student, behind = training.student.as_consistency_function(), training.behind("target").as_consistency_function()
     for step in training.steps(iterations):
         rows, which = training.rows(batch), training.choice(scales - 1, batch)
         images = training.images(rows)
         sigma, sigma_next = (students.levels(grid, which + later, images) for later in (0, 1))
         x = images + sigma * training.noise(*images.shape)
-        loss = loss_of(student.of_rows(rows), behind.of_rows(rows), task.denoise.of_rows(rows), x, sigma, sigma_next)
+        loss = loss_of(student.of_rows(rows), behind.of_rows(rows), training.model.of_rows(rows), x, sigma, sigma_next)
         training.descend(loss)
         training.follow("target", target)
         training.follow("average", min(average, (step + 1) / (step + 10)))

@@ -62,13 +62,12 @@ def ect(
     import torch
 
     from dode.distillation import students
-    from dode.grids.facts import ModelFacts
 
-    training, facts = students.Training(task, torch.optim.RAdam, rate, ("average",)), ModelFacts.of(task.denoise)
+    training = students.Training(task, torch.optim.RAdam, rate, ("average",))
     for step in training.steps(iterations):
         rows = training.rows(batch)
         images = training.images(rows)
-        t = (spread * training.noise(batch, 1, 1, 1) + mean).exp().clamp(facts.sigma_min, facts.sigma_max)
+        t = (spread * training.noise(batch, 1, 1, 1) + mean).exp().clamp(*training.range)
         noise = training.noise(*images.shape)
         loss = loss_of(training.student.of_rows(rows), images, noise, t, nearer(t, q, stages * step // iterations))
         training.descend(loss)

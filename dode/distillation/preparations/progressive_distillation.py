@@ -66,7 +66,7 @@ def progressive_distillation(
         if within == 0:
             training.optimiser.state.clear()
             training.follow("teacher", 0.0)
-        teacher = task.denoise if halving == 0 else training.behind("teacher")
+        teacher = training.model if halving == 0 else training.behind("teacher")
         steps = of_halvings[halving]
         rows, which = training.rows(batch), training.choice(len(steps), batch)
         images = training.images(rows)

@@ -66,10 +66,10 @@ def sfd(
 
     training = students.Training(task, torch.optim.Adam, rate)
     pairing = dataclasses.replace(teachers.aligned(task.solver, task.sigmas, substeps), teacher=followed(teacher))
-    scale = ModelFacts.of(task.denoise).prior_std(float(task.sigmas[0]))
+    scale = ModelFacts.of(training.model).prior_std(float(task.sigmas[0]))
     for step in training.steps(iterations):
         rows, latents = training.rows(batch), training.noise(batch, *task.latents.shape[1:])
-        states = teachers.trajectory(pairing, task.denoise.of_rows(rows), latents.to(training.student.dtype))
+        states = teachers.trajectory(pairing, training.model.of_rows(rows), latents.to(training.student.dtype))
         student, x = training.student.of_rows(rows), scale * latents
         for (sigma, sigma_next), (_, state) in zip(pairwise(task.sigmas), states, strict=True):
             denoised = student(x, sigma)
