@@ -243,7 +243,7 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         steps = _check_grid(grid, f"{place}.grid", card, solver, entry["nfe"], f"{key}.nfe")
-        fit_config.check_solver(entry, key, card)
+        fit_config.check_solver(entry, key, card, grid["options"])
         if "distill" in entry:
             fit_config.complete(entry["distill"], f"{key}.distill")
         fit_config.check_preparation(entry, key, dataset)

@@ -103,13 +103,17 @@ def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> N
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 
-def check_solver(entry: dict[str, Any], key: str, card: Card) -> None:
+def check_solver(entry: dict[str, Any], key: str, card: Card, of_grid: Mapping[str, Any]) -> None:
     """Refuse what a solver with a network of its own, or one that adds noise, does not go with."""
     name, method = entry["solver"], solvers.create(entry["solver"], **entry["options"]).method
     if method.stochastic and "distill" in entry:
         raise ConfigError(f"{key}.distill: '{name}' adds noise on its way, so that no fit corrects it; leave it out")
     if method.network and "distill" in entry:
         raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
+    if method.stochastic and of_grid.get("afs"):
+        raise ConfigError(
+            f"{key}.grid.options.afs: '{name}' follows no trajectory, of which the first step could be known; leave it out"
+        )
     check_network(name, key, card)
 
 

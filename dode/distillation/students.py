@@ -133,11 +133,13 @@ def levels(sigmas: Tensor, choice: Tensor, like: Tensor) -> Tensor:
 def two_in_one(task: Task, halvings: int) -> list[Tensor]:
     """The steps that a student learns in each of so many halvings of their number, the last ones on its own levels.
 
+    An analytic first step, which no network makes, is none of them.
+
     Each is (S, 3) float64, with the rows sigma, middle, sigma_next: levels of a step, and halfway between them in the
     variable of the grid the level that its teacher comes by. That is sigma where the model knows no level between.
     """
     variable, rounded = teachers.variable_of(task.sigmas), ModelFacts.of(task.denoise).round_sigma
-    levels, found = np.asarray(task.sigmas, dtype=np.float64), []
+    levels, found = np.asarray(task.sigmas, dtype=np.float64)[int(task.solver.afs) :], []
     for _ in range(halvings):
         fine = variable.refine(levels, 2)
         if rounded is not None:

@@ -11,6 +11,7 @@ import torch
 
 from dode import storage
 from dode.models.denoiser import for_images
+from dode.sampling import on_grid
 from dode.solvers.base import Denoise, Solver
 
 EVERY = 10.0  # seconds between two records of how far a method is
@@ -162,6 +163,7 @@ class Task:
     def __post_init__(self) -> None:
         self.meter = self.checkpoint.meter
         self.denoise = Metered(self.denoise, self.meter)
+        self.solver = on_grid(self.solver, self.sigmas)
 
     @property
     def nfe(self) -> int:

@@ -125,6 +125,10 @@ def test_an_edit_of_the_training_changes_the_preparation_alone():
             "solvers[0].distill: 'progressive-distillation' has a network of its own and is not fitted besides",
         ),
         ({"solver": "ect", "distill": {"fit": "greedy"}}, "solvers[0].distill: 'ect' adds noise on its way"),
+        (
+            {"solver": "ect", "grid": {"name": "karras", "options": {"afs": True}}},
+            "solvers[0].grid.options.afs: 'ect' follows no trajectory",
+        ),
         ({"solver": "consistency"}, "solvers[0].solver: 'consistency' needs a consistency model"),
         (
             {"prepare": {"options": {"start": 2}}},

@@ -16,7 +16,6 @@ from dode import grids, solvers
 from dode.distillation.preparations import consistency_distillation, ect, progressive_distillation, sfd
 from dode.distillation.task import Task
 from dode.grids.facts import ModelFacts
-from dode.grids.tensor import Grid
 from dode.models.boundary import Boundary
 from dode.models.denoiser import DataPrediction
 
@@ -165,8 +164,7 @@ def test_simple_and_fast_distillation_takes_the_authors_steps(monkeypatch, itera
     """
     from dode.distillation import students
 
-    grid = grids.karras(steps=4, sigma_min=0.006)
-    sigmas = Grid.of(torch.as_tensor(grid)[:-1].clone(), grid.variable, None)
+    sigmas = grids.karras(steps=3, sigma_min=0.006, end="sigma_min")
     denoise = DataPrediction(Tiny(), sigma_data=0.5, sigma_min=0.006)
     drawn = iter([NOISE, 1.1 * NOISE])
     monkeypatch.setattr(students.Training, "noise", lambda self, *shape: next(drawn))

@@ -35,7 +35,7 @@ def _check(images: int, nfe: int, *, substeps: int, teacher: Any, iterations: in
 
 
 def _expense(images: int, nfe: int, *, substeps: int, teacher: Any, iterations: int, batch: int, **_: Any) -> Expense:
-    fine = followed(teacher).nfe(substeps * nfe)
+    fine = followed(teacher).nfe(substeps * (nfe + 1))  # with the interval of an analytic first step
     return Expense(evaluations=iterations * batch * (fine + nfe), gradients=iterations * batch * nfe)
 
 
@@ -63,15 +63,18 @@ def sfd(
     from dode.distillation import students
     from dode.distillation import teacher as teachers
     from dode.grids.facts import ModelFacts
+    from dode.grids.tensor import checked
+    from dode.sampling import evaluated_levels, first_state
 
     training = students.Training(task, torch.optim.Adam, rate)
     pairing = dataclasses.replace(teachers.aligned(task.solver, task.sigmas, substeps), teacher=followed(teacher))
     scale = ModelFacts.of(training.model).prior_std(float(task.sigmas[0]))
+    levels = torch.tensor([*evaluated_levels(task.solver, task.sigmas), float(task.sigmas[-1])], dtype=torch.float64)
     for step in training.steps(iterations):
         rows, latents = training.rows(batch), training.noise(batch, *task.latents.shape[1:])
         states = teachers.trajectory(pairing, training.model.of_rows(rows), latents.to(training.student.dtype))
-        student, x = training.student.of_rows(rows), scale * latents
-        for (sigma, sigma_next), (_, state) in zip(pairwise(task.sigmas), states, strict=True):
+        student, x = training.student.of_rows(rows), first_state(task.solver, scale * latents, checked(task.sigmas))
+        for (sigma, sigma_next), (_, state) in zip(pairwise(levels), states, strict=True):
             denoised = student(x, sigma)
             x = denoised + sigma_next / sigma * (x - denoised)
             distance = (x - state).abs().flatten(1).sum(1).mean()
