@@ -112,7 +112,7 @@ def check_solver(entry: dict[str, Any], key: str, card: Card, of_grid: Mapping[s
         raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
     if method.stochastic and of_grid.get("afs"):
         raise ConfigError(
-            f"{key}.grid.options.afs: '{name}' follows no trajectory, of which the first step could be known; leave it out"
+            f"{key}.grid.options.afs: '{name}' follows no trajectory whose first step could be known; leave it out"
         )
     check_network(name, key, card)
 
