@@ -118,24 +118,24 @@ def check_solver(entry: dict[str, Any], key: str, card: Card, of_grid: Mapping[s
 
 
 def check_network(name: str, key: str, card: Card) -> None:
-    """Refuse a solver that runs another network than a model's where the model is none that it could be made of."""
+    """Refuse a solver for a model that it is not for: of a network that it trains, or that a solver could follow."""
     method = solvers.create(name).method
-    if method.network is None:
-        return
-    if "pipeline" in card:
+    if method.network and "pipeline" in card:
         raise ConfigError(
             f"{key}.solver: '{name}' has a network of its own, and a pipeline's is not trained; leave it out"
         )
-    is_consistency = card.get("preconditioning", {}).get("name") == "consistency"
-    if method.prepare and is_consistency:
-        raise ConfigError(
-            f"{key}.solver: '{name}' learns from a diffusion model, and the dataset's is a consistency model"
-        )
-    if not method.prepare and not is_consistency:
+    needs_consistency = method.network == "consistency" and not method.prepare
+    if (card.get("preconditioning", {}).get("name") == "consistency") == needs_consistency:
+        return
+    if needs_consistency:
         raise ConfigError(
             f"{key}.solver: '{name}' needs a consistency model, whose card has preconditioning: {{name: consistency}}; "
             "'consistency-distillation' and 'ect' make one of another model"
         )
+    raise ConfigError(
+        f"{key}.solver: '{name}' is for diffusion models, and the dataset's is a consistency model; "
+        "allowed: consistency"
+    )
 
 
 def check_preparation(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> None:

@@ -178,10 +178,13 @@ def test_a_published_consistency_model_is_sampled_with_its_own_solver(consistenc
     assert job.denoise.boundary is not None
     assert job.solver.name == "consistency"
     assert Files(found).prepared(cell_of(found)) == {}
-    for solver in ("ect", "progressive-distillation"):
+    for solver in ("ect", "progressive-distillation", "ddim"):
         config["solvers"][0] |= {"solver": solver}
-        with pytest.raises(ValueError, match="learns from a diffusion model, and the dataset's is a consistency model"):
+        with pytest.raises(ValueError, match=f"'{solver}' is for diffusion models, and the dataset's is a consistency"):
             Benchmark(copy.deepcopy(config), consistency_card)
+    del dataset["reference"]
+    with pytest.raises(ValueError, match=r"datasets\[0\].reference.solver: 'heun' is for diffusion models"):
+        Benchmark(copy.deepcopy(config), consistency_card)
 
 
 def test_an_exported_result_holds_no_network(tmp_path):
