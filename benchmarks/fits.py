@@ -38,7 +38,9 @@ from dode.models import loading
 from dode.report import verdicts
 
 ROOT = Path(__file__).parents[1]
-SOLVERS = [name for name in solvers.names() if not solvers.create(name).per_image]
+SOLVERS = [
+    name for name in solvers.names() if not (solvers.create(name).per_image or solvers.create(name).method.network)
+]
 FOUND = ROOT / "results" / "fits.csv"
 USUAL = (3, 4, 5, 6, 8, 10, 15, 20)
 #: Evaluations that a solver of two or more per interval can make, nearest to the usual ones.

@@ -26,9 +26,15 @@ SINGLESTEP = "DPMSolverSinglestepScheduler"
 
 
 def variants():
-    """``(name, options)`` of every solver of the registry with every value of its options."""
+    """``(name, options)`` of every solver of the registry with every value of its options.
+
+    Without those that are another solver with another network, or that add noise.
+    """
     for name in solvers.names():
-        choices = solvers.create(name).method.choices
+        method = solvers.create(name).method
+        if method.network:
+            continue
+        choices = method.choices
         for values in itertools.product(*choices.values()):
             yield name, dict(zip(choices, values, strict=True))
 

@@ -93,7 +93,9 @@ QUICK = Size(fitted=32, fresh=64, nfes=(3, 4), champion_nfes=(4,))
 
 
 #: Solvers that can be fitted: of the others the levels depend on the image.
-NAMES = [name for name in solvers.names() if not solvers.create(name).per_image]
+NAMES = [
+    name for name in solvers.names() if not (solvers.create(name).per_image or solvers.create(name).method.network)
+]
 
 
 def variants(name):

@@ -126,6 +126,11 @@ def _check_dataset(
         )
     fine = dataset["reference"]
     solver = _check_method(f"{key}.reference", fine["solver"], {})
+    if solver.method.prepare:
+        raise ConfigError(
+            f"{key}.reference.solver: '{solver.name}' must be prepared, which a reference is not; take another solver"
+        )
+    fit_config.check_network(solver.name, f"{key}.reference", cards[dataset["model"]])
     place = f"{key}.reference.grid" if "grid" in fine else f"{key}.grid"
     grid = reference_grid(dataset)
     steps = _check_grid(grid, place, cards[dataset["model"]], solver, [fine["nfe"]], f"{key}.reference.nfe")
@@ -238,6 +243,7 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
         card = cards[dataset["model"]]
         grid, place = (entry["grid"], key) if "grid" in entry else (dataset["grid"], place)
         steps = _check_grid(grid, f"{place}.grid", card, solver, entry["nfe"], f"{key}.nfe")
+        fit_config.check_solver(entry, key, card, grid["options"])
         if "distill" in entry:
             fit_config.complete(entry["distill"], f"{key}.distill")
         fit_config.check_preparation(entry, key, dataset)

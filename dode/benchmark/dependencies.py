@@ -12,7 +12,7 @@ from typing import Any
 from dode import grids, solvers
 from dode.benchmark import digests, records
 from dode.benchmark.cells import Benchmark, Cell
-from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, Card, Fit, Samples, Teacher, Trajectory
+from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, STUDENTS, Card, Fit, Samples, Teacher, Trajectory
 from dode.distillation import learned
 from dode.fetching import checksums, pipelines
 from dode.fetching.cards import file_name, folder_of, reading
@@ -183,6 +183,8 @@ class Dependencies:
             parts |= pipeline_parts(card) if "pipeline" in card else {networks.module_of(card["network"]["name"])}
         if grids.grids.get(grid).recipe:
             parts.add(RECIPES)
+        if solvers.create(cell.entry["solver"]).method.network:
+            parts.add(STUDENTS)
         return self.code(script, *parts)
 
     def _network_cards(self, cell: Cell) -> list[Card]:

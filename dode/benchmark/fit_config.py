@@ -103,6 +103,41 @@ def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> N
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 
+def check_solver(entry: dict[str, Any], key: str, card: Card, of_grid: Mapping[str, Any]) -> None:
+    """Refuse what a solver with a network of its own, or one that adds noise, does not go with."""
+    name, method = entry["solver"], solvers.create(entry["solver"], **entry["options"]).method
+    if method.stochastic and "distill" in entry:
+        raise ConfigError(f"{key}.distill: '{name}' adds noise on its way, so that no fit corrects it; leave it out")
+    if method.network and "distill" in entry:
+        raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
+    if method.stochastic and of_grid.get("afs"):
+        raise ConfigError(
+            f"{key}.grid.options.afs: '{name}' follows no trajectory whose first step could be known; leave it out"
+        )
+    check_network(name, key, card)
+
+
+def check_network(name: str, key: str, card: Card) -> None:
+    """Refuse a solver for a model that it is not for: of a network that it trains, or that a solver could follow."""
+    method = solvers.create(name).method
+    if method.network and "pipeline" in card:
+        raise ConfigError(
+            f"{key}.solver: '{name}' has a network of its own, and a pipeline's is not trained; leave it out"
+        )
+    needs_consistency = method.network == "consistency" and not method.prepare
+    if (card.get("preconditioning", {}).get("name") == "consistency") == needs_consistency:
+        return
+    if needs_consistency:
+        raise ConfigError(
+            f"{key}.solver: '{name}' needs a consistency model, whose card has preconditioning: {{name: consistency}}; "
+            "'consistency-distillation' and 'ect' make one of another model"
+        )
+    raise ConfigError(
+        f"{key}.solver: '{name}' is for diffusion models, and the dataset's is a consistency model; "
+        "allowed: consistency"
+    )
+
+
 def check_preparation(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> None:
     """Check how what a solver needs is prepared, and fill in what is left out."""
     name = entry["solver"]

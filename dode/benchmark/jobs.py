@@ -10,7 +10,7 @@ import torch
 
 from dode import grids, solvers, storage
 from dode.benchmark import devices
-from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, Trajectory
+from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, STUDENTS, Trajectory
 from dode.directions import Directions
 from dode.distillation.fit_checks import moves_levels
 from dode.grids.tensor import Levels
@@ -126,7 +126,7 @@ class CellJob:
 
 
 def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
-    """The :class:`CellJob` of a cell, of the kind that its grid or its model asks for.
+    """The :class:`CellJob` of a cell, of the kind that its grid, its model or its solver asks for.
 
     Arguments as of that, the first as ``params`` have it.
     """
@@ -135,6 +135,8 @@ def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
         return importlib.import_module(RECIPES).RecipeJob(own, *others)
     if "pipeline" in own.model:
         return importlib.import_module(PIPELINES).PipelineJob(own, *others)
+    if solvers.create(own.solver, **own.options).method.network:
+        return importlib.import_module(STUDENTS).StudentJob(own, *others)
     return CellJob(own, *others)
 
 

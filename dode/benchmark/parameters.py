@@ -8,6 +8,8 @@ Card = dict[str, Any]
 RECIPES = "dode.benchmark.recipe_jobs"
 #: The module with the jobs of cells of a pipeline, likewise.
 PIPELINES = "dode.benchmark.pipeline_jobs"
+#: The module with the jobs of cells whose solver has a network of its own, likewise.
+STUDENTS = "dode.benchmark.student_jobs"
 
 
 class Parameters:

@@ -91,6 +91,11 @@ def _card(name: str) -> dict[str, Any]:
         raise ValueError(
             f"card: '{name}' is of a pipeline, which denoises latents and not images; allowed: a card with a network"
         )
+    if card.get("preconditioning", {}).get("name") == "consistency":
+        raise ValueError(
+            f"card: '{name}' is of a consistency model, which makes images and does not denoise; allowed: a diffusion "
+            "model's"
+        )
     return card
 
 

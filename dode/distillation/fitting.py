@@ -219,6 +219,10 @@ def distill(
     """
     fit_checks.check_fit(fit, alignment, iterations)
     solver.check_shared_levels()
+    if solver.method.stochastic:
+        raise ValueError(
+            f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; give another solver"
+        )
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))

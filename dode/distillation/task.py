@@ -11,6 +11,7 @@ import torch
 
 from dode import storage
 from dode.models.denoiser import for_images
+from dode.sampling import on_grid
 from dode.solvers.base import Denoise, Solver
 
 EVERY = 10.0  # seconds between two records of how far a method is
@@ -58,6 +59,30 @@ class Metered:
         """
         own: Any = self._denoise
         return Metered(own.differentiable(**how) if hasattr(own, "differentiable") else own, self._meter)
+
+    def of_rows(self, rows: torch.Tensor) -> Metered:
+        """For the images with these indices (:meth:`dode.models.Denoiser.of_rows`)."""
+        own: Any = self._denoise
+        return Metered(own.of_rows(rows) if hasattr(own, "of_rows") else own, self._meter)
+
+    def trainable(self) -> Metered:
+        """With a network of its own whose weights are trained (:meth:`dode.models.Denoiser.trainable`)."""
+        own: Any = self._denoise
+        if not hasattr(own, "trainable"):
+            raise ValueError(
+                "denoise: a plain function has no network that could be trained; give a dode.models.Denoiser"
+            )
+        return Metered(own.trainable(), self._meter)
+
+    def with_network(self, network: torch.nn.Module) -> Metered:
+        """With another network in the model's (:meth:`dode.models.Denoiser.with_network`)."""
+        own: Any = self._denoise
+        return Metered(own.with_network(network), self._meter)
+
+    def as_consistency_function(self) -> Metered:
+        """Behind the boundary scalings (:meth:`dode.models.Denoiser.as_consistency_function`)."""
+        own: Any = self._denoise
+        return Metered(own.as_consistency_function(), self._meter)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -138,6 +163,7 @@ class Task:
     def __post_init__(self) -> None:
         self.meter = self.checkpoint.meter
         self.denoise = Metered(self.denoise, self.meter)
+        self.solver = on_grid(self.solver, self.sigmas)
 
     @property
     def nfe(self) -> int:

@@ -52,6 +52,10 @@ class Conditions:
         """Those of images ``start`` to ``stop``."""
         return self._each(lambda value: value[start:stop])
 
+    def of_rows(self, rows: Tensor) -> Conditions:
+        """Those of the images with these indices, (B,) int64."""
+        return self._each(lambda value: value[rows.to(value.device)])
+
     def split(self, size: int) -> list[Conditions]:
         """Parts of ``size`` images, the last of fewer."""
         return [self.part(start, start + size) for start in range(0, len(self), size)]

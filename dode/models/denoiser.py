@@ -25,8 +25,9 @@ from torch.utils.checkpoint import checkpoint
 from dode import calls
 from dode.grids.facts import Described, ModelFacts, Prediction, flow_prior, vp_prior
 from dode.grids.schedules import Schedule
-from dode.models import levels
+from dode.models import levels, precision
 from dode.models.batches import Batches
+from dode.models.boundary import Boundary
 from dode.models.conditions import Conditions
 from dode.models.levels import Level
 from dode.solvers.base import Denoise
@@ -78,6 +79,7 @@ class Denoiser(Described):
     """
 
     conditions: Conditions | None = None
+    boundary: Boundary | None = None
     #: Whether gradients flow (:meth:`differentiable`), and whether activations are computed again for them.
     gradients, recomputes = False, False
 
@@ -110,7 +112,7 @@ class Denoiser(Described):
             denoised = checkpoint(self.denoise, x, level, conditions, use_reentrant=False)
         else:
             denoised = self.denoise(x, level, conditions)
-        return denoised.to(x.dtype)
+        return denoised.to(x.dtype) if self.boundary is None else self.boundary(x, level, denoised)
 
     def differentiable(self, *, recompute: bool = False) -> Self:
         """This denoiser with gradients, to ``x`` and to ``sigma``; without, a call computes none.
@@ -123,6 +125,38 @@ class Denoiser(Described):
         """
         found = copy.copy(self)
         found.gradients, found.recomputes = True, recompute
+        return found
+
+    def trainable(self) -> Self:
+        """This denoiser with a network of its own, in float32, to whose weights gradients flow.
+
+        It computes as in inference, without dropout; ``network.state_dict()`` has the names of the card's network.
+        """
+        return self.with_network(precision.raised(self.network).requires_grad_(True)).differentiable()
+
+    def with_network(self, network: nn.Module) -> Self:
+        """This denoiser with another network of the same kind in its network's place."""
+        found = copy.copy(self)
+        found.network, found.dtype = network, next(network.parameters()).dtype
+        return found
+
+    def as_consistency_function(self, sigma_data: float | None = None) -> Self:
+        """This denoiser behind the boundary scalings of a consistency model: :class:`dode.models.boundary.Boundary`.
+
+        Args:
+            sigma_data: standard deviation of the data; by default that of the model's own preconditioning, and 0.5 of a
+                model that has none.
+
+        Raises:
+            ValueError: for a model whose lowest noise level is not known.
+        """
+        if self.facts.sigma_min is None:
+            raise ValueError(
+                "a consistency function needs the model's lowest noise level, sigma_min, which is not known"
+            )
+        own = getattr(self, "sigma_data", 0.5) if sigma_data is None else sigma_data
+        found = copy.copy(self)
+        found.boundary = Boundary(self.facts.sigma_min, own)
         return found
 
     @property
@@ -163,6 +197,10 @@ class Denoiser(Described):
     def for_images(self, start: int, stop: int) -> Self:
         """This denoiser bound to the conditions of images ``start`` to ``stop`` of those it is bound to."""
         return self if self.conditions is None else self._bound(self.conditions.part(start, stop))
+
+    def of_rows(self, rows: Tensor) -> Self:
+        """This denoiser bound to the conditions of the images with these indices, (B,), among its own."""
+        return self if self.conditions is None else self._bound(self.conditions.of_rows(rows))
 
     def with_and_without(self) -> Self:
         """This denoiser for each image twice: first with its condition, then without (:meth:`Conditions.both`)."""

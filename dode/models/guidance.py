@@ -66,6 +66,17 @@ class Guided(Described):
         """With gradients, to x and to sigma (:meth:`dode.models.Denoiser.differentiable`)."""
         return self._around(self.model.differentiable(recompute=recompute))
 
+    def trainable(self) -> Denoiser:
+        """The guided model alone, with a network of its own (:meth:`dode.models.Denoiser.trainable`).
+
+        It can learn what guidance of a fixed scale does (Meng et al. 2023, arXiv 2210.03142).
+        """
+        return self.model.trainable()
+
+    def of_rows(self, rows: Tensor) -> Self:
+        """Bound to the conditions of those images with these indices (:meth:`dode.models.Denoiser.of_rows`)."""
+        return self._around(self.model.of_rows(rows))
+
     def conditioned(self, conditions: Conditions | Tensor | Sequence[int]) -> Self:
         """Bound to the conditions of a batch (:meth:`dode.models.Denoiser.conditioned`)."""
         return self._around(self.model.conditioned(conditions))

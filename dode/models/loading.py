@@ -116,6 +116,15 @@ def load(
     return guidances.get(options.pop("name"))(denoise, **options)
 
 
+def retrained(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a model for other weights of its network, as :meth:`dode.models.Denoiser.trainable` names them.
+
+    What says how the published file is read is left out.
+    """
+    of_file = ("format", "key", "prefix", "names", "sha256", "md5", "size", "file")
+    return {**{key: value for key, value in card.items() if key not in of_file}, "format": "safetensors"}
+
+
 def _unguided(card, checkpoint, batch_size, how):
     agreement.check_options(card)
     network = load_network(card, checkpoint, **how)

@@ -1,5 +1,6 @@
 """The types that networks compute in, by the key ``precision`` of their cards."""
 
+import copy
 from typing import Any
 
 import torch
@@ -25,6 +26,14 @@ class Autocast(nn.Module):
         """As the network; the output has x's dtype."""
         with torch.autocast(x.device.type, dtype=self.dtype):
             return self.network(x, *arguments, **options).to(x.dtype)
+
+
+def raised(network: nn.Module) -> nn.Module:
+    """A copy of a network, whatever :func:`lowered` or torch's compiler made of it, that computes in float32."""
+    own: Any = getattr(network, "_orig_mod", network)
+    own = copy.deepcopy(own.network if isinstance(own, Autocast) else own)
+    lower = getattr(own, "lower", None)
+    return own if lower is None else lower(torch.float32)
 
 
 def lowered(network: nn.Module, dtype: str) -> nn.Module:

@@ -24,6 +24,15 @@ preconditionings = Registry("preconditioning")
 preconditionings.register("edm")(DataPrediction)
 
 
+@preconditionings.register("consistency")
+def consistency(network: nn.Module, *, sigma_data: float, **options: Any) -> DataPrediction:
+    """A consistency model: ``edm`` with the scalings of :class:`dode.models.boundary.Boundary`.
+
+    Song et al. 2023, arXiv 2303.01469, App. C; arguments as of :class:`dode.models.denoiser.DataPrediction`.
+    """
+    return DataPrediction(network, sigma_data=sigma_data, **options).as_consistency_function()
+
+
 class Baseline(Denoiser):
     """The algebra that the three share; ``coefficients(sigma)`` gives ``(c_in, c_out, c_noise)``.
 

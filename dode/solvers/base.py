@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from dode.registry import check_options, unknown
 
@@ -74,6 +74,8 @@ class Method:
     depth: Callable | None = None
     prepare: str | None = None
     source: str | None = None
+    network: Literal["own", "consistency"] | None = None
+    stochastic: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -104,6 +106,8 @@ def solver(
     depth: Callable[..., int] | None = None,
     prepare: str | None = None,
     source: str | None = None,
+    network: Literal["own", "consistency"] | None = None,
+    stochastic: bool = False,
 ) -> Callable[[F], F]:
     """Register the decorated generator function as the solver ``name``.
 
@@ -127,6 +131,11 @@ def solver(
         prepare: file name of an artefact that the method needs, made by a rule of its own in ``rules/solvers``; its
             path is the method's option ``prepared``.
         source: whose method it is, with the arXiv number of the paper and the place in it: exported results cite it.
+        network: where it runs another network than the model's, one of the same kind whose weights are what is
+            prepared: as the model's is otherwise (``"own"``), or behind the boundary scalings of a consistency model
+            (``"consistency"``, :class:`dode.models.boundary.Boundary`). Without ``prepare``, the model must be such.
+        stochastic: whether it adds noise to the state on its way, so that it solves no differential equation: it has
+            order 0, is nobody's teacher, and no fit corrects it.
     """
 
     if prepare and not teacher:
@@ -150,6 +159,8 @@ def solver(
             depth=depth,
             prepare=prepare,
             source=source,
+            network=network,
+            stochastic=stochastic,
         )
         return function
 
@@ -181,14 +192,16 @@ def create(name: str, **options: Any) -> Solver:
     return Solver(method, options)
 
 
-def create_teacher(name: str) -> Solver:
-    """The solver ``name`` as a teacher; ValueError where it does not stop at every level of its grid.
+def create_teacher(name: str, **options: Any) -> Solver:
+    """The solver ``name`` with its options as a teacher; ValueError where it does not stop at every level of its grid.
 
     >>> create_teacher("dpm-solver")
     Traceback (most recent call last):
     ValueError: solver 'dpm-solver' cannot be a teacher: it does not stop at every level of its grid
     """
-    found = create(name)
+    found = create(name, **options)
+    if found.method.stochastic:
+        raise ValueError(f"solver '{name}' cannot be a teacher: it adds noise on its way")
     if found.method.spanning(**found.options):
         raise ValueError(f"solver '{name}' cannot be a teacher: it does not stop at every level of its grid")
     if found.per_image:

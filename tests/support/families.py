@@ -192,6 +192,24 @@ def adm(channels, *, published, levels=linear_levels, half=(), **options):
     )
 
 
+def openai_edm(channels, *, published, **options):
+    """Consistency models and their teachers: ADM's U-Net behind EDM's preconditioning, its attention a 2-d convolution.
+
+    The network multiplies c_noise by 4 and not by 1,000, of which single precision holds the angles to 1e-4 alone.
+    """
+    sizes = SMALL | {"in_channels": channels, "head_channels": 16, "index_scale": 4.0}
+    sizes |= {"classes": CLASSES} if "classes" in options else {}
+    options = sizes | {"resblock_updown": True, "learned_sigma": False, "new_attention_order": True, **options}
+    weights = random_weights(adm_reference.shapes(options))
+    return Family(
+        published=published,
+        smaller=_smaller(channels, sizes, **({"classes": CLASSES} if "classes" in sizes else {})),
+        weights={name: value[..., None] if value.ndim == 3 else value for name, value in weights.items()},
+        write=functools.partial(saved, zipped=True),
+        output=adm_reference.Reference(weights, options).noise,
+    )
+
+
 def classifier(channels):
     """The noisy classifier of ImageNet-128."""
     sizes = SMALL | {"in_channels": channels, "head_channels": 16, "classes": CLASSES}
@@ -277,6 +295,14 @@ FAMILIES = {
     "edm-imagenet64": functools.partial(
         edm, published="edm-imagenet64", network=DHARIWAL, label_dim=CLASSES, half=True
     ),
+    **{
+        name: functools.partial(openai_edm, published=name, classes=CLASSES)
+        for name in ("edm-openai-imagenet64", "cd-imagenet64-l2", "cd-imagenet64-lpips", "ct-imagenet64")
+    },
+    **{
+        name: functools.partial(openai_edm, published=name, scale_shift_norm=False)
+        for name in ("edm-openai-bedroom256", "cd-bedroom256-l2", "cd-bedroom256-lpips", "ct-bedroom256")
+    },
     "ddpm-ema-cifar10-32": hub,
     "ddpm-ema-cifar10-32, safetensors": functools.partial(hub, old=False),
 }
@@ -296,6 +322,9 @@ def denoised(family, x, sigma, labels, *, index=None, guided_by=None, scale=None
     if index is None:  # Karras et al. 2022, table 1, with their standard deviation of the data
         total = math.hypot(sigma, 0.5)
         output = family.output(x / total, math.log(sigma) / 4, labels)
+        if family.card["preconditioning"]["name"] == "consistency":  # Song et al. 2023, appendix C
+            above = sigma - 0.002
+            return 0.25 / (above**2 + 0.25) * x + above * 0.5 / total * output
         return (0.5 / total) ** 2 * x + sigma * 0.5 / total * output
     abar = 1 / (1 + sigma**2)
     x_vp = math.sqrt(abar) * x

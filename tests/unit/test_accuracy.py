@@ -10,8 +10,6 @@ import variants
 from dode import grids, sampling, solvers
 from dode.models import mixture
 
-NAMES = solvers.names()
-every_solver = pytest.mark.parametrize("name", NAMES)
 every_variant = pytest.mark.parametrize("variant", variants.ALL, ids=variants.label)
 every_step_count = pytest.mark.parametrize("steps", [1, 2, 3, 7])
 
@@ -65,7 +63,7 @@ def test_unipc_keeps_a_correction_that_its_corrector_would_undo(order):
     torch.testing.assert_close(moved, (sigmas[-1] / sigmas[1]).expand_as(moved))
 
 
-@every_solver
+@pytest.mark.parametrize("name", variants.DETERMINISTIC)
 @every_step_count
 def test_exact_where_the_denoiser_is_constant(name, steps):
     """The trajectory to a single data point is a straight line in sigma, which every consistent method follows."""

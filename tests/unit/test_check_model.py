@@ -241,6 +241,10 @@ def test_a_file_that_was_converted_for_another_card_is_not_loaded(own_card, work
         (["digits-edm.yaml"], "card: 'digits-edm.yaml' is a path; allowed: the name of a card"),
         (["../models/digits-edm"], "card: '../models/digits-edm' is a path"),
         (["digits-classifier"], "has the role 'features'; allowed: a card with the role 'diffusion'"),
+        (
+            ["cd-imagenet64-l2"],
+            "is of a consistency model, which makes images and does not denoise; allowed: a diffusion",
+        ),
         (["digits-edm", "--images", "1"], "--images: 1 is not allowed; allowed: 2 to 10000"),
         (
             ["digits-edm", "--data", "nowhere"],

@@ -247,7 +247,7 @@ def spans(solver):
     return solver.method.spanning(**solver.options)
 
 
-@pytest.mark.parametrize("name", [name for name in solvers.names() if spans(solvers.create(name))])
+@pytest.mark.parametrize("name", [name for name in variants.SHARED_NAMES if spans(solvers.create(name))])
 @pytest.mark.parametrize("alignment", ["aligned", "local"])
 def test_a_solver_that_steps_over_levels_is_no_teacher(name, alignment):
     with pytest.raises(ValueError, match=f"'{name}' cannot be a teacher: it does not stop at every level"):

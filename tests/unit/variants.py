@@ -1,4 +1,8 @@
-"""Every solver of the registry with the values of its options, for tests over all of them."""
+"""Every solver of the registry with the values of its options, for tests over all of them.
+
+Without those that are another solver of the registry with another network, and those that solve no differential
+equation.
+"""
 
 import itertools
 
@@ -10,8 +14,10 @@ def _variants(name):
     return [(name, dict(zip(choices, values, strict=True))) for values in itertools.product(*choices.values())]
 
 
-DEFAULTS = [(name, {}) for name in solvers.names()]
-ALL = [variant for name in solvers.names() for variant in _variants(name)]
+#: Solvers of the differential equation.
+DETERMINISTIC = [name for name in solvers.names() if not solvers.create(name).method.stochastic]
+DEFAULTS = [(name, {}) for name in DETERMINISTIC if solvers.create(name).method.network is None]
+ALL = [variant for name, _ in DEFAULTS for variant in _variants(name)]
 # Those whose noise levels do not depend on the image: the others are neither fitted nor exported.
 SHARED_DEFAULTS, SHARED = (
     [(name, options) for name, options in some if not solvers.create(name).per_image] for some in (DEFAULTS, ALL)
