@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import dode
 from dode import grids, report, solvers
 from dode.benchmark import digests
-from dode.distillation import fit_checks, fitting
+from dode.distillation import fine_solution, fit_checks, fitting, learned, task
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
 from dode.metrics.catalogue import METRICS
@@ -168,6 +168,42 @@ def test_a_documented_grid_is_made_for_a_model_and_refined_for_a_teacher(registe
     assert sigmas.tolist() == pytest.approx([10, 7, 4, 1, 0])
     fit = dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(64, 1), sigmas, fit="greedy")
     assert fit.lambdas.shape == (4, 1)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed"])
+def test_a_documented_fit_learns_and_goes_on_after_a_kill(registered, monkeypatch, tmp_path, killed):
+    monkeypatch.setitem(learned.fits.modules, "weighted-steps", "documented")
+    registered(learned.fits, "docs/adding-a-solver.md", -1)
+    ddim, sigmas, latents = solvers.create("ddim"), grids.karras(steps=5), mixture.latents(64, 1)
+    options = {"iterations": 60, "batch": 16}
+    given = (ddim, mixture.denoise, latents, sigmas)
+    fit = dode.distill(*given, fit="weighted-steps", options=options)
+    assert learned.fits.get("weighted-steps").expense(64, 5, **options) == (fit.cost.evaluations, fit.cost.gradients)
+    fresh, exact = mixture.latents(512, 7), mixture.exact(512, 7)
+    errors = [
+        mixture.rmse(dode.sample(ddim, mixture.denoise, fresh, sigmas, lambdas=own), exact) for own in (None, fit)
+    ]
+    assert errors[1] < 0.7 * errors[0]
+    if killed:
+        monkeypatch.setattr(task, "EVERY", 0.0)  # a record after every iteration
+        own = task.Checkpoint(tmp_path / "kept")
+        how = {"options": options, "ends": fine_solution.fine_ends(*given[1:])}
+        seen = []
+
+        def killing(x, sigma):
+            seen.append(sigma)
+            if len(seen) == 150:
+                raise KeyboardInterrupt
+            return mixture.denoise(x, sigma)
+
+        with pytest.raises(KeyboardInterrupt):
+            fitting.fit_by_method("weighted-steps", ddim, killing, *given[2:], checkpoint=own, **how)
+        again = fitting.fit_by_method("weighted-steps", *given, checkpoint=task.Checkpoint(tmp_path / "kept"), **how)
+        assert torch.equal(again.student.lambdas, fit.student.lambdas)
+    with pytest.raises(ValueError, match="batch must be at most the 64 images, not 65"):
+        dode.distill(*given, fit="weighted-steps", options={"batch": 65})
+    with pytest.raises(ValueError, match="is of solver 'ddim', not of 'heun'"):
+        dode.distill(solvers.create("heun"), *given[1:], fit="weighted-steps")
 
 
 def test_a_documented_network_runs_with_its_card(registered, tmp_path):
