@@ -17,6 +17,7 @@ from dode.distillation import learned, task, teacher
 from dode.distillation.backprop import amed as training
 from dode.models import mixture
 from dode.models.denoiser import DataPrediction
+from dode.models.guidance import ClassifierFree
 from dode.models.networks import networks
 from dode.solvers import amed
 from dode.solvers.bottleneck import Bottleneck
@@ -178,6 +179,40 @@ def test_every_unet_says_where_its_bottleneck_is(name, options):
     assert seen.shape[0] == 3
     assert seen.shape[2:] == (4, 4)
     assert seen.std() > 0
+
+
+def test_the_bottleneck_is_read_in_training_and_sampling_alike_whatever_the_batches(prepared):
+    torch.manual_seed(0)
+    network = networks.create("edm-song-unet", **EDM)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    noise, sigmas = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)), grids.karras(steps=2)
+    ends = []
+    for batch_size in (None, 2):
+        denoise = DataPrediction(network, sigma_data=0.5, batch_size=batch_size)
+        own = task.Task(solvers.create("amed"), denoise, noise, sigmas)
+        found = learned.preparations.get("amed")(own, iterations=2, batch=3)
+        assert found["enter.weight"].shape == (128, 16)
+        solver = solvers.create("amed", prepared=prepared(found))
+        ends.append(dode.sample(solver, denoise, noise, sigmas))
+        assert not network.bottleneck._forward_hooks
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="the bottleneck has 16 means, but what is prepared is for 64"):
+        dode.sample(solvers.create("amed", prepared=prepared(tensors(64))), denoise, noise, sigmas)
+
+
+def test_guidance_counts_with_the_bottleneck_of_the_conditional_images():
+    torch.manual_seed(0)
+    network = networks.create("edm-song-unet", **EDM, label_dim=3)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    denoise = DataPrediction(network, sigma_data=0.5, classes=3).conditioned([0, 1, 2])
+    x, sigma = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor(2.0).double()
+    found = []
+    for own in (denoise, ClassifierFree(denoise, scale=2.0)):
+        with Bottleneck(own) as bottleneck:
+            found.append(bottleneck.features(bottleneck(x, sigma)))
+    torch.testing.assert_close(*found)
 
 
 def made(nfe=5, images=40, base="amed", **more):
