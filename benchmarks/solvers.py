@@ -71,7 +71,7 @@ def arrays(name, order=None, variant=None, **_):
     return None
 
 
-def scheduler(name, order=None, variant=None, variable=None, stages=None):
+def scheduler(name, order=None, variant=None, variable=None, stages=None, **_):
     """diffusers' scheduler for the same formula as ``(class, options)``, or None."""
     match name:
         case "ddim":

@@ -365,3 +365,31 @@ def test_it_is_no_file_and_no_scheduler():
         dode.load(record)
     with pytest.raises(ValueError, match="solver 'amed' chooses its noise levels by image"):
         next(sampling.evaluations(solvers.create("amed"), NOISE, sigmas))
+
+
+# The same of both codes with an analytic first slope, for which the network is given zeros, and a bottleneck of 8x8.
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("amed", [-1.399606345, -0.619780295, -0.844125909, -0.302238705]),
+        ("ipndm", [-0.27533622, -0.491472599, -0.325808704, -0.391694886]),
+    ],
+)
+def test_a_first_slope_may_be_analytic(prepared, base, expected):
+    sigmas = grids.karras(steps=3, afs=True, end="sigma_min")
+    solver = solvers.create("amed", base=base, prepared=prepared(tensors(64)))
+    end = dode.sample(solver, Toy(), NOISE, sigmas)
+    torch.testing.assert_close(end[:, 0, ::3, 1].flatten(), torch.tensor(expected).double(), rtol=0, atol=1e-6)
+    student = sampling.Student(solver, sigmas)
+    assert student.nfe == student.depth == 5
+
+
+def test_a_training_with_an_analytic_first_slope_counts_what_it_evaluates():
+    own = made()
+    own.solver, own.sigmas = own.solver.with_afs(), grids.karras(steps=3, afs=True, end="sigma_min")
+    found = learned.preparations.get("amed")(own, **HOW)
+    assert own.nfe == 5
+    # Of the teacher two in each step of half the size.
+    assert own.meter.evaluations == 1 + 80 * (4 * 3 + 5)
+    assert own.meter.gradients == 80 * 3
+    assert found["enter.weight"].shape == (128, 16)
