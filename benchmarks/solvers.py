@@ -39,13 +39,17 @@ def variants():
             yield name, dict(zip(choices, values, strict=True))
 
 
-def arrays(name, order=None, variant=None, **_):
+def arrays(name, order=None, variant=None, base=None, **_):
     """``(read, written)``: tensors that an evaluation must at least read and write, on average; None where unknown.
 
     Read: the state, the evaluation, the kept outputs; written: the new state, the effective output that differs from
     the evaluation, and what is kept for later that is not at hand (the noise estimate).
     """
     match name:
+        case "amed":
+            return {"amed": (5 / 2, 1), "dpm-solver": (3, 1), "ipndm": (5, 2)}[
+                base
+            ]  # the first stage (2, 1) but in ipndm
         case "ddim":
             return 2, 1
         case "heun" | "flow-heun":
@@ -71,7 +75,7 @@ def arrays(name, order=None, variant=None, **_):
     return None
 
 
-def scheduler(name, order=None, variant=None, variable=None, stages=None):
+def scheduler(name, order=None, variant=None, variable=None, stages=None, **_):
     """diffusers' scheduler for the same formula as ``(class, options)``, or None."""
     match name:
         case "ddim":

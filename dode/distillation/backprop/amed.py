@@ -118,7 +118,7 @@ class _Training:
         for step, sigma_next in enumerate(self.levels[1:].tolist()):
             if sigma_next == 0:  # where nothing is chosen
                 break
-            analytic = getattr(self.task.solver, "afs", False) and step == 0
+            analytic = self.task.solver.afs and step == 0
             each = chain([sampling.analytic if analytic else own], repeat(own))
             with Bottleneck(lambda x, sigma, each=each: next(each)(x, sigma), within=denoise) as bottleneck:
                 end, slopes = self._step(bottleneck, x, self.levels[step : step + 2], past)
