@@ -194,6 +194,26 @@ def test_a_file_gives_the_cells_own_samples_to_the_bit(finished, tmp_path, case)
     assert dode.load(sampler.record).record == sampler.record
 
 
+def test_consistency_sampling_is_exported_with_its_noise(finished, tmp_path):
+    """The noise follows from the latents, so that a file samples to the bit what the cell does, inside out as well."""
+    card = EDM | {"preconditioning": {"name": "consistency", "sigma_data": 0.5}}
+    grid = {"name": "explicit", "options": {"sigmas": [80.0, 2.0, 0.5]}}
+    denoise, latents = models.of_card(card, Network()), mixture.latents(8, 0).float()
+    sigmas = grids.for_model(denoise, "explicit", 3, **grid["options"])
+    expected = dode.sample(solvers.create("consistency"), denoise, latents, sigmas)
+    portable.write(tmp_path / "mine.json", export.record(finished(card, "consistency", {}, grid, 3), "d", "s", 3))
+    sampler = dode.load(tmp_path / "mine.json")
+    assert torch.equal(sampler.sample(denoise, latents), expected)
+    run = sampler.evaluations(latents)
+    point, end = next(run), None
+    while end is None:
+        try:
+            point = run.send(denoise(point.x, point.sigma))
+        except StopIteration as stop:
+            end = stop.value
+    assert torch.equal(end, expected)
+
+
 def test_what_is_cited_is_the_declared_source_of_the_method(finished):
     record = export.record(finished(EDM, "ipndm_v", {}, {"name": "karras", "options": {}}, 3), "d", "s", 3)
     (cited,) = [line for line in record["citation"] if line.startswith("solver ipndm_v: ")]
