@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from dode.fetching import downloads, pipelines, repositories
+from dode.grids import spellings
 from dode.grids.schedules import schedules
 from dode.metrics import prompt_scores
 from dode.models import agreement
@@ -51,7 +52,7 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     place = str(path.relative_to(root))
     card = read_yaml(path)
     refuse_odd(card, what=place, prose=["notes"])
-    card = _with_pipeline(_with_repository(card, place, folder), place, folder)
+    card = _with_pipeline(_with_repository(_in_our_words(card, place), place, folder), place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
     if "source" in card:
@@ -65,6 +66,19 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     if fault:
         raise ConfigError(f"{place}: {fault}")
     return card
+
+
+def _in_our_words(card: Any, place: str) -> Any:
+    """A card whose prediction and schedule are spelt as this project spells them, so that it has one digest."""
+    found = dict(card) if isinstance(card, dict) else {}
+    if "prediction" in found:
+        found["prediction"] = spellings.prediction(found["prediction"])
+    if isinstance(found.get("schedule"), dict):
+        try:
+            found["schedule"] = spellings.schedule(found["schedule"])
+        except ValueError as error:
+            raise ConfigError(f"{place}: schedule: {error}") from None
+    return found or card
 
 
 def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:
