@@ -1,17 +1,13 @@
 from snakemake.dag import DAG
 from snakemake.jobs import GroupJob, Job
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from dode import texts
+from dode import locks
 from dode.benchmark import beforehand, refusals, surroundings
-from dode.validation import ConfigError
 
 min_version("9.0")
-try:
+with surroundings.told_alone(logger):
     surroundings.check(workflow)
-except ConfigError as error:
-    raise WorkflowError(texts.shown(error)) from None
 
 
 # A configuration given on the command line replaces this one; it is not laid over it.
@@ -56,7 +52,7 @@ onerror:
 onstart:
     if not workflow.local_exec:  # or else the cluster's jobs would have no more cores than this machine
         workflow.resource_settings.cores = None
-    try:
+    with surroundings.told_alone(logger, (locks.Busy, OSError, ValueError)):
         workflow.dode_lock = runs.begin(
             executor=workflow.executor_plugin.name,
             settings=workflow.executor_settings,
@@ -64,8 +60,6 @@ onstart:
             logger=logger,
         )
         beforehand.check(BENCH, local=workflow.executor_plugin.name == "local", say=logger.info)
-    except (locks.Busy, OSError, ValueError) as error:
-        raise WorkflowError(texts.shown(error)) from None
 
 
 rule all:

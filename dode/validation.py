@@ -147,6 +147,16 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path}: not YAML: {texts.shown(' '.join(str(error).split()))}") from None
 
 
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file (:func:`read_yaml`); ConfigError for a file with anything else in it."""
+    found = read_yaml(path)
+    if not isinstance(found, dict):
+        single = f"is a single value, {texts.shown(repr(found)[:100])}"
+        kind = "is empty" if found is None else "is a list" if isinstance(found, list) else single
+        raise ConfigError(f"{path}: {kind}; allowed: keys with their values, such as 'benchmark: mine'")
+    return found
+
+
 def _unique(pairs, path, text):
     """A dictionary from an object of JSON; its parser knows no lines."""
     found = dict(pairs)

@@ -6,9 +6,11 @@ So all are looked at here first; what they mean is checked in :mod:`dode.benchma
 """
 
 import argparse
+import contextlib
+import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,21 @@ def check(workflow: Any) -> None:
     for path in sorted(root.glob("profiles/*/*.yaml")):
         validation.read_yaml(path)
     for path in workflow.overwrite_configfiles or [CONFIG]:
-        validation.read_yaml(path)
+        validation.read_mapping(path)
+
+
+@contextlib.contextmanager
+def told_alone(logger: logging.Logger, kinds: tuple[type[Exception], ...] = (ConfigError,)) -> Iterator[None]:
+    """End Snakemake with a refusal's own sentence, on the terminal and in its log.
+
+    It puts the class, file and line before an exception that leaves the Snakefile, which say nothing to who has made a
+    mistake in a configuration.
+    """
+    try:
+        yield
+    except kinds as error:
+        logger.error(texts.shown(error))
+        raise SystemExit(1) from None
 
 
 def end_if_bad(arguments: Sequence[str]) -> None:
@@ -85,7 +101,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         return  # Snakemake says what is wrong with it
     named = [path for profile in found.profile for path in _configurations(Path(profile))]
     for path in found.configfile or named:
-        validation.read_yaml(path)
+        validation.read_mapping(path)
     for entry in found.config:
         key, _, value = entry.partition("=")
         if validation.is_octal(value):

@@ -28,19 +28,19 @@ def read(root: str | Path) -> dict[str, dict[str, Any]]:
     """All entries under the folder ``root``, by key.
 
     Raises:
-        ValueError: where the file is not as it was written.
+        ConfigError: where the file is not as it was written.
     """
     path = Path(root) / NAME
     try:
         entries = read_yaml(path) if path.exists() else {}
     except ConfigError as error:
-        raise ValueError(f"{error} (an unfinished merge?)") from None
+        raise ConfigError(f"{error} (an unfinished merge?)") from None
     entries = {} if entries is None else entries
     if not isinstance(entries, dict):
-        raise ValueError(f"{path}: expected entries named <card>/<file>")
+        raise ConfigError(f"{path}: expected entries named <card>/<file>")
     for key, entry in entries.items():
         if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != KEYS:
-            raise ValueError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
+            raise ConfigError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
     return entries
 
 
