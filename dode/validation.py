@@ -8,6 +8,7 @@ import math
 import os
 import re
 import stat
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,38 @@ def _refuse_odd(value, path, prose, around):
         raise _Odd(
             path, f"{texts.shown(value)} is a {type(value).__name__}, not text; put dates and the like in quotes"
         )
+
+
+#: Keys of configurations and cards whose texts, or lists of texts, are paths or URLs.
+PATHS = ("folder", "zip", "file", "cache", "urls", "source")
+
+
+def from_home(path: str) -> str:
+    """A path, or a ``file:`` URL, that begins with ``~`` or ``~user``, with this home's folder in its place.
+
+    Nobody's home is left as it is, and so are other texts.
+    """
+    scheme = path[: len("file:")] if path.startswith("file:~") else ""
+    home, slash, rest = path[len(scheme) :].partition("/")
+    if not home.startswith("~"):
+        return path
+    place = os.path.expanduser(home)
+    return scheme + (urllib.parse.quote(place) if scheme and place != home else place) + slash + rest
+
+
+def paths_from_home(value: Any) -> Any:
+    """A configuration or a card with :func:`from_home` of what is under :data:`PATHS`, at any depth."""
+    if isinstance(value, list | tuple):
+        return [paths_from_home(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _paths(item) if key in PATHS else paths_from_home(item) for key, item in value.items()}
+
+
+def _paths(value):
+    if isinstance(value, str):
+        return from_home(value)
+    return [_paths(item) for item in value] if isinstance(value, list) else paths_from_home(value)
 
 
 def read_text(path: str | Path) -> str:

@@ -14,7 +14,7 @@ from dode.models import agreement
 from dode.models.hub import repository
 from dode.pipelines import described as described_pipeline
 from dode.registry import unknown
-from dode.validation import ConfigError, read_yaml, refuse_odd, validate
+from dode.validation import ConfigError, paths_from_home, read_yaml, refuse_odd, validate
 
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
@@ -52,7 +52,7 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     place = str(path.relative_to(root))
     card = read_yaml(path)
     refuse_odd(card, what=place, prose=["notes"])
-    card = _with_pipeline(_with_repository(_in_our_words(card, place), place, folder), place, folder)
+    card = _with_pipeline(_with_repository(_in_our_words(paths_from_home(card), place), place, folder), place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
     if "source" in card:
