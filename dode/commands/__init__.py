@@ -2,5 +2,5 @@
 
 A command's module docstring is its help. It has ``add_arguments(parser)`` and ``run(options)``, which prints its answer
 and returns an exit status (None is 0); ValueError and OSError are bad input, told in one sentence. No module here
-imports torch before ``run``.
+imports torch, numpy or the like before ``run``, so that ``--help`` is there at once.
 """
