@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from snakemake.dag import DAG
 from snakemake.jobs import GroupJob, Job
 from snakemake.utils import min_version
@@ -7,13 +9,14 @@ from dode.benchmark import beforehand, refusals, surroundings
 
 min_version("9.0")
 with surroundings.told_alone(logger):
-    surroundings.check(workflow)
+    ROOT = surroundings.root(workflow)
+    surroundings.check(workflow, ROOT)
 
 
 # A configuration given on the command line replaces this one; it is not laid over it.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: surroundings.configuration(ROOT)
 
 
 include: "rules/common.smk"
@@ -30,7 +33,7 @@ include: "rules/report.smk"
 
 
 # Methods that must be prepared, a file each.
-for path in sorted(Path(workflow.basedir).glob("rules/solvers/*.smk")):
+for path in sorted(ROOT.glob("rules/solvers/*.smk")):
 
     include: path
 
@@ -40,7 +43,7 @@ report: "report/workflow.rst"
 
 reruns.ignore_clocks(DAG)
 if workflow.is_main_process:
-    reruns.decide_by_records(DAG, Job)
+    reruns.decide_by_records(DAG, Job, ROOT)
     refused = refusals.end_at_once(Job, GroupJob)
 
 
@@ -66,7 +69,8 @@ rule all:
     default_target: True
     input:
         rules.page.output,
-        rules.workflow_report.output,
+        # That of the other workflow, where this one is a module, has its jobs too.
+        [] if surroundings.is_module(workflow) else rules.workflow_report.output,
         rules.figures.input,
         # What a cell leaves behind is asked for by itself: what was deleted is made again.
         FILES.kept(),

@@ -1,7 +1,5 @@
 # The checked configuration as cells, and the parts that all rules repeat.
-import os
 import re
-from pathlib import Path
 
 from dode import names
 from dode.benchmark import reruns, runs, scripting
@@ -11,9 +9,9 @@ from dode.benchmark.files import Files
 from dode.benchmark.dependencies import Dependencies, computed
 from dode.benchmark.workloads import Workloads
 
-scripting.prepare_environment(workflow.basedir)
+scripting.prepare_environment(ROOT)
 with surroundings.told_alone(logger):
-    BENCH = Benchmark(config, workflow.basedir)
+    BENCH = Benchmark(config, ROOT)
     FILES, DEPENDS, FACTS, WORK = Files(BENCH), Dependencies(BENCH), Facts(BENCH), Workloads(BENCH)
 
 RESULTS = BENCH.results

@@ -114,7 +114,7 @@ class Dependencies:
         """Which folder of a pipeline or a scorer is meant; one of this machine is known by its contents."""
         own = pipelines.of_card(self.cards[card])
         assert own is not None
-        variant, place = own.get("variant"), pipelines.local(own["source"], folder_of(self.benchmark.root))
+        variant, place = own.get("variant"), pipelines.local(own["source"], folder_of(self.benchmark.root, card))
         contents = own["source"] if place is None else pipelines.listing(place, variant)
         return {"class": own.get("class"), "variant": variant, "contents": contents}
 

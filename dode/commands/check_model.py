@@ -14,7 +14,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from dode.fetching import places
+
+ROOT = places.workflow()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +79,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _card(name: str) -> dict[str, Any]:
-    from dode.fetching.cards import folder_of, load_card
+    from dode.fetching import cards
 
     if name != Path(name).name or name.endswith((".yaml", ".yml")):
-        known = ", ".join(sorted(path.stem for path in folder_of(ROOT).glob("*.yaml")))
+        known = ", ".join(cards.names(ROOT))
         raise ValueError(
             f"card: '{name}' is a path; allowed: the name of a card in config/models, without .yaml: {known}"
         )
-    card = load_card(ROOT, name, "card")
+    card = cards.load_card(ROOT, name, "card")
     if card["role"] != "diffusion":
         raise ValueError(f"card: '{name}' has the role '{card['role']}'; allowed: a card with the role 'diffusion'")
     if "pipeline" in card:
@@ -133,5 +135,5 @@ def _statistics(card: dict[str, Any]) -> Path | None:
     if "statistics" not in card:
         return None
     statistics = load_card(ROOT, card["statistics"], "statistics")
-    path = folder_of(ROOT) / file_name(statistics)
+    path = folder_of(ROOT, card["statistics"]) / file_name(statistics)
     return path if statistics["urls"][0] == f"file:{path.name}" and path.is_file() else None

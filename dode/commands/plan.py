@@ -8,7 +8,9 @@ import argparse
 import math
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from dode.fetching import places
+
+ROOT = places.workflow()
 WHOLE = {
     **{"cells": "cells", "jobs": "jobs", "submissions": "cluster jobs"},
     **{"evaluations": "evaluations", "passes": "network passes"},
