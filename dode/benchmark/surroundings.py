@@ -67,6 +67,11 @@ def check(workflow: Any, root: Path) -> None:
     """
     check_paths(sys.executable, str(root))
     check_arguments(sys.argv[1:])
+    if places.is_installed(root) and workflow.deployment_settings.deployment_method:
+        raise ConfigError(
+            "--software-deployment-method: it is not allowed where dode was installed without its repository, because "
+            "jobs in an environment of their own would not find dode; run snakemake in a copy of the repository"
+        )
     if is_module(workflow):
         return  # its configuration is the other workflow's, and so are profiles
     for path in sorted(root.glob("profiles/*/*.yaml")):

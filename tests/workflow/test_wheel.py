@@ -104,5 +104,7 @@ def test_cards_of_the_working_directory_are_found(installed):
 def test_what_needs_the_repository_says_so(installed):
     said = installed.run("-m", "dode", "new-solver", "mine", status=1)
     assert "without its repository" in said
+    said = installed.snakemake("demo", "--dry-run", "--sdm", "conda", status=1)
+    assert "run snakemake in a copy of the repository" in said
     said = installed.snakemake("run", "mnits", status=1)
     assert "there is no file 'mnits' (did you mean 'mnist'?)" in said
