@@ -59,7 +59,8 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
         chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     for index, dataset in enumerate(config["datasets"]):
-        conditions.check_prompts(dataset, f"datasets[{index}]", cards[dataset["model"]], _fitted(config, dataset))
+        card, fitted = cards[dataset["model"]], _fitted(config, dataset)
+        conditions.check_prompts(dataset, f"datasets[{index}]", card, fitted, root)
         conditions.check_prompt_scores(dataset, f"datasets[{index}]", cards, root)
     _check_labels(config["solvers"])
     _check_figures(config)

@@ -76,6 +76,7 @@ def test_the_demo_runs_from_an_empty_folder(installed):
     assert "total                     159" in plan
     assert "results/digits/index.html" in plan
     assert "real_images" in installed.snakemake("run", "--dry-run")  # without a configuration it is the same
+    assert "encode" in installed.snakemake("run", "text-to-digit", "--dry-run")  # whose prompts are in the package
 
 
 def test_what_an_installed_package_makes_is_what_a_checkout_makes(installed, tmp_path):
