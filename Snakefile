@@ -1,23 +1,22 @@
+from pathlib import Path
+
 from snakemake.dag import DAG
 from snakemake.jobs import GroupJob, Job
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from dode import texts
+from dode import locks
 from dode.benchmark import beforehand, refusals, surroundings
-from dode.validation import ConfigError
 
 min_version("9.0")
-try:
-    surroundings.check(workflow)
-except ConfigError as error:
-    raise WorkflowError(texts.shown(error)) from None
+with surroundings.told_alone(logger):
+    ROOT = surroundings.root(workflow)
+    surroundings.check(workflow, ROOT)
 
 
 # A configuration given on the command line replaces this one; it is not laid over it.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: surroundings.configuration(ROOT)
 
 
 include: "rules/common.smk"
@@ -34,7 +33,7 @@ include: "rules/report.smk"
 
 
 # Methods that must be prepared, a file each.
-for path in sorted(Path(workflow.basedir).glob("rules/solvers/*.smk")):
+for path in sorted(ROOT.glob("rules/solvers/*.smk")):
 
     include: path
 
@@ -44,7 +43,7 @@ report: "report/workflow.rst"
 
 reruns.ignore_clocks(DAG)
 if workflow.is_main_process:
-    reruns.decide_by_records(DAG, Job)
+    reruns.decide_by_records(DAG, Job, ROOT)
     refused = refusals.end_at_once(Job, GroupJob)
 
 
@@ -56,7 +55,7 @@ onerror:
 onstart:
     if not workflow.local_exec:  # or else the cluster's jobs would have no more cores than this machine
         workflow.resource_settings.cores = None
-    try:
+    with surroundings.told_alone(logger, (locks.Busy, OSError, ValueError)):
         workflow.dode_lock = runs.begin(
             executor=workflow.executor_plugin.name,
             settings=workflow.executor_settings,
@@ -64,15 +63,14 @@ onstart:
             logger=logger,
         )
         beforehand.check(BENCH, local=workflow.executor_plugin.name == "local", say=logger.info)
-    except (locks.Busy, OSError, ValueError) as error:
-        raise WorkflowError(texts.shown(error)) from None
 
 
 rule all:
     default_target: True
     input:
         rules.page.output,
-        rules.workflow_report.output,
+        # That of the other workflow, where this one is a module, has its jobs too.
+        [] if surroundings.is_module(workflow) else rules.workflow_report.output,
         rules.figures.input,
         # What a cell leaves behind is asked for by itself: what was deleted is made again.
         FILES.kept(),

@@ -12,7 +12,6 @@ torch.Size([8, 3, 4, 4])
 Names are imported on first use, so that the workflow can read its configuration without torch.
 """
 
-import importlib.metadata
 from typing import Any
 
 from dode import registry
@@ -31,5 +30,9 @@ _getattr = registry.attributes(__name__, _WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    # The version is not a constant here: this file is part of every digest of code.
-    return importlib.metadata.version("dode") if name == "__version__" else _getattr(name)
+    if name != "__version__":
+        return _getattr(name)
+    # Not a constant here: this file is part of every digest of code.
+    import importlib.metadata
+
+    return importlib.metadata.version("dode")

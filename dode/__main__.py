@@ -1,4 +1,4 @@
-"""Commands that inspect a configuration or finished results, without running the workflow."""
+"""Commands: start a benchmark, run it, look into it, and use what it found."""
 
 import argparse
 import importlib
@@ -22,7 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = chosen.add_parser(name, help=summary, description=module.__doc__, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if more and not getattr(options, "takes_more", False):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    options.more = more
     try:
         status = options.run(options) or 0
         sys.stdout.flush()

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from dode.grids import spellings
 from dode.grids.schedules import MAX_STEPS, Schedule, schedules
+from dode.grids.spellings import SCHEDULES
 from dode.models.hub import flow
-from dode.models.hub.repository import EDM, ELSEWHERE, SCHEDULES
+from dode.models.hub.repository import EDM, ELSEWHERE
 from dode.registry import unknown
 
 # The options of all schedules but the cosine one. diffusers keeps its tables in float32; in float64 whole indices stay
@@ -144,8 +146,8 @@ def schedule_of(config: Any) -> Schedule:
             return Schedule(np.asarray(config.trained_betas, dtype=np.float64), zero_snr=zero_snr)
         except (ValueError, TypeError) as error:
             raise ValueError(f"trained_betas: {error}") from None
-    if config.beta_schedule not in SCHEDULES:
+    name = spellings.schedule_name(config.beta_schedule)
+    if name not in SCHEDULES.values():
         raise ValueError(unknown("beta_schedule", config.beta_schedule, SCHEDULES))
-    name = SCHEDULES[config.beta_schedule]
     betas = {option: config[key] for key, option in BETAS.items() if name != "cosine"}
     return schedules.create(name, steps=config.num_train_timesteps, rescale_betas_zero_snr=zero_snr, **betas)

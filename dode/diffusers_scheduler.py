@@ -17,6 +17,7 @@ import torch
 
 from dode import calls
 from dode.diffusers_config import KINDS, check_values, declared, schedule_of
+from dode.grids import spellings
 from dode.models import torchvision_operators
 from dode.models.hub.coordinates import FlowMatching, VarianceExploding, VariancePreserving
 from dode.portable import load
@@ -52,7 +53,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas: the schedule that the pipeline's
             network was trained on, as of ``DDPMScheduler``.
         prediction_type: what the network outputs: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``;
-            ``"flow_prediction"`` with ``use_flow_sigmas``.
+            ``"flow_prediction"`` with ``use_flow_sigmas``. A card's names of these are taken too.
         sigma_data: given, the network is under EDM's preconditioning instead (``EDMEulerScheduler``).
         rescale_betas_zero_snr: whether the schedule begins at pure noise, where sigma is infinite
             (:data:`dode.solvers.formulas.PURE_NOISE`).
@@ -90,7 +91,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
             raise ValueError("DodeScheduler needs result=, a file that `python -m dode export` wrote")
         check_values({"result": result, **{key: getattr(self.config, key) for key in KINDS if key != "result"}})
         self.sampler = load(result)
-        self.register_to_config(result=self.sampler.record)
+        prediction_type = spellings.of_diffusers(prediction_type)
+        self.register_to_config(result=self.sampler.record, prediction_type=prediction_type)
         kind = FlowMatching if use_flow_sigmas else VariancePreserving if sigma_data is None else VarianceExploding
         if prediction_type not in kind.estimates:
             raise ValueError(f"prediction_type: {unknown('kind', prediction_type, kind.estimates)}")

@@ -14,6 +14,7 @@ import torch
 from dode import calls, grids, sampling, solvers, storage
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
+from dode.grids import spellings
 from dode.grids.facts import ModelFacts
 from dode.grids.of_model import check_levels
 from dode.grids.tensor import checked
@@ -183,7 +184,7 @@ class Sampler:
                 result or a recipe.
         """
         latents = calls.noise(latents)
-        model: dict[str, Any] = {"prediction": prediction or self.facts.prediction}
+        model: dict[str, Any] = {"prediction": spellings.prediction(prediction or self.facts.prediction)}
         model["prior_std"] = prior_std or self.facts.prior_std
         self.check_prediction(model["prediction"])
         self.check_model(ModelFacts(**model).said(), latents.shape[1:])

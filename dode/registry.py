@@ -130,13 +130,16 @@ def attributes(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
     return getattribute
 
 
+@functools.cache  # a large configuration asks for each some thousand times
+def keyword_only(function: Callable) -> Mapping[str, inspect.Parameter]:
+    """The keyword-only parameters of a registered function, which are its options."""
+    parameters = inspect.signature(function).parameters
+    return {key: found for key, found in parameters.items() if found.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
 def check_options(kind: str, name: str, function: Callable, options: Mapping[str, Any]) -> None:
     """Refuse options that are not keyword-only arguments of ``function``, or required ones that are missing."""
-    parameters = {
-        key: parameter
-        for key, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    parameters = keyword_only(function)
     for option in options:
         if option not in parameters:
             raise ValueError(f"{kind} '{name}': {unknown('option', option, set(parameters) - {'steps'})}")

@@ -467,7 +467,7 @@ def evaluations(
     facts, latents = ModelFacts(**known), calls.noise(latents)
     solver.check_shared_levels()
     student = _student(solver, sigmas, lambdas, directions, told, facts, latents)
-    solver, levels, correction = student.solver, checked(student.sigmas), student.correction(prediction)
+    solver, levels, correction = student.solver, checked(student.sigmas), student.correction(facts.prediction)
     answer, reply = _Answer(facts), None
     start = latents.to(torch.float64) * facts.prior_std(levels[0])
     x = first_state(solver, start, levels)

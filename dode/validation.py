@@ -8,6 +8,7 @@ import math
 import os
 import re
 import stat
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,38 @@ def _refuse_odd(value, path, prose, around):
         )
 
 
+#: Keys of configurations and cards whose texts, or lists of texts, are paths or URLs.
+PATHS = ("folder", "zip", "file", "cache", "urls", "source")
+
+
+def from_home(path: str) -> str:
+    """A path, or a ``file:`` URL, that begins with ``~`` or ``~user``, with this home's folder in its place.
+
+    Nobody's home is left as it is, and so are other texts.
+    """
+    scheme = path[: len("file:")] if path.startswith("file:~") else ""
+    home, slash, rest = path[len(scheme) :].partition("/")
+    if not home.startswith("~"):
+        return path
+    place = os.path.expanduser(home)
+    return scheme + (urllib.parse.quote(place) if scheme and place != home else place) + slash + rest
+
+
+def paths_from_home(value: Any) -> Any:
+    """A configuration or a card with :func:`from_home` of what is under :data:`PATHS`, at any depth."""
+    if isinstance(value, list | tuple):
+        return [paths_from_home(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _paths(item) if key in PATHS else paths_from_home(item) for key, item in value.items()}
+
+
+def _paths(value):
+    if isinstance(value, str):
+        return from_home(value)
+    return [_paths(item) for item in value] if isinstance(value, list) else paths_from_home(value)
+
+
 def read_text(path: str | Path) -> str:
     """The text of a file, which must be UTF-8 (a byte order mark is left out); ConfigError in one sentence if not."""
     try:
@@ -145,6 +178,16 @@ def read_yaml(path: str | Path) -> Any:
         raise
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date, or of an integer with thousands of digits
         raise ConfigError(f"{path}: not YAML: {texts.shown(' '.join(str(error).split()))}") from None
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file (:func:`read_yaml`); ConfigError for a file with anything else in it."""
+    found = read_yaml(path)
+    if not isinstance(found, dict):
+        single = f"is a single value, {texts.shown(repr(found)[:100])}"
+        kind = "is empty" if found is None else "is a list" if isinstance(found, list) else single
+        raise ConfigError(f"{path}: {kind}; allowed: keys with their values, such as 'benchmark: mine'")
+    return found
 
 
 def _unique(pairs, path, text):

@@ -33,7 +33,6 @@ rule fetch_checkpoint:
         runtime=WORK.walltime,
     params:
         sha256=lambda wildcards: DEPENDS.expected(wildcards.card),
-        root=os.path.relpath(workflow.basedir),
     message:
         "Fetching and verifying checkpoint {wildcards.card}"
     script:

@@ -1,9 +1,7 @@
 # The checked configuration as cells, and the parts that all rules repeat.
-import os
 import re
-from pathlib import Path
 
-from dode import locks, names
+from dode import names
 from dode.benchmark import reruns, runs, scripting
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.facts import Facts
@@ -11,12 +9,10 @@ from dode.benchmark.files import Files
 from dode.benchmark.dependencies import Dependencies, computed
 from dode.benchmark.workloads import Workloads
 
-scripting.prepare_environment(workflow.basedir)
-try:
-    BENCH = Benchmark(config, workflow.basedir)
+scripting.prepare_environment(ROOT)
+with surroundings.told_alone(logger):
+    BENCH = Benchmark(config, ROOT)
     FILES, DEPENDS, FACTS, WORK = Files(BENCH), Dependencies(BENCH), Facts(BENCH), Workloads(BENCH)
-except ConfigError as error:
-    raise WorkflowError(texts.shown(error)) from None
 
 RESULTS = BENCH.results
 CELL = f"{RESULTS}/{names.WILDCARDS}"

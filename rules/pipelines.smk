@@ -13,7 +13,6 @@ rule fetch_pipeline:
         runtime=WORK.walltime,
     params:
         pipeline=lambda wildcards: DEPENDS.pipeline(wildcards.card),
-        root=os.path.relpath(workflow.basedir),
     message:
         "Fetching pipeline {wildcards.card}"
     script:

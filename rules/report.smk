@@ -1,4 +1,5 @@
 from dode.benchmark import digests, facts, figure_cells, provenance
+from dode.fetching import places
 from dode.metrics.catalogue import METRICS
 
 CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "execution"}
@@ -57,7 +58,6 @@ rule tables:
         halves_of=[dataset["id"] for dataset in BENCH.with_data()],
         title=BENCH.config["benchmark"],
         provenance=lambda wildcards: provenance.names(BENCH),
-        root=os.path.relpath(workflow.basedir),
         code=lambda wildcards: DEPENDS.code("tables.py"),
     message:
         "Writing the tables"
@@ -308,9 +308,8 @@ rule workflow_report:
     conda:
         ENV
     params:
-        snakefile=os.path.relpath(Path(workflow.basedir) / "Snakefile"),
         config=CONFIGURATION,
-        captions=digests.folder_digest(Path(workflow.basedir) / "report"),
+        captions=digests.folder_digest(ROOT / "report"),
         code=lambda wildcards: DEPENDS.code("workflow_report.py"),
     message:
         "Writing Snakemake's report {output}"
@@ -359,7 +358,7 @@ rule page:
         datasets=lambda wildcards: FACTS.datasets(),
         halves_of=rules.tables.params.halves_of,
         config=CONFIGURATION,
-        assets=digests.folder_digest(Path(workflow.basedir) / "dode" / "report" / "page" / "assets"),
+        assets=digests.folder_digest(places.PACKAGE / "report" / "page" / "assets"),
         code=lambda wildcards: DEPENDS.code("page.py"),
     message:
         "Writing the page {output}"

@@ -2,6 +2,7 @@
 
 from dode import storage
 from dode.benchmark import provenance, scripting
+from dode.fetching import places
 from dode.report import collection, tables
 from dode.report import frame as frames
 
@@ -16,7 +17,7 @@ def main(snakemake):
     frames.write_csv(scores, output.csv)
     tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable)
     tables.write_latex(scores, output.tex)
-    storage.write_json(output.provenance, provenance.completed(params.provenance, params.root, *made))
+    storage.write_json(output.provenance, provenance.completed(params.provenance, places.workflow(), *made))
 
 
 if __name__ == "__main__":

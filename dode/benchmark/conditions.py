@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dode.fetching import places
 from dode.fetching.cards import Card, load_card
 from dode.images import prompts
 from dode.metrics import prompt_scores
@@ -139,8 +140,10 @@ def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
         )
 
 
-def check_prompts(dataset: Mapping[str, Any], key: str, card: Card, fitted: int) -> None:
+def check_prompts(dataset: dict[str, Any], key: str, card: Card, fitted: int, root: str | Path) -> None:
     """Check that a pipeline of prompts has enough of them, and that nothing else has any.
+
+    A file of an installed package is found there where the working directory has none of this name.
 
     ``fitted``: the most images that a solver or a grid is fitted to.
     """
@@ -152,8 +155,10 @@ def check_prompts(dataset: Mapping[str, Any], key: str, card: Card, fitted: int)
         return
     if "prompts" not in dataset:
         raise ConfigError(f"{key}.prompts: the key is missing; the model '{dataset['model']}' makes images of prompts")
-    rows = refuse(f"{key}.prompts", prompts.read, **dataset["prompts"])
     file = dataset["prompts"]["file"]
+    if places.is_installed(root) and not Path(file).exists() and (own := Path(root) / file).is_file():
+        dataset["prompts"]["file"] = file = str(own)
+    rows = refuse(f"{key}.prompts", prompts.read, **dataset["prompts"])
     refuse(f"{key}.prompts", prompts.check_count, rows, file, dataset["images"], fitted)
 
 

@@ -14,7 +14,7 @@ from dode.grids.facts import ModelFacts
 from dode.images import data
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
-from dode.validation import ConfigError, copied, refuse_odd, validate
+from dode.validation import ConfigError, copied, paths_from_home, refuse_odd, validate
 
 FIT_IMAGES = 100
 # Names in the folder of results, or in a dataset's, that are no dataset's and no solver's.
@@ -39,7 +39,7 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
         ConfigError: with one sentence that names the key, the value and what is allowed.
     """
     refuse_odd(config, what="configuration")
-    config = copied(config)
+    config = paths_from_home(copied(config))
     validate(config, Path(root) / "config" / "schemas" / "config.schema.yaml", "configuration")
     _check_unique(config["datasets"], "datasets")
     _check_unique(config["solvers"], "solvers")
@@ -59,7 +59,8 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
         chosen = {f"datasets[{known.index(name)}]": config["datasets"][known.index(name)] for name in entry["datasets"]}
         _check_solver(entry, f"solvers[{index}]", chosen, cards)
     for index, dataset in enumerate(config["datasets"]):
-        conditions.check_prompts(dataset, f"datasets[{index}]", cards[dataset["model"]], _fitted(config, dataset))
+        card, fitted = cards[dataset["model"]], _fitted(config, dataset)
+        conditions.check_prompts(dataset, f"datasets[{index}]", card, fitted, root)
         conditions.check_prompt_scores(dataset, f"datasets[{index}]", cards, root)
     _check_labels(config["solvers"])
     _check_figures(config)

@@ -59,6 +59,7 @@ class Dependencies:
     def __init__(self, benchmark: Benchmark):
         self.benchmark = benchmark
         self.config, self.cards = benchmark.config, benchmark.cards
+        self.locked = checksums.read(benchmark.root)
 
     def trajectory(self, cell: Cell) -> Trajectory:
         """Of a cell's rules that run its solver."""
@@ -101,7 +102,7 @@ class Dependencies:
     def expected(self, card: str) -> str:
         """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file."""
         published = self.published(card)
-        entry = checksums.read(self.benchmark.root).get(f"{card}/{file_name(self.cards[card])}")
+        entry = self.locked.get(f"{card}/{file_name(self.cards[card])}")
         return published if len(published) == 64 or entry is None else entry["sha256"]
 
     def published(self, card: str) -> str:
@@ -113,7 +114,7 @@ class Dependencies:
         """Which folder of a pipeline or a scorer is meant; one of this machine is known by its contents."""
         own = pipelines.of_card(self.cards[card])
         assert own is not None
-        variant, place = own.get("variant"), pipelines.local(own["source"], folder_of(self.benchmark.root))
+        variant, place = own.get("variant"), pipelines.local(own["source"], folder_of(self.benchmark.root, card))
         contents = own["source"] if place is None else pipelines.listing(place, variant)
         return {"class": own.get("class"), "variant": variant, "contents": contents}
 

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dode.benchmark import bare_code
+from dode.fetching import places
 
 PACKAGE = Path(__file__).parents[1]
 FRAME = PACKAGE / "benchmark" / "scripting.py"
@@ -156,9 +157,16 @@ def code_of(script: str | Path, *parts: str) -> dict[Path, str]:
 def code_digest(script: str | Path, *parts: str) -> str:
     """Digest of :func:`code_of`, with the files' places below the root; where that lies does not count."""
     digest = hashlib.sha256()
-    for path, text in sorted(code_of(script, *parts).items()):
-        digest.update(f"{os.path.relpath(path, PACKAGE.parent.resolve())}\0{text}\0".encode())
+    for path, text in sorted((_place(path), text) for path, text in code_of(script, *parts).items()):
+        digest.update(f"{path}\0{text}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def _place(path: Path) -> Path:
+    """Where a file of the package or of the workflow is in a checkout, as a relative path."""
+    workflow = places.INSTALLED.resolve()
+    root = workflow if path.is_relative_to(workflow) else PACKAGE.parent.resolve()
+    return Path(os.path.relpath(path, root))
 
 
 def folder_digest(folder: str | Path) -> str:

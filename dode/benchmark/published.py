@@ -50,6 +50,12 @@ def read(path: str | Path) -> list[Row]:
     path = Path(path)
     if not path.is_file():
         return []
+    state = path.stat()
+    return list(_read(path, (state.st_size, state.st_mtime_ns)))
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: Path, state: tuple[int, int]) -> list[Row]:
     name = f"{path.parent.name}/{path.name}"
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:

@@ -13,8 +13,8 @@ from typing import Any, Never
 
 from dode.benchmark.records import Made, as_input, differences, read
 
-#: Rules whose files a user may lay at their place: known by their contents, and by their checksum if there is one.
-LAID_THERE = frozenset({"fetch_checkpoint"})
+#: The rule whose files a user may lay at their place: known by their contents, and by their checksum if there is one.
+LAID_THERE = "fetch_checkpoint"
 SHA256 = 64  # digits of a whole one
 
 
@@ -34,24 +34,34 @@ class Reason:
         return iter(())
 
 
-def _recorded(job: Any) -> bool:
-    """Whether a job writes records of its files: the scripts of this project do (``scripting.execute``)."""
-    return job.rule.script is not None and job.rule.name not in LAID_THERE
+def is_laid_there(rule: str) -> bool:
+    """Whether the files of a rule are known by their contents; another workflow may rename it, to ``dode_...``."""
+    return LAID_THERE in rule
 
 
 class Wanted:
     """What the files of the jobs of a graph are to be made from."""
 
-    def __init__(self, graph: Any):
-        self.graph = graph
+    def __init__(self, graph: Any, root: Path):
+        self.graph, self.root = graph, root
         self.found: dict[Any, Made] = {}
+        self.contents: dict[str, str | None] = {}
+
+    def is_ours(self, job: Any) -> bool:
+        """Whether a job is of the workflow at ``root``."""
+        return _is_below(job.rule.snakefile, self.root)
+
+    def is_recorded(self, job: Any) -> bool:
+        """Whether a job writes records of its files: the scripts of this project do (``scripting.execute``)."""
+        return job.rule.script is not None and not is_laid_there(job.rule.name) and self.is_ours(job)
 
     def made(self, job: Any) -> Made:
         """What determines the files of a job; of those that lead to it first, as a graph may be deep."""
         todo = [job]
         while todo:
             last = todo[-1]
-            missing = [each for each in self.graph.dependencies[last] if each not in self.found]
+            makers = filter(self.is_recorded, self.graph.dependencies[last])
+            missing = [each for each in makers if each not in self.found]
             if missing:
                 todo += missing
             else:
@@ -66,8 +76,10 @@ class Wanted:
         return Made.of(dict(job.params.items()), inputs)
 
     def _as_input(self, path: str, maker: Any) -> tuple[str | None, str | None]:
-        _, contents = as_input(path)
-        return (self.found[maker].digest if maker is not None and _recorded(maker) else None), contents
+        if path not in self.contents:  # most files are read by several jobs
+            self.contents[path] = as_input(path)[1]
+        contents = self.contents[path]
+        return (self.found[maker].digest if maker is not None and self.is_recorded(maker) else None), contents
 
     def changes(self, job: Any) -> list[str]:
         """What was another when the files of a job were made; empty where nothing was, or there are no files.
@@ -75,8 +87,10 @@ class Wanted:
         Raises:
             ValueError: for a rule that makes files without a script, of which there would be no record.
         """
+        if not self.is_ours(job):
+            return []
         existing = [path for path in job.output if Path(path).is_file()]
-        if job.rule.name in LAID_THERE:
+        if is_laid_there(job.rule.name):
             wanted, recorded = str(job.params.get("sha256")), [read(path) for path in existing]
             other = [found for found in recorded if found is not None and found["sha256"] != wanted]
             return ["sha256"] if other and len(wanted) == SHA256 else []
@@ -85,10 +99,15 @@ class Wanted:
                 f"rule {job.rule.name}: it makes files without a script; a script that runs in scripting.execute is "
                 "needed, which records what they are made from"
             )
-        if not _recorded(job):
+        if not self.is_recorded(job):
             return []
         made = self.made(job)
         return [name for path in existing for name in differences(path, made)]
+
+
+@functools.cache
+def _is_below(file: str, folder: Path) -> bool:
+    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 def made(job: Any) -> Made:
@@ -119,17 +138,23 @@ def ignore_clocks(graph_class: Any) -> None:
     graph_class.check_output_mtime = no_check
 
 
-def decide_by_records(graph_class: Any, job_class: Any) -> None:
-    """Have Snakemake's graph of jobs (its classes ``DAG`` and ``Job``) ask the records."""
+def decide_by_records(graph_class: Any, job_class: Any, root: Path) -> None:
+    """Have Snakemake's graph of jobs (its classes ``DAG`` and ``Job``) ask the records of this workflow's jobs.
+
+    Args:
+        graph_class, job_class: these classes.
+        root: the folder of this workflow; the jobs of another one, of which it is a module, are left to Snakemake.
+    """
     if hasattr(graph_class.update_needrun, "by_records"):
         return
     from snakemake.exceptions import WorkflowError  # jobs import this module too, and need no Snakemake
 
+    of_this = Wanted(None, root)
     update, oldest = graph_class.update_needrun, job_class.output_mintime
 
     @functools.wraps(update)
     async def update_needrun(graph: Any, *arguments: Any, **options: Any) -> None:
-        wanted = Wanted(graph)
+        wanted = Wanted(graph, root)
         try:
             for job in graph.jobs:
                 if not graph.finished(job) and (changes := wanted.changes(job)):
@@ -143,4 +168,4 @@ def decide_by_records(graph_class: Any, job_class: Any) -> None:
 
     update_needrun.by_records = True  # type: ignore[attr-defined]
     graph_class.update_needrun = update_needrun
-    job_class.output_mintime = property(lambda job: no_time(job) if _recorded(job) else oldest.fget(job))
+    job_class.output_mintime = property(lambda job: no_time(job) if of_this.is_recorded(job) else oldest.fget(job))

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from dode import locks, storage, texts
 from dode.benchmark import records, reruns
+from dode.fetching import places
 
 RUN_LOCK = ".snakemake/dode.lock"  # held by a run
 JOBS_LOCK = ".snakemake/dode.jobs.lock"  # held by every job for as long as it lasts
@@ -28,6 +29,8 @@ def prepare_environment(root: str | Path) -> None:
     import is that of the checkout ``root``, whatever the environment holds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if places.is_installed(root):
+        return  # of which the library is a part
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(root))]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
 
@@ -56,7 +59,7 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
             for path in snakemake.output:
                 records.forget(path)
             main(snakemake)
-            made = None if snakemake.rule in reruns.LAID_THERE else reruns.made(snakemake)
+            made = None if reruns.is_laid_there(snakemake.rule) else reruns.made(snakemake)
             for path in snakemake.output:
                 records.write(path, made)
             storage.write_json(_lasted(log), {"seconds": time.monotonic() - begun})

@@ -6,13 +6,16 @@ So all are looked at here first; what they mean is checked in :mod:`dode.benchma
 """
 
 import argparse
+import contextlib
+import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dode import texts, validation
+from dode.fetching import places
 from dode.validation import ConfigError
 
 #: Where a configuration is, if none is named.
@@ -21,28 +24,74 @@ CONFIG = "config/config.yaml"
 UNSAFE = r"[^\w@%+=:,./~^-]"
 
 
-def check(workflow: Any) -> None:
+def root(workflow: Any) -> Path:
+    """The folder of this workflow's Snakefile, which is being read, also where it is a module of another one.
+
+    Raises:
+        ConfigError: where the Snakefile is not on this machine, or was included.
+    """
+    own = workflow.current_basedir.get_path_or_uri(secret_free=True)
+    if not Path(own).is_dir():
+        raise ConfigError(
+            f"this workflow cannot be used from {own}, because its jobs need its files beside it; install dode, or "
+            "fetch the repository, and use the Snakefile there"
+        )
+    if len(workflow.included_stack) > 1 and not is_module(workflow):
+        raise ConfigError(
+            "this workflow cannot be included in another one, with whose names its own would be mixed; make it a "
+            f"module: 'module dode: snakefile: \"{own}/Snakefile\"; config: ...'"
+        )
+    return Path(own)
+
+
+def is_module(workflow: Any) -> bool:
+    """Whether this workflow is a module of another one."""
+    return not workflow.modifier.is_main_snakefile() and workflow.modifier.is_module
+
+
+def configuration(root: Path) -> str:
+    """The configuration where none is named: that of the working directory, of an installed package its own."""
+    own = root / CONFIG
+    return str(own) if places.is_installed(root) and not Path(CONFIG).exists() else CONFIG
+
+
+def check(workflow: Any, root: Path) -> None:
     """Refuse a run that is bound to fail, or would take its configuration for something else.
 
     Args:
         workflow: Snakemake's, in the Snakefile.
+        root: :func:`root`.
 
     Raises:
         ConfigError: in one sentence.
     """
-    root = Path(workflow.basedir)
-    if len(workflow.included_stack) > 1:
-        own = workflow.current_basedir.get_path_or_uri(secret_free=True)
-        raise ConfigError(
-            "this workflow cannot be a module of another one or be included, because it looks for its configuration, "
-            f"cards and scripts in its own folder; run snakemake in {own}"
-        )
-    check_paths(sys.executable, workflow.basedir)
+    check_paths(sys.executable, str(root))
     check_arguments(sys.argv[1:])
+    if places.is_installed(root) and workflow.deployment_settings.deployment_method:
+        raise ConfigError(
+            "--software-deployment-method: it is not allowed where dode was installed without its repository, because "
+            "jobs in an environment of their own would not find dode; run snakemake in a copy of the repository"
+        )
+    if is_module(workflow):
+        return  # its configuration is the other workflow's, and so are profiles
     for path in sorted(root.glob("profiles/*/*.yaml")):
         validation.read_yaml(path)
-    for path in workflow.overwrite_configfiles or [CONFIG]:
-        validation.read_yaml(path)
+    for path in workflow.overwrite_configfiles or [configuration(root)]:
+        validation.read_mapping(path)
+
+
+@contextlib.contextmanager
+def told_alone(logger: logging.Logger, kinds: tuple[type[Exception], ...] = (ConfigError,)) -> Iterator[None]:
+    """End Snakemake with a refusal's own sentence, on the terminal and in its log.
+
+    It puts the class, file and line before an exception that leaves the Snakefile, which say nothing to who has made a
+    mistake in a configuration.
+    """
+    try:
+        yield
+    except kinds as error:
+        logger.error(texts.shown(error))
+        raise SystemExit(1) from None
 
 
 def end_if_bad(arguments: Sequence[str]) -> None:
@@ -85,7 +134,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         return  # Snakemake says what is wrong with it
     named = [path for profile in found.profile for path in _configurations(Path(profile))]
     for path in found.configfile or named:
-        validation.read_yaml(path)
+        validation.read_mapping(path)
     for entry in found.config:
         key, _, value = entry.partition("=")
         if validation.is_octal(value):

@@ -14,7 +14,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from dode.fetching import places
+
+ROOT = places.workflow()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +47,13 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--device: '{options.device}' is not allowed; allowed: auto, cpu, cuda or cuda:<number>")
     device = devices.device(options.device)
     try:
-        own = examples.of_card(card, named=options.data, statistics=_statistics(card), count=options.images)
+        own = examples.of_card(
+            card, named=options.data, statistics=statistics_of(card.get("statistics")), count=options.images
+        )
     except (ValueError, OSError) as error:
         raise ValueError(f"--data: {error}") from None
     # Flags are to be told apart, not roundings, and CPUs are slow in half precision.
-    model = models.load({**card, "precision": {}}, _weights(options.card, card), device=device, batch_size=32)
+    model = models.load({**card, "precision": {}}, weights(options.card, card), device=device, batch_size=32)
     x = torch.from_numpy(pixels.from_bytes(own.images)).double().to(device)
     labels = None
     if "classes" in card:
@@ -77,14 +81,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _card(name: str) -> dict[str, Any]:
-    from dode.fetching.cards import folder_of, load_card
+    from dode.fetching import cards
 
     if name != Path(name).name or name.endswith((".yaml", ".yml")):
-        known = ", ".join(sorted(path.stem for path in folder_of(ROOT).glob("*.yaml")))
+        known = ", ".join(cards.names(ROOT))
         raise ValueError(
             f"card: '{name}' is a path; allowed: the name of a card in config/models, without .yaml: {known}"
         )
-    card = load_card(ROOT, name, "card")
+    card = cards.load_card(ROOT, name, "card")
     if card["role"] != "diffusion":
         raise ValueError(f"card: '{name}' has the role '{card['role']}'; allowed: a card with the role 'diffusion'")
     if "pipeline" in card:
@@ -108,7 +112,7 @@ def _table(found, faults):
     return "\n".join(lines)
 
 
-def _weights(name: str, card: dict[str, Any]) -> Path:
+def weights(name: str, card: dict[str, Any]) -> Path:
     """The file that jobs read, fetched and converted if it is not here."""
     from dode import checkpoints
     from dode.fetching import acquire
@@ -126,12 +130,12 @@ def _weights(name: str, card: dict[str, Any]) -> Path:
     return converted
 
 
-def _statistics(card: dict[str, Any]) -> Path | None:
-    """The file of the card's statistics, if it lies beside its card; it may have images."""
+def statistics_of(name: str | None) -> Path | None:
+    """The file of a card of statistics, if it lies beside its card; it may have images."""
     from dode.fetching.cards import file_name, folder_of, load_card
 
-    if "statistics" not in card:
+    if name is None:
         return None
-    statistics = load_card(ROOT, card["statistics"], "statistics")
-    path = folder_of(ROOT) / file_name(statistics)
+    statistics = load_card(ROOT, name, "statistics")
+    path = folder_of(ROOT, name) / file_name(statistics)
     return path if statistics["urls"][0] == f"file:{path.name}" and path.is_file() else None

@@ -4,7 +4,6 @@ import argparse
 import sys
 
 from dode import texts
-from dode.report.finished import Finished
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +28,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("name the solver and the nfe (ddim 5), or --best METRIC and --nfe N")
     if None not in (options.nfe, options.evaluations) and options.nfe != options.evaluations:
         raise ValueError(f"--nfe {options.nfe}, but the cell's nfe is {options.evaluations}; leave one of them out")
+    from dode.report.finished import Finished
+
     finished = Finished(options.results)
     from dode import portable
     from dode.benchmark import export

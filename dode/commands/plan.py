@@ -8,7 +8,9 @@ import argparse
 import math
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from dode.fetching import places
+
+ROOT = places.workflow()
 WHOLE = {
     **{"cells": "cells", "jobs": "jobs", "submissions": "cluster jobs"},
     **{"evaluations": "evaluations", "passes": "network passes"},
@@ -27,9 +29,9 @@ def run(options: argparse.Namespace) -> None:
     """Print the plan as a Markdown table."""
     from dode.benchmark.cells import Benchmark
     from dode.benchmark.planning import plan
-    from dode.validation import read_yaml
+    from dode.validation import read_mapping
 
-    config = read_yaml(options.config)
+    config = read_mapping(options.config)
     if options.gpus < 1:
         raise ValueError(f"--gpus: {options.gpus} is not allowed; allowed: at least 1")
     benchmark = Benchmark(config, ROOT)

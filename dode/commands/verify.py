@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from dode import texts
-from dode.benchmark import records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 1 where something was damaged."""
+    from dode.benchmark import records
+
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder}: no such folder")
     found = list(records.damaged_files(options.folder, contents=not options.sizes))

@@ -66,7 +66,7 @@ def licence(name: str, card: Mapping[str, Any]) -> str:
 class _Job:
     def __init__(self, name, card, target, root, store, renew):
         self.card, self.target, self.root, self.store, self.renew = card, target, root, store, renew
-        self.key = f"{name}/{target.name}"
+        self.name, self.key = name, f"{name}/{target.name}"
 
     def expected(self):
         """What the file must be, as far as is known now."""
@@ -97,7 +97,7 @@ class _Job:
         if recorded and not expected.digests:
             checksums.require_writable(self.root, self.key)  # before the download and not after it
         beside = self.store.folder / self.target.name if self.store else self.target
-        with fetched(self.card["urls"], expected, beside=beside, folder=cards.folder_of(self.root)) as found:
+        with fetched(self.card["urls"], expected, beside=beside, folder=cards.folder_of(self.root, self.name)) as found:
             if recorded:
                 before = self._record(found, bool(expected.digests))
             if self.store:
@@ -108,13 +108,13 @@ class _Job:
     def _compare(self):
         """Refuse a card that contradicts the small files beside its weights, before these are downloaded."""
         try:
-            files = repositories.described(self.card, cards.folder_of(self.root), online=True)
+            files = repositories.described(self.card, cards.folder_of(self.root, self.name), online=True)
         except OSError as error:
             log.warning("the files beside the weights could not be read, and the card is not compared: %s", error)
             return
         fault = repository.fault(self.card, files)
         if fault:
-            raise ValueError(f"config/models/{self.key.partition('/')[0]}.yaml: {fault}")
+            raise ValueError(f"config/models/{self.name}.yaml: {fault}")
 
     def _record(self, found, published):
         try:

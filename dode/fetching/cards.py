@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from dode.fetching import downloads, pipelines, repositories
+from dode.fetching import downloads, pipelines, places, repositories
+from dode.grids import spellings
 from dode.grids.schedules import schedules
 from dode.metrics import prompt_scores
 from dode.models import agreement
 from dode.models.hub import repository
 from dode.pipelines import described as described_pipeline
 from dode.registry import unknown
-from dode.validation import ConfigError, read_yaml, refuse_odd, validate
+from dode.validation import ConfigError, paths_from_home, read_yaml, refuse_odd, validate
 
 CONVERTED = ("torch", "edm-pickle")  # formats of checkpoints that are read into safetensors first
 SECRETS = r"(?i)\b[a-z-]*(token|sig|signature|key|password|secret|credential)="
@@ -37,21 +38,33 @@ def reading(card: Mapping[str, Any]) -> dict[str, Any]:
     return {key: card.get(key) for key in ("format", "key", "prefix", "names")}
 
 
-def folder_of(root: str | Path) -> Path:
-    """Where the cards are."""
-    return Path(root) / "config" / "models"
+def names(root: str | Path) -> list[str]:
+    """The names of all cards, sorted."""
+    return sorted({path.stem for folder in places.folders_of_cards(root) for path in folder.glob("*.yaml")})
+
+
+def folder_of(root: str | Path, name: str) -> Path:
+    """The folder of a card, to which its relative ``file:`` URLs are relative; by default the workflow's own.
+
+    Raises:
+        ConfigError: for a card beside an installed workflow that has one of this name.
+    """
+    folders = places.folders_of_cards(root)
+    found = [folder for folder in folders if (folder / f"{name}.yaml").is_file()]
+    if len(found) > 1 and places.is_installed(root):
+        raise ConfigError(f"config/models/{name}.yaml: dode has a card of this name; give yours another one")
+    return (found or folders)[0]
 
 
 def load_card(root: str | Path, name: str, key: str) -> Card:
     """The model card ``config/models/<name>.yaml`` under ``root``, checked."""
-    folder = folder_of(root)
-    path = folder / f"{name}.yaml"
+    folder = folder_of(root, name)
+    path, place = folder / f"{name}.yaml", f"config/models/{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"{key}: {unknown('card', name, [card.stem for card in folder.glob('*.yaml')])}")
-    place = str(path.relative_to(root))
+        raise ConfigError(f"{key}: {unknown('card', name, names(root))}")
     card = read_yaml(path)
     refuse_odd(card, what=place, prose=["notes"])
-    card = _with_pipeline(_with_repository(card, place, folder), place, folder)
+    card = _with_pipeline(_with_repository(_in_our_words(paths_from_home(card), place), place, folder), place, folder)
     validate(card, Path(root) / "config" / "schemas" / "card.schema.yaml", place)
     _check_card(card, place)
     if "source" in card:
@@ -65,6 +78,19 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     if fault:
         raise ConfigError(f"{place}: {fault}")
     return card
+
+
+def _in_our_words(card: Any, place: str) -> Any:
+    """A card whose prediction and schedule are spelt as this project spells them, so that it has one digest."""
+    found = dict(card) if isinstance(card, dict) else {}
+    if "prediction" in found:
+        found["prediction"] = spellings.prediction(found["prediction"])
+    if isinstance(found.get("schedule"), dict):
+        try:
+            found["schedule"] = spellings.schedule(found["schedule"])
+        except ValueError as error:
+            raise ConfigError(f"{place}: schedule: {error}") from None
+    return found or card
 
 
 def _described(card: Card, place: str, folder: Path, *, online: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dode import locks, storage
+from dode.fetching import places
 from dode.fetching.fetch import Found
 from dode.validation import ConfigError, read_yaml
 
@@ -25,30 +26,37 @@ KEYS = {"url": str, "size": int, "sha256": str, "date": str}
 
 
 def read(root: str | Path) -> dict[str, dict[str, Any]]:
-    """All entries under the folder ``root``, by key.
+    """All entries of a workflow's folder, by key; of an installed one with those of the working directory.
 
     Raises:
-        ValueError: where the file is not as it was written.
+        ConfigError: where the file is not as it was written.
     """
-    path = Path(root) / NAME
+    found: dict[str, dict[str, Any]] = {}
+    for folder in dict.fromkeys((Path(root), places.own(root))):
+        found |= _entries(folder / NAME)
+    return found
+
+
+def _entries(path):
     try:
         entries = read_yaml(path) if path.exists() else {}
     except ConfigError as error:
-        raise ValueError(f"{error} (an unfinished merge?)") from None
+        raise ConfigError(f"{error} (an unfinished merge?)") from None
     entries = {} if entries is None else entries
     if not isinstance(entries, dict):
-        raise ValueError(f"{path}: expected entries named <card>/<file>")
+        raise ConfigError(f"{path}: expected entries named <card>/<file>")
     for key, entry in entries.items():
         if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != KEYS:
-            raise ValueError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
+            raise ConfigError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
     return entries
 
 
 def require_writable(root: str | Path, key: str) -> None:
     """Raise OSError, with what to do, if an entry cannot be added."""
+    path = places.own(root) / NAME
     try:
-        with locks.exclusive(Path(root) / NAME):
-            if not os.access((Path(root) / NAME).parent, os.W_OK):  # a file that is written is written aside first
+        with locks.exclusive(path):
+            if not os.access(path.parent, os.W_OK):  # a file that is written is written aside first
                 raise PermissionError("its folder is read-only")
     except OSError as error:
         raise OSError(
@@ -67,30 +75,32 @@ def record(root: str | Path, key: str, found: Found, *, replace: bool = False) -
         ValueError: where there is another entry by now, unless it is to be replaced.
         OSError: where the file cannot be written.
     """
-    with locks.exclusive(Path(root) / NAME):
-        entries = read(root)
-        before = entries.get(key)
+    path = places.own(root) / NAME
+    with locks.exclusive(path):
+        before = read(root).get(key)
+        entries = _entries(path)
         if before and before["sha256"] == found.sha256:
             return before
         if before and not replace:
             raise ValueError(f"{found.url}: sha256 is {found.sha256}, {NAME} says {before['sha256']}; nothing was kept")
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         entries[key] = {"url": found.url, "size": found.size, "sha256": found.sha256, "date": date}
-        _write(root, entries)
+        _write(path, entries)
     return before
 
 
 def remove(root: str | Path, keys: Iterable[str]) -> None:
     """Drop entries that no card needs any more."""
-    with locks.exclusive(Path(root) / NAME):
-        entries = read(root)
+    path = places.own(root) / NAME
+    with locks.exclusive(path):
+        entries = _entries(path)
         for key in keys:
             entries.pop(key, None)
-        _write(root, entries)
+        _write(path, entries)
 
 
-def _write(root, entries):
-    with storage.atomic(Path(root) / NAME) as temporary:
+def _write(path, entries):
+    with storage.atomic(path) as temporary:
         # Quoted, or YAML reads a date as a date and a sha256 of digits alone as a number.
         text = yaml.safe_dump(entries, sort_keys=True, width=1000) if entries else ""
         temporary.write_text(HEADER + text, encoding="utf-8")

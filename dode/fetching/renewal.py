@@ -9,8 +9,7 @@ from dode.fetching import acquire, cards, checksums, pipelines
 
 def unlocked(root: str | Path) -> dict[str, tuple[str, cards.Card]]:
     """``(name, card)`` of the cards without a whole sha256, by the key of the entry that they need."""
-    names = sorted(path.stem for path in cards.folder_of(root).glob("*.yaml"))
-    known = {name: cards.load_card(root, name, "card") for name in names}
+    known = {name: cards.load_card(root, name, "card") for name in cards.names(root)}
     known = {name: card for name, card in known.items() if not _in_place(card)}
     whole = {name for name, card in known.items() if len(card.get("sha256", "")) == 64}
     return {_key(name, card): (name, card) for name, card in known.items() if name not in whole}
@@ -48,7 +47,7 @@ def lock(root: str | Path, names: Sequence[str], shared: str | Path | None, say:
             if pipelines.of_card(card) is not None:
                 target = Path("resources", "pipelines" if "pipeline" in card else "scorers", f"{name}.json")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                before = pipelines.obtain(name, card, target, folder=cards.folder_of(root), **how)
+                before = pipelines.obtain(name, card, target, folder=cards.folder_of(root, name), **how)
             else:
                 before = acquire.obtain(name, card, Path("resources/checkpoints", key), **how)
         except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from dode.grids import spellings
 from dode.grids.schedules import FlowSchedule, Schedule, check_steps, schedules
 from dode.solvers.base import Denoise
 
@@ -36,7 +37,7 @@ class ModelFacts:
     Attributes:
         prediction: which quantity the network was trained to output: ``"noise"``, ``"v"`` or ``"image"`` on a VP
             schedule, ``"flow"`` (the velocity ``n - x_0``) on that of flow matching, ``"data"`` under EDM's
-            preconditioning.
+            preconditioning. diffusers' names of these are taken too.
         schedule: the schedule of a model that has one, None for others.
         sigma_min, sigma_max: the noise levels that the network was trained on, in units of the images; those of the
             schedule by default, None where they are not known. Pure noise, if the schedule begins there, is above.
@@ -63,6 +64,7 @@ class ModelFacts:
     classes: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prediction", spellings.prediction(self.prediction))
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"prediction must be one of {', '.join(map(repr, PREDICTIONS))}, not {self.prediction!r}")
         own = self.schedule

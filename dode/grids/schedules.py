@@ -14,10 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dode.grids import spellings
 from dode.registry import Registry, finite
 from dode.solvers.formulas import PURE_NOISE
 
-schedules = Registry("schedule")
+
+class Schedules(Registry):
+    """Schedules by name; the names and options of diffusers are taken too (:mod:`dode.grids.spellings`)."""
+
+    def create(self, name: str, **options: Any) -> Any:
+        """:meth:`dode.registry.Registry.create`."""
+        return super().create(**spellings.schedule({"name": name, **options}))
+
+
+schedules = Schedules("schedule")
 MAX_STEPS = 100_000  # published models have up to 4,000; of more a mistyped number is likelier than a model
 
 

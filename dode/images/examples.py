@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dode.images import data
+from dode.validation import from_home
 
 PIXELS, FEWEST, MOST = 2**15, 4, 128
 REDUCED = 4.0  # so many pixels of a photograph become one, which hides its own noise
@@ -55,7 +56,7 @@ def of_card(
         if shape != (1, 8, 8):
             raise ValueError(f"no images of the shape {shape} are at hand; name a folder, a zip file or an .npz file")
         named = "digits"
-    place, names = named or str(statistics), data.sources.names()
+    place, names = from_home(named or str(statistics)), data.sources.names()
     if place not in names and not Path(place).exists():
         allowed = f"{', '.join(names)}, a folder, a zip file or an .npz file"
         raise ValueError(

@@ -7,6 +7,7 @@ error is held against two others (:class:`Level`).
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -145,3 +146,23 @@ def _level(denoise, images, sigma, block, told=()):
     chance = error(mean + variance / (variance + sigma**2) * (x - mean))
     told = tuple(of_the_model(factor * sigma) for factor in told)
     return Level(sigma, of_the_model(sigma), chance, float(variance.mean()), told)
+
+
+def speed(denoise: Any, image_shape: Sequence[int], batch: int, classes: int | None = None) -> float:
+    """Evaluations of one image per second, of the second of two calls with a batch.
+
+    Args:
+        denoise: a denoiser as :func:`dode.models.loading.load` makes it.
+        image_shape: (C, H, W).
+        batch: images per call.
+        classes: of a class-conditional model, how many there are.
+    """
+    if classes is not None:
+        denoise = denoise.conditioned(torch.arange(batch) % classes)
+    x = torch.zeros(batch, *image_shape, dtype=torch.float64, device=denoise.device)
+    seconds = math.inf
+    for _ in range(2):
+        begun = time.perf_counter()
+        float(denoise(x, torch.tensor(1.0, dtype=torch.float64)).sum())  # read, so that a GPU has done it
+        seconds = time.perf_counter() - begun
+    return batch / seconds

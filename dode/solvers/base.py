@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from dode.registry import check_options, unknown
+from dode.registry import check_options, keyword_only, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,11 +79,7 @@ class Method:
     @property
     def options(self) -> dict[str, Any]:
         """Option names with their defaults."""
-        return {
-            key: parameter.default
-            for key, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        return {key: parameter.default for key, parameter in keyword_only(self.function).items()}
 
 
 def _function_of_options(value):

@@ -1,13 +1,16 @@
 """The page in a real headless Chromium without a network, on made-up scores of the embedded benchmark's cells."""
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import browsers
 import synthetic_pages
@@ -364,6 +367,24 @@ def test_a_phone_scrolls_down_alone(visit, fragment):
     page = visit(fragment, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("(document.querySelector('dialog[open]') ?? document.body).scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_to_the_right_says_so(visit, scheme):
+    page = visit(**PHONE, color_scheme=scheme)
+    region = page.get_by_role("region", name="Models and images")
+    region.scroll_into_view_if_needed()
+    assert region.evaluate("each => each.scrollWidth > each.clientWidth")
+
+    def edge():
+        box = region.bounding_box()
+        image = page.screenshot(clip={**box, "x": box["x"] + box["width"] - 4, "width": 4, "height": 6})
+        return np.asarray(Image.open(io.BytesIO(image)).convert("L"), dtype=float).mean()
+
+    before = edge()
+    region.evaluate("each => { each.scrollLeft = each.scrollWidth; }")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert abs(before - edge()) > 20
 
 
 NAMELESS = """(() => {

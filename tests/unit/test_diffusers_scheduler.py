@@ -253,6 +253,21 @@ def test_guidance_happens_outside(unet):
     torch.testing.assert_close(stepped(scheduler, guided, noise(5)), dode.load(made).sample(own, noise(5)), **CLOSE)
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("v_prediction", "v"), ("sample", "image"), ("epsilon", "noise")])
+def test_our_names_are_kept_as_pipelines_read_them(theirs, ours):
+    options = {"beta_schedule": "cosine"}
+    made = DodeScheduler(record("ddim", {}, 2, distilled=False, sigma_max=8.0), prediction_type=ours, **options)
+    assert made.config.prediction_type == theirs
+    again = DodeScheduler(
+        record("ddim", {}, 2, distilled=False, sigma_max=8.0),
+        prediction_type=theirs,
+        **options | {"beta_schedule": "squaredcos_cap_v2"},
+    )
+    sample = torch.ones(1, *SHAPE)
+    first, second = (each.step(0.1 * sample, each.timesteps[0], sample).prev_sample for each in (made, again))
+    assert torch.equal(first, second)
+
+
 def test_half_precision_of_the_pipeline_is_not_that_of_the_state(unet):
     made = record("ddim", {}, 5)
     scheduler = DodeScheduler.from_config(diffusers.DDPMScheduler().config, result=made)
@@ -494,7 +509,7 @@ def test_a_distilled_result_of_another_model_is_refused_and_a_plain_one_is_not()
 
 def test_what_does_not_fit_the_model_is_refused():
     made = record("heun", {}, 5)
-    with pytest.raises(ValueError, match="unknown kind 'flow'"):
+    with pytest.raises(ValueError, match="unknown kind 'flow_prediction'"):
         DodeScheduler(made, prediction_type="flow")
     with pytest.raises(
         ValueError, match=r"at the noise level 80, but the model's schedule goes from 0\.01\d* to 3\.444"

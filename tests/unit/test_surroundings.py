@@ -64,6 +64,26 @@ def test_every_configuration_file_that_is_named_is_read(tmp_path):
             surroundings.check_arguments([each.replace("a.yaml", str(tmp_path / "a.yaml")) for each in arguments])
 
 
+@pytest.mark.parametrize(
+    ("contents", "says"),
+    [
+        ("- benchmark\n", "is a list"),
+        ("[]", "is a list"),
+        ("", "is empty"),
+        ("# nothing but a remark\n", "is empty"),
+        ("null", "is empty"),
+        ("benchmark\n", "is a single value, 'benchmark'"),
+        ("3", "is a single value, 3"),
+    ],
+)
+def test_a_configuration_without_keys_is_refused_in_our_words(tmp_path, contents, says):
+    path = tmp_path / "mine.yaml"
+    path.write_text(contents)
+    with pytest.raises(ConfigError) as caught:
+        surroundings.check_arguments(["--configfile", str(path)])
+    assert str(caught.value) == f"{path}: {says}; allowed: keys with their values, such as 'benchmark: mine'"
+
+
 def test_the_configuration_that_a_profile_names_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

@@ -38,7 +38,8 @@ def test_snakemake_says_nothing_besides(fresh, name):
     for part in case["says"]:
         assert part in messages[0]
     assert "Traceback" not in text
-    assert len(text.splitlines()) <= 4, text
+    assert "WorkflowError" not in text
+    assert len(text.splitlines()) <= 2, text
 
 
 def test_names_of_what_the_rules_write_are_reserved():
@@ -78,6 +79,21 @@ def test_a_file_that_snakemake_reads_by_itself_is_refused_in_one_sentence(said, 
     assert said("--dry-run", "--configfile", "mine.yaml") == [f"snakemake: {says}"]
 
 
+@pytest.mark.parametrize(
+    ("path", "arguments"), [("mine.yaml", ["--configfile", "mine.yaml"]), ("config/config.yaml", [])]
+)
+def test_a_configuration_without_keys_is_refused_in_our_words(said, fresh, path, arguments):
+    (fresh.folder / path).write_text("- benchmark\n")
+    (line,) = said("--dry-run", *arguments)
+    assert f"{path}: is a list; allowed: keys with their values" in line
+
+
+def test_a_lock_file_that_is_none_is_refused_in_one_sentence(said, fresh):
+    (fresh.folder / "config" / "checkpoints.lock").write_text("- x\n")
+    (line,) = said("--dry-run")
+    assert line.endswith("config/checkpoints.lock: expected entries named <card>/<file>")
+
+
 def test_an_octal_number_on_the_command_line_is_refused(said):
     sentence = "--config seed: 010 is an octal number in YAML 1.1; write it without the leading 0"
     assert said("--dry-run", "--config", "seed=010") == [f"snakemake: {sentence}"]
@@ -94,18 +110,15 @@ def test_an_octal_number_on_the_command_line_is_refused(said):
 def test_a_key_given_twice_in_a_file_of_the_project_is_refused_with_its_line(said, fresh, path, line, says):
     last = len((fresh.folder / path).read_text(encoding="utf-8").splitlines()) + len(line.splitlines())
     fresh.append(path, f"{line}\n")
-    assert f"{path}, line {last}: (top level): {says}" in said("--dry-run")[1]
+    (line,) = said("--dry-run")
+    assert f"{path}, line {last}: (top level): {says}" in line
 
 
-@pytest.mark.parametrize(
-    "how", ["include: 'Snakefile'", "module dode:\n    snakefile: 'Snakefile'\nuse rule * from dode"]
-)
-def test_the_workflow_within_another_one_is_refused_in_a_sentence(said, fresh, how):
-    fresh.append("outer.smk", f"{how}\n")
-    lines = said("--dry-run", "--snakefile", "outer.smk")
-    assert len(lines) <= 3
-    assert lines[1].startswith("this workflow cannot be a module of another one or be included")
-    assert str(fresh.folder) in lines[1]
+def test_the_workflow_included_in_another_one_is_refused_in_a_sentence(said, fresh):
+    fresh.append("outer.smk", "include: 'Snakefile'\n")
+    (line,) = said("--dry-run", "--snakefile", "outer.smk")
+    assert line.startswith("this workflow cannot be included in another one")
+    assert f'module dode: snakefile: "{fresh.folder}/Snakefile"' in line
 
 
 def test_what_no_job_could_use_is_refused_before_any(said, fresh):

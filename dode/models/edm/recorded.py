@@ -117,6 +117,34 @@ def fault(card: Mapping[str, Any], header: Mapping[str, Any]) -> str | None:
     return f"{key}: {own}, but the file records {recorded}"
 
 
+def described(header: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a file records of its network as a card has it; None where it records no preconditioned network.
+
+    That is prediction, preconditioning, noise levels (those of Karras et al. 2022, 0.002 to 80, where the class knows
+    any), ``image_shape``, ``classes`` and the network with its options.
+    """
+    original = ORIGINALS.get(str(header.get("class_name")))
+    given = _arguments(header, original)
+    if original is None or given is None or given.get("model_type") not in NETWORKS:
+        return None
+    model, shape = given["model_type"], [given.get("img_channels"), *[given.get("img_resolution")] * 2]
+    own = {key: given[argument] for argument, key in original.options.items()}
+    least, most = _known_range(original.name, given) or (0, INFINITY)
+    options = {key: given[key] for key in _NETWORK[model] if key in given}
+    options |= {key: given[argument] for argument, (key, _) in _RENAMED.get(model, {}).items() if argument in given}
+    card = {
+        "image_shape": shape,
+        "prediction": "data" if original.name == "edm" else "noise",
+        "preconditioning": {"name": original.name, **own},
+        "sigma_min": least or 0.002,
+        "sigma_max": 80.0 if most == INFINITY else most,
+        "network": {"name": NETWORKS[model], "options": {"image_shape": shape, **options}},
+    }
+    if given.get("label_dim"):
+        card["classes"] = card["network"]["options"]["label_dim"] = given["label_dim"]
+    return card
+
+
 def _faults(card: Mapping[str, Any], header: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Generate (key, the card's value, what the file says in words)."""
     name = header.get("class_name")

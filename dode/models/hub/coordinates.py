@@ -17,7 +17,6 @@ from torch import Tensor
 
 from dode.grids.facts import ModelFacts, flow_prior, vp_prior
 from dode.grids.schedules import FlowSchedule, Schedule
-from dode.models.hub.repository import PREDICTIONS
 from dode.solvers.formulas import flow_time
 
 
@@ -34,7 +33,7 @@ class OnASchedule:
 
     def __init__(self, config: Any, facts: ModelFacts, schedule: Schedule):
         self.schedule, self.round = schedule, config.round_timesteps
-        own = ModelFacts(PREDICTIONS[config.prediction_type], schedule=schedule, prior_std=self.prior_std)  # type: ignore[arg-type]
+        own = ModelFacts(config.prediction_type, schedule=schedule, prior_std=self.prior_std)
         # A recipe of the authors may call the network at another index, with an interpolation of its own between them.
         self.facts = facts if facts.shift or facts.index_factor != 1 else own
         self.shift, self.index_factor = facts.shift, facts.index_factor

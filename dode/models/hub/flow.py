@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dode.grids import spellings
 from dode.grids.schedules import check_steps
 from dode.registry import finite
 
@@ -25,8 +26,8 @@ OWN_GRID: dict[str, tuple[Any, ...]] = {
 
 def is_flow(scheduler: Mapping[str, Any]) -> bool:
     """Whether a network is of flow matching: that of the schedulers for it, and of others with ``use_flow_sigmas``."""
-    by_option = scheduler.get("use_flow_sigmas") is True and scheduler.get("prediction_type") == "flow_prediction"
-    return scheduler.get("_class_name") in SCHEDULERS or by_option
+    predicts_flow = spellings.prediction(scheduler.get("prediction_type")) == "flow"
+    return scheduler.get("_class_name") in SCHEDULERS or (scheduler.get("use_flow_sigmas") is True and predicts_flow)
 
 
 def schedule(scheduler: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from dode.grids import spellings
 from dode.grids.schedules import Schedule, schedules
+from dode.grids.spellings import PREDICTIONS, SCHEDULES
 from dode.models.hub import flow
 from dode.models.stated import same
 from dode.weights import foreign_json
@@ -50,8 +52,6 @@ DEFAULTS: dict[str, Any] = {
     "num_class_embeds": None,
     "num_train_timesteps": None,
 }
-PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "image", "flow_prediction": "flow"}
-SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
 ZERO_SNR = "rescale_betas_zero_snr"
 #: Schedulers whose networks are EDM's (Karras et al. 2022), and those whose betas may be left out of the file.
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
@@ -220,8 +220,9 @@ def _schedule(scheduler):
     if flow.is_flow(scheduler):
         return flow.schedule(scheduler)
     default = "linear" if scheduler.get("_class_name") in WITH_BETAS else None
-    name, steps = SCHEDULES.get(scheduler.get("beta_schedule", default)), scheduler.get("num_train_timesteps", 1000)
-    if name is None or scheduler.get("trained_betas") is not None:
+    said, steps = scheduler.get("beta_schedule", default), scheduler.get("num_train_timesteps", spellings.STEPS)
+    name = spellings.schedule_name(said)
+    if name not in SCHEDULES.values() or scheduler.get("trained_betas") is not None:
         return None
     own = {"name": name, "steps": steps}
     if name != "cosine":

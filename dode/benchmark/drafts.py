@@ -1,0 +1,218 @@
+"""A card and a configuration for a checkpoint, as files with comments, to be changed by hand.
+
+What is asked of every model is the same: which solver to take at few evaluations, and how much a joint fit helps.
+Imports no torch.
+"""
+
+import importlib
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dode.fetching import cards
+from dode.images.data import sources
+from dode.models.hub import repository
+from dode.validation import ConfigError
+
+FLOW = "flow"
+SCALE = 5.0  # of guidance, where nothing else is known
+MOST_PIXELS = 2**17  # of a batch
+#: The fine solution of each kind of model: solver and evaluations.
+FINE = {FLOW: ("flow-heun", 39)}
+USUAL_FINE = ("heun", 79)
+#: The embedded extractors of features, of grey images of their size; Inception is downloaded.
+FEATURES = {(1, 8, 8): "digits-classifier", (1, 28, 28): "mnist-classifier"}
+INCEPTION = "inception-clean"
+#: Real images that are part of this project, by their shape.
+OWN_DATA = {(1, 8, 8): {"data": "digits"}, (1, 28, 28): {"statistics": "mnist-real-statistics"}}
+SHOWN = ("image_shape", "latent_shape", "classes", "prediction", "schedule", "preconditioning", "sampling")
+
+CARD = """\
+# Written by `python -m dode init`: {kind}. config/schemas/card.schema.yaml describes every key.
+{said}{card}"""
+
+CONFIGURATION = """\
+# Written by `python -m dode init`: which solver to take for {name} at few evaluations, and how much a joint fit helps.
+# config/schemas/config.schema.yaml describes every key. What it costs: python -m dode plan {path}
+# Settings under `execution` never change a result, so editing them reruns nothing.
+benchmark: {name}
+seed: 0
+
+datasets:
+  - id: {name}
+    model: {name} # config/models/{name}.yaml
+{real}\
+    images: {images} # scored images per seed; published FIDs use 50000
+    seeds: {seeds} # scores are mean and spread over them
+    trajectory_images: {kept} # those whose end states are kept, for the distance to the fine solution
+{grid}\
+    # The fine solution, which the others are held against: enough evaluations that more change nothing.
+    reference: {reference}
+
+solvers: # docs/solvers.md; each runs at each number of network evaluations
+{solvers}
+execution:
+  device: auto # CUDA where there is one
+  batch_size: {batch}
+"""
+
+
+def real(shape: Sequence[int], data: str | None, root: str | Path) -> dict[str, Any]:
+    """What a dataset is scored against, and by which features: keys of the configuration.
+
+    Args:
+        shape: (C, H, W) of the images.
+        data: a name of :mod:`dode.images.data`, a folder, a zip file; None for images or statistics of this shape that
+            this project knows.
+        root: of the workflow.
+
+    Raises:
+        ValueError: for None where there are none.
+    """
+    features = FEATURES.get(tuple(shape), INCEPTION)
+    if data is not None:
+        if data in sources.names():
+            return {"data": data, "features": features}
+        kind = "folder" if Path(data).is_dir() else "zip"
+        if not Path(data).exists():
+            raise ValueError(
+                f"--data: there is no '{data}'; allowed: a folder, a zip file, or {', '.join(sources.names())}"
+            )
+        return {"data": {kind: str(data)}, "features": features}
+    if tuple(shape) in OWN_DATA:
+        return {**OWN_DATA[tuple(shape)], "features": features}
+    for name in cards.names(root):
+        try:
+            known = cards.load_card(root, name, "card")
+        except ConfigError:  # one of the user's
+            continue
+        if known["role"] == "diffusion" and list(shape) == known.get("image_shape") and "statistics" in known:
+            return {"statistics": known["statistics"]}
+    raise ValueError(
+        f"--data: this project has no images of the shape {list(shape)}; name a folder or a zip file with such images, "
+        "some hundred or more, which FIDs are computed against"
+    )
+
+
+def card(found: Mapping[str, Any], completed: Mapping[str, Any], kind: str) -> str:
+    """The text of a card.
+
+    Args:
+        found: what it must say.
+        completed: the same with what is read from the files beside the weights, which a comment shows.
+        kind: what it is of, in words.
+    """
+    read = {key: completed[key] for key in SHOWN if key in completed and key not in found}
+    said = ""
+    if read:
+        lines = _yaml(read).splitlines()
+        said = "# Read from the files beside the weights each time, so that it need not stand here:\n"
+        said += "".join(f"#   {line}\n" for line in lines)
+    return CARD.format(kind=kind, said=said, card=_yaml(dict(found)))
+
+
+def grid(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The time grid of a model whose card names none."""
+    if known["prediction"] == FLOW:
+        return {"name": "flow-linear", "options": {"shift": 1.0}}
+    if "preconditioning" in known:
+        return {"name": "karras", "options": {"rho": 7}}
+    return {"name": "uniform-index", "options": {"spacing": "trailing"}}
+
+
+def guidance(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The guidance of a pipeline's dataset, at the scale that diffusers gives it; nothing where it has none."""
+    way = known["pipeline"]["guidance"]
+    if way == "never" or "guidance" in known.get("sampling", {}):
+        return {}
+    try:
+        pipeline = getattr(importlib.import_module("diffusers"), known["pipeline"]["class"])
+        scale = float(inspect.signature(pipeline.__call__).parameters["guidance_scale"].default)
+    except (ImportError, AttributeError, KeyError, TypeError):
+        scale = SCALE
+    return {"guidance": {"name": way, "scale": scale}}
+
+
+def batch(known: Mapping[str, Any]) -> int:
+    """Images per call of the network that fit into most memories."""
+    shape = known.get("latent_shape", known["image_shape"])
+    return max(4, min(500, MOST_PIXELS // math.prod(shape)))
+
+
+def solvers(known: Mapping[str, Any], nfe: Sequence[int]) -> list[dict[str, Any]]:
+    """Solvers that suit a model at these numbers of evaluations."""
+    every, odd = list(nfe), sorted({count + 1 - count % 2 for count in nfe})
+    small = {"budget": 40_000} if "pipeline" in known else {}
+    first = {"id": "euler", "label": "Euler (flow)"} if known["prediction"] == FLOW else {"id": "ddim", "label": "DDIM"}
+    heun = {"id": "heun", "label": "Heun", "solver": "heun"}
+    if known["prediction"] == FLOW:
+        heun = {"id": "flow-heun", "label": "Heun (flow)", "solver": "flow-heun"}
+    return [
+        {**first, "solver": "ddim", "nfe": every},
+        {**heun, "nfe": odd},
+        {"id": "dpmpp-2m", "label": "DPM-Solver++ (2M)", "solver": "dpm-solver++", "nfe": every},
+        {"id": "unipc", "label": "UniPC-3", "solver": "unipc", "nfe": every},
+        {"id": "ipndm", "label": "iPNDM", "solver": "ipndm", "nfe": every},
+        {"id": "j-ipndm", "label": "J-iPNDM", "solver": "ipndm", "nfe": every, "distill": {"fit": "joint", **small}},
+    ]
+
+
+def configuration(
+    name: str,
+    known: Mapping[str, Any],
+    against: Mapping[str, Any],
+    *,
+    path: str | Path,
+    nfe: Sequence[int],
+    images: int,
+    seeds: int,
+    prompts: str | None = None,
+) -> str:
+    """The text of a configuration.
+
+    Args:
+        name: of the card, the dataset and the benchmark.
+        known: the card, completed.
+        against: from :func:`real`.
+        path: where it will be.
+        nfe: numbers of evaluations.
+        images, seeds: how many are scored.
+        prompts: the file of prompts of a pipeline.
+    """
+    own_grid = known.get("sampling", {}).get("grid")
+    lines = [f"    {key}: {_flow(value)}" for key, value in against.items()]
+    if prompts is not None:
+        lines.append(
+            f"    prompts: {_flow({'file': prompts})} # a row an image; those of the fit follow the scored ones"
+        )
+    solver, fine = FINE.get(known["prediction"], USUAL_FINE)
+    reference: dict[str, Any] = {"solver": solver, "nfe": fine}
+    zero_snr = known.get("schedule", {}).get(repository.ZERO_SNR)
+    if known["prediction"] != FLOW and "pipeline" not in known and not zero_snr:
+        reference["grid"] = {"name": "karras"}
+    entries = "".join(f"  - {_flow(entry)}\n" for entry in solvers(known, nfe))
+    return CONFIGURATION.format(
+        name=name,
+        path=path,
+        real="".join(f"{line}\n" for line in lines),
+        images=images,
+        seeds=seeds,
+        kept=min(images, 200),
+        grid="" if own_grid else f"    grid: {_flow(grid(known))}\n",
+        reference=_flow(reference),
+        solvers=entries,
+        batch=batch(known),
+    )
+
+
+def _yaml(value: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(value), sort_keys=False, width=110, default_flow_style=None)
+
+
+def _flow(value: Any) -> str:
+    """A value in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).removesuffix("...\n").strip()

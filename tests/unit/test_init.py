@@ -1,0 +1,313 @@
+"""``python -m dode init``: from a checkpoint to a card, a configuration and a plan that hold together."""
+
+import builtins
+import json
+import shutil
+import sys
+import types
+import zipfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import families
+from checkouts import CONFIG, SCHEDULER
+from dode import checkpoints, models
+from dode.__main__ import main
+from dode.benchmark.cells import Benchmark
+from dode.commands import check_model, init, plan
+from dode.fetching import identified
+from dode.fetching.cards import load_card
+from workspace import REPOSITORY
+
+MODELS = REPOSITORY / "config" / "models"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A folder with the cards of the embedded models, in which the commands work."""
+    root = tmp_path / "root"
+    (root / "config" / "models").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "config" / "schemas", root / "config" / "schemas")
+    shutil.copytree(REPOSITORY / "config" / "prompts", root / "config" / "prompts")
+    names = ("mnist-real-statistics", "mnist-classifier", "digits-classifier", "digits-edm", "edm-cifar10-uncond")
+    for name in (*names, "inception-clean", "cifar10-edm-statistics", "inception-tensorflow"):
+        for path in MODELS.glob(f"{name}.*"):
+            shutil.copy(path, root / "config" / "models")
+    for module in (init, check_model, plan):
+        monkeypatch.setattr(module, "ROOT", root)
+    monkeypatch.setattr(identified.places, "workflow", lambda: root)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def run(root, capsys):
+    """``run(*arguments, status=0)``: what ``init`` prints."""
+
+    def command(*arguments, status=0):
+        found = main(["init", *map(str, arguments)])
+        said = capsys.readouterr()
+        assert found == status, said.out + said.err
+        return said.out + said.err
+
+    return command
+
+
+def unet(folder, *, scheduler=SCHEDULER, weights="diffusion_pytorch_model.safetensors", **config):
+    """A folder of diffusers whose weights are empty."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **CONFIG, **config}))
+    (folder / weights).touch()
+    if scheduler is not None:
+        (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+def mnist(folder):
+    """``mnist-ddpm`` as diffusers saves a pipeline of one network."""
+    card = yaml.safe_load((MODELS / "mnist-ddpm.yaml").read_text())
+    for part, name, value in (
+        ("unet", "config.json", {"_class_name": "UNet2DModel", **card["network"]["options"]["config"]}),
+        ("scheduler", "scheduler_config.json", SCHEDULER),
+        ("", "model_index.json", {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}),
+    ):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / part / name).write_text(json.dumps(value))
+    shutil.copy(MODELS / "mnist-ddpm.safetensors", folder / "unet" / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def written(root, name):
+    """Card as it is read, and the configuration, checked."""
+    config = yaml.safe_load((root / "config" / f"{name}.yaml").read_text())
+    Benchmark(config, root)
+    return load_card(root, name, "card"), config
+
+
+def test_a_checkpoint_of_ones_own_is_tried_timed_and_planned(run, root, tmp_path):
+    pytest.importorskip("diffusers")
+    with (
+        np.load(MODELS / "mnist-real-statistics.npz") as file,
+        zipfile.ZipFile(tmp_path / "images.zip", "w") as archive,
+    ):
+        for index, image in enumerate(file["arr_0"][:64]):
+            data = BytesIO()
+            Image.fromarray(image[..., 0]).save(data, "PNG")
+            archive.writestr(f"{index}.png", data.getvalue())
+    said = run(mnist(tmp_path / "My Model"), "--data", tmp_path / "images.zip", "--nfe", 4, 7, "--images", 20)
+    assert "is a UNet2DModel of diffusers" in said
+    assert "Right: the card agrees with its network and its file, and the model denoises." in said
+    assert "GPU hours" in said
+    assert "Next: python -m dode run" in said
+    card, config = written(root, "my-model")
+    assert card["image_shape"] == [1, 28, 28]
+    assert (card["prediction"], card["schedule"]["name"]) == ("noise", "linear")
+    assert config["datasets"][0]["data"] == {"zip": str(tmp_path / "images.zip")}
+    assert config["datasets"][0]["images"] == 20
+    assert [entry["nfe"] for entry in config["solvers"]][:2] == [[4, 7], [5, 7]]
+    assert config["execution"]["evaluations_per_second"] > 0
+    text = (root / "config" / "models" / "my-model.yaml").read_text()
+    assert "#   prediction: noise" in text
+    assert (root / "config" / "my-model.yaml").read_text().count("#") > 8
+
+
+def test_a_model_that_does_not_denoise_is_said_to(run, tmp_path):
+    pytest.importorskip("diffusers")
+    folder = mnist(tmp_path / "mine")
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER | {"prediction_type": "sample"}))
+    assert "WRONG: it does not denoise" in run(folder, status=1)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "prediction", "grid"),
+    [
+        (SCHEDULER, "noise", "uniform-index"),
+        (SCHEDULER | {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}, "v", "uniform-index"),
+        (SCHEDULER | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "v", "uniform-index"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "flow", None),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}, "flow", "flow-linear"),
+    ],
+)
+def test_what_the_scheduler_says_decides_solvers_and_grid(run, root, tmp_path, scheduler, prediction, grid):
+    said = run(unet(tmp_path / "mine", scheduler=scheduler, sample_size=32), "--no-check")
+    assert "No GPU hours" in said
+    card, config = written(root, "mine")
+    assert card["prediction"] == prediction
+    assert config["datasets"][0].get("grid", {}).get("name") == grid
+    assert config["datasets"][0]["statistics"] == "cifar10-edm-statistics"  # those of 32x32 pixels in colour
+    assert ("flow-heun" in {entry["id"] for entry in config["solvers"]}) == (prediction == "flow")
+
+
+def test_classes_and_weights_of_other_names_are_found(run, root, tmp_path):
+    folder = unet(
+        tmp_path / "mine", weights="ema.bin", sample_size=8, in_channels=1, out_channels=1, num_class_embeds=10
+    )
+    run(folder, "--no-check", "--name", "mine-2", "--licence", "MIT")
+    card, config = written(root, "mine-2")
+    assert (card["format"], card["classes"], card["licence"]) == ("torch", 10, "MIT")
+    assert config["datasets"][0]["data"] == "digits"
+    assert config["datasets"][0]["features"] == "digits-classifier"
+
+
+def test_what_a_checkpoint_does_not_say_can_be_given(run, root, tmp_path):
+    folder = unet(tmp_path / "mine", scheduler=None, sample_size=32)
+    said = run(folder, "--no-check", status=1)
+    assert "the key 'prediction' is missing; the checkpoint does not say it: --prediction epsilon" in said
+    assert not (root / "config" / "models" / "mine.yaml").exists()
+    run(folder, "--no-check", "--prediction", "v_prediction", "--schedule", "squaredcos_cap_v2")
+    card, _ = written(root, "mine")
+    assert card["schedule"] == {"name": "cosine", "steps": 1000}
+
+
+def test_a_pipeline_gets_prompts_and_guidance(run, root):
+    said = run(MODELS / "text-to-digit", "--name", "words", "--images", 100)
+    assert "is a StableDiffusion3Pipeline of diffusers" in said
+    assert "The weights are not tried" in said
+    card, config = written(root, "words")
+    assert card["latent_shape"] == [4, 7, 7]
+    (dataset,) = config["datasets"]
+    assert dataset["guidance"]["name"] == "classifier-free"
+    assert (root / dataset["prompts"]["file"]).is_file()
+    assert config["solvers"][-1]["distill"]["budget"] == 40_000
+
+
+@pytest.mark.parametrize("name", ["edm-cifar10-cond", "edm-imagenet64"])
+def test_a_pickle_of_edms_says_all_itself(run, root, tmp_path, name):
+    family = families.FAMILIES[name](3)
+    path = tmp_path / "network-snapshot.pkl"
+    family.write(path, family.weights)
+    data = tmp_path / "data"
+    data.mkdir()
+    channels, size, _ = family.card["image_shape"]
+    for index in range(4):
+        Image.fromarray(np.zeros((size, size, channels), dtype=np.uint8).squeeze()).save(data / f"{index}.png")
+    run(path, "--no-check", "--data", data)
+    card, _ = written(root, "network-snapshot")
+    assert card["network"]["name"] == yaml.safe_load((MODELS / f"{name}.yaml").read_text())["network"]["name"]
+    assert card["preconditioning"] == {"name": "edm", "sigma_data": 0.5}
+    assert (card["sigma_min"], card["sigma_max"]) == (0.002, 80.0)
+    assert card.get("classes") == family.card.get("classes")
+    if name == "edm-cifar10-cond":  # of the other, the small one has heads of another width
+        converted = tmp_path / "converted.safetensors"
+        checkpoints.convert(path, converted, format="edm-pickle", key="ema")
+        models.load(card, converted)
+
+
+def test_a_published_file_is_known_by_its_name(run, root, tmp_path):
+    path = tmp_path / "edm-cifar10-32x32-uncond-vp.pkl"
+    path.touch()
+    assert "the published file of the card edm-cifar10-uncond" in run(path, "--no-check", "--name", "mine")
+    card, _ = written(root, "mine")
+    assert card["urls"] == [f"file:{path}"]
+    assert card["statistics"] == "cifar10-edm-statistics"
+
+
+def test_a_file_is_known_by_its_configuration_beside_it(run, root, tmp_path):
+    folder = unet(tmp_path / "mine", sample_size=32)
+    run(folder / "diffusion_pytorch_model.safetensors", "--no-check", "--name", "mine")
+    assert written(root, "mine")[0]["image_shape"] == [3, 32, 32]
+
+
+def test_a_repository_of_the_hub_is_of_its_commit(run, root, tmp_path, monkeypatch):
+    folder = unet(tmp_path / "there", sample_size=32)
+
+    class HfApi:
+        def model_info(self, name, revision=None):
+            assert (name, revision) == ("owner/model", "main")
+            siblings = [types.SimpleNamespace(rfilename=path.name) for path in folder.iterdir()]
+            return types.SimpleNamespace(
+                sha="1a2b", siblings=siblings, card_data=types.SimpleNamespace(get={"license": "mit"}.get)
+            )
+
+    monkeypatch.setattr(identified.downloads, "optional", lambda *named: types.SimpleNamespace(HfApi=HfApi))
+    here = lambda name, wanted, commit, online: path if (path := folder / wanted).is_file() else None  # noqa: E731
+    monkeypatch.setattr(identified.downloads, "of_the_hub", here)
+    said = run("owner/model@main")
+    assert "Right" not in said  # its weights are not here
+    text = (root / "config" / "models" / "model.yaml").read_text()
+    assert "hf:owner/model/diffusion_pytorch_model.safetensors@1a2b" in text
+    assert "licence: mit" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "says"),
+    [
+        (None, ["nowhere/at/all"], "there is no file or folder 'nowhere/at/all'; allowed: a folder of diffusers"),
+        (None, ["./gone"], "there is no file or folder './gone'"),
+        (None, [], "checkpoint: name one; allowed: a folder, a file, or owner/name"),
+        (lambda path: path.mkdir(), [], "has no model_index.json and no config.json"),
+        (lambda path: unet(path, _class_name="UNet2DConditionModel"), [], "is a UNet2DConditionModel, which is none"),
+        (lambda path: (unet(path) / "diffusion_pytorch_model.safetensors").unlink(), [], "one file of weights"),
+        (lambda path: path.write_bytes(b"x"), [], "nothing says which network it is of"),
+        (unet, ["--name", "digits-edm"], "there is a card 'digits-edm' already"),
+        (unet, ["--name", "../x"], "--name: '../x' is not allowed; allowed: letters"),
+        (unet, ["--data", "gone.zip"], "--data: there is no 'gone.zip'; allowed: a folder, a zip file, or digits"),
+        (lambda path: unet(path, sample_size=48), [], "this project has no images of the shape [3, 48, 48]"),
+        (lambda path: unet(path, sample_size=32), ["--nfe", "0"], ".nfe[0]: 0 is not allowed"),
+        (lambda path: unet(path, sample_size=32), ["--images", "1"], "images: 1 is not allowed; allowed: at least 2"),
+        (unet, ["--schedule", "linaer"], "unknown schedule 'linaer' (did you mean 'linear'?)"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(run, root, tmp_path, make, arguments, says):
+    before = sorted(root.rglob("*"))
+    if make is not None:
+        make(tmp_path / "mine")
+        arguments = [tmp_path / "mine", *arguments]
+    said = run(*arguments, "--no-check", status=1)
+    assert says in said
+    assert said.splitlines()[-1].startswith("python -m dode: ")
+    assert sorted(path for path in root.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
+
+
+def test_nothing_is_overwritten(run, root, tmp_path):
+    folder = unet(tmp_path / "mine", sample_size=32)
+    run(folder, "--no-check")
+    assert "there is a card 'mine' already" in run(folder, "--no-check", status=1)
+    (root / "config" / "models" / "mine.yaml").unlink()
+    assert "mine.yaml is there already" in run(folder, "--no-check", status=1)
+
+
+def test_a_terminal_is_asked_for_what_is_missing(run, root, tmp_path, monkeypatch):
+    folder = unet(tmp_path / "mine", sample_size=32)
+    answers = iter(["", str(folder), "", "", "four", "4 6"])
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(builtins, "input", lambda question: next(answers))
+    run("--no-check")
+    _, config = written(root, "mine")
+    assert config["solvers"][0]["nfe"] == [4, 6]
+    assert next(answers, None) is None
+
+
+def test_names_are_made_of_the_checkpoints(tmp_path):
+    for checkpoint, name in (
+        ("owner/Some_Model.v2@main", "some_model.v2"),
+        ("/a/b c/My Model/", "my-model"),
+        ("x/diffusion.safetensors", "diffusion"),
+        ("/", "model"),
+    ):
+        assert init._name_of(checkpoint) == name
+
+
+def test_the_speed_is_that_of_the_second_call():
+    from dode.models import checking
+
+    calls = []
+
+    class Denoise:
+        device = torch.device("cpu")
+
+        def conditioned(self, labels):
+            calls.append(labels.tolist())
+            return self
+
+        def __call__(self, x, sigma):
+            calls.append(tuple(x.shape))
+            return x
+
+    assert checking.speed(Denoise(), [1, 2, 2], 4, classes=3) > 0
+    assert calls == [[0, 1, 2, 0], (4, 1, 2, 2), (4, 1, 2, 2)]
