@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from dode import storage
-from dode.benchmark import records, scripting
+from dode.benchmark import parameters, records, scripting
 
 
 def main(snakemake):
@@ -13,7 +13,8 @@ def main(snakemake):
         storage.gather_arrays(snakemake.input[kind], snakemake.output[kind])
     params, found = snakemake.params, [storage.read_json(path) for path in snakemake.input.environments]
     environments = [each["environment"] for place, each in enumerate(found) if each not in found[:place]]
-    made = {"cell": params.cell, "samples": params.samples, "passes": found[0]["passes"], "code": params.code}
+    cell = parameters.resolved(params.cell, snakemake.input.get("precision"))
+    made = {"cell": cell, "samples": params.samples, "passes": found[0]["passes"], "code": params.code}
     storage.write_json(snakemake.output.environments, {**made, "environments": environments})
 
 
