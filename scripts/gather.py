@@ -7,6 +7,8 @@ from pathlib import Path
 from dode import storage
 from dode.benchmark import parameters, records, scripting
 
+SHARDS = ("images", "ends", "states", "environments")
+
 
 def main(snakemake):
     for kind in ("images", "ends", "states"):
@@ -34,4 +36,4 @@ def remove_others(shards):
 
 if __name__ == "__main__":
     scripting.execute(main, snakemake)
-    remove_others(snakemake.input)
+    remove_others(path for kind in SHARDS for path in snakemake.input[kind])
