@@ -85,6 +85,11 @@ class Precisions:
         names = [(dataset, part) for dataset in self.benchmark.datasets for part in self.parts(dataset)]
         return [f"{self.folder(*name)}/{TABLE}" for name in names]
 
+    def configuration(self) -> dict[str, Any]:
+        """The part of ``execution`` that decides results, for a configuration that is handed on; empty without any."""
+        chosen = {name: {"precision": "auto"} for name in self.benchmark.datasets if self.measured(name)}
+        return {"execution": {"datasets": chosen}} if chosen else {}
+
     def measurement(self, dataset: str, part: str) -> Measurement:
         """What is measured for a part of a dataset id."""
         reference = self.benchmark.reference(dataset)
