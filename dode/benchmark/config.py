@@ -19,7 +19,18 @@ from dode.validation import ConfigError, copied, refuse_odd, validate
 FIT_IMAGES = 100
 # Names in the folder of results, or in a dataset's, that are no dataset's and no solver's.
 RESERVED = (
-    *(REFERENCE, HALVES, "real", "logs", "figures", "collected", "conditions", "fine-ends", "precision", records.FOLDER),
+    *(
+        REFERENCE,
+        HALVES,
+        "real",
+        "logs",
+        "figures",
+        "collected",
+        "conditions",
+        "fine-ends",
+        "precision",
+        records.FOLDER,
+    ),
     *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json"),
     *("published-statistics.npz", "reference-statistics.npz"),
 )

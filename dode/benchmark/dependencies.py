@@ -82,7 +82,10 @@ class Dependencies:
         cells = {"cell": found.cell, "other": found.other}
         return {
             # The card's precision decides here, whatever was chosen.
-            **{name: dataclasses.replace(self.trajectory(each), precision=None).params() for name, each in cells.items()},
+            **{
+                name: dataclasses.replace(self.trajectory(each), precision=None).params()
+                for name, each in cells.items()
+            },
             "kinds": list(found.kinds),
             "images": self.precisions.images(dataset),
             "of_seed": {"paired_fid": own["images"], "trajectory_rmse": own["trajectory_images"]},

@@ -13,7 +13,7 @@ import torch
 from dode import sampling
 from dode.benchmark import jobs
 from dode.benchmark.parameters import Trajectory
-from dode.benchmark.precisions import FINE, FITTED, NEARER, SHARE
+from dode.benchmark.precisions import FINE, FITTED, LOADS, MOST, NEARER, SHARE
 from dode.images import pixels
 from dode.metrics import deviation, features
 from dode.models import precision
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 TIED = 0.05  # share by which speeds differ from one measurement to the next
 SECONDS = 1.0  # that each speed is measured for
 COMPILING = 20.0  # seconds that a compilation takes at the very least, for which work must be left to save
-#: How many jobs of a cell load, and compile, the network: its teacher, its fit and its samples; else its samples.
-LOADS = {FITTED: 3}
 
 
 @dataclasses.dataclass
@@ -48,6 +46,10 @@ class Tried:
         """Whether no score moves by more than it may."""
         return kind in self.moved and all(each.share <= SHARE for each in self.moved[kind].values())
 
+    def fails(self, kind: str) -> bool:
+        """Whether a score does, for all that chance may have to do with it."""
+        return any(each.least > SHARE for each in self.moved[kind].values())
+
 
 class Measuring:
     """The measurement of a part.
@@ -60,34 +62,35 @@ class Measuring:
 
     def __init__(self, measured: Mapping[str, Any], inputs: Mapping[str, str], execution: Mapping[str, Any]):
         self.measured, self.inputs, self.execution = measured, inputs, execution
-        self.indices = range(measured["images"])
         self.card = Way.of_card(measured["cell"]["model"])
         self._ends: dict[tuple[str, Way], np.ndarray] = {}
-        self._held: tuple[tuple[str, Way], jobs.CellJob] | None = None
+        self._held: dict[tuple[str, Way], jobs.CellJob] = {}
         self._extract: Callable[[np.ndarray], torch.Tensor] | None = None
         self.device = self._job("cell", self.card).device
 
     def _job(self, name: str, way: Way) -> jobs.CellJob:
-        """One at a time; the last is kept, as its network may be compiled."""
-        if self._held is None or self._held[0] != (name, way):
-            self._held = None
+        """Those of the card are kept, and the last of the others, as its network may be compiled."""
+        if (name, way) not in self._held:
+            self._held = {key: job for key, job in self._held.items() if key[1] == self.card}
             trajectory = dataclasses.replace(Trajectory(**self.measured[name]), precision=dataclasses.asdict(way))
             job = jobs.of_cell(trajectory.params(), self.inputs["model"], self.execution, self.inputs)
-            self._held = (name, way), job
-        precision.allow_tf32(way.tf32)  # features may have another setting
-        return self._held[1]
+            self._held[name, way] = job
+        precision.allow_tf32(way.tf32)  # features and other ways may have another setting
+        return self._held[name, way]
 
-    def ends(self, name: str, way: Way) -> np.ndarray:
-        """End states of the fitting noise, of the ``cell`` or the ``other``."""
-        if (name, way) not in self._ends:
-            job = self._job(name, way)
-            size, found = self.execution["batch_size"], []
-            for start in range(0, len(self.indices), size):
-                part = self.indices[start : start + size]
+    def ends(self, name: str, way: Way, images: int) -> np.ndarray:
+        """End states of so many images of the fitting noise, of the ``cell`` or the ``other``."""
+        found = [self._ends[name, way]] if (name, way) in self._ends else []
+        indices = range(sum(map(len, found)), images)
+        if indices:
+            job, size = self._job(name, way), self.execution["batch_size"]
+            for start in range(0, len(indices), size):
+                part = indices[start : start + size]
                 denoise, latents = job.denoise_for(part, stream="fit"), job.latents(part, stream="fit")
-                found.append(job.images(sampling.sample(job.solver, denoise, latents, job.sigmas)).float().cpu().numpy())
+                ends = job.images(sampling.sample(job.solver, denoise, latents, job.sigmas))
+                found.append(ends.float().cpu().numpy())
             self._ends[name, way] = np.concatenate(found)
-        return self._ends[name, way]
+        return self._ends[name, way][:images]
 
     def sample(self, ends: np.ndarray) -> deviation.Sample:
         """End states with their features."""
@@ -120,8 +123,17 @@ class Measuring:
         tried.speed = len(x) / float(np.median(times))
 
     def move(self, tried: Tried, kind: str) -> None:
-        """Measure how scores move in a way."""
-        exact, rounded, other = self.ends("cell", self.card), self.ends("cell", tried.way), self.ends("other", self.card)
+        """Measure how scores move in a way, on twice as many images until that is decided, or has been enough."""
+        images = self.measured["images"]
+        while True:
+            self._move(tried, kind, images)
+            if tried.passes(kind) or tried.fails(kind) or images >= MOST:
+                return
+            images = min(2 * images, MOST)
+
+    def _move(self, tried: Tried, kind: str, images: int) -> None:
+        runs = (("cell", self.card), ("cell", tried.way), ("other", self.card))
+        exact, rounded, other = (self.ends(*run, images) for run in runs)
         before, after = exact, rounded
         if kind == FITTED:  # the rounding is that of the plain solver, what it adds to is nearer to the fine solution
             before = deviation.nearer(exact, other, NEARER)
@@ -170,7 +182,7 @@ class Measuring:
 
     def _compiled(self, kind: str, tried: Tried, every: list[Tried]) -> Tried:
         """The same compiled, where it passes and saves more than it costs; else the way as it is."""
-        evaluations, loads = self.measured["evaluations"], LOADS.get(kind, 1)
+        evaluations, loads = self.measured["evaluations"], 1 if kind == FINE else LOADS
         if tried.seconds(evaluations, loads) <= COMPILING * loads:
             return tried
         way = dataclasses.replace(tried.way, compile=True)

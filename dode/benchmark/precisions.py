@@ -15,8 +15,9 @@ from dode.validation import ConfigError
 
 PLAIN, FITTED, FINE = "plain", "fitted", "fine"
 TABLE, CHOICE = "table.json", "choice.json"
-IMAGES = 400  # of the fitting noise that is measured on, or as many as are fitted
+IMAGES, MOST = 400, 3200  # of the fitting noise that is measured on: at first, and where that does not decide
 SHARE = 0.1  # of what a seed's noise does to a score, by which a cheaper precision may move it
+LOADS = 3  # jobs of a cell that load, and compile, its network: teacher, fit and samples
 NEARER = 0.1  # of a plain solver's distance to the fine solution: how near a fitted one comes
 PROBE, FEW = "ipndm", 10  # the plain solver, and with how many evaluations it stands for those that the fine one serves
 #: A grid that every model has, where the dataset's cannot have the probe's number of steps.
@@ -64,7 +65,8 @@ class Precisions:
             return None
         if cell.is_reference:
             return FINE
-        return FITTED if cell.distilled or cell.preparation is not None else PLAIN
+        to_fine = cell.preparation is not None or (cell.distilled and cell.entry["distill"]["fit"] != "greedy")
+        return FITTED if to_fine else PLAIN
 
     def part(self, cell: Cell) -> str:
         """The part with a cell's choice."""
@@ -98,7 +100,7 @@ class Precisions:
         return Measurement((PLAIN, FITTED), self._probe(dataset, int(part.removeprefix("nfe"))), reference)
 
     def images(self, dataset: str) -> int:
-        """How many images are measured on."""
+        """How many images are measured on at first."""
         return max(IMAGES, self.benchmark.datasets[dataset]["fit_images"])
 
     def _probe(self, dataset: str, nfe: int) -> Cell:

@@ -11,11 +11,11 @@ from typing import Any
 from dode.benchmark import evaluations
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.execution import settings
-from dode.benchmark.precisions import Precisions
+from dode.benchmark.precisions import LOADS, MOST, Precisions
 from dode.names import REFERENCE
 
 COMPILE = 60  # further seconds of a job whose network is compiled
-RUNS, COMPILATIONS = 8, 10  # of a measurement of precisions: ways that are run to end states, minutes of compiling
+RUNS, COMPILATIONS = 3, 10  # of a measurement of precisions: ways that are run to end states, minutes of compiling
 START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
 GROUPED = 1  # minutes of walltime for each job of a group besides
@@ -69,7 +69,7 @@ class Workloads:
     def measuring(self, dataset: str, part: str) -> int:
         """Network evaluations of a measurement of precisions that are run to end states, at most."""
         found = self.precisions.measurement(dataset, part)
-        return self.precisions.images(dataset) * (RUNS * found.cell.nfe + found.other.nfe)
+        return max(MOST, self.precisions.images(dataset)) * (RUNS * found.cell.nfe + found.other.nfe)
 
     def measuring_runtime(self, dataset: str, part: str, attempt: int) -> int:
         """Walltime in minutes of the job that makes it."""
@@ -91,7 +91,7 @@ class Workloads:
         if self.precisions.kind(cell) is None:
             own = {CARD: own[CARD]}
         ways = [(way, speed, COMPILE * way.endswith(COMPILED)) for way, speed in own.items() if way not in UNCERTAIN]
-        loads, count = 3 if cell.distilled else 1, self.evaluations("sample", cell)
+        loads, count = 1 if cell.is_reference else LOADS, self.evaluations("sample", cell)
         return min(ways, key=lambda way: count / way[1] + loads * way[2])
 
     def known(self, cell: Cell) -> tuple[float, float] | None:

@@ -54,6 +54,12 @@ class Deviation:
     seed: float
 
     @property
+    def least(self) -> float:
+        """``(|change| - 2 error) / seed``, what the change is at least."""
+        bound = abs(self.change) - 2 * self.error
+        return 0.0 if bound <= 0 else bound / self.seed if self.seed > 0 else math.inf
+
+    @property
     def share(self) -> float:
         """``(|change| + 2 error) / seed``, what the change is at most; infinite where a change has nothing to hide in."""
         bound = abs(self.change) + 2 * self.error
@@ -64,7 +70,7 @@ class Deviation:
 
 def paired_fid(images: Sample, others: Sample) -> Score:
     """The Fréchet distance of images to others from the same noise (:func:`dode.metrics.distances.fid`)."""
-    both = [distances.Gaussian.of_features(sample.features) for sample in (images, others)]
+    both = [distances.Statistics.of([sample.features]).gaussian for sample in (images, others)]
     return Score(*distances.fid_with_influences(images.features, *both, others.features))
 
 

@@ -46,7 +46,9 @@ def rows(measurement: dict[str, Any]) -> list[tuple[str, ...]]:
     for way in sorted(measurement["ways"], key=lambda way: -(way["speed"] or 0)):
         speed = "–" if way["speed"] is None else f"{way['speed']:,.0f}"
         taken = ", ".join(KINDS[kind] for kind in way["chosen"])
-        found.append((measurement["dataset"], part, way["way"], speed, _moved(way["moved"]), taken or "–", _why(way["why"])))
+        found.append(
+            (measurement["dataset"], part, way["way"], speed, _moved(way["moved"]), taken or "–", _why(way["why"]))
+        )
     return found
 
 
