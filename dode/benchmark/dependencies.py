@@ -88,6 +88,7 @@ class Dependencies:
             },
             "kinds": list(found.kinds),
             "images": self.precisions.images(dataset),
+            "most": self.precisions.most(dataset, part),
             "of_seed": {"paired_fid": own["images"], "trajectory_rmse": own["trajectory_images"]},
             "evaluations": own["images"] * own["seeds"] * found.cell.nfe,
             "features": self.features(dataset),

@@ -13,7 +13,7 @@ import torch
 from dode import sampling
 from dode.benchmark import jobs
 from dode.benchmark.parameters import Trajectory
-from dode.benchmark.precisions import FINE, FITTED, LOADS, MOST, NEARER, SHARE
+from dode.benchmark.precisions import FINE, FITTED, LOADS, NEARER, SHARE
 from dode.images import pixels
 from dode.metrics import deviation, features
 from dode.models import precision
@@ -127,9 +127,9 @@ class Measuring:
         images = self.measured["images"]
         while True:
             self._move(tried, kind, images)
-            if tried.passes(kind) or tried.fails(kind) or images >= MOST:
+            if tried.passes(kind) or tried.fails(kind) or images >= self.measured["most"]:
                 return
-            images = min(2 * images, MOST)
+            images = min(2 * images, self.measured["most"])
 
     def _move(self, tried: Tried, kind: str, images: int) -> None:
         runs = (("cell", self.card), ("cell", tried.way), ("other", self.card))
@@ -195,7 +195,7 @@ class Measuring:
         return other if saves and self._passes(other, kind) else tried
 
     def table(self, chosen: Mapping[str, Way], every: list[Tried]) -> list[dict[str, Any]]:
-        """What is written of each way: its speed, how scores move, of which kinds it is the choice, and why or why not."""
+        """What is written of each way: its speed, how scores move, of which kinds it is the choice, and why."""
         rows = []
         for tried in every:
             of = [kind for kind, way in chosen.items() if way == tried.way]

@@ -28,9 +28,9 @@ def plan(benchmark: Benchmark, measured: Iterable[Mapping[str, Any]] = ()) -> pd
         A data frame with the columns ``cells``; ``jobs`` of the workflow; ``submissions``, the cluster's jobs;
         ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`), and ``passes`` of networks,
         which are twice as many where guidance needs two; ``encoded`` prompts and ``decoded`` latents; ``sampling``,
-        ``fitting`` (measuring precisions included) and ``scoring`` in GPU hours with what jobs take to start, NaN where
-        no speed is given; ``samples``
-        in GB, which stay with ``keep_samples``; ``others`` in GB, which stay in any case.
+        ``fitting`` and ``scoring`` in GPU hours with what jobs take to start, NaN where no speed is given; ``samples``
+        in GB, which stay with ``keep_samples``; ``others`` in GB, which stay in any case. Measurements of precisions
+        are part of ``fitting``, as those that their first images decide.
     """
     work = Workloads(benchmark, measured=known_speeds(measured))
     rows = {name: _row(work, name) for name in benchmark.datasets}

@@ -16,6 +16,7 @@ from dode.validation import ConfigError
 PLAIN, FITTED, FINE = "plain", "fitted", "fine"
 TABLE, CHOICE = "table.json", "choice.json"
 IMAGES, MOST = 400, 3200  # of the fitting noise that is measured on: at first, and where that does not decide
+RUNS, OF_A_CELL = 3, 0.25  # ways that are mostly run to end states, at most for this share of a cell's evaluations
 SHARE = 0.1  # of what a seed's noise does to a score, by which a cheaper precision may move it
 LOADS = 3  # jobs of a cell that load, and compile, its network: teacher, fit and samples
 NEARER = 0.1  # of a plain solver's distance to the fine solution: how near a fitted one comes
@@ -102,6 +103,17 @@ class Precisions:
     def images(self, dataset: str) -> int:
         """How many images are measured on at first."""
         return max(IMAGES, self.benchmark.datasets[dataset]["fit_images"])
+
+    def most(self, dataset: str, part: str) -> int:
+        """How many at most: as few as at first where more would cost as much as a quarter of a cell."""
+        own, first = self.benchmark.datasets[dataset], self.images(dataset)
+        cell = own["images"] * own["seeds"] * self.measurement(dataset, part).cell.nfe
+        return max(first, min(MOST, int(OF_A_CELL * cell / self.evaluations(dataset, part))))
+
+    def evaluations(self, dataset: str, part: str) -> int:
+        """Network evaluations of a measurement for each image."""
+        found = self.measurement(dataset, part)
+        return RUNS * found.cell.nfe + found.other.nfe
 
     def _probe(self, dataset: str, nfe: int) -> Cell:
         own = self.benchmark.datasets[dataset]

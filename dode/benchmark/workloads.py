@@ -11,11 +11,11 @@ from typing import Any
 from dode.benchmark import evaluations
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.execution import settings
-from dode.benchmark.precisions import LOADS, MOST, Precisions
+from dode.benchmark.precisions import FINE, FITTED, LOADS, PLAIN, Precisions
 from dode.names import REFERENCE
 
 COMPILE = 60  # further seconds of a job whose network is compiled
-RUNS, COMPILATIONS = 3, 10  # of a measurement of precisions: ways that are run to end states, minutes of compiling
+COMPILATIONS = 10  # minutes of compiling in a measurement of precisions
 START = 20  # seconds that a job takes to start and to load its network
 MARGIN = 2  # walltime asked for, in expected times
 GROUPED = 1  # minutes of walltime for each job of a group besides
@@ -25,7 +25,13 @@ SCORE = ("gather", "decode", "score", "prompt_score", "score_pipeline")
 
 
 CARD, COMPILED = "card", "-compiled"
-UNCERTAIN = ("bfloat16", f"bfloat16{COMPILED}")  # fewer digits than TF32 has, so that nobody knows before
+AS_CARDS = (CARD, f"{CARD}{COMPILED}")
+#: By the kind of a choice the ways that it is assumed to be one of.
+ASSUMED = {
+    PLAIN: (*AS_CARDS, "tf32", f"tf32{COMPILED}", "float16", f"float16{COMPILED}"),
+    FITTED: AS_CARDS,
+    FINE: AS_CARDS,
+}
 
 
 def speeds(settings: Mapping[str, Any]) -> dict[str, float]:
@@ -67,15 +73,15 @@ class Workloads:
         return cell.dataset["images"] * cell.dataset["seeds"]
 
     def measuring(self, dataset: str, part: str) -> int:
-        """Network evaluations of a measurement of precisions that are run to end states, at most."""
-        found = self.precisions.measurement(dataset, part)
-        return max(MOST, self.precisions.images(dataset)) * (RUNS * found.cell.nfe + found.other.nfe)
+        """Network evaluations of a measurement of precisions that the first images decide."""
+        return self.precisions.images(dataset) * self.precisions.evaluations(dataset, part)
 
     def measuring_runtime(self, dataset: str, part: str, attempt: int) -> int:
         """Walltime in minutes of the job that makes it."""
         own = settings(self.execution, dataset)
         speed = speeds(own).get(CARD, math.inf)
-        minutes = own["runtime"] + COMPILATIONS + MARGIN * self.measuring(dataset, part) / speed / 60
+        work = self.precisions.most(dataset, part) * self.precisions.evaluations(dataset, part)
+        minutes = own["runtime"] + COMPILATIONS + MARGIN * work / speed / 60
         return math.ceil(minutes * attempt)
 
     def assumed(self, cell: Cell) -> tuple[str, float, float] | None:
@@ -83,14 +89,14 @@ class Workloads:
         where no speed is given.
 
         The card's, or with ``precision: auto`` the fastest of those that keep as many digits as TF32, a compilation in
-        each job included: these moved no score where it was measured. A measurement may take another.
+        each job included; for fitted cells and the fine solution the card's, compiled or not. On the digits a
+        measurement takes just these. Elsewhere it may take others.
         """
         own = speeds(self.settings(cell))
         if not own:
             return None
-        if self.precisions.kind(cell) is None:
-            own = {CARD: own[CARD]}
-        ways = [(way, speed, COMPILE * way.endswith(COMPILED)) for way, speed in own.items() if way not in UNCERTAIN]
+        taken = ASSUMED.get(self.precisions.kind(cell) or "", (CARD,))
+        ways = [(way, own[way], COMPILE * way.endswith(COMPILED)) for way in taken if way in own]
         loads, count = 1 if cell.is_reference else LOADS, self.evaluations("sample", cell)
         return min(ways, key=lambda way: count / way[1] + loads * way[2])
 
@@ -114,6 +120,9 @@ class Workloads:
         jobs = self.shards(cell) if rule == "sample" else 1
         return count / speed / jobs + (further if count else 0)
 
+    def _may_compile(self, cell: Cell) -> bool:
+        return self.precisions.kind(cell) is not None
+
     def shards(self, cell: Cell) -> int:
         """Number of jobs that share a cell's images: as set, or as many as last ``job_minutes`` each."""
         own = self.settings(cell)
@@ -134,7 +143,7 @@ class Workloads:
         """Walltime in minutes, more with every attempt: a job may have been stopped for want of it."""
         own = speeds(self.settings(cell))
         # By the card's speed, on which a measured choice may fall back.
-        seconds = (self._seconds(rule, cell, (own[CARD], COMPILE * (len(own) > 1))) or 0.0) if own else 0.0
+        seconds = (self._seconds(rule, cell, (own[CARD], COMPILE * self._may_compile(cell))) or 0.0) if own else 0.0
         if self.group(rule, cell) is None:
             minutes = self.settings(cell)["runtime"] + MARGIN * seconds / 60
         else:  # the walltimes of a group are added up

@@ -2,8 +2,9 @@
 
 Jobs are those of the cells; fetching, tables and figures come to them. GPU hours go by evaluations_per_second and
 features_per_second of the configuration's execution, which were measured on the GPU that its comments name. With
-precision: auto, choices that the folder of results has are taken, with their measured speeds; until there are any, one is
-assumed: the fastest of the given speeds that keeps as many digits as TF32.
+precision: auto, choices that the folder of results has are taken, with their measured speeds. Until there are any, one
+is assumed: the fastest of the given speeds that keeps as many digits as TF32; for the fine solution and for fits other
+than greedy, the card's.
 """
 
 import argparse

@@ -61,7 +61,7 @@ class Deviation:
 
     @property
     def share(self) -> float:
-        """``(|change| + 2 error) / seed``, what the change is at most; infinite where a change has nothing to hide in."""
+        """``(|change| + 2 error) / seed``, what the change is at most; infinite where seeds move nothing."""
         bound = abs(self.change) + 2 * self.error
         if not bound:
             return 0.0

@@ -18,7 +18,8 @@ def read(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     Returns:
         Of each its ``dataset``, ``part`` and ``ways``: ``way``, ``speed`` in evaluations per second (None where it
         could not run), ``first``, seconds of the first call, ``moved``, by kind and score the largest share of a
-        seed's noise that the score may have moved by, ``chosen``, the kinds that it was taken for, and ``why``, by kind.
+        seed's noise that the score may have moved by, ``chosen``, the kinds that it was taken for, and ``why``, by
+        kind.
     """
     found = []
     for path in map(Path, paths):

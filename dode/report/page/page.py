@@ -42,9 +42,9 @@ def data(
     Returns:
         ``title``, ``revision``, ``environments``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
         (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
-        metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with ``halves``, and by metric ``choices``,
-        ``gains``, ``marks`` and ``better``, the names of the cells that are better than the fine-step one). Values are
-        unscaled; what is not finite is None.
+        metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with ``halves``, and by metric
+        ``choices``, ``gains``, ``marks`` and ``better``, the names of the cells that are better than the
+        fine-step one). Values are unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
