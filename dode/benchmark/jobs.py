@@ -55,15 +55,14 @@ class CellJob:
         how = {key: execution.get(key, False) for key in ("channels_last", "compile")}
         self.trajectory, self.made = trajectory, trajectory.params()
         if trajectory.precision is not None:  # what was measured goes before what the card says
-            trajectory = Trajectory(**resolved(trajectory.params(), self.inputs.get("precision")))
-            way = precision.Way(**trajectory.precision)
+            self.made = resolved(trajectory.params(), self.inputs.get("precision"))
+            way = precision.Way(**self.made["precision"])
             how = {key: getattr(way, key) for key in how}
             if way.compile and (fault := precision.compiler_fault(self.device)):
                 raise ValueError(
                     f"the network was measured to run compiled, but {fault} on this machine; install it, or delete "
                     f"{self.inputs.get('precision')} to measure here and make the results again"
                 )
-            self.made = trajectory.params()
             lowered = {"dtype": way.dtype, "tf32": way.tf32}
             self.trajectory = dataclasses.replace(trajectory, model={**trajectory.model, "precision": lowered})
         precision.allow_tf32(self.trajectory.model.get("precision", {}).get("tf32", False))

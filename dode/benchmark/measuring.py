@@ -140,8 +140,8 @@ class Measuring:
             after = before + (rounded - exact)
         elif kind == FINE:  # what moves is what a fitted solver is compared with
             other = deviation.nearer(other, exact, NEARER)
-        samples = [self.sample(each) for each in (before, after, other)]
-        tried.moved[kind] = deviation.deviations(*samples, self.measured["of_seed"])
+        was, now, others = (self.sample(each) for each in (before, after, other))
+        tried.moved[kind] = deviation.deviations(was, now, others, self.measured["of_seed"])
 
     def chosen(self) -> tuple[dict[str, Way], list[Tried]]:
         """The way of each kind, and all that were tried, the card's first."""

@@ -70,8 +70,8 @@ class Deviation:
 
 def paired_fid(images: Sample, others: Sample) -> Score:
     """The Fréchet distance of images to others from the same noise (:func:`dode.metrics.distances.fid`)."""
-    both = [distances.Statistics.of([sample.features]).gaussian for sample in (images, others)]
-    return Score(*distances.fid_with_influences(images.features, *both, others.features))
+    own, other = (distances.Statistics.of([sample.features]).gaussian for sample in (images, others))
+    return Score(*distances.fid_with_influences(images.features, own, other, others.features))
 
 
 def trajectory_rmse(images: Sample, others: Sample) -> Score:

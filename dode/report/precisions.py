@@ -43,7 +43,7 @@ def read(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
 def rows(measurement: dict[str, Any]) -> list[tuple[str, ...]]:
     """A measurement as rows under :data:`HEADER`, the fastest way first."""
     part = "the fine solution" if measurement["part"] == "fine" else f"NFE {measurement['part'].removeprefix('nfe')}"
-    found = []
+    found: list[tuple[str, ...]] = []
     for way in sorted(measurement["ways"], key=lambda way: -(way["speed"] or 0)):
         speed = "–" if way["speed"] is None else f"{way['speed']:,.0f}"
         taken = ", ".join(KINDS[kind] for kind in way["chosen"])
