@@ -21,6 +21,7 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/checkpoints.smk"
+include: "rules/precision.smk"
 include: "rules/teacher.smk"
 include: "rules/fine_ends.smk"
 include: "rules/prepare.smk"

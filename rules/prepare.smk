@@ -1,7 +1,7 @@
 # What a solver is registered to need: the model's statistics, a small network, another network in its place.
 rule prepare:
     input:
-        unpack(of_cell(FILES.guiding)),
+        unpack(of_cell(FILES.running)),
         unpack(of_cell(FILES.prepared_on)),
         model=of_cell(FILES.model),
     output:

@@ -3,6 +3,7 @@ from dode.fetching import places
 from dode.metrics.catalogue import METRICS
 
 CONFIGURATION = {key: value for key, value in BENCH.config.items() if key != "execution"}
+CONFIGURATION |= FILES.precisions.configuration()
 
 
 # What tables and figures say of the cells of one dataset, or a part of them.
@@ -346,6 +347,7 @@ rule page:
         thumbnails=[path.replace(".json", ".thumbnails.json") for path in FILES.collected()],
         halves=halves,
         provenance=rules.tables.output.provenance,
+        precisions=FILES.precisions.tables(),
     output:
         f"{RESULTS}/index.html",
     log:

@@ -40,6 +40,8 @@ samples = f"{CELL}/samples.npy"
 # shards leaves finished cells alone.
 rule gather:
     input:
+        # The shards' records go with the shards; what the samples were made in is known here.
+        unpack(of_cell(FILES.precision)),
         images=lambda wildcards: WORK.shard_files(cell(wildcards), ".npy"),
         ends=lambda wildcards: WORK.shard_files(cell(wildcards), ".ends.npy"),
         states=lambda wildcards: WORK.shard_files(cell(wildcards), ".states.npy"),

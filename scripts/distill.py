@@ -8,7 +8,7 @@ def main(snakemake):
     params, inputs = snakemake.params, snakemake.input
     cell = jobs.of_cell(params.cell, inputs.model, execution.of_job(snakemake), inputs)
     own, followed = fit_jobs.FittingSet(cell, params.teacher), inputs.get("teacher") or inputs.get("ends")
-    made = {"cell": params.cell, "distill": {**params.teacher, **params.fit}, "code": {"distill": params.code}}
+    made = {"cell": cell.made, "distill": {**params.teacher, **params.fit}, "code": {"distill": params.code}}
     if followed:
         made["teacher"] = fit_jobs.read_made(followed)
         made["code"]["teacher"] = made["teacher"].pop("code")

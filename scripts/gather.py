@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 from dode import storage
-from dode.benchmark import records, scripting
+from dode.benchmark import parameters, records, scripting
+
+SHARDS = ("images", "ends", "states", "environments")
 
 
 def main(snakemake):
@@ -13,7 +15,8 @@ def main(snakemake):
         storage.gather_arrays(snakemake.input[kind], snakemake.output[kind])
     params, found = snakemake.params, [storage.read_json(path) for path in snakemake.input.environments]
     environments = [each["environment"] for place, each in enumerate(found) if each not in found[:place]]
-    made = {"cell": params.cell, "samples": params.samples, "code": params.code}
+    cell = parameters.resolved(params.cell, snakemake.input.get("precision"))
+    made = {"cell": cell, "samples": params.samples, "code": params.code}
     made |= {key: found[0][key] for key in ("passes", "depth")}
     storage.write_json(snakemake.output.environments, {**made, "environments": environments})
 
@@ -34,4 +37,4 @@ def remove_others(shards):
 
 if __name__ == "__main__":
     scripting.execute(main, snakemake)
-    remove_others(snakemake.input)
+    remove_others(path for kind in SHARDS for path in snakemake.input[kind])

@@ -6,7 +6,7 @@ from dode.benchmark import execution, fit_jobs, jobs, learning_jobs, scripting, 
 def main(snakemake):
     params, inputs = snakemake.params, snakemake.input
     cell = jobs.of_cell(params.cell, inputs.model, execution.of_job(snakemake), inputs)
-    made = {"cell": params.cell, "code": {"prepare": params.code}}
+    made = {"cell": cell.made, "code": {"prepare": params.code}}
     if inputs.get("ends"):
         made["ends"] = fit_jobs.read_made(inputs.ends)
     with learning_jobs.checkpoint(snakemake.output[0], made) as checkpoint:

@@ -21,7 +21,7 @@ def main(snakemake):
         coefficient=options["coefficient"],
         batch_size=settings["batch_size"],
     )
-    made = {"cell": snakemake.params.cell, **software.environment(cell.device)}
+    made = {"cell": cell.made, **software.environment(cell.device)}
     storage.write_json(snakemake.output[0], {"sigmas": found.tolist(), **made})
 
 

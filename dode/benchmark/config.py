@@ -19,7 +19,18 @@ from dode.validation import ConfigError, copied, paths_from_home, refuse_odd, va
 FIT_IMAGES = 100
 # Names in the folder of results, or in a dataset's, that are no dataset's and no solver's.
 RESERVED = (
-    *(REFERENCE, HALVES, "real", "logs", "figures", "collected", "conditions", "fine-ends", records.FOLDER),
+    *(
+        REFERENCE,
+        HALVES,
+        "real",
+        "logs",
+        "figures",
+        "collected",
+        "conditions",
+        "fine-ends",
+        "precision",
+        records.FOLDER,
+    ),
     *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json"),
     *("published-statistics.npz", "reference-statistics.npz"),
 )
@@ -120,6 +131,7 @@ def _check_dataset(
     _check_real(dataset, key, cards, root)
     conditions.check(dataset, key, cards, root)
     _check_execution(dataset, key, config["execution"])
+    _check_precision(dataset, cards[dataset["model"]], config["execution"])
     kept = dataset.setdefault("trajectory_images", min(500, dataset["images"]))
     if kept > dataset["images"]:
         raise ConfigError(
@@ -163,6 +175,25 @@ def _check_execution(dataset: dict[str, Any], key: str, execution: dict[str, Any
             )
     elif own["shards"] > total:
         raise ConfigError(f"{place}.shards: {own['shards']} shards for {total} images of {key}; at most {total}")
+
+
+def _check_precision(dataset: dict[str, Any], card: Card, execution: dict[str, Any]) -> None:
+    """What is measured cannot be set besides."""
+    own, name = settings(execution, dataset["id"]), dataset["id"]
+    if own["precision"] != "auto":
+        return
+    place = "execution" if "precision" not in execution["datasets"].get(name, {}) else f"execution.datasets.{name}"
+    if "pipeline" in card:
+        raise ConfigError(
+            f"{place}.precision: 'auto' is not possible for the dataset '{name}', whose model is a pipeline; set "
+            f"execution.datasets.{name}.precision: card"
+        )
+    for key in ("channels_last", "compile"):
+        if own[key]:
+            raise ConfigError(
+                f"execution.{key}: true is not allowed with precision: auto (dataset '{name}'), which tries it by "
+                f"itself; leave {key} out"
+            )
 
 
 def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:

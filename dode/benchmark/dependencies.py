@@ -13,6 +13,7 @@ from dode import grids, solvers
 from dode.benchmark import digests, records
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, STUDENTS, Card, Fit, Samples, Teacher, Trajectory
+from dode.benchmark.precisions import Precisions
 from dode.distillation import learned
 from dode.fetching import checksums, pipelines
 from dode.fetching.cards import file_name, folder_of, reading
@@ -60,6 +61,7 @@ class Dependencies:
         self.benchmark = benchmark
         self.config, self.cards = benchmark.config, benchmark.cards
         self.locked = checksums.read(benchmark.root)
+        self.precisions = Precisions(benchmark)
 
     def trajectory(self, cell: Cell) -> Trajectory:
         """Of a cell's rules that run its solver."""
@@ -72,7 +74,32 @@ class Dependencies:
         if cell.preparation is not None:
             own = entry["prepare"]
             classes["prepare"] = {**own, "options": cell.preparation.filled(own["options"])}
+        classes["precision"] = self.precisions.kind(cell)
         return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
+
+    def precision(self, dataset: str, part: str) -> dict[str, Any]:
+        """What is measured to choose the precision of a part of a dataset id (:mod:`dode.benchmark.precisions`)."""
+        own, found = self.benchmark.datasets[dataset], self.precisions.measurement(dataset, part)
+        cells = {"cell": found.cell, "other": found.other}
+        return {
+            # The card's precision decides here, whatever was chosen.
+            **{
+                name: dataclasses.replace(self.trajectory(each), precision=None).params()
+                for name, each in cells.items()
+            },
+            "kinds": list(found.kinds),
+            "images": self.precisions.images(dataset),
+            "most": self.precisions.most(dataset, part),
+            "of_seed": {"paired_fid": own["images"], "trajectory_rmse": own["trajectory_images"]},
+            "evaluations": own["images"] * own["seeds"] * found.cell.nfe,
+            "features": self.features(dataset),
+        }
+
+    def precision_code(self, dataset: str, part: str) -> str:
+        """Digest of the code of that measurement."""
+        found = self.precisions.measurement(dataset, part)
+        others = {*self._grid_parts(found.other), self._extractor(self.benchmark.datasets[dataset]["features"])}
+        return self.cell_code("precision.py", found.cell, found.other.entry["solver"], parts=others)
 
     def teacher(self, cell: Cell) -> Teacher:
         """Of a distilled cell."""
@@ -223,4 +250,7 @@ class Dependencies:
 
     def features_code(self, script: str, features: str) -> str:
         """Digest of the code of a script that takes the features of the card ``features``."""
-        return self.code(script, extractors.module_of(self.cards[features]["network"]["name"]))
+        return self.code(script, self._extractor(features))
+
+    def _extractor(self, features: str) -> str:
+        return extractors.module_of(self.cards[features]["network"]["name"])

@@ -25,10 +25,13 @@ MOST_PIXELS = 2**17  # of a batch
 FINE = {FLOW: ("flow-heun", 39)}
 USUAL_FINE = ("heun", 79)
 #: The embedded extractors of features, of grey images of their size; Inception is downloaded.
-FEATURES = {(1, 8, 8): "digits-classifier", (1, 28, 28): "mnist-classifier"}
+FEATURES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits-classifier", (1, 28, 28): "mnist-classifier"}
 INCEPTION = "inception-clean"
 #: Real images that are part of this project, by their shape.
-OWN_DATA = {(1, 8, 8): {"data": "digits"}, (1, 28, 28): {"statistics": "mnist-real-statistics"}}
+OWN_DATA: dict[tuple[int, ...], dict[str, str]] = {
+    (1, 8, 8): {"data": "digits"},
+    (1, 28, 28): {"statistics": "mnist-real-statistics"},
+}
 SHOWN = ("image_shape", "latent_shape", "classes", "prediction", "schedule", "preconditioning", "sampling")
 
 CARD = """\

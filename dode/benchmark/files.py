@@ -8,6 +8,7 @@ from typing import Any
 from dode import grids, solvers
 from dode.benchmark.cells import Benchmark, Cell, Dataset
 from dode.benchmark.parameters import GUIDING
+from dode.benchmark.precisions import CHOICE, Precisions
 from dode.fetching.cards import CONVERTED, file_name
 
 TOGETHER = 500  # cells whose scores one job collects: Snakemake's time for a job grows faster than its inputs
@@ -23,6 +24,7 @@ class Files:
     def __init__(self, benchmark: Benchmark):
         self.benchmark = benchmark
         self.results = benchmark.results
+        self.precisions = Precisions(benchmark)
 
     def fetched(self, card: str) -> str:
         """A card's fetched and verified file, under its published name; of a folder its manifest."""
@@ -79,9 +81,20 @@ class Files:
         guidance = cell.dataset.get("guidance", {})
         return {key: self.checkpoint(guidance[key]) for key in GUIDING if key in guidance}
 
+    def precision(self, cell: Cell) -> dict[str, str]:
+        """The file with the precision that a cell's network runs in, by name; none where its card decides."""
+        if self.precisions.kind(cell) is None:
+            return {}
+        folder = self.precisions.folder(cell.dataset["id"], self.precisions.part(cell))
+        return {"precision": f"{folder}/{CHOICE}"}
+
+    def running(self, cell: Cell) -> dict[str, str]:
+        """What a cell's network needs besides its checkpoint: :meth:`guiding` and :meth:`precision`."""
+        return {**self.guiding(cell), **self.precision(cell)}
+
     def prepared(self, cell: Cell) -> dict[str, str]:
-        """What a cell's rules read besides its model: :meth:`preparations` and :meth:`guiding`."""
-        return {**self.preparations(cell), **self.guiding(cell)}
+        """What a cell's rules read besides its model: :meth:`preparations` and :meth:`running`."""
+        return {**self.preparations(cell), **self.running(cell)}
 
     def conditions(self, dataset: Dataset, stream: str, images: int) -> dict[str, str]:
         """What the prompts of the first images of a stream of noise were encoded to, by name; of classes none."""

@@ -1,5 +1,6 @@
 """What the scripts do with a cell: its model, its grid, its noise. One place for what they share."""
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import torch
 
 from dode import grids, solvers, storage
 from dode.benchmark import devices
-from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, STUDENTS, Trajectory
+from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, STUDENTS, Trajectory, resolved
 from dode.directions import Directions
 from dode.distillation.fit_checks import moves_levels
 from dode.grids.tensor import Levels
@@ -26,6 +27,8 @@ from dode.solvers.non_stationary import NonStationary
 class CellJob:
     """A cell's solver on its grid and model, as a job has them.
 
+    :attr:`made` has its parameters as they are written with what it makes.
+
     The solver and the grid are made when first asked for, so that the rule that prepares them has such a job too.
 
     Args:
@@ -33,6 +36,9 @@ class CellJob:
         checkpoint: path of its model's weights.
         execution: the settings ``execution`` for its dataset.
         inputs: the files of :meth:`dode.benchmark.files.Files.prepared` by name (a rule's ``snakemake.input``).
+
+    Raises:
+        ValueError: where its precision was chosen on another machine, and this one cannot do it.
     """
 
     kind: Any = np.uint8
@@ -45,11 +51,22 @@ class CellJob:
         execution: Mapping[str, Any],
         inputs: Mapping[str, str] | None = None,
     ):
-        self.trajectory = trajectory
         self.inputs = {} if inputs is None else inputs
         self.device = devices.device(execution["device"])
-        precision.allow_tf32(trajectory.model.get("precision", {}).get("tf32", False))
         how = {key: execution.get(key, False) for key in ("channels_last", "compile")}
+        self.trajectory, self.made = trajectory, trajectory.params()
+        if trajectory.precision is not None:  # what was measured goes before what the card says
+            self.made = resolved(trajectory.params(), self.inputs.get("precision"))
+            way = precision.Way(**self.made["precision"])
+            how = {key: getattr(way, key) for key in how}
+            if way.compile and (fault := precision.compiler_fault(self.device)):
+                raise ValueError(
+                    f"the network was measured to run compiled, but {fault} on this machine; install it, or delete "
+                    f"{self.inputs.get('precision')} to measure here and make the results again"
+                )
+            lowered = {"dtype": way.dtype, "tf32": way.tf32}
+            self.trajectory = dataclasses.replace(trajectory, model={**trajectory.model, "precision": lowered})
+        precision.allow_tf32(self.trajectory.model.get("precision", {}).get("tf32", False))
         self.denoise = self.load(checkpoint, device=self.device, batch_size=execution["batch_size"], **how)
         self.followed = self.denoise  # what the teacher calls
 

@@ -1,6 +1,9 @@
 """The parameters that decide a cell's results, as they stand in ``params`` of its rules and in its files."""
 
 import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 Card = dict[str, Any]
@@ -40,6 +43,8 @@ class Trajectory(Parameters):
         labels, guidance: how the classes of the images are drawn and how they guide; None for a model without classes.
             A network that guides is there with its card.
         prepare: how what the solver needs is prepared, with all options; None for one that needs nothing.
+        precision: which of the measured choices the network runs in (:mod:`dode.benchmark.precisions`), or that choice
+            itself, in what is written; None where the card decides.
     """
 
     model: Card
@@ -51,6 +56,21 @@ class Trajectory(Parameters):
     labels: Literal["uniform", "balanced"] | None = None
     guidance: dict[str, Any] | None = None
     prepare: dict[str, Any] | None = None
+    precision: str | dict[str, Any] | None = None
+
+
+def resolved(trajectory: Mapping[str, Any], choices: str | Path | None) -> dict[str, Any]:
+    """The parameters of a :class:`Trajectory` with the precision itself in the place of its name.
+
+    Args:
+        trajectory: as ``params`` have it.
+        choices: the file of choices by name, ``choice.json``; None where the card decides.
+    """
+    if not isinstance(trajectory.get("precision"), str):
+        return dict(trajectory)
+    assert choices is not None
+    found = json.loads(Path(choices).read_text(encoding="utf-8"))
+    return {**trajectory, "precision": found[trajectory["precision"]]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,37 +1,53 @@
 """What a configuration will cost before it is run: jobs, network evaluations, GPU hours, disk. Imports no torch."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from dode.benchmark import evaluations
 from dode.benchmark.cells import Benchmark, Cell
-from dode.benchmark.workloads import FIT, START, Workloads
+from dode.benchmark.workloads import CARD, FIT, START, Workloads, speeds
 from dode.images.shards import RECORDED
 
 GIGABYTE = 1e9
 
 
-def plan(benchmark: Benchmark) -> pd.DataFrame:
+def plan(benchmark: Benchmark, measured: Iterable[Mapping[str, Any]] = ()) -> pd.DataFrame:
     """One row a dataset and a last one, ``all``.
+
+    With ``precision: auto`` a cell's speed is that of its choice where it is among ``measured``, or else assumed
+    (:meth:`dode.benchmark.workloads.Workloads.assumed`).
 
     Args:
         benchmark: a :class:`dode.benchmark.cells.Benchmark`.
+        measured: measurements of precisions (:func:`dode.report.precisions.read`).
 
     Returns:
         A data frame with the columns ``cells``; ``jobs`` of the workflow; ``submissions``, the cluster's jobs;
         ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`), and ``passes`` of networks,
         which are twice as many where guidance needs two; ``encoded`` prompts and ``decoded`` latents; ``sampling``,
         ``fitting`` and ``scoring`` in GPU hours with what jobs take to start, NaN where no speed is given; ``samples``
-        in GB, which stay with ``keep_samples``; ``others`` in GB, which stay in any case.
+        in GB, which stay with ``keep_samples``; ``others`` in GB, which stay in any case. Measurements of precisions
+        are part of ``fitting``, as those that their first images decide.
     """
-    work = Workloads(benchmark)
+    work = Workloads(benchmark, measured=known_speeds(measured))
     rows = {name: _row(work, name) for name in benchmark.datasets}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.loc["all"] = frame.sum(skipna=False)
     whole = ["cells", "jobs", "submissions", "evaluations", "passes", "encoded", "decoded"]
     return frame.astype(dict.fromkeys(whole, "int64"))
+
+
+def known_speeds(measured: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """Evaluations per second of each choice, and the seconds of its compilation, by (dataset id, part, kind)."""
+    return {
+        (own["dataset"], own["part"], kind): (way["speed"], way["first"] if "compiled" in way["way"] else 0.0)
+        for own in measured
+        for way in own["ways"]
+        for kind in way["chosen"]
+    }
 
 
 def _row(work: Workloads, dataset: str) -> dict[str, Any]:
@@ -43,6 +59,14 @@ def _row(work: Workloads, dataset: str) -> dict[str, Any]:
     encoded = _encoded(cells)
     submissions |= encoded
     row["jobs"] += len(encoded)
+    for part in work.precisions.parts(dataset):
+        row["jobs"] += 1
+        submissions.add((dataset, part))
+        count, of = work.measuring(dataset, part), work.precisions.measurement(dataset, part).cell
+        row["evaluations"] += count
+        row["passes"] += count * evaluations.passes(of)
+        speed = speeds(work.settings(of)).get(CARD, math.nan)
+        row["fitting"] += (count / speed + START) / 3600
     for cell in cells:
         for rule, count in work.jobs(cell).items():
             row["jobs"] += count

@@ -1,7 +1,10 @@
 """What will a configuration cost: cells, jobs, network evaluations, GPU hours, disk?
 
 Jobs are those of the cells; fetching, tables and figures come to them. GPU hours go by evaluations_per_second and
-features_per_second of the configuration's execution, which were measured on the GPU that its comments name.
+features_per_second of the configuration's execution, which were measured on the GPU that its comments name. With
+precision: auto, choices that the folder of results has are taken, with their measured speeds. Until there are any, one
+is assumed: the fastest of the given speeds that keeps as many digits as TF32; for the fine solution and for fits other
+than greedy, the card's.
 """
 
 import argparse
@@ -29,13 +32,17 @@ def run(options: argparse.Namespace) -> None:
     """Print the plan as a Markdown table."""
     from dode.benchmark.cells import Benchmark
     from dode.benchmark.planning import plan
+    from dode.benchmark.precisions import Precisions
+    from dode.report import precisions
     from dode.validation import read_mapping
 
     config = read_mapping(options.config)
     if options.gpus < 1:
         raise ValueError(f"--gpus: {options.gpus} is not allowed; allowed: at least 1")
     benchmark = Benchmark(config, ROOT)
-    found = plan(benchmark)
+    paths = [path for path in Precisions(benchmark).tables() if Path(path).is_file()]
+    measured = precisions.read(paths)
+    found = plan(benchmark, measured)
     print(_table(found))
     whole, hours = found.loc["all"], found[list(HOURS)].sum(axis=1, skipna=False)
     if math.isnan(hours["all"]):
@@ -49,11 +56,30 @@ def run(options: argparse.Namespace) -> None:
             f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {options.gpus} GPUs that wait for nothing "
             "at the configuration's speeds."
         )
+    _say_precisions(benchmark, measured)
     if whole["decoded"]:
         print(f"Besides, {whole['encoded']:,.0f} prompts are encoded and {whole['decoded']:,.0f} latents decoded.")
     kept = benchmark.config["execution"]["keep_samples"]
     passing = "" if kept else f", and the samples of the cells at work, of {_size(whole['samples'])} (keep_samples)"
     print(f"Disk: {_size(whole['others'] + kept * whole['samples'])} at the end{passing}.")
+
+
+def _say_precisions(benchmark, measured):
+    """What was measured, as a table; what is assumed where nothing was."""
+    from dode.benchmark.workloads import CARD, Workloads
+    from dode.report import precisions
+    from dode.report.preface import pipes
+
+    if measured:
+        rows = [row for own in measured for row in precisions.rows(own)]
+        print(f"\nPrecisions as measured:\n\n{pipes(rows, precisions.HEADER)}")
+    work, known = Workloads(benchmark), {(own["dataset"], own["part"]) for own in measured}
+    for name in filter(work.precisions.measured, benchmark.datasets):
+        missing = [c for c in benchmark.cells_of(name) if (name, work.precisions.part(c)) not in known]
+        ways = {assumed[0] for cell in missing if (assumed := work.assumed(cell)) is not None}
+        if ways:
+            said = ", ".join("the card's precision" if way == CARD else way for way in sorted(ways))
+            print(f"Assumed for {name} until it is measured: {said}.")
 
 
 def _table(found):

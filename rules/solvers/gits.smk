@@ -1,7 +1,7 @@
 # The grid `searched`: levels chosen for the cell's model and number of steps (dode/distillation/search.py).
 rule search_grid:
     input:
-        unpack(of_cell(FILES.guiding)),
+        unpack(of_cell(FILES.running)),
         unpack(of_cell(FILES.searched_on)),
         model=of_cell(FILES.model),
     output:

@@ -132,7 +132,7 @@ def described(header: Mapping[str, Any]) -> dict[str, Any] | None:
     least, most = _known_range(original.name, given) or (0, INFINITY)
     options = {key: given[key] for key in _NETWORK[model] if key in given}
     options |= {key: given[argument] for argument, (key, _) in _RENAMED.get(model, {}).items() if argument in given}
-    card = {
+    card: dict[str, Any] = {
         "image_shape": shape,
         "prediction": "data" if original.name == "edm" else "noise",
         "preconditioning": {"name": original.name, **own},

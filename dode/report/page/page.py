@@ -13,6 +13,7 @@ from markupsafe import Markup
 from dode import storage
 from dode.metrics.catalogue import ERROR_KINDS, METRICS
 from dode.report import collection, ranking, verdicts
+from dode.report import precisions as measured
 from dode.report.figures import style
 from dode.report.page import charts, texts, views
 
@@ -26,6 +27,7 @@ def data(
     collected: Iterable[str | Path],
     halves: Mapping[str, str | Path],
     provenance: dict[str, Any],
+    precisions: Iterable[str | Path] = (),
 ) -> dict[str, Any]:
     """Everything the page says.
 
@@ -35,13 +37,14 @@ def data(
         collected: paths of the files that the rule ``collect`` makes.
         halves: ``{dataset id: path}`` of the datasets that have real images.
         provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
+        precisions: paths of what was measured to choose precisions (:mod:`dode.report.precisions`).
 
     Returns:
         ``title``, ``revision``, ``environments``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
         (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
-        metric -> ``[value, error, kind, settings]``) and ``datasets`` (with ``halves``, and by metric ``choices``,
-        ``gains``, ``marks`` and ``better``, the names of the cells that are better than the fine-step one). Values are
-        unscaled; what is not finite is None.
+        metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with ``halves``, and by metric
+        ``choices``, ``gains``, ``marks`` and ``better``, the names of the cells that are better than the
+        fine-step one). Values are unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
@@ -64,6 +67,7 @@ def data(
             for dataset in datasets
         ],
         "cells": [_written(cell) for cell in cells],
+        "precisions": measured.read(precisions),
     }
     return _short(found)
 

@@ -4,7 +4,7 @@ import collections
 import math
 from collections.abc import Iterator
 
-from dode.report import passes
+from dode.report import passes, precisions
 from dode.report.figures.style import MARKERS
 from dode.report.page import markers, texts
 
@@ -23,6 +23,7 @@ class Page:
         self.cells = {cell["name"]: cell for cell in found["cells"]}
         self.datasets = {dataset["id"]: dataset for dataset in found["datasets"]}
         self.solvers = found["solvers"]
+        self.precision_header = precisions.HEADER
         self.markers = {name: markers.marker(name) for name in MARKERS}
         self.environments = [texts.environment(each) for each in found["environments"]]
 
@@ -89,6 +90,11 @@ class Page:
     def errors(self, kinds: set[str]) -> str:
         """What ± is, by the kinds of errors."""
         return texts.listed((self.found["error_kinds"].get(kind, kind) for kind in sorted(kinds)), "or") or "unknown"
+
+    def precisions(self, dataset: str) -> list[tuple[str, ...]]:
+        """The rows of what was measured to choose the precisions of a data set (:mod:`dode.report.precisions`)."""
+        own = [each for each in self.found["precisions"] if each["dataset"] == dataset]
+        return [row for each in own for row in precisions.rows(each)]
 
     def made_on(self, cell: dict) -> dict[str, str]:
         """What was made for a cell by what it was made on."""
