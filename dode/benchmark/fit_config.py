@@ -63,7 +63,11 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
         _check_method(entry, key, dataset)
         return
     directions = refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
-    images = fitting_images(distill, dataset)
+    images, solver = fitting_images(distill, dataset), solvers.create(entry["solver"], **entry["options"])
+    for nfe in entry["nfe"] if directions.basis else ():
+        options = _grid_options(entry, dataset)
+        placed = grids.placed(solver, options), grids.intervals(solver, nfe, options)
+        refuse(f"{key}.directions", fit_checks.check_basis, directions.basis, distill["fit"], *placed, nfe)
     if distill["fit"] == "joint":
         _check_joint(entry, key, images, directions.count, dataset)
         _check_unprepared(entry, key)

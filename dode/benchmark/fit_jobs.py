@@ -112,7 +112,7 @@ def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
     values = {
         "family": fit.family,
         "lambdas": None if plain else _exact(student.lambdas),
-        "directions": None if plain else vars(student.directions),
+        "directions": None if plain else student.directions.said(),
         "given": _exact(fit.given),
         "levels": _exact(student.sigmas),
         "told": None if student.told is None else _exact(student.told),

@@ -348,6 +348,7 @@ def fit_to(
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
     evaluations = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
+    fit_checks.check_basis(directions.basis, "greedy", solver, len(sigmas) - 1, evaluations)
     held_out = fit_checks.held_out(len(latents)) if refine else 0
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]
@@ -427,7 +428,11 @@ class _Fitter:
         if kind != self.predicted:
             predicted = float(torch.linalg.vector_norm(step.output(self.predicted)))
             length = max(length, predicted / sigma if kind == "noise" else predicted * sigma)
-        return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
+        return (
+            ROUNDING
+            * length
+            * (abs(step.h) if self.directions.is_drift(column) or self.directions.is_basis(column) else 1)
+        )
 
 
 def solve(columns: Sequence[torch.Tensor], residual: torch.Tensor, index: int) -> torch.Tensor:
