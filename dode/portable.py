@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -322,7 +322,7 @@ def of_fit(
     own = dict(model) | {"image_shape": list(fit.image_shape)}
     found: dict[str, Any] = {"lambdas": None, "directions": None}
     if student.lambdas is not None:
-        found = {"lambdas": numbers(student.lambdas), "directions": student.directions.said()}
+        found = {"lambdas": numbers(student.lambdas), "directions": cast(Directions, student.directions).said()}
     if student.told is not None:
         found["told"] = numbers(student.told)
     if solver.afs:

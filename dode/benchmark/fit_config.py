@@ -104,6 +104,10 @@ def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> N
     _check_unprepared(entry, key)
     method, images = learned.fits.get(distill["fit"]), fitting_images(distill, dataset)
     refuse(f"{key}.options", learned.fits.check_options, distill["fit"], distill["options"])
+    solver, of_grid = solvers.create(entry["solver"], **entry["options"]), _grid_options(entry, dataset)
+    for nfe in entry["nfe"]:
+        placed = grids.placed(solver, of_grid), grids.intervals(solver, nfe, of_grid)
+        refuse(f"{key}.fit", method.check_solver, *placed, **distill["options"])
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 

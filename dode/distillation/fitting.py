@@ -313,6 +313,7 @@ def fit_by_method(
     """
     method, levels = learned.fits.get(name), checked(sigmas)
     learned.fits.check_options(name, options)
+    method.check_solver(solver, len(levels) - 1, **options)
     method.check(len(latents), solver.nfe(len(levels) - 1, end=levels[-1]), **options)
     own = _made_from(solver, sigmas, denoise, latents)
     kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family

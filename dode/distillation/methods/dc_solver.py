@@ -1,11 +1,12 @@
 """DC-Solver: UniPC whose newest output is moved along the trajectory by a ratio of its own at each step."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dode.distillation.learned import Expense, Task, fit
+from dode.solvers.base import Solver
 
 if TYPE_CHECKING:
     from dode.sampling import Student
@@ -31,6 +32,11 @@ def _expense(images: int, nfe: int, *, tries: int) -> Expense:
     return Expense(images * (DEGREE + 1 + (nfe - DEGREE - 1) * (tries + 1)))
 
 
+def _takes(solver: Solver, steps: int, **options: Any) -> None:
+    if solver.name != "unipc" or solver.afs:
+        raise ValueError(f"fit 'dc-solver': the solver must be 'unipc' without afs, not {solver}")
+
+
 @fit(
     "dc-solver",
     source="Zhao et al. 2024, arXiv:2409.03755, Eq. 9 and Alg. 1",
@@ -38,6 +44,7 @@ def _expense(images: int, nfe: int, *, tries: int) -> Expense:
     follows="states",
     images=10,
     check=_check,
+    takes=_takes,
 )
 def dc_solver(task: Task, *, tries: int = 25) -> "Student":
     """Compensation ratios of the solver ``unipc``, one after the other, each for the state after its own step.
@@ -59,8 +66,6 @@ def dc_solver(task: Task, *, tries: int = 25) -> "Student":
     from dode.solvers.formulas import combine
     from dode.solvers.non_stationary import NonStationary
 
-    if task.solver.name != "unipc" or task.solver.afs:
-        raise ValueError(f"fit 'dc-solver': the solver must be 'unipc' without afs, not {task.solver}")
     levels, options = task.sigmas.tolist(), task.solver.options
     facts, count = ModelFacts.of(task.denoise), len(task.sigmas) - 1
     first = float(facts.prior_std(task.sigmas[0]))

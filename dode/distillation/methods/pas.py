@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dode.distillation.fit_checks import check_basis
 from dode.distillation.learned import Expense, Task, fit
 from dode.registry import finite
+from dode.solvers.base import Solver
 
 if TYPE_CHECKING:
     from dode.sampling import Student
@@ -27,6 +28,10 @@ def _check(images: int, nfe: int, **options: Any) -> None:
             raise ValueError(f"fit 'pas': {name} must be a finite number of at least 0, not {options[name]!r}")
 
 
+def _takes(solver: Solver, steps: int, *, components: int, **options: Any) -> None:
+    check_basis(components, "pas", solver, steps, solver.nfe(steps, end=1.0))
+
+
 @fit(
     "pas",
     source="Wang et al. 2025, arXiv:2411.06503, Alg. 1",
@@ -34,6 +39,7 @@ def _check(images: int, nfe: int, **options: Any) -> None:
     follows="states",
     images=5000,
     check=_check,
+    takes=_takes,
 )
 def pas(
     task: Task,
@@ -62,7 +68,6 @@ def pas(
     from dode import calls, sampling
     from dode.directions import Directions, History
 
-    check_basis(components, "pas", task.solver, len(task.sigmas) - 1, task.nfe)
     directions = Directions(differences=0, basis=components, drift=True, outputs="noise")
     state = task.checkpoint.read() or {"outputs": [], "lambdas": []}
     outputs, lambdas, history = state["outputs"], state["lambdas"], History(directions)
