@@ -16,10 +16,12 @@ OUTPUTS = {"data": "data", "image": "data", "noise": "noise", "v": "noise", "flo
 
 @dataclasses.dataclass(frozen=True)
 class Directions:
-    """``R_k = [O_k - O_{k-1}, O_{k-1} - O_{k-2}, ..., h_k eps_k]``.
+    """``R_k = [O_k - O_{k-1}, O_{k-1} - O_{k-2}, ..., h_k u_1, ..., h_k u_m, h_k eps_k]``.
 
     Attributes:
         differences: number of differences of successive denoising outputs, of each kind in ``outputs``.
+        basis: number m of vectors u of an orthonormal basis of each image's own slopes (:class:`Slopes`); a solver
+            with it ends a step at every evaluation.
         drift: whether the drift term ``h_k eps_k`` (the step in sigma times the noise estimate) is the last column.
         outputs: ``"data"`` (O = D), ``"noise"`` (O = eps), or ``"both"``: the differences of D, then those of eps.
         from_noise: whether pure noise counts as the output before the first evaluation (``eps = latents``), so that the
@@ -30,16 +32,19 @@ class Directions:
     drift: bool = False
     outputs: str = "data"
     from_noise: bool = False
+    basis: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.outputs, str) or self.outputs not in KINDS:
             raise ValueError(f"outputs of directions must be {', '.join(map(repr, KINDS))}, not {self.outputs!r}")
         if isinstance(self.differences, bool) or not isinstance(self.differences, int) or self.differences < 0:
             raise ValueError(f"differences of directions must be an integer of at least 0, not {self.differences!r}")
+        if isinstance(self.basis, bool) or not isinstance(self.basis, int) or self.basis < 0:
+            raise ValueError(f"basis of directions must be an integer of at least 0, not {self.basis!r}")
         if not isinstance(self.drift, bool):
             raise ValueError(f"drift of directions must be True or False, not {self.drift!r}")
         if self.count < 1:
-            raise ValueError("at least one direction is needed, but there are 0 differences without drift")
+            raise ValueError("at least one direction is needed, but there are 0 differences without basis and drift")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -49,7 +54,15 @@ class Directions:
     @property
     def count(self) -> int:
         """Number m of columns."""
-        return self.differences * len(self.kinds) + self.drift
+        return self.differences * len(self.kinds) + self.basis + self.drift
+
+    def is_basis(self, column: int) -> bool:
+        """Whether the column is a vector of the basis."""
+        return 0 <= column - self.differences * len(self.kinds) < self.basis
+
+    def said(self) -> dict[str, Any]:
+        """The attributes, without the basis where there is none, as files have them."""
+        return {key: value for key, value in vars(self).items() if key != "basis" or value}
 
     def is_drift(self, column: int) -> bool:
         """Whether the column is the drift."""
@@ -57,7 +70,7 @@ class Directions:
 
     def kind_of(self, column: int) -> str:
         """The kind of output that the column is made of."""
-        return "noise" if self.is_drift(column) else self.kinds[column // self.differences]
+        return "noise" if self.is_drift(column) or self.is_basis(column) else self.kinds[column // self.differences]
 
     @classmethod
     def of(cls, directions: DirectionsLike, prediction: str) -> Directions:
@@ -122,6 +135,7 @@ class History:
         self.outputs: dict[str, deque[Tensor]] = {
             kind: deque(maxlen=directions.differences + 1) for kind in directions.kinds
         }
+        self.slopes = Slopes(directions.basis) if directions.basis else None
 
     def at(self, step: Step) -> dict[int, Tensor]:
         """``{column: direction}`` after this step's evaluation; columns without history yet are absent."""
@@ -133,6 +147,67 @@ class History:
             outputs.appendleft(step.output(kind))
             for lag in range(min(differences, len(outputs) - 1)):
                 found[group * differences + lag] = outputs[lag] - outputs[lag + 1]
+        if self.slopes is not None:
+            before = differences * len(self.outputs)
+            found |= {before + place: step.h * vector for place, vector in enumerate(self.slopes.at(step))}
         if self.directions.drift:
             found[self.directions.count - 1] = step.h * step.output("noise")
+        return found
+
+
+class Slopes:
+    """An orthonormal basis of the space that each image's first state and slopes so far span.
+
+    PAS (Wang et al. 2025, arXiv 2411.06503, Sec. 3.2): the first vector is the present slope, the others are the
+    principal components of the first state, the slopes of the steps so far as they were corrected, and the present
+    one, about their mean, made orthogonal to those before. A component's sign is that of its product with how far the
+    image has come, or with its first state before it has. There are at most as many vectors as directions in which
+    those differ: 2 at the first step, one more at each.
+    """
+
+    NEGLIGIBLE = 1e-13  # of the largest eigenvalue: a component of rounding alone
+
+    def __init__(self, count: int):
+        self.count = count
+        self.past: list[Tensor] = []
+        self.begun: Tensor | None = None
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def at(self, step: Step) -> list[Tensor]:
+        """The vectors at a step, of the state's shape and length 1 per image.
+
+        Raises:
+            ValueError: at an inner stage, from which no step of the trajectory begins.
+        """
+        if step.proposal.stage:
+            raise ValueError("directions: a basis of slopes needs a solver that ends a step at every evaluation")
+        if self.begun is None:
+            self.begun = step.x
+        if self.last is not None:
+            x, sigma = self.last
+            self.past.append((step.x - x) / (step.sigma - sigma))
+        self.last = step.x, step.sigma
+        slope = ((step.proposal.x - step.x) / (step.proposal.sigma - step.sigma)).flatten(1)
+        rows = [self.begun.flatten(1), *(each.flatten(1) for each in self.past), slope]
+        ahead = self.begun.flatten(1) if not self.past else (step.x - self.begun).flatten(1)
+        return [vector.view(step.x.shape) for vector in self._basis(rows, slope, ahead)]
+
+    def _basis(self, rows, slope, ahead):
+        import torch
+
+        stacked = torch.stack(rows, dim=1)
+        centred = stacked - stacked.mean(dim=1, keepdim=True)
+        # The principal components from the small matrix of products; of n rows about their mean, n - 1 at most.
+        values, vectors = torch.linalg.eigh(centred @ centred.mT)
+        found = [slope / torch.linalg.vector_norm(slope, dim=1, keepdim=True)]
+        for place in range(1, min(self.count, len(rows))):
+            component = (vectors[:, None, :, -place] @ centred).squeeze(1)
+            component = component / torch.linalg.vector_norm(component, dim=1, keepdim=True)
+            for other in found:
+                component = component - (component * other).sum(dim=1, keepdim=True) * other
+            length = torch.linalg.vector_norm(component, dim=1, keepdim=True)
+            if bool((values[:, -place] <= self.NEGLIGIBLE * values[:, -1]).any() or (length <= 1e-6).any()):
+                break
+            component = component / length
+            found.append(torch.where((component * ahead).sum(dim=1, keepdim=True) < 0, -component, component))
         return found

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 FORMAT, LATEST = "dode sampler", 4
 ADDED = ("told", "coefficients")  # with version 2
-OF_VERSION = {3: "an index_scale, or a prediction of v, image or flow", 4: "afs"}
+OF_VERSION = {3: "an index_scale, or a prediction of v, image or flow", 4: "afs, or a basis of slopes"}
 FOR_THE_RECORD = ("fit", "conditions", "scores", "software")
 MAX_BYTES, MAX_VALUES = 2**22, 200_000  # a solver of 400 evaluations with coefficients of its own has 160,000
 SCHEMA = Path(__file__).with_suffix(".schema.yaml")
@@ -323,7 +323,7 @@ def of_fit(
     own = dict(model) | {"image_shape": list(fit.image_shape)}
     found: dict[str, Any] = {"lambdas": None, "directions": None}
     if student.lambdas is not None:
-        found = {"lambdas": numbers(student.lambdas), "directions": vars(student.directions)}
+        found = {"lambdas": numbers(student.lambdas), "directions": cast(Directions, student.directions).said()}
     if student.told is not None:
         found["told"] = numbers(student.told)
     if solver.afs:
@@ -365,7 +365,7 @@ def _rung(rung):
 
 def version(fit: dict[str, Any], model: dict[str, Any]) -> int:
     """The lowest version of the format that has the keys of a fit and of its model, and the model's prediction."""
-    if "afs" in fit:
+    if "afs" in fit or (fit.get("directions") or {}).get("basis"):
         return LATEST
     if "index_scale" in model or model["prediction"] in ("v", "image", "flow"):
         return 3

@@ -124,7 +124,7 @@ def _coefficients(benchmark: Benchmark, cell: Cell) -> int:
     directions = Directions.of(distill["directions"], _facts(benchmark, cell).prediction)
     corrected = cell.nfe if distill["stages"] else _steps(cell)
     return sum(
-        min(index, directions.differences) * len(directions.kinds) + directions.drift
+        min(index, directions.differences) * len(directions.kinds) + min(index + 2, directions.basis) + directions.drift
         for index in range(cell.nfe - corrected, cell.nfe)
     )
 

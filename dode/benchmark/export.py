@@ -125,7 +125,7 @@ def _fit(folder: Path, cell: dict[str, Any], model: dict[str, Any]) -> dict[str,
     if values["coefficients"] is not None:  # which are all that there is
         found |= {"lambdas": None, "directions": None}
     elif values["directions"] is not None:
-        found["directions"] = vars(Directions(**values["directions"]))
+        found["directions"] = Directions(**values["directions"]).said()
     return found
 
 

@@ -63,7 +63,11 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
         _check_method(entry, key, dataset)
         return
     directions = refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
-    images = fitting_images(distill, dataset)
+    images, solver = fitting_images(distill, dataset), solvers.create(entry["solver"], **entry["options"])
+    for nfe in entry["nfe"] if directions.basis else ():
+        options = _grid_options(entry, dataset)
+        placed = grids.placed(solver, options), grids.intervals(solver, nfe, options)
+        refuse(f"{key}.directions", fit_checks.check_basis, directions.basis, distill["fit"], *placed, nfe)
     if distill["fit"] == "joint":
         _check_joint(entry, key, images, directions.count, dataset)
         _check_unprepared(entry, key)
@@ -100,6 +104,10 @@ def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> N
     _check_unprepared(entry, key)
     method, images = learned.fits.get(distill["fit"]), fitting_images(distill, dataset)
     refuse(f"{key}.options", learned.fits.check_options, distill["fit"], distill["options"])
+    solver, of_grid = solvers.create(entry["solver"], **entry["options"]), _grid_options(entry, dataset)
+    for nfe in entry["nfe"]:
+        placed = grids.placed(solver, of_grid), grids.intervals(solver, nfe, of_grid)
+        refuse(f"{key}.fit", method.check_solver, *placed, **distill["options"])
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 

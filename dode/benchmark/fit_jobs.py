@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from dode import storage
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
+from dode.directions import Directions
 from dode.distillation import fitting, joint
 from dode.distillation.teacher import Alignment, Local
 from dode.solvers.base import Denoise
@@ -108,11 +109,11 @@ def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
     """A fit as JSON, with what is known of the cell; :func:`dode.benchmark.jobs.read_student` reads the student."""
     student = fit.student
     general = isinstance(student.solver, NonStationary)
-    plain = student.lambdas is None
+    plain, directions = student.lambdas is None, cast(Directions, student.directions)
     values = {
         "family": fit.family,
         "lambdas": None if plain else _exact(student.lambdas),
-        "directions": None if plain else vars(student.directions),
+        "directions": None if plain else directions.said(),
         "given": _exact(fit.given),
         "levels": _exact(student.sigmas),
         "told": None if student.told is None else _exact(student.told),

@@ -212,6 +212,22 @@ def joint_directions(family: str) -> int:
     return 1 if family == "lambda" else DEFAULTS["joint"]["directions"]
 
 
+def check_basis(basis: int, fit: str, solver: Any, steps: int, evaluations: int) -> None:
+    """Raise ValueError for a basis of each image's slopes where a fit or a solver cannot have one.
+
+    Args:
+        basis: vectors of the directions (:class:`dode.directions.Directions`).
+        fit: the kind of fit.
+        solver: the solver, of ``evaluations`` on ``steps`` intervals.
+    """
+    if basis and fit == "joint":
+        raise ValueError("directions: a basis depends on the image, which a joint fit cannot have; take 'greedy'")
+    if basis and (solver.method.spanning(**solver.options) or evaluations + solver.afs != steps):
+        raise ValueError(
+            f"directions: a basis of slopes needs a solver that ends a step at every evaluation, unlike '{solver.name}'"
+        )
+
+
 def check_images(images: int, directions: int, evaluations: int, refine: int = 0) -> None:
     """Raise ValueError for a fitting set that cannot carry its coefficients.
 

@@ -313,6 +313,7 @@ def fit_by_method(
     """
     method, levels = learned.fits.get(name), checked(sigmas)
     learned.fits.check_options(name, options)
+    method.check_solver(solver, len(levels) - 1, **options)
     method.check(len(latents), solver.nfe(len(levels) - 1, end=levels[-1]), **options)
     own = _made_from(solver, sigmas, denoise, latents)
     kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family
@@ -348,6 +349,7 @@ def fit_to(
     if pairing.from_noise:
         directions = dataclasses.replace(directions, from_noise=True)
     evaluations = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
+    fit_checks.check_basis(directions.basis, "greedy", solver, len(sigmas) - 1, evaluations)
     held_out = fit_checks.held_out(len(latents)) if refine else 0
     fit_checks.check_images(len(latents), directions.count, evaluations, refine)
     fitted = latents[: len(latents) - held_out]
@@ -427,7 +429,11 @@ class _Fitter:
         if kind != self.predicted:
             predicted = float(torch.linalg.vector_norm(step.output(self.predicted)))
             length = max(length, predicted / sigma if kind == "noise" else predicted * sigma)
-        return ROUNDING * length * (abs(step.h) if self.directions.is_drift(column) else 1)
+        return (
+            ROUNDING
+            * length
+            * (abs(step.h) if self.directions.is_drift(column) or self.directions.is_basis(column) else 1)
+        )
 
 
 def solve(columns: Sequence[torch.Tensor], residual: torch.Tensor, index: int) -> torch.Tensor:

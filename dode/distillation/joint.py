@@ -133,6 +133,7 @@ def climb_ladder(
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
     own = Directions.of(directions, facts.prediction)
     steps = len(levels) - 1
+    fit_checks.check_basis(own.basis, "joint", solver, steps, solver.nfe(steps, end=levels[-1]))
     fit_checks.check_joint(len(latents), family, own.count, solver.nfe(steps, end=levels[-1]), steps, budget)
     ladder = _Ladder(solver, denoise, latents, levels, ends, facts, journal, iterations, clip=clip, budget=budget)
     ladder.check()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from dode.registry import FileRegistry
+from dode.solvers.base import Solver
 
 if TYPE_CHECKING:
     from dode.distillation.task import Task
@@ -74,11 +75,12 @@ class Learned:
         source: str,
         expense: Callable[..., Expense],
         check: Callable[..., None],
+        takes: Callable[..., None],
     ):
         functools.update_wrapper(self, function)  # its options are read from the signature
         self.function, self.name, self.follows = function, name, follows
         self.images, self.source = images, source
-        self._expense, self._check = expense, check
+        self._expense, self._check, self._takes = expense, check, takes
 
     def __call__(self, task: Task, **options: Any) -> Any:
         """What the method learns: a :class:`dode.sampling.Student`, or tensors by name."""
@@ -101,6 +103,10 @@ class Learned:
         """Raise ValueError, in one sentence, for what the method could learn nothing from."""
         self._check(images, nfe, **self.filled(options))
 
+    def check_solver(self, solver: Solver, steps: int, **options: Any) -> None:
+        """Raise ValueError, in one sentence, for a solver on so many intervals that the method is not for."""
+        self._takes(solver, steps, **self.filled(options))
+
 
 def _register(registry, name, **facts):
     def add(function):
@@ -114,6 +120,10 @@ def _nothing(images: int, nfe: int, **options: Any) -> None:
     """Whatever is asked for can be learnt."""
 
 
+def _any(solver: Solver, steps: int, **options: Any) -> None:
+    """The method is for every solver."""
+
+
 def fit(
     name: str,
     *,
@@ -122,6 +132,7 @@ def fit(
     follows: Follows = "ends",
     images: int = IMAGES,
     check: Callable[..., None] = _nothing,
+    takes: Callable[..., None] = _any,
 ) -> Callable[[F], F]:
     """Register the decorated function ``(task, **options) -> Student`` as the fit ``name``.
 
@@ -132,8 +143,10 @@ def fit(
             ``"nothing"``.
         images: noises that it learns from by default.
         check: ``(images, nfe, **options)`` raises ValueError for what could not be learnt, before any work.
+        takes: ``(solver, steps, **options)`` does so for a solver, on so many intervals, that it is not for.
     """
-    return _register(fits, name, source=source, expense=expense, follows=follows, images=images, check=check)
+    facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
+    return _register(fits, name, **facts, check=check, takes=takes)
 
 
 def preparation(
@@ -150,4 +163,5 @@ def preparation(
     It returns a dictionary of tensors, which the solver finds as safetensors at the path ``prepared``; arguments as of
     :func:`fit`.
     """
-    return _register(preparations, name, source=source, expense=expense, follows=follows, images=images, check=check)
+    facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
+    return _register(preparations, name, **facts, check=check, takes=_any)

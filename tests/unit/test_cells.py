@@ -18,6 +18,7 @@ from dode.benchmark.dependencies import Dependencies, computed
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
 from dode.solvers import base
+from dode.validation import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
@@ -500,3 +501,36 @@ def test_reading_the_configuration_does_not_import_torch():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"solver": "heun", "nfe": [5], "distill": {"fit": "pas"}}, "distill.fit: .* unlike 'heun'"),
+        ({"distill": {"fit": "dc-solver"}}, "distill.fit: fit 'dc-solver': the solver must be 'unipc' without afs"),
+        (
+            {"distill": {"fit": "neural-solver"}, "nfe": [4]},
+            "table 'flow' has 5, 6, 7, 8, 9, 10, 15 evaluations, not 4",
+        ),
+        ({"distill": {"directions": {"basis": 2}}}, "directions: a basis depends on the image"),
+        ({"grid": {"name": "karras", "options": {"afs": True}}, "nfe": [5], "solver": "heun"}, "cannot make 5"),
+        ({"grid": {"name": "karras", "options": {"end": "0"}}}, "end must be one of 'zero', 'sigma_min', not '0'"),
+    ],
+)
+def test_what_no_job_could_fit_or_step_on_is_refused(entry, message):
+    config = copy.deepcopy(CONFIG)
+    config["solvers"] = [{"id": "s", "label": "s", "solver": "ipndm", "nfe": [5], **entry}]
+    config["figures"] = {}
+    with pytest.raises(ConfigError, match=message):
+        Benchmark(config, ROOT)
+
+
+def test_a_fine_solution_has_no_savings_of_its_datasets_grid():
+    """And one of its own that asks for them is refused."""
+    grid = {"name": "karras", "options": {"afs": True, "end": "sigma_min", "rho": 5}}
+    benchmark = edited(datasets__0__grid=grid, datasets__0__reference={"solver": "heun", "nfe": 31})
+    name = CONFIG["datasets"][0]["id"]
+    assert benchmark.reference(name).entry["grid"] == {"name": "karras", "options": {"rho": 5}}
+    own = {"solver": "heun", "nfe": 31, "grid": {"name": "karras", "options": {"afs": True}}}
+    with pytest.raises(ConfigError, match=r"reference\.grid\.options\.afs: the fine solution makes every step"):
+        edited(datasets__0__reference=own)

@@ -24,7 +24,7 @@ def test_directions_must_be_a_positive_integer(directions):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"differences": 0}, "at least one direction is needed, but there are 0 differences without drift"),
+        ({"differences": 0}, "at least one direction is needed, but there are 0 differences without basis and drift"),
         ({"differences": -1, "drift": True}, "differences of directions must be an integer of at least 0, not -1"),
         ({"differences": 1.0}, "differences of directions must be an integer of at least 0, not 1.0"),
         ({"drift": 1}, "drift of directions must be True or False, not 1"),
@@ -40,9 +40,7 @@ def test_impossible_directions_are_refused(options, message):
 
 
 def test_a_misspelt_attribute_of_directions_is_named_with_the_nearest():
-    message = (
-        r"unknown key 'difference' \(did you mean 'differences'\?\); known: differences, drift, from_noise, outputs"
-    )
+    message = r"unknown key 'difference' \(did you mean 'differences'\?\); known: basis, differences, drift, from_noise"
     with pytest.raises(ValueError, match=message):
         dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, directions={"difference": 1}, fit="greedy")
     with pytest.raises(ValueError, match=message):
