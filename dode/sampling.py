@@ -237,14 +237,17 @@ class Correction:
 
 
 class _Watched:
-    """``advance`` function around another that shows the state at the beginning and after every step."""
+    """``advance`` function around another that shows the state ``x`` at the first level and that after every step."""
 
-    def __init__(self, advance, watch):
+    def __init__(self, advance, watch, sigma, x):
         self.advance, self.watch = advance, watch
+        self.first = sigma
+        watch(sigma.clone(), x.clone())
 
     def __call__(self, step):
-        if step.index == 0:
-            self.watch(step.sigma.clone(), step.x.clone())
+        begun = step.proposal.sigma - step.h
+        if step.index == 0 and not torch.allclose(begun, self.first.expand_as(begun), rtol=1e-9, atol=0):
+            self.watch(step.sigma.clone(), step.x.clone())  # an analytic first step has been made
         x = step.proposal.x if self.advance is None else self.advance(step)
         if not step.proposal.stage:
             self.watch(step.proposal.sigma.clone(), x.clone())
@@ -301,9 +304,13 @@ class Student:
 
         ``prediction`` is by default what the model says.
         """
-        advance = self.correction(prediction or ModelFacts.of(denoise).prediction)
-        watched = advance if watch is None else _Watched(advance, watch)
-        return drive(steps(self.solver, denoise, latents, self.sigmas, start=start, told=self.told), watched)
+        facts, first = ModelFacts.of(denoise), checked(self.sigmas)[0]
+        advance: Advance | None = self.correction(prediction or facts.prediction)
+        if start is None:
+            start = calls.noise(latents).to(torch.float64) * facts.prior_std(first)
+        if watch is not None:
+            advance = _Watched(advance, watch, first, start)
+        return drive(steps(self.solver, denoise, latents, self.sigmas, start=start, told=self.told), advance)
 
     def sample(
         self,
@@ -492,4 +499,5 @@ def evaluated_levels(solver: Solver, sigmas: Levels) -> list[float]:
     """
     solver.check_shared_levels()
     pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    return [float(step.sigma) for step in steps(solver, lambda x, sigma: torch.zeros_like(x), pixel, sigmas)]
+    run = steps(solver.unprepared(), lambda x, sigma: torch.zeros_like(x), pixel, sigmas)
+    return [float(step.sigma) for step in run]

@@ -234,6 +234,11 @@ class Solver:
         made = f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
         return f"{made}.with_afs()" if self.afs else made
 
+    def unprepared(self) -> Solver:
+        """The same without what was prepared for it, which decides no levels (but see :attr:`per_image`)."""
+        options = {key: value for key, value in self.options.items() if key != "prepared"}
+        return Solver(self.method, options, afs=self.afs)
+
     def with_afs(self) -> Solver:
         """The same with the analytic first step: what the driver answers to its first evaluation is no network's.
 

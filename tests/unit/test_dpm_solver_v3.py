@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dode
-from dode import grids, solvers
+from dode import grids, sampling, solvers
 from dode.benchmark import learning_jobs
 from dode.distillation import learned
 from dode.distillation.preparations import dpm_solver_v3
@@ -65,6 +65,13 @@ def test_without_statistics_it_is_dpm_solver_plus_plus():
     for one, other in zip(res[:-2], here[:-2], strict=True):
         torch.testing.assert_close(one, other)
     assert found.isfinite().all()
+
+
+def test_its_levels_are_known_whatever_images_were_measured(tmp_path):
+    path = tmp_path / "solver.safetensors"
+    save_file({"log_snr": torch.tensor([-4.0, 6.0])} | {key: torch.zeros(2, 1, 8, 8) for key in "lsb"}, path)
+    student = sampling.Student(solvers.create("dpm-solver-v3", prepared=str(path)), dode.grids.karras(steps=5))
+    assert student.evaluated_levels() == student.sigmas[:-1].tolist()
 
 
 def watched(solver, levels, noise):

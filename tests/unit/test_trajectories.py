@@ -34,6 +34,21 @@ def test_watching_shows_every_step_and_changes_nothing(name, options, levels):
     np.testing.assert_allclose(rows["states"][:, 0], 80 * LATENTS[:4].numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("ddim", {}), ("heun", {}), ("ipndm", {}), ("amed", {}), ("dpm-solver", {"order": 2})]
+)
+def test_an_analytic_first_step_is_shown_too(name, options):
+    """From the first level on, though the first evaluation of the network is at a later state, or an inner one."""
+    solver, recorder = dode.solvers.create(name, **options), trajectories.Recorder(4)
+    sigmas = dode.grids.karras(steps=6, afs=True)
+    dode.sample(solver, unit_normal, LATENTS, sigmas, watch=recorder)
+    rows = recorder.rows()
+    without = trajectories.Recorder(4)
+    dode.sample(solver, unit_normal, LATENTS, GRID, watch=without)
+    assert recorder.sigmas == pytest.approx(without.sigmas)
+    np.testing.assert_allclose(rows["states"][:, 0], 80 * LATENTS[:4].numpy(), rtol=1e-6)
+
+
 def test_states_of_a_fine_run_are_those_of_the_exact_solution(tmp_path):
     recorder = trajectories.Recorder(2)
     grid = dode.grids.karras(steps=200)
