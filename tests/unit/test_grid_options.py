@@ -241,7 +241,7 @@ def test_a_record_of_another_version_or_with_coefficients_has_no_analytic_step()
         "model": {"card": "c", "sha256": None, "prediction": "data", "image_shape": [1, 4, 4]},
     }
     assert dode.load(record).evaluated == [10.0, 1.0]
-    with pytest.raises(ValueError, match="version: 4 is of results with afs, .*; this is of 1"):
+    with pytest.raises(ValueError, match=r"version: 4 is of results with afs, .*; this is of 1"):
         dode.load({key: value for key, value in record.items() if key != "afs"} | {"sigmas": [80.0, 10.0, 0.0]})
     with pytest.raises(ValueError, match="4 sigmas do not match 2 evaluations"):
         dode.load({key: value for key, value in record.items() if key != "afs"} | {"version": 1})
