@@ -19,7 +19,8 @@ from dode.distillation.backprop.levels import FreeLevels, differentiated
 from dode.distillation.backprop.s4s import Multistep
 from dode.distillation.linear_form import linear_form
 from dode.distillation.task import Checkpoint, Task
-from dode.grids.facts import ModelFacts, vp_prior
+from dode.grids.facts import ModelFacts, flow_prior, vp_prior
+from dode.grids.schedules import FlowSchedule
 from dode.models import mixture
 from dode.sampling import Student
 
@@ -330,6 +331,27 @@ def test_free_levels_descend_and_begin_where_they_are_told(variable, to_zero):
     moved = levels.sigmas(torch.tensor([5.0, -5.0, 0.0, 3.0, -3.0], dtype=torch.float64))
     assert bool((moved.diff() < 0).all())
     assert (float(moved[0]), float(moved[-1])) == (80.0, 0.0 if to_zero else 0.05)
+
+
+def test_from_pure_noise_all_begin_where_there_is_an_image():
+    """Flow matching, whose levels are infinite in log-SNR: at least half of them show something."""
+
+    def denoise(x, sigma):
+        return mixture.denoise(x, sigma)
+
+    denoise.facts = ModelFacts("flow", schedule=FlowSchedule(1000), prior_std=flow_prior)
+    sigmas = torch.tensor(grids.for_model(denoise, "flow-linear", 5).tolist(), dtype=torch.float64)
+    latents = mixture.latents(24, 5)
+    for name in SHORT:
+        own = Task(solvers.create("ipndm"), denoise, latents, sigmas, mixture.exact(24, 5))
+        if name == "dyweight":
+            with pytest.raises(ValueError, match="dyweight weighs slopes in sigma, which pure noise has none of"):
+                fitted(name, own)
+            continue
+        student = fitted(name, own)
+        levels = student.evaluated_levels()
+        assert sum(level < 20 for level in levels) >= 3, name
+        assert bool(student.sample(denoise, latents).isfinite().all()), name
 
 
 @pytest.mark.parametrize(

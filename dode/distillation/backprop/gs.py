@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dode.distillation.backprop.levels import VPTime
+from dode.distillation.backprop.levels import time_between
 from dode.distillation.backprop.runs import known
 from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm
@@ -33,7 +33,7 @@ class GeneralizedSolver(Parameters):
     """
 
     def __init__(self, nfe: int, facts: ModelFacts, highest: float, lowest: float):
-        self.nfe, self.facts, self.time = nfe, facts, VPTime(highest, lowest)
+        self.nfe, self.facts, self.time = nfe, facts, time_between(highest, lowest)
         self.sizes = [nfe - 1, nfe, *(step for step in range(1, nfe + 1) for _ in range(2))]
         left = torch.linspace(1, 0, nfe + 1, dtype=torch.float64)[:-1]  # of the stick, for times that are uniform
         shares = left[1:] / left[:-1]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dode.solvers.formulas import vp_sigma, vp_time
+from dode.solvers.formulas import PURE_NOISE, vp_sigma, vp_time
 
 LAST_TIME = 1e-3  # t_eps of the authors' configurations
 SMALLEST = 1e-3  # share of the whole range that the smallest step has at first
@@ -41,6 +41,32 @@ class VPTime:
         return 2 * exponent / (math.sqrt(self.beta_min**2 + 2 * self.beta_d * exponent) + self.beta_min)
 
 
+class FlowTime:
+    """The time of flow matching, ``sigma / (1 + sigma)``, in units of that of the highest level.
+
+    Attributes:
+        last: the time of the lowest level.
+    """
+
+    def __init__(self, highest: float, lowest: float):
+        self.highest = highest / (1 + highest)
+        self.last = self.of(lowest)
+
+    def sigma(self, time: Tensor) -> Tensor:
+        """The level at a time above 0; one above 1 is taken as 1."""
+        own = self.highest * time.clamp(max=1)
+        return own / (1 - own)
+
+    def of(self, level: float) -> float:
+        """The time of a level."""
+        return level / (1 + level) / self.highest
+
+
+def time_between(highest: float, lowest: float) -> VPTime | FlowTime:
+    """The time in which levels are free: that of a VP SDE, or of flow matching where they begin at pure noise."""
+    return FlowTime(highest, lowest) if highest >= PURE_NOISE else VPTime(highest, lowest)
+
+
 class FreeLevels:
     """``v_i = v_0 + (v_N - v_0) sum_{j<=i} softmax(theta)_j``, i = 0..N, in a variable v of the noise level.
 
@@ -49,8 +75,8 @@ class FreeLevels:
     Args:
         first, lowest: the levels v_0 and v_N.
         steps: N.
-        variable: ``"log-snr"``, the logarithm of the level, or ``"time"``, that of a VP SDE
-            (:class:`VPTime`).
+        variable: ``"log-snr"``, the logarithm of the level, which does not begin at pure noise, or ``"time"``
+            (:func:`time_between`).
         to_zero: whether the grid ends at 0 in place of ``lowest``, which then is a bound only.
         like: levels to begin at, (N + 1,); uniform in v without.
     """
@@ -66,7 +92,7 @@ class FreeLevels:
         like: Tensor | None = None,
     ):
         self.first, self.lowest, self.to_zero = first, lowest, to_zero
-        self.time = VPTime(first, lowest) if variable == "time" else None
+        self.time = time_between(first, lowest) if variable == "time" or first >= PURE_NOISE else None
         self.start = torch.zeros(steps, dtype=torch.float64)
         if like is not None:
             levels = torch.cat([like[:-1], like.new_tensor([lowest])]) if to_zero else like

@@ -57,7 +57,10 @@ def dyweight(
     from dode.distillation.backprop.dyweight import DyWeight
     from dode.distillation.backprop.runs import Pairs
     from dode.distillation.backprop.training import cosine, train
+    from dode.solvers.formulas import PURE_NOISE
 
+    if float(task.sigmas[0]) >= PURE_NOISE:
+        raise ValueError("dyweight weighs slopes in sigma, which pure noise has none of; let the grid begin below it")
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
     sigmas = task.sigmas
     if afs:

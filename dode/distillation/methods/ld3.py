@@ -73,7 +73,8 @@ def ld3(
         batch: images of an iteration.
         learning_rate: of the levels, by RMSprop.
         told_learning_rate: of the told levels, by gradient descent; divided by the number of evaluations.
-        variable: ``"log-snr"``, or ``"time"`` of a VP SDE (the authors' on latents).
+        variable: ``"log-snr"``, or ``"time"`` of a VP SDE (the authors' on latents); from pure noise always the time of
+            flow matching.
         end: ``"lowest"``, where the last step ends above 0, or ``"given"``: where the task's levels end. A solver that
             would make more evaluations above 0 ends as given.
         within: how far a told level may be from the state's own, as a share of the smallest step.
