@@ -108,7 +108,7 @@ class ClassifierFree(Guided):
 
     def passes(self, sigma: float) -> int:
         """:meth:`Guided.passes`."""
-        return passes("classifier-free", sigma, self.interval)
+        return passes("classifier-free", sigma, self.interval, scale=self.scale)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
@@ -142,8 +142,14 @@ class Autoguidance(Guided):
         super().__init__(denoise, scale=scale)
         self.guide = guide
 
+    def passes(self, sigma: float) -> int:
+        """:meth:`Guided.passes`."""
+        return passes("autoguidance", sigma, scale=self.scale)
+
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The estimate of the clean image; x (B, C, H, W), sigma a 0-d tensor."""
+        if self.passes(float(sigma)) == 1:
+            return self.model(x, sigma)
         guide = self.guide
         if guide.facts.classes is not None:
             guide = guide.conditioned(self._labels())
