@@ -25,7 +25,8 @@ FURTHER_TRIES = 16
 
 def passes(cell: Cell) -> int:
     """How often an evaluation runs a network on an image, at most: twice between the levels of an interval alone."""
-    return of_guidance.passes(cell.dataset.get("guidance", {}).get("name"), 1.0)
+    own = cell.dataset.get("guidance", {})
+    return of_guidance.passes(own.get("name"), 1.0, scale=own.get("scale"))
 
 
 def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:

@@ -134,7 +134,7 @@ class ClassifierFree(Guided):
 
     def passes(self, sigma: float) -> int:
         """:meth:`Guided.passes`."""
-        return passes("classifier-free", sigma, self.interval)
+        return passes("classifier-free", sigma, self.interval, scale=self.scale)
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """:meth:`Guided.denoise`."""
@@ -184,8 +184,14 @@ class Autoguidance(Guided):
         found.guide = self.guide.differentiable(recompute=recompute)
         return found
 
+    def passes(self, sigma: float) -> int:
+        """:meth:`Guided.passes`."""
+        return passes("autoguidance", sigma, scale=self.scale)
+
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """:meth:`Guided.denoise`."""
+        if self.scale == 1:
+            return self.model(x, sigma)
         guide = self.guide
         if guide.facts.classes is not None:
             guide = guide.conditioned(self._labels())

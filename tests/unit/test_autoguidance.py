@@ -46,6 +46,7 @@ def test_the_estimate_moves_away_from_the_guides(of_guide):
     for scale in (0.0, 1.0, 2.5):
         guided = Autoguidance(main, scale=scale, guide=guide).conditioned(labels)
         torch.testing.assert_close(guided(x, sigma), other + scale * (own - other))
+        assert torch.equal(guided(x, sigma), own) == (guided.passes(0.7) == 1) == (scale == 1)
         torch.testing.assert_close(guided.for_images(1, 3)(x[1:3], sigma), (other + scale * (own - other))[1:3])
     assert guided.facts is main.facts
     with pytest.raises(ValueError, match="conditioned"):

@@ -92,6 +92,17 @@ def test_outside_of_its_interval_guidance_costs_nothing_and_does_nothing():
     assert [passes(name, 1.0) for name in (None, "classifier", "classifier-free", "autoguidance")] == [1, 1, 2, 2]
 
 
+def test_guidance_of_scale_1_is_the_conditional_model_and_costs_no_more():
+    own, x, sigma = conditions(4), states(4), torch.tensor(1.0, dtype=torch.float64)
+    for rescale in (0.0, 0.7):
+        denoise = ClassifierFree(model(), scale=1.0, rescale=rescale).conditioned(own)
+        denoise.model.network.calls.clear()
+        found = denoise(x, sigma)
+        assert (denoise.passes(1.0), denoise.model.network.calls) == (1, [4])
+        assert torch.equal(found, denoise.model(x, sigma))
+    assert [passes(name, 1.0, scale=1.0) for name in ("classifier-free", "autoguidance")] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
