@@ -11,7 +11,6 @@ from checkouts import Checkout
 from dode.__main__ import main
 from dode.benchmark.cells import Benchmark
 from dode.commands import export
-from dode.fetching.cards import folder_of
 from dode.images import examples
 from dode.validation import from_home, paths_from_home
 from workspace import REPOSITORY, TINY
@@ -78,5 +77,5 @@ def test_checkpoints_and_sources_of_cards_are_found(home, tmp_path):
     read = checkout.read({**card, "urls": ["file:~/downloaded/diffusion_pytorch_model.safetensors"]})
     assert read["image_shape"] == [3, 8, 8]  # of the file beside it
     pipeline = {"role": "diffusion", "licence": "none", "pipeline": {"source": "file:~/text-to-digit"}}
-    shutil.copytree(folder_of(REPOSITORY) / "text-to-digit", home / "text-to-digit")
+    shutil.copytree(REPOSITORY / "config" / "models" / "text-to-digit", home / "text-to-digit")
     assert checkout.read(pipeline)["image_shape"] == [1, 28, 28]
