@@ -27,7 +27,11 @@ def faults(name, changes=(), *, images=None):
     card = load_card(REPOSITORY, name, "card")
     for key, value in dict(changes).items():
         change(card, key, value)
-    own = images if images is not None else examples.of_card(card, statistics=check_model.statistics_of(card.get("statistics"))).images
+    own = (
+        images
+        if images is not None
+        else examples.of_card(card, statistics=check_model.statistics_of(card.get("statistics"))).images
+    )
     model = models.load(card, REPOSITORY / f"config/models/{name}.safetensors")
     found = checking.levels(model, torch.from_numpy(pixels.from_bytes(own)).double(), None, checking.MARGINS)
     assert [level.sigma for level in found] == [0.1, 0.3, 1.0, 3.0]
