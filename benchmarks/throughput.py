@@ -28,7 +28,7 @@ from dode.benchmark import devices
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.jobs import of_cell
-from dode.fetching.cards import folder_of, load_card
+from dode.fetching.cards import load_card, names
 from dode.metrics import features
 from dode.metrics.extractors import inception
 from dode.models.batches import out_of_memory
@@ -302,12 +302,12 @@ def measure(name, kind, card, device, options, result):
 def known_cards():
     """The cards that can be measured, and the class that does it; those of pipelines cannot."""
     found = {}
-    for path in sorted(folder_of(ROOT).glob("*.yaml")):
-        card = load_card(ROOT, path.stem, "--cards")
+    for name in names(ROOT):
+        card = load_card(ROOT, name, "--cards")
         if card["role"] == "diffusion" and "network" in card:
-            found[path.stem] = Sampled, card
+            found[name] = Sampled, card
         elif card.get("network", {}).get("name") == "inception":
-            found[path.stem] = Described, card
+            found[name] = Described, card
     return found
 
 

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = chosen.add_parser(name, help=summary, description=module.__doc__, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    options, more = parser.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options, more = parser.parse_known_args([re.sub(r"(?<=^--)([\w-]+=)(~.*)", _from_home, each) for each in given])
     if more and not getattr(options, "takes_more", False):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     options.more = more
@@ -37,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {texts.shown(error)}", file=sys.stderr)
         return 1
+
+
+def _from_home(option: re.Match[str]) -> str:
+    """``--output=~/file`` as shells leave it, with the home's folder."""
+    return option[1] + os.path.expanduser(option[2])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,11 @@ def faults(name, changes=(), *, images=None):
     card = load_card(REPOSITORY, name, "card")
     for key, value in dict(changes).items():
         change(card, key, value)
-    own = images if images is not None else examples.of_card(card, statistics=check_model._statistics(card)).images
+    own = (
+        images
+        if images is not None
+        else examples.of_card(card, statistics=check_model.statistics_of(card.get("statistics"))).images
+    )
     model = models.load(card, REPOSITORY / f"config/models/{name}.safetensors")
     found = checking.levels(model, torch.from_numpy(pixels.from_bytes(own)).double(), None, checking.MARGINS)
     assert [level.sigma for level in found] == [0.1, 0.3, 1.0, 3.0]
@@ -120,7 +124,7 @@ def test_a_network_that_predicts_noise_is_held_against_the_noise():
 
 def test_images_of_another_range_show():
     card = load_card(REPOSITORY, "mnist-ddpm", "card")
-    inverted = 255 - examples.of_card(card, statistics=check_model._statistics(card)).images
+    inverted = 255 - examples.of_card(card, statistics=check_model.statistics_of(card.get("statistics"))).images
     assert all(faults("mnist-ddpm", images=inverted))
 
 

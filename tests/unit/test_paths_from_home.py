@@ -8,8 +8,9 @@ import yaml
 from PIL import Image
 
 from checkouts import Checkout
+from dode.__main__ import main
 from dode.benchmark.cells import Benchmark
-from dode.fetching.cards import folder_of
+from dode.commands import export
 from dode.images import examples
 from dode.validation import from_home, paths_from_home
 from workspace import REPOSITORY, TINY
@@ -59,6 +60,15 @@ def test_images_of_a_configuration_are_the_same_by_either_path(home):
     assert examples.of_card(card, named="~/images", count=2).images.shape == (2, 1, 8, 8)
 
 
+def test_an_options_path_may_be_written_after_its_equals_sign(home, monkeypatch):
+    found = []
+    monkeypatch.setattr(export, "run", found.append)
+    main(["export", "results", "dataset", "solver", "5", "--output=~/mine.json"])
+    main(["export", "results", "dataset", "a=~/b", "5"])
+    assert found[0].output == f"{home}/mine.json"
+    assert found[1].solver == "a=~/b"
+
+
 def test_checkpoints_and_sources_of_cards_are_found(home, tmp_path):
     (tmp_path / "checkout").mkdir()
     checkout = Checkout(tmp_path / "checkout")
@@ -67,5 +77,5 @@ def test_checkpoints_and_sources_of_cards_are_found(home, tmp_path):
     read = checkout.read({**card, "urls": ["file:~/downloaded/diffusion_pytorch_model.safetensors"]})
     assert read["image_shape"] == [3, 8, 8]  # of the file beside it
     pipeline = {"role": "diffusion", "licence": "none", "pipeline": {"source": "file:~/text-to-digit"}}
-    shutil.copytree(folder_of(REPOSITORY) / "text-to-digit", home / "text-to-digit")
+    shutil.copytree(REPOSITORY / "config" / "models" / "text-to-digit", home / "text-to-digit")
     assert checkout.read(pipeline)["image_shape"] == [1, 28, 28]

@@ -18,7 +18,7 @@ from dode.report.figures import scales
 from dode.report.figures.style import PAGE, PANEL, Paths, Styles, legend_below, paired, panels_of, save, styled
 
 _ROOM = 1.6  # the axes end so many times above and below the outermost values, so that no marker is cut
-_GAIN, _PANELS = "paired_fid", 6
+_GAIN, _ERROR, _PANELS = "paired_fid", "paired_fid_error", 6
 _EQUAL: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
 _PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
 
@@ -81,7 +81,7 @@ def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
     low, high = (learnt.min(), learnt.max()) if len(learnt) else (1, 10)
     for axis, (dataset, nfe, rows) in zip(axes, shown, strict=False):
         for row in rows.itertuples():
-            value, error = getattr(row, _GAIN), getattr(row, f"{_GAIN}_error")
+            value, error = getattr(row, _GAIN), getattr(row, _ERROR)
             marker = _marker(style[row.method, row.label])
             axis.errorbar(row.work or low / 8, value, error if error > 0 else None, elinewidth=0.8, **marker)
         axis.set(xscale="log", yscale="log", title=f"{dataset}, NFE {nfe}", xlim=(low / 16, high * 3))
