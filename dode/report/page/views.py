@@ -41,6 +41,17 @@ class Page:
         """The label of its solver and its evaluations."""
         return f"{self.label(cell)}, NFE {cell['nfe']}"
 
+    def archive_of(self, cell: dict) -> str:
+        """The name of the file of the archive that a cell is from."""
+        if self.found["archive"]:
+            return self.found["archive"]["file"]
+        return next(each["file"] for each in self.found["elsewhere"] if each["legend"] == cell["measured"])
+
+    @staticmethod
+    def name_there(cell: dict) -> str:
+        """A cell's name in its archive."""
+        return cell["archived"] or cell["name"]
+
     def kind(self, cell: dict) -> str:
         """``reference``, ``distilled`` or ``plain``."""
         solver = self.solvers[cell["solver"]]
