@@ -53,13 +53,13 @@ def of(ends: Sequence[np.ndarray]) -> dict[str, Any]:
 
 def digests(ends: np.ndarray) -> list[bytes]:
     """The first bytes of the SHA-256 of each end state as an image of bytes."""
-    return [hashlib.sha256(image.tobytes()).digest()[:DIGEST] for image in pixels.to_bytes(ends)]
+    return [hashlib.sha256(pixels.to_bytes(image).tobytes()).digest()[:DIGEST] for image in ends]
 
 
 def sketches(ends: np.ndarray) -> np.ndarray:
     """The inner products of each end state with the vectors of signs, (n, :data:`DIRECTIONS`) float64."""
-    flat = np.asarray(ends, dtype=np.float64).reshape(len(ends), -1)
-    return flat @ _signs(flat.shape[1]).T
+    signs = _signs(ends[0].size)
+    return np.stack([signs @ np.asarray(image, dtype=np.float64).ravel() for image in ends])
 
 
 @functools.lru_cache(maxsize=4)

@@ -86,7 +86,7 @@ def _evidence(finished, name, images):
     if len(ends) != samples["seeds"] * samples["trajectory_images"]:
         raise ValueError(f"{folder / 'ends.npy'} has {len(ends)} images, not those of its record: run snakemake again")
     count = min(images, samples["trajectory_images"])
-    blocks = [np.array(block[:count]) for block in np.split(ends, samples["seeds"])]
+    blocks = [block[:count] for block in np.split(ends, samples["seeds"])]
     levels = storage.read_array(folder / "states.npy")["sigmas"][0]
     return {"files": _written(folder), "levels": levels.tolist(), **evidence.of(blocks)}
 
