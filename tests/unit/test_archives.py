@@ -62,6 +62,57 @@ def test_nothing_is_written_that_could_not_be_read(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def unpacked(tmp_path):
+    """A folder of results as far as it is needed to be told what it lacks."""
+    found = forged_archives.few()
+    folder = tmp_path / "results" / "digits"
+    for name, score in found["scores.json"].items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "score.json").write_text(json.dumps(score))
+    (folder / "provenance.json").write_text(json.dumps(found["provenance.json"]))
+    (folder / "facts.json").write_text(json.dumps(found["facts.json"] | {"halves": {}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--by", "x" * 101], "by: 101 characters are not allowed; allowed: at most 100"),
+        (["--by", "Lab\x1b[2J"], "by: 'Lab\\x1b[2J' contains U+001B"),
+        (["--by", "<b>"], "by: '<b>' contains '<'"),
+        (["--date", "yesterday"], "date: 'yesterday' is not allowed; allowed: YYYY-MM-DD"),
+        (["--evidence", "0"], "evidence: 0 images are not allowed; allowed: at least 1"),
+    ],
+)
+def test_what_cannot_be_packed_as_asked_is_one_sentence(unpacked, tmp_path, capsys, arguments, says):
+    assert main(["pack", str(unpacked), "--output", str(tmp_path / "a.zip"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_results_that_are_not_finished_are_not_packed(unpacked, tmp_path, capsys):
+    """Of an older version, of two configurations, or cut off."""
+
+    def said(folder=unpacked):
+        assert main(["pack", str(folder), "--output", str(tmp_path / "a.zip")]) == 1
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        return error
+
+    assert "not a folder of results" in said(tmp_path)
+    (unpacked / D_DDIM / "score.json").rename(tmp_path / "score.json")
+    assert f"is not finished ({D_DDIM} has no score)" in said()
+    (tmp_path / "score.json").rename(unpacked / D_DDIM / "score.json")
+    facts = json.loads((unpacked / "facts.json").read_text())
+    (unpacked / "facts.json").write_text(json.dumps(facts | {"cells": facts["cells"][1:]}))
+    assert "its records are of two configurations" in said()
+    (unpacked / "facts.json").unlink()
+    assert "facts.json is missing: run snakemake again, which writes it with the page" in said()
+
+
 def test_every_cut_and_every_flipped_bit_is_noticed(tmp_path):
     content, path = DEMO.read_bytes(), tmp_path / "damaged.zip"
     rng = np.random.default_rng(0)

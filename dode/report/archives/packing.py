@@ -1,6 +1,7 @@
 """From the folder of a finished benchmark to its archive: everything but the samples."""
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dode.report.page import thumbnails
 FACTS = "facts.json"
 #: Bytes of the pictures of all cells together, as base64.
 PICTURES = 4_000_000
+LONGEST_NAME = 100  # of those who measured
 _FILES = ("samples.npy", "ends.npy", "lambdas.json")
 
 
@@ -34,12 +36,7 @@ def pack(
     Raises:
         ValueError: where the folder is not that of a finished benchmark, or its files contradict each other.
     """
-    try:
-        texts.refuse(by)
-    except ValueError as error:
-        raise ValueError(f"by: {error}") from None
-    if images < 1:
-        raise ValueError(f"images: {images} is not allowed; allowed: at least 1")
+    _check(by, date, images)
     finished = Finished(folder)
     facts = _facts(finished)
     names = [cell["name"] for cell in facts["cells"]]
@@ -58,6 +55,19 @@ def pack(
         "evidence.json": {name: _evidence(finished, name, images) for name in names},
     }
     return format.write(path, members, by=by, date=date or _day(finished))
+
+
+def _check(by, date, images):
+    try:
+        texts.refuse(by)
+    except ValueError as error:
+        raise ValueError(f"by: {error}") from None
+    if len(by) > LONGEST_NAME:
+        raise ValueError(f"by: {len(by)} characters are not allowed; allowed: at most {LONGEST_NAME}")
+    if date is not None and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", date):
+        raise ValueError(f"date: {date!r} is not allowed; allowed: YYYY-MM-DD, as 2026-11-29")
+    if images < 1:
+        raise ValueError(f"evidence: {images} images are not allowed; allowed: at least 1")
 
 
 def _facts(finished):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,11 @@ class Measurement:
         """A score, unscaled; None where there is none, or it is not finite."""
         entry = self.metrics.get(metric)
         return entry["value"] if verdicts.known(entry) else None
+
+    @property
+    def file(self) -> str:
+        """The name of the archive's file, as a shell takes it."""
+        return shlex.quote(self.archive.path.name)
 
     @property
     def made(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import collections
 import math
+import shlex
 from collections.abc import Iterator
 
 from dode.report import passes, precisions
@@ -42,10 +43,10 @@ class Page:
         return f"{self.label(cell)}, NFE {cell['nfe']}"
 
     def archive_of(self, cell: dict) -> str:
-        """The name of the file of the archive that a cell is from."""
-        if self.found["archive"]:
-            return self.found["archive"]["file"]
-        return next(each["file"] for each in self.found["elsewhere"] if each["legend"] == cell["measured"])
+        """The name of the file of the archive that a cell is from, as a shell takes it."""
+        found = self.found["archive"]
+        found = found or next(each for each in self.found["elsewhere"] if each["legend"] == cell["measured"])
+        return shlex.quote(found["file"])
 
     @staticmethod
     def name_there(cell: dict) -> str:
