@@ -17,7 +17,7 @@ from dode.images import data
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
 from dode.report.archives import format as archives
-from dode.validation import ConfigError, copied, from_home, paths_from_home, refuse_odd, validate
+from dode.validation import ConfigError, copied, paths_from_home, refuse_odd, validate
 
 FIT_IMAGES = 100
 # Names in the folder of results, or in a dataset's, that are no dataset's and no solver's.
@@ -110,7 +110,7 @@ def _check_archives(entries: list[dict[str, Any]]) -> None:
     """Refuse archives that are not the files whose checksums the configuration has."""
     seen: dict[str, int] = {}
     for index, own in enumerate(entries):
-        key, own["file"] = f"archives[{index}]", from_home(own["file"])
+        key = f"archives[{index}]"
         if "{" in own["file"] or "}" in own["file"]:
             raise ConfigError(
                 f"{key}.file: '{own['file']}' has a brace, which Snakemake takes for a wildcard; rename it"

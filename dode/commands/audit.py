@@ -8,6 +8,7 @@ fetched if it is not here. Exit status 1 if an image is another.
 import argparse
 import re
 import secrets
+
 from dode.fetching import places
 
 ROOT = places.workflow()

@@ -27,7 +27,7 @@ TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 3e-2, "bfloat16": 3e-2}
 
 
 def tolerance(precision: Mapping[str, Any]) -> float:
-    """The entry of :data:`TOLERANCE` for a network's ``precision``, the key of its card or what was chosen for a cell."""
+    """The entry of :data:`TOLERANCE` for a ``precision``: the key of a card, or what was chosen for a cell."""
     dtype = str(precision.get("dtype", "float32"))
     return TOLERANCE.get("tf32" if dtype == "float32" and precision.get("tf32") else dtype, TOLERANCE["bfloat16"])
 
