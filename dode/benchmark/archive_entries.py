@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from dode import storage
-from dode.validation import ConfigError, read_text, read_yaml
+from dode.validation import ConfigError, read_mapping, read_text, read_yaml
 
 Entry = Mapping[str, Any]
+
+
+def of(config: Mapping[str, Any], path: str | Path) -> list[dict[str, Any]]:
+    """The entries of a configuration, which is the file ``path``; ConfigError where they are none."""
+    found = config.get("archives") or []
+    if not isinstance(found, list) or not all(
+        isinstance(each, dict) and isinstance(each.get("file"), str) and isinstance(each.get("sha256"), str)
+        for each in found
+    ):
+        raise ConfigError(f"{path}: archives: is no list of entries with file and sha256; mend it first")
+    return found
 
 
 def number(entries: Sequence[Entry], file: str) -> int:
@@ -29,8 +40,8 @@ def put(path: str | Path, entry: Entry) -> bool:
         ConfigError: where the configuration is not laid out so that this can be done; it is left as it is, and the
             message has what is to be written by hand.
     """
-    text, before = read_text(path), read_yaml(path)
-    entries = before.get("archives") or []
+    text, before = read_text(path), read_mapping(path)
+    entries = of(before, path)
     place = number(entries, entry["file"]) - 1
     wanted = {**before, "archives": [*entries[:place], dict(entry), *entries[place + 1 :]]}
     if wanted == before:

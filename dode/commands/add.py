@@ -40,13 +40,13 @@ def run(options: argparse.Namespace) -> int:
     from dode.benchmark.cells import Benchmark
     from dode.report.archives import added, format
     from dode.report.archives import elsewhere as comparison
-    from dode.validation import read_yaml
+    from dode.validation import read_mapping
 
     archive = format.read(options.archive)
-    config = read_yaml(options.config)
+    config = read_mapping(options.config)
     # Without the archives that it has: one of them may be the file of now as it was before.
-    benchmark = Benchmark({**config, "archives": []} if isinstance(config, dict) else config, ROOT)
-    number = archive_entries.number(config.get("archives") or [], options.archive)
+    benchmark = Benchmark({**config, "archives": []}, ROOT)
+    number = archive_entries.number(archive_entries.of(config, options.config), options.archive)
     chosen = comparison.select(archive, _record(benchmark), solvers=options.solvers)
     found = comparison.taken(archive, chosen, number)
     print(texts.shown(added.said(found), lines=True), end="\n\n")

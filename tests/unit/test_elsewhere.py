@@ -284,7 +284,7 @@ LAYOUTS = {
     "a comment at the margin": "archives:\n  - {file: a.zip, sha256: ONE}\n# between\n  - {file: b.zip, sha256: X}\n",
     "with an anchor": "archives: &a\n  - {file: one.zip, sha256: ONE}\n",
 }
-ONE, TWO, NEW = ("1" * 64, "2" * 64, "3" * 64)
+ONE, TWO, NEW = ("a1" * 32, "b2" * 32, "c3" * 32)
 
 
 @pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
@@ -310,6 +310,40 @@ def test_a_layout_that_cannot_be_edited_is_left_as_it_is(tmp_path):
     with pytest.raises(ConfigError, match=r'write by hand, under archives: - \{"file": "new.zip"'):
         archive_entries.put(path, {"file": "new.zip", "sha256": TWO})
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("archives", ["x.zip", {"file": "x.zip"}, ["x.zip"], [{"file": "x.zip"}], [{"file": 1}]])
+def test_entries_that_are_none_are_told_and_left(tmp_path, capsys, archive, archives):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(CONFIG | {"archives": archives}))
+    before = path.read_text()
+    assert main(["add", str(archive.path), str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "archives: is no list of entries with file and sha256; mend it first" in error
+    assert len(error.splitlines()) == 1
+    assert path.read_text() == before
+
+
+def test_a_precision_that_was_chosen_makes_no_other_ground_but_another_cell(archive, tmp_path):
+    """Of an archive whose lab measured that TF32 suffices."""
+    way = {"dtype": "float32", "tf32": True, "channels_last": False, "compile": True}
+    found = forged_archives.members(archive.path)
+    for name, own in found["provenance.json"]["cells"].items():
+        own["run"]["precision"] = way
+        found["scores.json"][name]["made"]["cell"]["precision"] = way
+        if name in found["fits.json"]:
+            found["fits.json"][name]["cell"]["precision"] = way
+    theirs = format.read(forged_archives.written(tmp_path / "tf32.zip", found))
+    own = record()
+    chosen = comparison.select(theirs, own)
+    assert chosen["apart"] == chosen["same"] == []
+    assert [row["differences"] for row in chosen["rows"]] == [[["run.precision", way, None]]] * 4
+    assert chosen["controls"][0]["differences"] == [["run.precision", way, None]]
+    for cell in own["cells"].values():
+        cell["run"]["precision"] = "plain"
+    storage.write_json(tmp_path / "choice.json", {"plain": way})
+    same = elsewhere.with_precisions(own, {name: str(tmp_path / "choice.json") for name in own["cells"]})
+    assert len(comparison.select(theirs, same)["same"]) == 4
 
 
 def test_the_command_says_what_becomes_of_the_cells_and_edits_the_configuration(tmp_path, capsys, archive):
