@@ -30,6 +30,7 @@ include: "rules/sample.smk"
 include: "rules/pipelines.smk"
 include: "rules/score.smk"
 include: "rules/pipeline_scores.smk"
+include: "rules/elsewhere.smk"
 include: "rules/report.smk"
 
 

@@ -2,7 +2,7 @@
 import re
 
 from dode import names
-from dode.benchmark import reruns, runs, scripting
+from dode.benchmark import elsewhere, reruns, runs, scripting
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files

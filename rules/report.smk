@@ -30,16 +30,22 @@ rule collect:
         "../scripts/collect.py"
 
 
+ELSEWHERE = [elsewhere.place(RESULTS, number) for number, _ in enumerate(BENCH.config["archives"], 1)]
+
+
 # The first is the one that says which solver to take. Self-FID needs the fine-step samples of another seed.
 SHOWN = ["paired_fid", "fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
 DRAWN = {name: METRICS[name] for name in SHOWN}
 FAMILIES = SHOWN[:2]
 LINES = "Plain solvers are dashed, distilled ones solid; bars are the errors given in the table."
+if ELSEWHERE:
+    LINES += " What is marked † was measured elsewhere; the table says by whom."
 
 
 rule tables:
     input:
         cells=FILES.collected(),
+        elsewhere=ELSEWHERE,
         halves=halves,
     output:
         csv=report(f"{RESULTS}/table.csv", category="Tables", caption="../report/table.rst", labels={"table": "CSV"}),
@@ -69,6 +75,7 @@ rule tables:
 rule curves:
     input:
         cells=FILES.collected(),
+        elsewhere=ELSEWHERE,
         halves=halves,
     output:
         [figure(name, "Curves", name, metric=metric.name) for name, metric in DRAWN.items()],
@@ -179,7 +186,8 @@ rule real_images:
 # Where one panel of all solvers is crowded: a panel for each method.
 rule families:
     input:
-        lambda wildcards: FILES.collected(wildcards.dataset),
+        cells=lambda wildcards: FILES.collected(wildcards.dataset),
+        elsewhere=ELSEWHERE,
     output:
         figure(
             "{metric}-{dataset}",
@@ -345,11 +353,13 @@ rule page:
     input:
         cells=FILES.collected(),
         thumbnails=[path.replace(".json", ".thumbnails.json") for path in FILES.collected()],
+        elsewhere=ELSEWHERE,
         halves=halves,
         provenance=rules.tables.output.provenance,
         precisions=FILES.precisions.tables(),
     output:
-        f"{RESULTS}/index.html",
+        page=f"{RESULTS}/index.html",
+        facts=f"{RESULTS}/facts.json",
     log:
         f"{LOGS}/page.log",
     localrule: True
@@ -363,6 +373,6 @@ rule page:
         assets=digests.folder_digest(places.PACKAGE / "report" / "page" / "assets"),
         code=lambda wildcards: DEPENDS.code("page.py"),
     message:
-        "Writing the page {output}"
+        "Writing the page {output.page}"
     script:
         "../scripts/page.py"

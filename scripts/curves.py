@@ -8,7 +8,7 @@ from dode.report.figures import curves
 def main(snakemake):
     params = snakemake.params
     halves = dict(zip(params.halves_of, snakemake.input.halves, strict=True))
-    frame = collection.frame(params.cells, snakemake.input.cells, halves)
+    frame = collection.frame(params.cells, snakemake.input.cells, halves, snakemake.input.elsewhere)
     for metric in params.metrics:
         curves.curves(frame, metric, [path for path in snakemake.output if f"/{metric}." in path])
 

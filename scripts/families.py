@@ -7,7 +7,7 @@ from dode.report.figures import curves
 
 def main(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
-    frame = collection.frame(params.cells, snakemake.input, {})
+    frame = collection.frame(params.cells, snakemake.input.cells, {}, snakemake.input.elsewhere)
     curves.families(frame, wildcards.metric, wildcards.dataset, snakemake.output)
 
 

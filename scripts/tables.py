@@ -5,6 +5,7 @@ from dode.benchmark import provenance, scripting
 from dode.fetching import places
 from dode.report import collection, tables
 from dode.report import frame as frames
+from dode.report.archives import added
 
 
 def main(snakemake):
@@ -12,12 +13,15 @@ def main(snakemake):
     halves = dict(zip(params.halves_of, snakemake.input.halves, strict=True))
     said = zip(params.cells, params.published, params.real, strict=True)
     cells = [{**facts, "published": published, "real": real} for facts, published, real in said]
-    scores = collection.frame(cells, snakemake.input.cells, halves)
+    scores = collection.frame(cells, snakemake.input.cells, halves, snakemake.input.elsewhere)
     made = collection.made(snakemake.input.cells)
+    others = collection.elsewhere(snakemake.input.elsewhere)
     frames.write_csv(scores, output.csv)
-    tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable)
+    closing = added.section(others, made[0])
+    tables.write_markdown(scores, output.md, title=params.title, incomparable=params.incomparable, closing=closing)
     tables.write_latex(scores, output.tex)
-    storage.write_json(output.provenance, provenance.completed(params.provenance, places.workflow(), *made))
+    record = provenance.completed(params.provenance, places.workflow(), *made)
+    storage.write_json(output.provenance, {**record, **added.record(others)})
 
 
 if __name__ == "__main__":

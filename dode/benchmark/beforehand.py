@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dode.benchmark import elsewhere
 from dode.benchmark.cells import Benchmark
 from dode.images import data
 from dode.validation import ConfigError
@@ -35,6 +36,7 @@ def check(benchmark: Benchmark, *, local: bool, say: Callable[[str], object]) ->
     # Without torch here, as where jobs have a conda environment, it ends otherwise, and the jobs say what is wrong.
     if tried.returncode == 0 and tried.stdout:
         raise ConfigError(json.loads(tried.stdout))
+    elsewhere.refuse_unreadable(benchmark)
     _check_images(benchmark, say)
 
 

@@ -1,5 +1,7 @@
 """The configuration: read, checked by schema and by meaning, defaults filled in. One clear error, before any job."""
 
+import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from dode.grids.facts import ModelFacts
 from dode.images import data
 from dode.names import HALVES, REFERENCE
 from dode.registry import unknown
+from dode.report.archives import format as archives
 from dode.validation import ConfigError, copied, paths_from_home, refuse_odd, validate
 
 FIT_IMAGES = 100
@@ -31,7 +34,7 @@ RESERVED = (
         "precision",
         records.FOLDER,
     ),
-    *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json"),
+    *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json", "facts.json", "elsewhere"),
     *("published-statistics.npz", "reference-statistics.npz"),
 )
 
@@ -74,6 +77,7 @@ def load(config: Mapping[str, Any], root: str | Path) -> tuple[dict[str, Any], C
         conditions.check_prompts(dataset, f"datasets[{index}]", card, fitted, root)
         conditions.check_prompt_scores(dataset, f"datasets[{index}]", cards, root)
     _check_labels(config["solvers"])
+    _check_archives(config["archives"])
     _check_figures(config)
     return copied(config), cards
 
@@ -102,6 +106,26 @@ def _check_figures(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"figures.trajectories.nfe: {chosen['nfe']} is not allowed; allowed: {allowed}")
 
 
+def _check_archives(entries: list[dict[str, Any]]) -> None:
+    """Refuse archives that are not the files whose checksums the configuration has."""
+    seen: dict[str, int] = {}
+    for index, own in enumerate(entries):
+        key = f"archives[{index}]"
+        if "{" in own["file"] or "}" in own["file"]:
+            raise ConfigError(
+                f"{key}.file: '{own['file']}' has a brace, which Snakemake takes for a wildcard; rename it"
+            )
+        sha256 = hashlib.sha256(refuse(f"{key}.file", archives.content, own["file"])).hexdigest()
+        if sha256 != own["sha256"]:
+            raise ConfigError(
+                f"{key}.sha256: {own['file']} has the SHA-256 {sha256}, not {own['sha256']}; `python -m dode add "
+                f"{own['file']}` says what is in the file, and adds it as it is now"
+            )
+        if sha256 in seen:
+            raise ConfigError(f"{key}.file: {own['file']} is the same file as that of archives[{seen[sha256]}]")
+        seen[sha256] = index
+
+
 def _check_labels(entries: list[dict[str, Any]]) -> None:
     """Figures and tables know a solver by its label."""
     seen: dict[tuple[str, str], int] = {}
@@ -113,6 +137,11 @@ def _check_labels(entries: list[dict[str, Any]]) -> None:
             )
         if entry["label"].count("$") > 1:
             raise ConfigError(f"solvers[{index}].label: '{entry['label']}' has two '$', which would make it a formula")
+        if re.search(r"†\s*[0-9]", entry["label"]):
+            raise ConfigError(
+                f"solvers[{index}].label: '{entry['label']}' has '†' before a number, which marks what was measured "
+                "elsewhere; allowed: other labels"
+            )
         for dataset in entry["datasets"]:
             looks = " ".join(unicodedata.normalize("NFC", entry["label"]).split())
             other = seen.setdefault((dataset, looks), index)

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from dode import models, texts
-    from dode.benchmark import devices
+    from dode.benchmark import devices, weights
     from dode.images import examples, pixels
     from dode.models import checking
 
@@ -53,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         raise ValueError(f"--data: {error}") from None
     # Flags are to be told apart, not roundings, and CPUs are slow in half precision.
-    model = models.load({**card, "precision": {}}, weights(options.card, card), device=device, batch_size=32)
+    model = models.load(
+        {**card, "precision": {}}, weights.obtained(options.card, card, ROOT), device=device, batch_size=32
+    )
     x = torch.from_numpy(pixels.from_bytes(own.images)).double().to(device)
     labels = None
     if "classes" in card:
@@ -110,24 +112,6 @@ def _table(found, faults):
         cells = [f"{ratio:.3f}" for ratio in ratios] + [""] * (3 - len(ratios))
         lines.append(f"| {level.sigma:g} | {' | '.join(cells)} | {fault or 'right'} |")
     return "\n".join(lines)
-
-
-def weights(name: str, card: dict[str, Any]) -> Path:
-    """The file that jobs read, fetched and converted if it is not here."""
-    from dode import checkpoints
-    from dode.fetching import acquire
-    from dode.fetching.cards import CONVERTED, file_name, reading
-
-    fetched = Path("resources", "checkpoints", name, file_name(card))
-    acquire.obtain(name, card, fetched, root=ROOT, announce=print)
-    if card["format"] not in CONVERTED:
-        return fetched
-    converted = Path("resources", "models", f"{name}.safetensors")
-    if not checkpoints.is_of(converted, fetched, **reading(card)):
-        if converted.exists():
-            print(f"{converted} was not made from {fetched} by this card; it is made again.")
-        checkpoints.convert(fetched, converted, **reading(card))
-    return converted
 
 
 def statistics_of(name: str | None) -> Path | None:

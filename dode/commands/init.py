@@ -165,7 +165,7 @@ def _configuration(
 
 def _tried(name: str, known: dict[str, Any], options: argparse.Namespace, path: Path) -> int:
     """Try weights that are here on images, and time them for the plan; the exit status."""
-    from dode.benchmark import devices, drafts
+    from dode.benchmark import devices, drafts, weights
     from dode.models import checking, loading
     from dode.validation import read_mapping
 
@@ -184,7 +184,7 @@ def _tried(name: str, known: dict[str, Any], options: argparse.Namespace, path: 
             raise
         print(f"The weights are not tried: {str(error).removeprefix('--data: ')}")
     batch = drafts.batch(known)
-    denoise = loading.load(known, check_model.weights(name, known), device=devices.device("auto"), batch_size=batch)
+    denoise = loading.load(known, weights.obtained(name, known, ROOT), device=devices.device("auto"), batch_size=batch)
     speed = checking.speed(denoise, known["image_shape"], batch, known.get("classes"))
     with path.open("a", encoding="utf-8") as file:
         file.write(

@@ -63,8 +63,18 @@ def halves(paths: Mapping[str, str | Path]) -> list[dict[str, Any]]:
     return [{"dataset": dataset, **storage.read_json(path)} for dataset, path in paths.items()]
 
 
+def elsewhere(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """What was taken of each archive (:func:`dode.report.archives.elsewhere.taken`)."""
+    return [storage.read_json(path) for path in paths]
+
+
 def frame(
-    cells: list[dict[str, Any]], collected: Iterable[str | Path], halves_paths: Mapping[str, str | Path]
+    cells: list[dict[str, Any]],
+    collected: Iterable[str | Path],
+    halves_paths: Mapping[str, str | Path],
+    elsewhere_paths: Iterable[str | Path] = (),
 ) -> pd.DataFrame:
-    """The tidy table of everything: one row per cell and metric."""
-    return frames.tidy(scores(cells, collected), halves(halves_paths))
+    """The tidy table of everything: one row per cell and metric, those that were measured elsewhere last."""
+    others = [*elsewhere_paths]
+    cells = [*cells, *(facts for each in elsewhere(others) for facts in each["facts"])]
+    return frames.tidy(scores(cells, [*collected, *others]), halves(halves_paths))

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from dode import texts
 from dode.metrics.catalogue import METRICS, Metric
 from dode.report import numbers, verdicts
+from dode.report.differences import differences
 from dode.report.finished import Finished
 
 NO_ERROR = "no error"
@@ -76,7 +78,7 @@ def compare(first: Finished, second: Finished, *, confidence: float = verdicts.C
         raise ValueError(f"confidence must be a number between 0 and 1, not {confidence:g}")
     shared = [name for name in first.cells if name in second.cells]
     found = Comparison(
-        rows=[row for name in shared for row in _rows(name, confidence, *_pair(name, first, second))],
+        rows=[row for name in shared for row in rows(name, confidence, *_pair(name, first, second))],
         only_first=[name for name in first.cells if name not in second.cells],
         only_second=[name for name in second.cells if name not in first.cells],
         changes=[],
@@ -99,20 +101,31 @@ def _pair(name, first, second):
     return *(file["metrics"] for file in files), reasons
 
 
-def _rows(cell, confidence, first, second, reasons):
+def rows(
+    cell: str,
+    confidence: float,
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    reasons: Mapping[str, Callable[[Metric], bool]] = MappingProxyType({}),
+) -> Iterator[Row]:
+    """The :class:`Row` of each metric of a cell, of its ``metrics`` in both.
+
+    ``reasons``: why some of them cannot be compared, with whether a metric is one of these.
+    """
     for name in [name for name in {**METRICS, **first, **second} if name in first or name in second]:
         metric, pair = _metric(name), (first.get(name), second.get(name))
+        margin: float | None = None
+        beyond: bool | None = None
         values = [metric.scale * entry["value"] if verdicts.known(entry) else math.nan for entry in pair]
         errors = [metric.scale * error if error else error for error in map(_error, pair)]
         why = next((reason for reason, holds in reasons.items() if holds(metric)), "")
-        margin = beyond = None
         if None in pair:
             why = "in one alone"
         elif not why:
             if all(map(verdicts.known, pair)):
-                margin = verdicts.margin(*pair, confidence)
+                margin = verdicts.margin(first[name], second[name], confidence)
                 margin = margin if margin is None else metric.scale * margin
-            beyond = _beyond(*values, margin)
+            beyond = _beyond(values[0], values[1], margin)
             why = NO_ERROR if beyond is None else ""
         yield Row(cell, name, values[0], errors[0], values[1], errors[1], values[1] - values[0], margin, beyond, why)
 
@@ -145,10 +158,10 @@ def _changes(first, second, shared):
     parts += [(part, set(first[part]) & set(second[part])) for part in ("checkpoints", "datasets")]
     for part, names in parts:
         values = ({name: each[part].get(name) for name in sorted(names)} for each in (first, second))
-        found += [Change(part, key, a, b, ()) for key, a, b in _differences(*values)]
+        found += [Change(part, key, a, b, ()) for key, a, b in differences(*values)]
     grouped = {}
     for cell in [name for name in shared if name in first["cells"] and name in second["cells"]]:
-        for key, a, b in _differences(_made(first, cell), _made(second, cell)):
+        for key, a, b in differences(_made(first, cell), _made(second, cell)):
             grouped.setdefault((key, repr(a), repr(b)), (a, b, []))[2].append(cell)
     found += [Change("cells", key, a, b, tuple(cells)) for (key, *_), (a, b, cells) in grouped.items()]
     return found
@@ -162,16 +175,6 @@ def _made(record, cell):
         found = sorted((record["environments"][index] for index in indices), key=json.dumps)
         own[f"{kind} made with"] = found[0] if len(found) == 1 else found
     return own
-
-
-def _differences(first, second, key=""):
-    """``(key, value, value)`` of the innermost values that differ, keys joined by dots."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        for name in dict.fromkeys([*first, *second]):
-            inner = f"{key}.{name}" if key else str(name)
-            yield from _differences(first.get(name), second.get(name), inner)
-    elif first != second:
-        yield key, first, second
 
 
 def markdown(
@@ -225,8 +228,13 @@ def _making(comparison, names):
         return f"Unknown: there is no provenance.json in {', '.join(comparison.unrecorded)} (run snakemake again)."
     if not comparison.changes:
         return "Nothing that was recorded."
+    return changed(comparison.changes, names)
+
+
+def changed(changes: Sequence[Change], names: Sequence[str]) -> str:
+    """What differs in how two were made, as a pipe table; ``names`` of the two."""
     rows = []
-    for change in comparison.changes:
+    for change in changes:
         where = change.part if not change.cells else ", ".join(change.cells[:3])
         where += f" and {len(change.cells) - 3} more" if len(change.cells) > 3 else ""
         rows.append((where, change.key, *(_short(value) for value in (change.first, change.second))))

@@ -39,6 +39,7 @@ _COLUMNS = {
     "biased": "str",
     "published": "str",
     "published_source": "str",
+    "measured": "str",
 }
 # Between several published values of a cell, and between their sources.
 SEPARATOR = " | "
@@ -61,9 +62,10 @@ def tidy(scores: Iterable[dict[str, Any]], halves: Iterable[dict[str, Any]]) -> 
         ``subsets``, of real images ``halves``; empty where it cannot be told, with error NaN), seeds, blocks (the value
         of each seed, with a space between), images (per seed), real, real_sha256, real_images (what it is scored
         against), extractor, biased (of ``generated`` and ``real`` images those that are too few), published,
-        published_source. Datasets and solvers stand in the order of their first appearance; values are unscaled. Solver
-        and method of real halves are :data:`HALVES`, ``seeds`` is the number of their pairs. Several values in one
-        column (biased, what is published and its sources) have ``" | "`` between them.
+        published_source, measured (by whom and with what, where it was elsewhere). Datasets and solvers stand in the
+        order of their first appearance; values are unscaled. Solver and method of real halves are :data:`HALVES`,
+        ``seeds`` is the number of their pairs. Several values in one column (biased, what is published and its sources)
+        have ``" | "`` between them.
 
     Raises:
         ValueError: for an unknown metric, or a cell that appears twice.
@@ -110,6 +112,7 @@ def _rows(cell, metrics):
         "real_images": against.get("images"),
         "extractor": cell.get("extractor", ""),
         "biased": SEPARATOR.join(cell.get("biased", [])),
+        "measured": cell.get("measured", ""),
     }
     for metric, entry in metrics.items():
         if metric not in METRICS:

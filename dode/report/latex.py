@@ -29,7 +29,7 @@ from dode.report.frame import SEPARATOR
 # Of a character, its name in maths.
 _MATHS = """
     ± pm, × times, ∞ infty, ≤ leq, ≥ geq, ≈ approx, ≠ neq, · cdot, √ surd, ∂ partial, ∇ nabla, ∼ sim, ∈ in, ° circ,
-    → rightarrow, ← leftarrow, ↑ uparrow, ↓ downarrow,
+    † dagger, → rightarrow, ← leftarrow, ↑ uparrow, ↓ downarrow,
     α alpha, β beta, γ gamma, δ delta, ε epsilon, ζ zeta, η eta, θ theta, ι iota, κ kappa, λ lambda, μ mu,
     ν nu, ξ xi, π pi, ρ rho, σ sigma, ς varsigma, τ tau, υ upsilon, φ phi, χ chi, ψ psi, ω omega,
     Γ Gamma, Δ Delta, Θ Theta, Λ Lambda, Ξ Xi, Π Pi, Σ Sigma, Φ Phi, Ψ Psi, Ω Omega
@@ -112,7 +112,8 @@ class Table:
     """One dataset and metric: body rows ``(label, {nfe: cell})``, foot rows ``(label, cell)``.
 
     A cell is ``(value, error, published, place)``, scaled; ``sources`` are ``(source, [what it published])``,
-    ``passes`` a sentence of :mod:`dode.report.passes`.
+    ``elsewhere`` says of each mark in the labels who measured it, ``passes`` is a sentence of
+    :mod:`dode.report.passes`.
     """
 
     dataset: str
@@ -125,6 +126,7 @@ class Table:
     halves: str
     errors: list
     sources: list
+    elsewhere: list
     passes: str
 
     def parts(self, cell: tuple) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 """The tidy frame of scores as Markdown and LaTeX."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,6 +49,7 @@ def _table(dataset, metric, rows):
         halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
         errors=[name for name in ERROR_KINDS if (measured["error_kind"] == name).any()],
         sources=_sources(measured),
+        elsewhere=[text for text in dict.fromkeys(cells["measured"]) if text],
         passes=passes.sentence(
             (int(nfe), None if pd.isna(own) else int(own))
             for nfe, own in zip(cells["nfe"], cells["passes"], strict=True)
@@ -91,10 +92,12 @@ def write_markdown(
     path: str | Path,
     title: str = "Results",
     incomparable: Mapping[str, int] = MappingProxyType({}),
+    closing: Sequence[str] = (),
 ) -> None:
     """Write how solvers rank, then one pipe table per dataset and metric; rows are solvers, columns NFE.
 
     ``incomparable``: of a dataset's checkpoint, how many FIDs are published that no measured one compares with.
+    ``closing``: what comes after the tables, in parts.
     """
     parts, dataset = [f"# {escaped(title)}", *preface.opening(frame)], None
     for table in _tables(frame):
@@ -102,11 +105,11 @@ def write_markdown(
             dataset = table.dataset
             parts += [f"## {escaped(dataset)}", *preface.against(frame[frame["dataset"] == dataset])]
             parts += [_remark(incomparable[dataset])] if dataset in incomparable else []
-        parts += [f"### {METRICS[table.metric].name}", _note(table), _pipe_table(table)]
+        parts += [f"### {METRICS[table.metric].name}", _note(table, escaped), _pipe_table(table)]
         if table.sources:
             parts.append("Published:\n\n" + "\n".join(f"- {escaped(text)}" for text in map(": ".join, table.sources)))
     with storage.atomic(path) as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
+        temporary.write_text("\n\n".join([*parts, *closing]) + "\n", encoding="utf-8", newline="\n")
 
 
 def _remark(count):
@@ -114,7 +117,7 @@ def _remark(count):
     return f"Not shown, because not comparable: {published}, published under other or unstated conventions."
 
 
-def _note(table):
+def _note(table, quoted=str):
     sentences = []
     if table.seeds:
         sentences.append(", ".join(filter(None, (table.images and f"{table.images} per cell", table.seeds))))
@@ -128,6 +131,7 @@ def _note(table):
         sentences.append(f"real halves: mean over {table.halves}")
     if kind.unit:
         sentences.append(f"unit: {kind.unit}")
+    sentences += map(quoted, table.elsewhere)
     if table.sources:
         sentences.append("in brackets: published for the same checkpoint, solver, NFE and convention")
     return "; ".join(sentences) + "."

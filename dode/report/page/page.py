@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ def data(
     halves: Mapping[str, str | Path],
     provenance: dict[str, Any],
     precisions: Iterable[str | Path] = (),
+    *,
+    elsewhere: Sequence[Mapping[str, Any]] = (),
+    archive: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything the page says.
 
@@ -38,12 +41,15 @@ def data(
         halves: ``{dataset id: path}`` of the datasets that have real images.
         provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
         precisions: paths of what was measured to choose precisions (:mod:`dode.report.precisions`).
+        elsewhere: of each archive whose cells are among these, :func:`dode.report.archives.added.about`.
+        archive: of the archive that the page is rendered from, if it is, ``file``, ``sha256``, ``by`` and ``date``.
 
     Returns:
-        ``title``, ``revision``, ``environments``, ``metrics`` (with what is said of them), ``error_kinds``, ``legend``
-        (what marks mean), ``solvers`` (with the colours and markers of the figures), ``cells`` (with ``scores``,
-        metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with ``halves``, and by metric
-        ``choices``, ``gains``, ``marks`` and ``better``, the names of the cells that are better than the
+        ``title``, ``elsewhere``, ``archive``, ``revision``, ``environments``, ``metrics`` (with what is said of them),
+        ``error_kinds``, ``legend`` (what marks mean), ``solvers`` (with the colours and markers of the figures),
+        ``cells`` (with ``scores``, metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with
+        ``halves``, and by metric ``choices``, ``gains``, ``marks`` and ``better``, the names of the cells that are
+        better than the
         fine-step one). Values are unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
@@ -51,6 +57,8 @@ def data(
     halves_of = {dataset: storage.read_json(path) for dataset, path in halves.items()}
     found = {
         "title": provenance["benchmark"],
+        "elsewhere": list(elsewhere),
+        "archive": archive,
         "revision": provenance["revision"],
         "environments": provenance["environments"],
         "metrics": {key: _metric(METRICS[key]) for key in metrics},
@@ -171,7 +179,9 @@ def _written(cell):
         for key, entry in cell["scores"].items()
     }
     keys = ("name", "dataset", "solver", "nfe", "plain", "published", "recipe", "biased", "fit", "scored", "made")
-    return {**{key: cell[key] for key in keys}, **{key: cell.get(key) for key in ("passes", "depth")}, "scores": scores}
+    elsewhere = {"measured": "", "archived": "", "differences": []}
+    own = {key: cell.get(key, default) for key, default in {**elsewhere, "passes": None, "depth": None}.items()}
+    return {**{key: cell[key] for key in keys}, **own, "scores": scores}
 
 
 def _settings(entry):

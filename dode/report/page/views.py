@@ -2,6 +2,7 @@
 
 import collections
 import math
+import shlex
 from collections.abc import Iterator
 
 from dode.report import passes, precisions
@@ -40,6 +41,17 @@ class Page:
     def title(self, cell: dict) -> str:
         """The label of its solver and its evaluations."""
         return f"{self.label(cell)}, NFE {cell['nfe']}"
+
+    def archive_of(self, cell: dict) -> str:
+        """The name of the file of the archive that a cell is from, as a shell takes it."""
+        found = self.found["archive"]
+        found = found or next(each for each in self.found["elsewhere"] if each["legend"] == cell["measured"])
+        return shlex.quote(found["file"])
+
+    @staticmethod
+    def name_there(cell: dict) -> str:
+        """A cell's name in its archive."""
+        return cell["archived"] or cell["name"]
 
     def kind(self, cell: dict) -> str:
         """``reference``, ``distilled`` or ``plain``."""

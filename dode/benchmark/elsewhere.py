@@ -1,0 +1,106 @@
+"""What an archive's cells are compared with: the record of one's own benchmark as its configuration makes it.
+
+So what of an archive can be added is known before anything has run. Imports no torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dode.benchmark.cells import Benchmark, Cell
+from dode.benchmark.dependencies import Dependencies
+from dode.benchmark.files import Files
+from dode.benchmark.parameters import resolved
+from dode.report.archives import elsewhere, format
+from dode.validation import ConfigError, copied
+
+
+def record(benchmark: Benchmark) -> dict[str, Any]:
+    """The part of ``provenance.json`` that follows from the configuration, the cards and the code.
+
+    That is ``datasets``, ``cells`` without labels and environments, and ``checkpoints`` as far as they are known before
+    they are fetched.
+    """
+    depends = Dependencies(benchmark)
+    cards = {dataset[part] for dataset in benchmark.datasets.values() for part in ("model", "features")}
+    found = {
+        "datasets": {name: _dataset(benchmark, depends, name) for name in benchmark.datasets},
+        "cells": {str(cell): _cell(depends, cell) for cell in benchmark.cells.values()},
+        "checkpoints": {card: _checkpoint(depends, card) for card in sorted(cards)},
+    }
+    return copied(found)
+
+
+def with_precisions(record: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """A :func:`record` with the precisions that were chosen by measurement in the place of their names.
+
+    Args:
+        record: of the benchmark.
+        choices: of cells by name the file with the choice, as far as it is there.
+    """
+    cells = {
+        name: {**own, "run": resolved(own["run"], choices[name])} if name in choices else own
+        for name, own in record["cells"].items()
+    }
+    return {**record, "cells": cells}
+
+
+def choices(benchmark: Benchmark) -> dict[str, str]:
+    """The files of :func:`with_precisions`, whether they are there or not."""
+    files = Files(benchmark)
+    found = {str(cell): files.precision(cell).get("precision") for cell in benchmark.cells.values()}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _dataset(benchmark: Benchmark, depends: Dependencies, name: str) -> dict[str, Any]:
+    own, scoring = benchmark.datasets[name], dict(depends.score(name))
+    return {
+        "card": own["model"],
+        "model": depends.model(benchmark.reference(name)),
+        "reference": str(benchmark.reference(name)),
+        "features": {"card": own["features"], **scoring.pop("card")},
+        "real_version": scoring.pop("real"),
+        "scoring": scoring,
+    }
+
+
+def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
+    run = depends.trajectory(cell).params()
+    del run["model"]
+    features = cell.dataset["features"]
+    code = {"sample": depends.cell_code("sample.py", cell), "score": depends.features_code("score.py", features)}
+    found = {"run": run, "samples": depends.samples(cell).params()}
+    if cell.distilled:
+        found["fit"] = {**depends.teacher(cell).params(), **depends.fit(cell).params()}
+        code["distill"] = depends.fit_code(cell)
+        if cell.fit_follows_ends:
+            code["teacher"] = depends.cell_code("fine_ends.py", depends.benchmark.reference(cell.dataset["id"]))
+        elif cell.with_teacher:
+            code["teacher"] = depends.teacher_code(cell)
+    if cell.dataset["id"] in depends.benchmark.in_latents():
+        code["pipeline"] = depends.code("score_pipeline.py")
+    return {**found, "code": code}
+
+
+def _checkpoint(depends: Dependencies, card: str) -> dict[str, Any]:
+    expected = depends.expected(card)
+    return {"sha256": expected if len(expected) == 64 else None, "published": depends.published(card)}
+
+
+def refuse_unreadable(benchmark: Benchmark) -> None:
+    """Refuse, before the first job, archives that cannot be read, and solvers that one does not have.
+
+    Raises:
+        ConfigError: in one sentence.
+    """
+    own = record(benchmark) if benchmark.config["archives"] else {}
+    for index, each in enumerate(benchmark.config["archives"]):
+        try:
+            elsewhere.select(format.read(each["file"]), own, solvers=each.get("solvers"))
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"archives[{index}]: {error}") from None
+
+
+def place(results: str, number: int | str) -> str:
+    """Path of what is taken of the archive of that number, from 1, below a folder of results."""
+    return str(Path(results) / "elsewhere" / f"{number}.json")
