@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dode.models.conditions import Conditions
+from dode.pipelines import limits
 from dode.pipelines.registry import families
 
 log = logging.getLogger(__name__)
@@ -139,9 +140,14 @@ class Family:
         return self.pipe.vae_scale_factor
 
     @property
+    def sides(self) -> limits.Sides:
+        """The heights and widths of latents that the network takes."""
+        return limits.sides(type(self.pipe).__name__, self.denoises.config)
+
+    @property
     def patch(self) -> int:
         """Entries of a latent that the network takes as one, in each dimension."""
-        return getattr(self.denoises.config, "patch_size", None) or 1
+        return self.sides.unit
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -153,13 +159,21 @@ class Family:
         """(C, H, W) of the latents of images of this size; by default of the size that the network was trained for.
 
         Raises:
-            ValueError: for a size that is no multiple of what the pipeline needs.
+            ValueError: for a size that the network does not take (:mod:`dode.pipelines.limits`).
         """
-        unit, found = self.scale * self.patch, []
+        takes, found = self.sides, []
         for name, given, own in zip(("height", "width"), (height, width), self.latent_size, strict=True):
             pixels = own * self.scale if given is None else given
+            unit = self.scale * takes.unit
+            if takes.only is not None and pixels != takes.only * self.scale:
+                only = takes.of_images(self.scale)
+                raise ValueError(f"{name}: {pixels} is not allowed, as the network has one size; allowed: {only}")
             if pixels % unit or pixels < unit:
                 raise ValueError(f"{name}: {pixels} is not a multiple of {unit}, which the pipeline needs")
+            if not takes.allows(pixels // self.scale):
+                raise ValueError(
+                    f"{name}: {pixels} is not allowed; the network takes at most {(takes.most or 0) * self.scale}"
+                )
             found.append(pixels // self.scale)
         return self.channels, found[0], found[1]
 
@@ -183,7 +197,7 @@ class Family:
     @property
     def channels(self) -> int:
         """Channels of a latent."""
-        return self.denoises.config.in_channels
+        return limits.channels(type(self.pipe).__name__, self.denoises.config)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

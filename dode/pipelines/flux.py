@@ -17,11 +17,6 @@ class Flux(Family):
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 
     @property
-    def patch(self) -> int:
-        """Two, which the pipeline packs before it calls the network."""
-        return 2
-
-    @property
     def guided(self) -> str:  # type: ignore[override]  # the network decides
         """By the configuration of the network."""
         return "embedded" if self.denoises.config.guidance_embeds else "never"
@@ -30,11 +25,6 @@ class Flux(Family):
     def conditioned_on(self) -> tuple[str, ...]:  # type: ignore[override]
         """The guidance scale too, where the network takes one."""
         return ("words", "pooled", "guidance") if self.guided == "embedded" else ("words", "pooled")
-
-    @property
-    def channels(self) -> int:
-        """Channels of a latent, of which a patch has four."""
-        return self.denoises.config.in_channels // self.patch**2
 
     @property
     def latent_size(self) -> tuple[int, int]:
