@@ -123,8 +123,8 @@ def write_conditions(
     if cut:
         row, fault = next(iter(cut.items()))
         say(f"{len(cut)} of {len(texts)} prompts are cut; row {row}: {fault}")
-    size = min(batch_size, len(texts))
-    batch = encoders.encode(texts[:size], negative)
+    size, batches = min(batch_size, len(texts)), Batches(batch_size)
+    batch = encoders.encode(texts[:size], negative, batches=batches)
     tensors = {f"{WITH}.{name}": value for name, value in batch.values.items()}
     kinds = {name: (_dtype(value), (len(texts), *value.shape[1:])) for name, value in tensors.items()}
     none = {f"{WITHOUT}.{name}": value[:1] for name, value in (batch.without or {}).items()}
@@ -135,7 +135,7 @@ def write_conditions(
             append(name, value.cpu().contiguous())
         for start in range(0, len(texts), size):
             if start > 0:
-                batch = encoders.encode(texts[start : start + size], negative)
+                batch = encoders.encode(texts[start : start + size], negative, batches=batches)
             for name, value in batch.values.items():
                 append(f"{WITH}.{name}", value.cpu().contiguous())
 

@@ -55,10 +55,10 @@ class Flux(Family):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """:meth:`Family.encoded`; the network is never called without a prompt."""
         words, pooled, _ = self.pipe.encode_prompt(
-            prompts, None, device=self.encoder.device, max_sequence_length=self.length or 512
+            prompts, None, device=self.encoder.device, max_sequence_length=self.given(512)
         )
         return {"words": words, "pooled": pooled}, None
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 512 by default."""
-        return (self.length or 512) if tokenizer == "tokenizer_2" else None
+        return self.given(512) if tokenizer == "tokenizer_2" else None

@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-ANY, NO_CHOICE = (0, None), None
+LONGEST = 8192  # tokens of a prompt, where diffusers has no bound: of more, padding alone would fill the memory
+ANY, NO_CHOICE = (0, LONGEST), None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,23 +21,23 @@ class Limits:
         packed: entries that the pipeline packs into one before it calls the network, in each dimension.
         most: the largest side in patches, where the configuration has no ``pos_embed_max_size``; None for no largest.
         size: the only side in entries, where the configuration has no ``sample_size``; None for a network of any size.
-        tokens: least and most ``max_sequence_length``, None for no most; :data:`NO_CHOICE` of a pipeline without one.
+        tokens: least and most ``max_sequence_length``; :data:`NO_CHOICE` of a pipeline without one.
     """
 
     patch: int = 1
     packed: int = 1
     most: int | None = None
     size: int | None = None
-    tokens: tuple[int, int | None] | None = ANY
+    tokens: tuple[int, int] | None = ANY
 
 
 #: By the pipeline's class in diffusers, whose defaults these are; of one that is not here nothing is known.
 KNOWN = {
     "DiTPipeline": Limits(patch=2, size=32, tokens=NO_CHOICE),
     "FluxPipeline": Limits(packed=2, tokens=(1, 512)),
-    "PixArtAlphaPipeline": Limits(patch=2, tokens=(1, None)),
-    "PixArtSigmaPipeline": Limits(patch=2, tokens=(1, None)),
-    "SanaPipeline": Limits(tokens=(1, None)),
+    "PixArtAlphaPipeline": Limits(patch=2, tokens=(1, LONGEST)),
+    "PixArtSigmaPipeline": Limits(patch=2, tokens=(1, LONGEST)),
+    "SanaPipeline": Limits(tokens=(1, LONGEST)),
     "StableDiffusionPipeline": Limits(tokens=NO_CHOICE),
     "StableDiffusionXLPipeline": Limits(tokens=NO_CHOICE),
     "StableDiffusion3Pipeline": Limits(patch=2, most=96, tokens=(0, 512)),
@@ -94,12 +95,11 @@ def fault_of_length(name: str, length: int | None) -> str | None:
     allowed = of_class(name).tokens
     if length is None:
         return None
-    if allowed is NO_CHOICE:
+    if allowed is None:
         return f"{name} has no such choice; leave it out"
     least, most = allowed
-    if type(length) is not int or length < least or (most is not None and length > most):
-        span = f"of at least {least}" if most is None else f"from {least} to {most}"
-        return f"{length!r} is not allowed for {name}; allowed: an integer {span}"
+    if type(length) is not int or not least <= length <= most:
+        return f"{length!r} is not allowed for {name}; allowed: an integer from {least} to {most}"
     return None
 
 

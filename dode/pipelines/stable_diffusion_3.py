@@ -38,4 +38,4 @@ class StableDiffusion3(Family):
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 256 by default."""
-        return (self.length or 256) if tokenizer == "tokenizer_3" else None
+        return self.given(256) if tokenizer == "tokenizer_3" else None

@@ -244,6 +244,24 @@ def test_out_of_memory_halves_the_batch(quick, monkeypatch, caplog):
     assert "out of memory with 8 images at once; continuing with 4" in caplog.text
 
 
+def test_out_of_memory_halves_the_prompts_of_the_encoders(quick, monkeypatch):
+    pipe = tiny.stable_diffusion_3()
+    forward, sizes = pipe.text_encoder_3.forward, []
+
+    def small(ids, **options):
+        sizes.append(len(ids))
+        if len(ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(ids, **options)
+
+    expected = dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL).sampler.record
+    monkeypatch.setattr(pipe.text_encoder_3, "forward", small)
+    found = dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL).sampler.record
+    assert sizes[:3] == [8, 4, 2]
+    assert max(sizes[2:]) == 2
+    assert [rung["family"] for rung in found["fit"]["rungs"]] == [rung["family"] for rung in expected["fit"]["rungs"]]
+
+
 def test_as_many_images_as_the_largest_family_needs():
     """32 of 4 steps carry its 19 numbers, 45 of 6 its 34 and 70 of 8 its 53, a quarter of them held out."""
     assert [fit.least_images(steps) for steps in (2, 4, 6, 8)] == [32, 32, 45, 70]
@@ -258,14 +276,24 @@ class Unknown:
 REFUSED = {
     "steps": ({"steps": 1}, "steps must be an integer of at least 2, not 1"),
     "steps as text": ({"steps": "6"}, "steps must be an integer of at least 2, not '6'"),
-    "few prompts": ({"prompts": PROMPTS[:9]}, r"prompts: 9 are too few for 16 fitting images, .*\(images=9\)"),
+    "few prompts": ({"prompts": PROMPTS[:9]}, r"prompts: 9 are too few for 16 fitting images, .*; give 16$"),
+    "fewer prompts": ({"prompts": PROMPTS[:9], "images": 20}, "20 fitting images, .*; give 20, or 16 with images=16$"),
+    "some prompts": ({"prompts": PROMPTS, "images": 20}, "prompts: 16 are too few .*; give 20, or images=16$"),
     "one text": ({"prompts": "a cat"}, "prompts: a list of texts is needed, one for each fitting image, not one text"),
     "empty": ({"prompts": [*PROMPTS[:3], " ", *PROMPTS]}, "prompts: entry 3 is ' '; allowed: text that is not empty"),
     "no text": ({"prompts": [*PROMPTS, 7]}, "prompts: entry 16 is 7; allowed: text"),
     "none": ({"prompts": None}, "prompts: StableDiffusion3Pipeline needs them; give a list of texts"),
     "classes": ({"prompts": None, "classes": [1]}, "classes: StableDiffusion3Pipeline takes prompts, not classes"),
-    "length": ({"max_sequence_length": -3}, "max_sequence_length: -3 is not allowed; allowed: an integer from 0 to"),
-    "few images": ({"images": 8}, "8 images are too few for a joint fit"),
+    "length": ({"max_sequence_length": -3}, "max_sequence_length: -3 is not allowed for .*; allowed: .* from 0 to 512"),
+    "long": ({"max_sequence_length": 513}, "max_sequence_length: 513 is not allowed for .*; allowed: .* from 0 to 512"),
+    "few images": (
+        {"images": 8},
+        "images: 8 is not allowed; allowed: an integer of at least 16 for 2 steps, each with a",
+    ),
+    "few for steps": ({"steps": 8}, "images: 16 is not allowed; allowed: an integer of at least 42 for 8 steps"),
+    "images as text": ({"images": "32"}, "images: '32' is not allowed; allowed: an integer of at least 16"),
+    "seed": ({"seed": -1}, "seed: -1 is not allowed; allowed: an integer from 0 to 9223372036854775807"),
+    "batch": ({"batch_size": 0}, "batch_size: 0 is not allowed; allowed: an integer of at least 1, or None for all"),
     "budget": ({"budget": 10}, "budget must be an integer of at least 96"),
     "scale": ({"guidance_scale": -1}, "guidance_scale: -1 is not allowed; allowed: a number of at least 0"),
     "negative": ({"negative_prompt": "dog", "guidance_scale": 1}, "negative_prompt: it has no effect without"),

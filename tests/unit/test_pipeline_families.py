@@ -7,6 +7,7 @@ import torch
 
 import dode
 from dode import grids, solvers
+from dode.models.batches import Batches
 from dode.pipelines import family as families
 from dode.pipelines import model
 
@@ -84,6 +85,60 @@ def test_encoders_in_half_precision_serve_a_network_in_single(name):
         getattr(family.pipe, encoder).to(torch.bfloat16)
     found = sampled(guided_of(family, family.encode(THREE)), noise_of(family))
     assert 0 < float(differences(found, expected).max()) < 0.05
+
+
+@pytest.mark.parametrize("name", PROMPTED)
+def test_prompts_are_encoded_in_parts_as_in_one(name, monkeypatch):
+    """Also where memory runs out, once: the encoders go on with as many as they had room for."""
+    family = family_of(name)
+    negative = "a car" if family.guided == "classifier-free" else None
+    expected, encoded, sizes = family.encode(THREE, negative), family.encoded, []
+
+    def small(prompts, negative):
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encoded(prompts, negative)
+
+    monkeypatch.setattr(family, "encoded", small)
+    batches = Batches()
+    for _ in range(2):
+        found = family.encode(THREE, negative, batches=batches)
+    assert sizes == [3, 1, 1, 1, 1, 1, 1]
+    assert (found.without is None) == (expected.without is None)
+    for kind in ("values", "without")[: 1 if found.without is None else 2]:
+        for key, value in getattr(expected, kind).items():
+            torch.testing.assert_close(getattr(found, kind)[key], value, rtol=0, atol=1e-6)
+
+
+def test_parts_in_training_are_left_there_and_do_not_drop_out():
+    """T5 and this U-Net drop out at random in training, and have gradients."""
+    for pipe in (tiny.flux(), tiny.stable_diffusion(network={"dropout": 0.5})):
+        family = families.of(pipe, length=16 if "text_encoder_2" in pipe.components else None)
+        expected, noise = family.encode(THREE), noise_of(family)
+        of_eval = sampled(guided_of(family, expected), noise)
+        parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+        for part in parts:
+            part.train()
+            next(part.modules()).training = False
+        modes = [[module.training for module in part.modules()] for part in parts]
+        family = families.of(pipe, length=family.length)
+        found = family.encode(THREE)
+        for key, value in expected.values.items():
+            assert torch.equal(found.values[key], value)
+        denoised = sampled(guided_of(family, found), noise)
+        assert torch.equal(denoised, of_eval)
+        family.decode(denoised)
+        assert [[module.training for module in part.modules()] for part in parts] == modes
+        assert all(weight.requires_grad for part in parts for weight in part.parameters())
+
+
+@pytest.mark.parametrize("name", ["flux", "pixart", "pixart_alpha", "sana"])
+def test_no_tokens_at_all_are_refused(name):
+    with pytest.raises(
+        ValueError, match=r"length: 0 is not allowed for \w+; allowed: an integer from 1 to (512|8192)$"
+    ):
+        families.of(getattr(tiny, name)(), length=0)
 
 
 @pytest.mark.parametrize("name", PROMPTED)
