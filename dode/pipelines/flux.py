@@ -34,13 +34,17 @@ class Flux(Family):
     def predict(  # type: ignore[override]
         self, x: Tensor, time: Tensor, *, words: Tensor, pooled: Tensor, guidance: Tensor | None = None
     ) -> Tensor:
-        """:meth:`Family.predict`; the network's own time is from 0 to 1."""
+        """:meth:`Family.predict`; the network's own time is from 0 to 1.
+
+        In half precision it is rounded as diffusers' pipeline does, before the division and after, which makes up to
+        0.8 % of a difference in bfloat16.
+        """
         patches = functional.pixel_unshuffle(x, self.patch)
         rows, columns = patches.shape[2:]
         places = torch.cartesian_prod(torch.zeros(1), torch.arange(rows).float(), torch.arange(columns).float())
         output = self.denoises(
             hidden_states=patches.flatten(2).transpose(1, 2),
-            timestep=(time / 1000).expand(len(x)),
+            timestep=(time.to(x.dtype) / 1000).expand(len(x)),
             guidance=guidance,
             pooled_projections=pooled,
             encoder_hidden_states=words,
