@@ -150,9 +150,11 @@ class Dependencies:
         name = self.benchmark.datasets[dataset]["statistics"]
         return {"card": name, **{key: self.cards[name][key] for key in ("sha256", "md5") if key in self.cards[name]}}
 
-    def real(self, dataset: str) -> dict[str, Any] | str:
-        """What a dataset id is scored against."""
+    def real(self, dataset: str) -> dict[str, Any] | str | None:
+        """The real images that a dataset id is scored against, None where it has none."""
         own = self.benchmark.datasets[dataset]
+        if not self.benchmark.has_real(dataset):
+            return None
         return self.statistics(dataset) if "statistics" in own else self.benchmark.real(own)["data"]
 
     def score(self, dataset: str) -> dict[str, Any]:
