@@ -121,11 +121,14 @@ class Dependencies:
         """What the prompts of images are encoded from."""
         own = self.benchmark.datasets[dataset]
         card, first = self.cards[own["model"]], own["images"] if stream == "fit" else 0
+        # Of a network that was distilled, what stands for no prompt is encoded only where it is guided by it.
+        free, way = own.get("guidance", {}).get("name") == "classifier-free", card["pipeline"]["guidance"]
         rows = prompts.read(**own["prompts"])[first : first + images]
         return {
             "first": first,
             "rows": records.digest(rows),
             "negative_prompt": own.get("negative_prompt", ""),
+            **({"without": True} if free and way != "classifier-free" else {}),
             "dtype": card["precision"].get("encoders", card["precision"]["dtype"]),
             "length": card["pipeline"].get("length"),
         }

@@ -85,13 +85,18 @@ class Family:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """What the encoders make of prompts and of those that stand for none, by :attr:`conditioned_on`.
 
-        ``negative`` None asks for the pipeline's own; the second is None for a network that is never called without.
+        ``negative`` None asks for the pipeline's own; of a network that was distilled it asks for None as the second.
         """
         raise NotImplementedError
 
     @torch.no_grad()
     def encode(
-        self, prompts: Sequence[str], negative: str | None = None, *, batches: Batches | None = None
+        self,
+        prompts: Sequence[str],
+        negative: str | None = None,
+        *,
+        without: bool = False,
+        batches: Batches | None = None,
     ) -> Conditions:
         """The conditions of images with these prompts.
 
@@ -101,6 +106,8 @@ class Family:
             prompts: one per image.
             negative: what classifier-free guidance leads away from. None is what the pipeline does by itself: an empty
                 prompt, or zeros in place of one (SDXL).
+            without: whether a network that was distilled, and so is called with prompts alone, is to be guided
+                classifier-free all the same, as FLUX is by diffusers' ``true_cfg_scale``.
             batches: how many prompts go through the encoders at once; by default all, fewer where memory runs out.
 
         Raises:
@@ -109,8 +116,10 @@ class Family:
         """
         if not self.encoders:
             raise ValueError(f"prompts: {type(self.pipe).__name__} takes {self.classes} classes, not prompts")
-        if negative and self.guided != "classifier-free":
+        if self.guided != "classifier-free" and negative and not without:
             raise ValueError("negative prompt: the network has no classifier-free guidance, so none is allowed")
+        if self.guided != "classifier-free":
+            negative = (negative or "") if without else None
         if self.encoder is None:
             raise ValueError(f"prompts: the pipeline was loaded without its {self.encoders[0][1]}")
         self._warn_of_long([*prompts], negative)

@@ -44,6 +44,7 @@ def distill_pipeline(
     classes: Sequence[int] | None = None,
     negative_prompt: str | None = None,
     guidance_scale: float | None = None,
+    true_cfg_scale: float | None = None,
     height: int | None = None,
     width: int | None = None,
     max_sequence_length: int | None = None,
@@ -66,6 +67,7 @@ def distill_pipeline(
         classes: in place of prompts, for a pipeline of classes; integers from 0.
         negative_prompt: for all images; by default the pipeline's own, which is an empty one for most.
         guidance_scale: as of the pipeline's call, and by default that of its signature. The fit is for this scale.
+        true_cfg_scale: likewise, of a pipeline that has it (FLUX): with a negative prompt, classifier-free guidance.
         height, width: of the images in pixels, by default the pipeline's. The fit is for this size alone.
         max_sequence_length: as of the pipeline's call: the most tokens of a prompt, where there is a choice.
         images: number of fitting images, of which a quarter is held out to judge the fit on. By default as few as
@@ -100,7 +102,7 @@ def distill_pipeline(
     allowed = usual_budget(steps, count) if budget is None else budget
     fit_checks.check_joint(count, FAMILY, DIRECTIONS, steps, begun.steps(steps), allowed)
     conditions = _checked(family, prompts, classes, count, fewest_images(steps, begun.steps(steps)))
-    scale = _scale(family, guidance_scale, negative_prompt)
+    scale, true_scale = _scales(family, guidance_scale, true_cfg_scale, negative_prompt)
     _check_size(pipe, height=height, width=width)
     shape = family.latent_shape(height, width)
     denoise = model.denoiser(family, batch_size=batch_size)
@@ -109,8 +111,9 @@ def distill_pipeline(
     sigmas = grids.for_model(denoise, grid["name"], begun.steps(steps), **grid["options"])
     try:
         if family.classes is None:
-            conditions = family.encode(conditions, negative_prompt, batches=Batches(batch_size))
-        guided = model.guided(family, denoise, conditions, scale=scale)
+            without = true_scale is not None
+            conditions = family.encode(conditions, negative_prompt, without=without, batches=Batches(batch_size))
+        guided = model.guided(family, denoise, conditions, scale=scale, true_cfg_scale=true_scale)
         noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)).to(denoise.device)
         ends = _fine(pipe, guided, noise, sigmas)
         fit = fitting.distill(begun, guided, noise, sigmas, ends=ends, budget=allowed)
@@ -128,6 +131,7 @@ def distill_pipeline(
         made={"images": count, "seed": seed, "budget": allowed},
         conditions={
             "guidance_scale": scale,
+            **({} if true_scale is None else {"true_cfg_scale": true_scale}),
             "negative_prompt": negative_prompt,
             "max_sequence_length": max_sequence_length,
         },
@@ -216,10 +220,18 @@ def _checked(family: Family, prompts: Any, classes: Any, count: int, fewest: int
     return found[:count]
 
 
-def _scale(family: Family, given: float | None, negative: str | None) -> float | None:
-    """The scale of the guidance, None where there is none."""
-    if given is not None and (not registry.finite(given) or given < 0):
-        raise ValueError(f"guidance_scale: {given!r} is not allowed; allowed: a number of at least 0")
+def _scales(
+    family: Family, given: float | None, true: float | None, negative: str | None
+) -> tuple[float | None, float | None]:
+    """The scale of the guidance, and that of a distilled network's classifier-free guidance; None for none."""
+    for key, value in (("guidance_scale", given), ("true_cfg_scale", true)):
+        if value is not None and (not registry.finite(value) or value < 0):
+            raise ValueError(f"{key}: {value!r} is not allowed; allowed: a number of at least 0")
+    known = inspect.signature(type(family.pipe).__call__).parameters
+    if true is not None and (family.guided == "classifier-free" or "true_cfg_scale" not in known):
+        raise ValueError(f"true_cfg_scale: {type(family.pipe).__name__} has no such scale; leave it out")
+    if negative is not None and not isinstance(negative, str):
+        raise ValueError(f"negative_prompt: {negative!r} is not allowed; allowed: a text for all images")
     if family.guided == "never":
         if given is not None:
             raise ValueError(
@@ -227,15 +239,19 @@ def _scale(family: Family, given: float | None, negative: str | None) -> float |
             )
         scale = None
     else:
-        default = inspect.signature(type(family.pipe).__call__).parameters["guidance_scale"].default
-        scale = float(default if given is None else given)
+        scale = float(known["guidance_scale"].default if given is None else given)
     if family.guided == "classifier-free" and not guides(scale):
         scale = None
-    if negative is not None and (family.guided != "classifier-free" or scale is None or family.classes is not None):
+    if guides(true) and negative is None:
+        raise ValueError(
+            f"true_cfg_scale: {true} is not allowed without negative_prompt, without which the pipeline leaves it out; "
+            "give one, which may be empty"
+        )
+    free = float(true) if true is not None and guides(true) else None
+    without = free is None and (family.guided != "classifier-free" or scale is None)
+    if negative is not None and (without or family.classes is not None):
         raise ValueError("negative_prompt: it has no effect without classifier-free guidance of prompts; leave it out")
-    if negative is not None and not isinstance(negative, str):
-        raise ValueError(f"negative_prompt: {negative!r} is not allowed; allowed: a text for all images")
-    return scale
+    return scale, free
 
 
 def _check_length(pipe, length):

@@ -11,7 +11,8 @@ from dode.pipelines.family import Family, families
 class Flux(Family):
     """A transformer of patches of 2 by 2 entries, at places that it is told.
 
-    FLUX.1-dev takes the guidance scale as an input, FLUX.1-schnell none.
+    FLUX.1-dev takes the guidance scale as an input, FLUX.1-schnell none. Both may be guided classifier-free besides,
+    with what diffusers calls ``true_cfg_scale``.
     """
 
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
@@ -57,11 +58,14 @@ class Flux(Family):
     def encoded(
         self, prompts: list[str], negative: list[str] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """:meth:`Family.encoded`; the network is never called without a prompt."""
+        """:meth:`Family.encoded`."""
+        return self._encoded(prompts), None if negative is None else self._encoded(negative)
+
+    def _encoded(self, texts):
         words, pooled, _ = self.pipe.encode_prompt(
-            prompts, None, device=self.encoder.device, max_sequence_length=self.given(512)
+            texts, None, device=self.encoder.device, max_sequence_length=self.given(512)
         )
-        return {"words": words, "pooled": pooled}, None
+        return {"words": words, "pooled": pooled}
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 512 by default."""

@@ -2,6 +2,11 @@
 
 import json
 
+import yaml
+
+from workspace import REPOSITORY, TINY, change
+
+ENOUGH = {"datasets[0].prompts": {"file": "enough.txt"}}  # changes of a configuration
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
 PNDM = {
     **{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
@@ -50,3 +55,22 @@ def make(folder, name="sd3", weights="diffusion_pytorch_model.safetensors", **ch
 
 def card(source="file:pipe", **pipeline):
     return {"role": "diffusion", "licence": "none", "pipeline": {"source": source, **pipeline}}
+
+
+def configured(checkout, family, changes):
+    """A configuration with a pipeline in the place of the tiny one's model; its files are in the working directory."""
+    for name in ("digits-classifier.yaml", "digits-edm.yaml"):
+        (checkout.folder / name).write_text((REPOSITORY / "config/models" / name).read_text())
+    make(checkout.folder / "pipe", family)
+    shape = {} if family not in ("flux", "schnell") else {"image_shape": [3, 16, 16]}
+    (checkout.folder / "mine.yaml").write_text(yaml.safe_dump({**card(), **shape}))
+    config = yaml.safe_load(TINY.read_text())
+    own = {"model": "mine", "grid": {"name": "flow-linear"}, "data": {"folder": "images"}}
+    for key, value in {**{f"datasets[0].{key}": value for key, value in own.items()}, **changes}.items():
+        change(config, key, value)
+    folder = checkout.root
+    (folder / "images").mkdir(exist_ok=True)
+    (folder / "images/a.png").write_bytes(b"")
+    (folder / "few.txt").write_text("a cat\n" * 45)
+    (folder / "enough.txt").write_text("a cat\n" * 46)  # 30 scored and 16 that a solver is fitted to
+    return config

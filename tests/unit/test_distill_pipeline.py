@@ -181,6 +181,20 @@ def test_a_fit_of_every_kind_of_condition(quick, name):
         torch.testing.assert_close(called(pipe, latents, name, 2), expected, **close)
 
 
+def test_flux_with_a_negative_prompt_is_fitted_as_the_pipeline_is_called(quick):
+    pipe = tiny.flux()
+    how = {"guidance_scale": 3.0, "true_cfg_scale": 2.0, "negative_prompt": "dog"}
+    fitted = dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL, **how)
+    assert fitted.sampler.record["conditions"] == {**how, "max_sequence_length": None}
+    pipe.scheduler, family = fitted, families.of(pipe)
+    conditions = family.encode(tiny.PROMPTS, "dog", without=True)
+    own = {"scale": 3.0, "true_cfg_scale": 2.0}
+    latents = drawn(tuple(fitted.sampler.record["model"]["image_shape"]))
+    expected = fitted.sampler.sample(model.guided(family, model.denoiser(family), conditions, **own), latents)
+    found = called(pipe, latents, "flux", 2, **{**how, "negative_prompt": ["dog"] * 2})
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_fitted_in(quick, dtype):
     pipe, size = tiny.stable_diffusion_3().to(dtype), {"height": 32, "width": 32}
@@ -320,6 +334,10 @@ def test_what_cannot_be_fitted_is_refused_before_any_work(case, monkeypatch):
             "guidance_scale: 3.5 is not allowed, as the",
         ),
         (tiny.flux, {"negative_prompt": "dog"}, "negative_prompt: it has no effect without classifier-free guidance"),
+        (tiny.flux, {"negative_prompt": "dog", "true_cfg_scale": 1}, "negative_prompt: it has no effect without class"),
+        (tiny.flux, {"true_cfg_scale": 2}, "true_cfg_scale: 2 is not allowed without negative_prompt, .*; give one"),
+        (tiny.flux, {"true_cfg_scale": "2"}, "true_cfg_scale: '2' is not allowed; allowed: a number of at least 0"),
+        (tiny.stable_diffusion_3, {"true_cfg_scale": 2}, "true_cfg_scale: StableDiffusion3Pipeline has no such scale"),
         (tiny.dit, {}, "classes: DiTPipeline takes classes, 0 to 999, not prompts"),
         (
             tiny.dit,

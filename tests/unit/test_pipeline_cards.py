@@ -13,8 +13,8 @@ from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.planning import plan
 from dode.fetching import cards, checksums, downloads, pipelines
 from dode.validation import ConfigError
-from pipeline_folders import card, make
-from workspace import REPOSITORY, TINY, change
+from pipeline_folders import ENOUGH, card, configured, make
+from workspace import REPOSITORY
 
 
 @pytest.fixture
@@ -226,7 +226,6 @@ def test_a_card_that_says_everything_needs_no_network(checkout, monkeypatch):
     assert checkout.read({**card("hf:owner/name", **kind), **whole})["pipeline"]["guidance"] == "embedded"
 
 
-DATASET = {"datasets[0].model": "mine", "datasets[0].grid": {"name": "flow-linear"}}
 GUIDED = {"name": "classifier-free", "scale": 3.0}
 
 
@@ -234,23 +233,7 @@ GUIDED = {"name": "classifier-free", "scale": 3.0}
 def benchmark(checkout, tmp_path, monkeypatch):
     """``benchmark(family, changes)``: the checked configuration of a pipeline in the place of the tiny one's model."""
     monkeypatch.chdir(tmp_path)
-    for name in ("digits-classifier.yaml", "digits-edm.yaml"):
-        (checkout.folder / name).write_text((TINY.parents[3] / "config/models" / name).read_text())
-
-    def benchmark(family, changes):
-        make(checkout.folder / "pipe", family)
-        shape = {} if family not in ("flux", "schnell") else {"image_shape": [3, 16, 16]}
-        (checkout.folder / "mine.yaml").write_text(yaml.safe_dump({**card(), **shape}))
-        config = yaml.safe_load(TINY.read_text())
-        for key, value in {**DATASET, "datasets[0].data": {"folder": "images"}, **changes}.items():
-            change(config, key, value)
-        (tmp_path / "images").mkdir(exist_ok=True)
-        (tmp_path / "images/a.png").write_bytes(b"")
-        (tmp_path / "few.txt").write_text("a cat\n" * 45)
-        (tmp_path / "enough.txt").write_text("a cat\n" * 46)  # 30 scored and 16 that a solver is fitted to
-        return Benchmark(config, checkout.root)
-
-    return benchmark
+    return lambda family, changes: Benchmark(configured(checkout, family, changes), checkout.root)
 
 
 @pytest.fixture
@@ -265,9 +248,6 @@ def refusal(benchmark):
         return None
 
     return said
-
-
-ENOUGH = {"datasets[0].prompts": {"file": "enough.txt"}}
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,23 @@ def test_flux_with_the_shift_of_the_images_size(guidance_embeds, scale):
     check(family, ours(family, conditions, noise, "ddim", grid, scale=scale), expected)
 
 
+@pytest.mark.parametrize(("guidance_embeds", "scale"), [(True, 3.5), (False, None)])
+@pytest.mark.parametrize("negative", ["", "the dark sky"])
+def test_flux_is_guided_by_a_negative_prompt_besides(guidance_embeds, scale, negative):
+    """diffusers' ``true_cfg_scale``; of dev the scale that is an input stays what it is on both sides."""
+    family = family_of("flux", guidance_embeds=guidance_embeds)
+    noise, conditions = noise_of(family, "flux"), conditions_of(family, "flux", negative=negative, without=True)
+    call = {"guidance_scale": scale or 0.0, "true_cfg_scale": 2.5, "negative_prompt": [negative] * 2}
+    expected = theirs(family, "flux", noise, **call)
+    grid = {"name": "flow-linear", "shift": family.shift(*size_of("flux")), "spacing": "trailing"}
+    found = ours(family, conditions, noise, "ddim", grid, scale=scale, true_cfg_scale=2.5)
+    check(family, found, expected)
+    without = ours(family, conditions, noise, "ddim", grid, scale=scale)
+    assert float((found - without).abs().max()) > 1e-3
+    guided = model.guided(family, model.denoiser(family), conditions, scale=scale, true_cfg_scale=2.5)
+    assert guided.passes(1.0) == 2
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_fluxs_network_is_told_the_time_that_diffusers_rounds(monkeypatch, dtype):
     """To the bit, of 20 steps; rounded only once, 5 of them are other ones in bfloat16 and 3 in float16."""

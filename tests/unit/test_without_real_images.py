@@ -17,26 +17,20 @@ from dode.metrics.statistics_files import Reference
 from dode.report import frame as frames
 from dode.report import tables
 from dode.validation import ConfigError
-from pipeline_folders import card, make
-from workspace import REPOSITORY, TINY
+from pipeline_folders import ENOUGH, configured
+from workspace import TINY
 
 OF_REAL = ["fid", "fid_infinity", "kid", "precision", "recall", "density", "coverage"]
 
 
-def described(tmp_path, monkeypatch, with_data, **changes):
+def described(tmp_path, monkeypatch, with_data):
     """The configuration of a pipeline without real images, beside which there may be another dataset with some."""
     checkout = Checkout(tmp_path)
-    for name in ("digits-classifier.yaml", "digits-edm.yaml"):
-        (checkout.folder / name).write_text((REPOSITORY / "config/models" / name).read_text())
-    make(checkout.folder / "pipe")
-    (checkout.folder / "mine.yaml").write_text(yaml.safe_dump(card()))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts.txt").write_text("a cat\n" * 46)
-    config = yaml.safe_load(TINY.read_text())
-    own = {"id": "pipe", "model": "mine", "prompts": {"file": "prompts.txt"}, "grid": {"name": "flow-linear"}}
-    (other,) = config["datasets"]
-    others = {key: value for key, value in other.items() if key not in ("data", *own)}
-    config["datasets"] = [{**others, **own, **changes}, *([other] if with_data else [])]
+    config = configured(checkout, "sd3", {**ENOUGH, "datasets[0].id": "pipe"})
+    del config["datasets"][0]["data"]
+    if with_data:
+        config["datasets"] += yaml.safe_load(TINY.read_text())["datasets"]
     return config, checkout.root
 
 
