@@ -24,7 +24,7 @@ NEGATIVE = {f"{PLACE}negative_prompt": "blurred"}
 
 @pytest.fixture
 def benchmark(tmp_path, monkeypatch):
-    """``benchmark(family, guidance, changes)``, with further cards: of its class ``worse`` and ``large``, and ``other``."""
+    """``benchmark(family, guidance, changes)``, with cards ``worse`` and ``large``, and ``other`` of another class."""
     monkeypatch.chdir(tmp_path)
 
     def benchmark(family, guidance, changes=None):
