@@ -14,7 +14,7 @@ import torch
 
 import dode
 from dode import grids
-from dode.distillation import fitting
+from dode.distillation import fine_solution
 from dode.images import prompts as files
 from dode.models import torchvision_operators
 from dode.pipelines import family as families
@@ -42,7 +42,7 @@ def fine(pipe, texts, noise):
     denoise = model.denoiser(family, batch_size=200)
     guided = model.guided(family, denoise, family.encode(texts), scale=HOW["guidance_scale"])
     levels = grids.for_model(denoise, "flow-linear", 2, shift=family.shift(), spacing="trailing")
-    return fitting.fine_ends(guided, noise, levels)
+    return fine_solution.fine_ends(guided, noise, levels)
 
 
 def main():

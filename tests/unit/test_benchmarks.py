@@ -13,7 +13,7 @@ import torch
 
 import forked_python
 import variants
-from dode.distillation import fitting
+from dode.distillation import fine_solution
 from dode.models.embedded.residual_mlp import ResidualMLP
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no
 def test_pipelines_has_a_row_for_every_number_of_steps(monkeypatch, capsys):
     """On prompts that were not fitted to; an untrained fit of so small a budget is the plain solver."""
     pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
-    monkeypatch.setattr(fitting, "FINE_STEPS", 3)
+    monkeypatch.setattr(fine_solution, "STEPS", 3)
     monkeypatch.setattr(sys, "argv", ["pipelines.py", "--quick"])
     pipelines, threads = script("pipelines"), torch.get_num_threads()
     fitted, measured = [], []

@@ -11,7 +11,7 @@ import torch
 import dode
 from dode import grids, portable, sampling, solvers
 from dode.diffusers_scheduler import DodeScheduler
-from dode.distillation import fitting
+from dode.distillation import fine_solution, fitting
 from dode.pipelines import family as families
 from dode.pipelines import fit, model
 
@@ -37,7 +37,7 @@ FAST = {"steps": 2, "images": 16, "budget": 200}
 @pytest.fixture
 def quick(monkeypatch):
     """A fine solution of few steps."""
-    monkeypatch.setattr(fitting, "FINE_STEPS", 3)
+    monkeypatch.setattr(fine_solution, "STEPS", 3)
 
 
 def drawn(shape, count=2):
