@@ -268,12 +268,10 @@ def test_out_of_memory_halves_the_prompts_of_the_encoders(quick, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(ids, **options)
 
-    expected = dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL).sampler.record
     monkeypatch.setattr(pipe.text_encoder_3, "forward", small)
-    found = dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL).sampler.record
+    dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL)
     assert sizes[:3] == [8, 4, 2]
     assert max(sizes[2:]) == 2
-    assert [rung["family"] for rung in found["fit"]["rungs"]] == [rung["family"] for rung in expected["fit"]["rungs"]]
 
 
 def test_as_many_images_as_the_largest_family_needs():
