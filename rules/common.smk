@@ -61,7 +61,7 @@ def runtime(rule):
 def real_of(wildcards):
     dataset = BENCH.datasets[wildcards.dataset]
     made = rules.published_statistics.output[0] if "statistics" in dataset else rules.real_statistics.output.statistics
-    return made.format(**BENCH.real(dataset))
+    return made.format(**BENCH.real(dataset)) if BENCH.has_real(wildcards.dataset) else []
 
 
 def features_of(wildcards):

@@ -33,10 +33,9 @@ rule collect:
 ELSEWHERE = [elsewhere.place(RESULTS, number) for number, _ in enumerate(BENCH.config["archives"], 1)]
 
 
-# The first is the one that says which solver to take. Self-FID needs the fine-step samples of another seed.
-SHOWN = ["paired_fid", "fid", *["self_fid"] * BENCH.several_seeds, "trajectory_rmse"]
+# The first is the one that says which solver to take.
+SHOWN = figure_cells.curves(BENCH)
 DRAWN = {name: METRICS[name] for name in SHOWN}
-FAMILIES = SHOWN[:2]
 LINES = "Plain solvers are dashed, distilled ones solid; bars are the errors given in the table."
 if ELSEWHERE:
     LINES += " What is marked † was measured elsewhere; the table says by whom."
@@ -198,7 +197,7 @@ rule families:
     log:
         f"{LOGS}/families/{{metric}}-{{dataset}}.log",
     wildcard_constraints:
-        metric="|".join(FAMILIES),
+        metric="|".join(SHOWN[:2]),
     localrule: True
     conda:
         ENV
@@ -296,7 +295,7 @@ rule figures:
         rules.joint_fits.output if BENCH.joint() else [],
         rules.costs.output if BENCH.learnt() else [],
         rules.ablations.output if SWEEPS else [],
-        expand(rules.families.output, metric=FAMILIES, dataset=figure_cells.crowded(BENCH)),
+        [expand(rules.families.output, metric=name, dataset=own) for name, own in figure_cells.panels(BENCH)],
         expand(rules.trajectories.output, dataset=BENCH.datasets),
         expand(rules.sample_grid.output, dataset=BENCH.datasets),
         expand(rules.real_images.output, data=BENCH.sources),

@@ -17,6 +17,7 @@ def main(snakemake):
         settings["batch_size"],
         made,
         first=own["first"],
+        without=own.get("without", False),
         say=scripting.announce,
     )
 

@@ -13,7 +13,7 @@ def main(snakemake):
     scoring, card = params.scoring, params.scoring["card"]
     device = devices.device(settings["device"])
     extract = features.create(card, snakemake.input.features, device=device)
-    real = statistics_files.read(snakemake.input.real, card)
+    real = statistics_files.read(snakemake.input.real, card) if snakemake.input.real else None
 
     def blocks(path):
         """The images of each seed, or what was kept of them."""
@@ -23,11 +23,7 @@ def main(snakemake):
         distances.Statistics.of(features.stream(extract, images, settings["batch_size"], "features"))
         for images in blocks(snakemake.input.images)
     ]
-    target = distances.Gaussian.of_moments(*real.moments)
-    metrics = {"fid": scores.frechet(generated, [target] * params.seeds), **scores.infinity(generated, target)}
-    if real.features is not None:
-        metrics["kid"] = scores.kernel(generated, real.features, scoring["kid"])
-        metrics |= scores.nearest(generated, real.features, scoring["neighbours"])
+    metrics = {} if real is None else scores.against_real(generated, real, scoring)
     own = snakemake.input.ends == snakemake.input.reference_ends
     fine = statistics_files.read_blocks(snakemake.input.reference, card, [block.count for block in generated])
     gaussians = [distances.Gaussian.of_moments(*block.moments) for block in fine]
@@ -40,15 +36,14 @@ def main(snakemake):
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
         metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
     made = storage.read_json(snakemake.input.environments)
-    reference = statistics_files.identity(snakemake.input.real, real)
     found = {
         "metrics": metrics,
         "images": generated[0].count,
         "seeds": params.seeds,
         **{key: made[key] for key in ("passes", "depth")},
-        "reference": reference,
+        "reference": None if real is None else statistics_files.identity(snakemake.input.real, real),
         "extractor": statistics_files.extractor_of(card),
-        "biased": scores.biased(generated, reference["images"]),
+        "biased": scores.biased(generated, None if real is None else real.images),
         **environment(device),
         "samples": made["environments"],
         "made": {

@@ -209,10 +209,9 @@ class Benchmark:
         """The cells whose coefficients were fitted evaluation by evaluation."""
         return [cell for cell in self.distilled() if not (cell.is_joint or cell.method)]
 
-    @property
-    def several_seeds(self) -> bool:
-        """Whether any dataset has more than one seed, which self-FID needs."""
-        return any(dataset["seeds"] > 1 for dataset in self.datasets.values())
+    def has_real(self, dataset: str) -> bool:
+        """Whether the cells of a dataset id are scored against real images too (:func:`configs.has_real`)."""
+        return configs.has_real(self.datasets[dataset])
 
     def with_data(self) -> list[Dataset]:
         """The datasets that have real images, and not only statistics of them."""

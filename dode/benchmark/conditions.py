@@ -16,12 +16,13 @@ from dode.validation import ConfigError
 Cards: TypeAlias = dict[str, Card]
 
 EMBEDDED = "embedded"
-#: The kind of guidance that each of its options belongs to.
+#: The kinds of guidance that each of its options belongs to.
 USED_BY = {
-    "classifier": "classifier",
-    "guide": "autoguidance",
-    "interval": "classifier-free",
-    "rescale": "classifier-free",
+    "classifier": ("classifier",),
+    "guide": ("autoguidance",),
+    "interval": ("classifier-free",),
+    "rescale": ("classifier-free",),
+    EMBEDDED: ("classifier-free", "autoguidance"),
 }
 
 
@@ -46,8 +47,8 @@ def check(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> 
     name, card, guidance = dataset["model"], cards[dataset["model"]], dataset.get("guidance", {})
     if not math.isfinite(guidance.get("scale", 0)):
         raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is not allowed; allowed: a finite number")
-    for option, kind in USED_BY.items():
-        if option in guidance and guidance["name"] != kind:
+    for option, kinds in USED_BY.items():
+        if option in guidance and guidance["name"] not in kinds:
             raise ConfigError(
                 f"{key}.guidance.{option}: '{guidance['name']}' guidance uses no {option}; leave the key out"
             )
@@ -61,6 +62,10 @@ def check(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> 
         _check_pipeline(dataset, key, card)
     elif guidance.get("name") == EMBEDDED:
         raise ConfigError(f"{key}.guidance.name: '{EMBEDDED}' is not allowed for '{name}', which is no pipeline")
+    elif EMBEDDED in guidance:
+        raise ConfigError(
+            f"{key}.guidance.{EMBEDDED}: '{name}' is no pipeline, which alone may have it; leave the key out"
+        )
     if guidance.get("name") == "autoguidance":
         _check_guide(guidance, f"{key}.guidance.guide", card, cards, root)
     if "classes" not in card:
@@ -104,16 +109,33 @@ def check(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> 
 
 
 def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
-    """The guide of autoguidance is a diffusion model of the same images and classes."""
+    """The guide of autoguidance is a diffusion model of the same images and classes, of a pipeline one of its class."""
     if "guide" not in guidance:
         raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
     guide = take_card(guidance["guide"], "diffusion", key, cards, root)
-    if "pipeline" in guide:
+    if "pipeline" in guide and "pipeline" not in card:
         raise ConfigError(f"{key}: '{guidance['guide']}' is a pipeline, which cannot be a guide; take another card")
+    if "pipeline" in card:
+        _check_guiding_pipeline(guide, key, card)
     if guide["image_shape"] != card["image_shape"]:
         raise ConfigError(f"{key}: its images are {guide['image_shape']}, but the model's {card['image_shape']}")
     if guide.get("classes") not in (None, card.get("classes")):
         raise ConfigError(f"{key}: it has {guide['classes']} classes, but the model {card.get('classes', 'none')}")
+
+
+def _check_guiding_pipeline(guide: Card, key: str, card: Card) -> None:
+    """The guide of a pipeline works on the same latents, and is given what the model's encoders make of the prompts."""
+    own = card["pipeline"]
+    if "pipeline" not in guide:
+        raise ConfigError(f"{key}: it is no pipeline, but the model is; take a card of the class {own['class']}")
+    for option in ("class", "guidance"):
+        if guide["pipeline"][option] != own[option]:
+            raise ConfigError(
+                f"{key}: its pipeline.{option} is {guide['pipeline'][option]}, but the model's {own[option]}; they "
+                "must be the same"
+            )
+    if guide["latent_shape"] != card["latent_shape"]:
+        raise ConfigError(f"{key}: its latents are {guide['latent_shape']}, but the model's {card['latent_shape']}")
 
 
 def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
@@ -124,20 +146,38 @@ def _check_pipeline(dataset: dict[str, Any], key: str, card: Card) -> None:
             f"{key}.guidance: the key is missing; the network of '{name}' was distilled for guidance and takes "
             f"its scale as an input: {{name: {EMBEDDED}, scale: ...}}"
         )
-    if guidance is not None and guidance["name"] != way:
+    if guidance is not None:
+        _check_way(dataset, key, guidance, way)
+    if guidance is not None and way == "classifier-free" == guidance["name"] and not guides(guidance["scale"]):
+        guidance = None
+        del dataset["guidance"]
+    if "negative_prompt" in dataset and (guidance is None or guidance["name"] != "classifier-free"):
+        raise ConfigError(
+            f"{key}.negative_prompt: without classifier-free guidance nothing leads away from it; leave the key out"
+        )
+
+
+def _check_way(dataset: Mapping[str, Any], key: str, guidance: Mapping[str, Any], way: str) -> None:
+    """Besides its own way a network may have a guide, and one that was distilled a negative prompt, as in diffusers."""
+    name, kind = dataset["model"], guidance["name"]
+    besides = kind == "autoguidance" or (kind == "classifier-free" != way and "negative_prompt" in dataset)
+    if kind != way and not besides:
         allowed = "leave the key out" if way == "never" else f"allowed: '{way}'"
         was = {
             EMBEDDED: ", whose network was distilled for guidance and takes its scale as an input",
             "never": ", whose network was distilled to need no guidance",
         }.get(way, "")
-        raise ConfigError(f"{key}.guidance.name: '{guidance['name']}' is not allowed for '{name}'{was}; {allowed}")
-    if guidance is not None and way == "classifier-free" and not guides(guidance["scale"]):
-        guidance = None
-        del dataset["guidance"]
-    if "negative_prompt" in dataset and (guidance is None or way != "classifier-free"):
+        raise ConfigError(f"{key}.guidance.name: '{kind}' is not allowed for '{name}'{was}; {allowed}")
+    if besides and way == EMBEDDED and EMBEDDED not in guidance:
         raise ConfigError(
-            f"{key}.negative_prompt: without classifier-free guidance nothing leads away from it; leave the key out"
+            f"{key}.guidance.{EMBEDDED}: the key is missing; the network of '{name}' takes a scale as an input besides"
         )
+    if EMBEDDED in guidance and way != EMBEDDED:
+        raise ConfigError(
+            f"{key}.guidance.{EMBEDDED}: the network of '{name}' takes no scale as an input; leave the key out"
+        )
+    if besides and kind == "classifier-free" and not guides(guidance["scale"]):
+        raise ConfigError(f"{key}.guidance.scale: {guidance['scale']} is no guidance; allowed: more than 1")
 
 
 def check_prompts(dataset: dict[str, Any], key: str, card: Card, fitted: int, root: str | Path) -> None:

@@ -157,7 +157,7 @@ def _check_dataset(
     card = take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
     refuse(f"{key}.model", ModelFacts.of_card, card)
     _fill_in(dataset, key, cards[dataset["model"]])
-    _check_real(dataset, key, cards, root)
+    _check_real(dataset, key, card, cards, root)
     conditions.check(dataset, key, cards, root)
     _check_execution(dataset, key, config["execution"])
     _check_precision(dataset, cards[dataset["model"]], config["execution"])
@@ -238,7 +238,15 @@ def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
         raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
 
 
-def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Path) -> None:
+def has_real(dataset: Mapping[str, Any]) -> bool:
+    """Whether a dataset has real images, or statistics of them; FID, KID and what else compares with them need either.
+
+    A pipeline's dataset may have neither. Its other scores compare with the fine solution, or with prompts.
+    """
+    return "data" in dataset or "statistics" in dataset
+
+
+def _check_real(dataset: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
     """Check the real images or their statistics, and that the features are those of the statistics."""
     if "data" in dataset:
         for path in data.files(dataset["data"]):
@@ -249,7 +257,7 @@ def _check_real(dataset: dict[str, Any], key: str, cards: Cards, root: str | Pat
             raise ConfigError(
                 f"{key}.statistics: FIDs are computed against data or against statistics; leave one of them out"
             )
-    elif "statistics" not in dataset:
+    elif not has_real(dataset) and "pipeline" not in card:
         raise ConfigError(
             f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
         )

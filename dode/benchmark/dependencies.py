@@ -149,11 +149,14 @@ class Dependencies:
         """What the prompts of images are encoded from."""
         own = self.benchmark.datasets[dataset]
         card, first = self.cards[own["model"]], own["images"] if stream == "fit" else 0
+        # Of a network that was distilled, what stands for no prompt is encoded only where it is guided by it.
+        free, way = own.get("guidance", {}).get("name") == "classifier-free", card["pipeline"]["guidance"]
         rows = prompts.read(**own["prompts"])[first : first + images]
         return {
             "first": first,
             "rows": records.digest(rows),
             "negative_prompt": own.get("negative_prompt", ""),
+            **({"without": True} if free and way != "classifier-free" else {}),
             "dtype": card["precision"].get("encoders", card["precision"]["dtype"]),
             "length": card["pipeline"].get("length"),
         }
@@ -178,9 +181,11 @@ class Dependencies:
         name = self.benchmark.datasets[dataset]["statistics"]
         return {"card": name, **{key: self.cards[name][key] for key in ("sha256", "md5") if key in self.cards[name]}}
 
-    def real(self, dataset: str) -> dict[str, Any] | str:
-        """What a dataset id is scored against."""
+    def real(self, dataset: str) -> dict[str, Any] | str | None:
+        """The real images that a dataset id is scored against, None where it has none."""
         own = self.benchmark.datasets[dataset]
+        if not self.benchmark.has_real(dataset):
+            return None
         return self.statistics(dataset) if "statistics" in own else self.benchmark.real(own)["data"]
 
     def score(self, dataset: str) -> dict[str, Any]:

@@ -112,8 +112,10 @@ class Facts:
         return {"card": name, "source": source, **own}
 
     def real_text(self, dataset: str) -> str:
-        """What a dataset id is scored against in words, as the configuration has it."""
+        """The real images of a dataset id in words, as the configuration has them; empty where it has none."""
         own = self.benchmark.datasets[dataset]
+        if not self.benchmark.has_real(dataset):
+            return ""
         return f"published statistics {own['statistics']}" if "statistics" in own else data.described(own["data"])
 
     def shown(self, dataset: str) -> list[Cell]:
@@ -122,6 +124,8 @@ class Facts:
 
     def published_fids(self, cell: Cell) -> list[dict[str, Any]]:
         """The FIDs published for exactly this cell, ``{"fid": ..., "source": ...}`` each; mostly none."""
+        if not self.benchmark.has_real(cell.dataset["id"]):
+            return []
         grid, card = cell.entry["grid"], self.benchmark.cards[cell.dataset["model"]]
         options = grids.complete(grid["name"], ModelFacts.of_card(card), **grid["options"])
         rows = published.matching(

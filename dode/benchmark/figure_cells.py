@@ -11,6 +11,7 @@ from dode.benchmark.evaluations import fine_ends
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
+from dode.metrics.catalogue import METRICS
 from dode.names import REFERENCE
 from dode.report import CROWD
 from dode.validation import read_text
@@ -32,6 +33,25 @@ def solvers(benchmark: Benchmark) -> list[dict[str, Any]]:
         if not facts["reference"]:
             found.setdefault((facts["method"], facts["label"]), {key: facts[key] for key in keys})
     return list(found.values())
+
+
+def curves(benchmark: Benchmark) -> list[str]:
+    """The scores that are drawn against NFE, of those that a dataset has; the first says which solver to take."""
+    drawn = ["paired_fid", "fid", "self_fid", "trajectory_rmse"]
+    return [name for name in drawn if any(has_score(benchmark, dataset, name) for dataset in benchmark.datasets)]
+
+
+def panels(benchmark: Benchmark) -> list[tuple[str, str]]:
+    """(score, dataset id) of the figures with a panel for each method."""
+    drawn = [(name, dataset) for dataset in crowded(benchmark) for name in ("paired_fid", "fid")]
+    return [(name, dataset) for name, dataset in drawn if has_score(benchmark, dataset, name)]
+
+
+def has_score(benchmark: Benchmark, dataset: str, name: str) -> bool:
+    """Whether the cells of a dataset id have a score: those of real images need some, self-FID a second seed."""
+    if METRICS[name].of_real:
+        return benchmark.has_real(dataset)
+    return name != "self_fid" or benchmark.datasets[dataset]["seeds"] > 1
 
 
 def crowded(benchmark: Benchmark) -> list[str]:

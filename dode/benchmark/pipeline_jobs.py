@@ -26,6 +26,7 @@ from dode.weights import safetensors_files
 
 log = logging.getLogger(__name__)
 
+EMBEDDED = "embedded"  # guidance by a scale that is an input of the network
 WITH, WITHOUT = "with", "without"  # which of the conditions a tensor of the file is, before its name
 
 
@@ -51,19 +52,26 @@ class PipelineJob(CellJob):
 
     def load(self, checkpoint: str, **how: Any) -> Any:
         """:meth:`CellJob.load`."""
-        own = self.trajectory.model
-        self.family = part(checkpoint, "network", own["precision"]["dtype"], how["device"])
-        if (found := self.family.latent_shape(*own["image_shape"][1:])) != self.shape:
-            raise ValueError(f"latent_shape: {list(self.shape)}, but the pipeline's latents are {list(found)}")
-        network = self.family.denoises
+        self.family, guidance = self._network(checkpoint, self.trajectory.model, how), self.trajectory.guidance
+        denoise = model.denoiser(self.family, batch_size=how["batch_size"])
+        if guidance is None or guidance["name"] == EMBEDDED:
+            return denoise
+        options = {key: guidance[key] for key in guidance if key not in ("name", EMBEDDED)}
+        if "guide" in options:
+            guide = self._network(self.inputs["guide"], guidance["guide"], how)
+            options["guide"] = model.denoiser(guide, batch_size=how["batch_size"])
+        return guidances.get(guidance["name"])(denoise, **options)
+
+    def _network(self, manifest: str, card: Mapping[str, Any], how: Mapping[str, Any]) -> family.Family:
+        """The family of a pipeline of these latents, with the weights of its network."""
+        found = part(manifest, "network", card["precision"]["dtype"], how["device"])
+        if (shape := found.latent_shape(*card["image_shape"][1:])) != self.shape:
+            raise ValueError(f"latent_shape: {list(self.shape)}, but the pipeline's latents are {list(shape)}")
+        network = found.denoises
         if how["channels_last"]:
             network = network.to(memory_format=torch.channels_last)
-        setattr(self.family.pipe, self.family.network, torch.compile(network) if how["compile"] else network)
-        denoise = model.denoiser(self.family, batch_size=how["batch_size"])
-        guidance = self.trajectory.guidance
-        if guidance is None or self.family.guided == "embedded":
-            return denoise
-        return guidances.get(guidance["name"])(denoise, **{key: guidance[key] for key in guidance if key != "name"})
+        setattr(found.pipe, found.network, torch.compile(network) if how["compile"] else network)
+        return found
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,7 +88,9 @@ class PipelineJob(CellJob):
         if path is None:
             return super().conditions(indices, **where)
         found = read_conditions(path, indices)
-        return model.with_scale(found, guidance.get("scale")) if self.family.guided == "embedded" else found
+        if self.family.guided != EMBEDDED:
+            return found
+        return model.with_scale(found, guidance.get(EMBEDDED, guidance.get("scale")))
 
 
 def rows(datasets: Sequence[Mapping[str, Any]], name: str, encoding: Mapping[str, Any], images: int) -> list[str]:
@@ -111,9 +121,12 @@ def write_conditions(
     made: Mapping[str, Any],
     *,
     first: int = 0,
+    without: bool = False,
     say: Callable[[str], object] = log.warning,
 ) -> None:
     """Encode prompts batch by batch into a safetensors file, that of no prompt (``negative``) once.
+
+    ``without`` is as of :meth:`dode.pipelines.family.Family.encode`.
 
     Its header has which prompts an encoder cuts, as ``cut``, by their rows in the file of prompts, of which ``first``
     come before these, besides what it was ``made`` of. ``say`` is called with a line about them.
@@ -123,8 +136,8 @@ def write_conditions(
     if cut:
         row, fault = next(iter(cut.items()))
         say(f"{len(cut)} of {len(texts)} prompts are cut; row {row}: {fault}")
-    size = min(batch_size, len(texts))
-    batch = encoders.encode(texts[:size], negative)
+    size, batches = min(batch_size, len(texts)), Batches(batch_size)
+    batch = encoders.encode(texts[:size], negative, without=without, batches=batches)
     tensors = {f"{WITH}.{name}": value for name, value in batch.values.items()}
     kinds = {name: (_dtype(value), (len(texts), *value.shape[1:])) for name, value in tensors.items()}
     none = {f"{WITHOUT}.{name}": value[:1] for name, value in (batch.without or {}).items()}
@@ -135,7 +148,7 @@ def write_conditions(
             append(name, value.cpu().contiguous())
         for start in range(0, len(texts), size):
             if start > 0:
-                batch = encoders.encode(texts[start : start + size], negative)
+                batch = encoders.encode(texts[start : start + size], negative, without=without, batches=batches)
             for name, value in batch.values.items():
                 append(f"{WITH}.{name}", value.cpu().contiguous())
 

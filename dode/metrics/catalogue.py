@@ -34,6 +34,7 @@ class Metric:
         lower_is_better: its direction.
         tabled: whether Markdown and LaTeX have a table of it; the CSV has all.
         aim: whether it is against the fine-step solver.
+        of_real: whether it is against real images.
         any_count: whether its expected value is the same for every number of images.
         count: how its value depends on the number of images, one sentence.
         bias: what it means for the metric where ``biased`` of a ``score.json`` names ``generated`` or ``real`` images.
@@ -50,6 +51,7 @@ class Metric:
     lower_is_better: bool = True
     tabled: bool = True
     aim: bool = False
+    of_real: bool = False
     any_count: bool = False
     count: str = ""
     bias: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
@@ -112,6 +114,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "fid": Metric(
             name="FID",
             latex="FID",
+            of_real=True,
             tells="how good the images are, model and solver together",
             meaning="Distance between the features of generated and of real images. One error may hide the other, so a "
             "solver can score better than its own teacher.",
@@ -121,6 +124,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "fid_infinity": Metric(
             name="FID∞",
             latex=r"FID$_\infty$",
+            of_real=True,
             meaning="FID extrapolated to infinitely many generated images, for use where there are too few for FID.",
             range="about ≥ 0",
             count="FID∞ removes only the bias due to the number of generated images, and not all of that where there "
@@ -136,6 +140,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "kid": Metric(
             name="KID × 10³",
             latex=r"KID $\times\,10^3$",
+            of_real=True,
             meaning="Distance between the features of generated and of real images by a kernel; being unbiased, it may "
             "be negative near 0.",
             range="about ≥ 0",
@@ -146,6 +151,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "precision": Metric(
             name="precision",
             latex="precision",
+            of_real=True,
             meaning="Share of generated images that lie among the real ones: are they good?",
             range="0 to 1",
             lower_is_better=False,
@@ -154,6 +160,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "recall": Metric(
             name="recall",
             latex="recall",
+            of_real=True,
             meaning="Share of real images that lie among the generated ones: are all kinds of images there?",
             range="0 to 1",
             lower_is_better=False,
@@ -162,6 +169,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "density": Metric(
             name="density",
             latex="density",
+            of_real=True,
             meaning="How densely real images surround the generated ones; about 1 is best.",
             range="≥ 0, about 1 is best",
             lower_is_better=False,
@@ -171,6 +179,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "coverage": Metric(
             name="coverage",
             latex="coverage",
+            of_real=True,
             meaning="Share of real images that have a generated image near them.",
             range="0 to 1",
             lower_is_better=False,

@@ -8,6 +8,7 @@ import numpy as np
 from dode.metrics import distances, neighbours, spread
 from dode.metrics.distances import Statistics
 from dode.metrics.extrapolation import FEWEST, fid_infinity
+from dode.metrics.statistics_files import Reference
 
 PEAK = 2.0  # images in [-1, 1]
 
@@ -108,6 +109,22 @@ def nearest(blocks: Sequence[Statistics], real: np.ndarray, settings: Mapping[st
     found = [neighbours.per_image(real, block.features[:count], **ks) for block in blocks]
     k_of = {name: k for pair, k in ks.items() for name in pair.split("_")}
     return {name: _of_images([each[name] for each in found], k=k, images=count) for name, k in k_of.items()}
+
+
+def against_real(blocks: Sequence[Statistics], real: Reference, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All scores against real images, by name; those that need features of them only where these are known.
+
+    Args:
+        blocks: :class:`Statistics` of the generated images of each seed.
+        real: what is known of the real images.
+        settings: of KID and of the scores by neighbours, ``kid`` and ``neighbours``.
+    """
+    target = distances.Gaussian.of_moments(*real.moments)
+    found = {"fid": frechet(blocks, [target] * len(blocks)), **infinity(blocks, target)}
+    if real.features is None:
+        return found
+    kid = {"kid": kernel(blocks, real.features, settings["kid"])}
+    return {**found, **kid, **nearest(blocks, real.features, settings["neighbours"])}
 
 
 def trajectory(blocks: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch import Tensor
 from dode.models.conditions import Conditions
 
 log = logging.getLogger(__name__)
+
+Made = TypeVar("Made", Tensor, Conditions)
 
 OUT_OF_MEMORY = ("CUDA out of memory", "PYTORCH_CUDA_ALLOC_CONF", "DefaultCPUAllocator")  # in messages of allocators
 
@@ -26,8 +29,11 @@ class Batches:
     def __init__(self, size: int | None = None):
         self.size = size
 
-    def map(self, function: Callable[..., Tensor], x: Tensor, *others: Tensor | Conditions | None) -> Tensor:
-        """``function(x, *others)`` as one tensor; ``others`` are of the length of x, or None, which is handed on."""
+    def map(self, function: Callable[..., Made], x: Tensor, *others: Tensor | Conditions | None) -> Made:
+        """``function(x, *others)`` as one tensor, or as conditions of all images.
+
+        ``others`` are of the length of x, or None, which is handed on.
+        """
         while True:
             size = min(self.size or len(x), len(x))
             try:
@@ -46,7 +52,8 @@ class Batches:
         if len(x) <= size:
             return function(x, *others)
         splits = (part.split(size) if part is not None else [None] * -(-len(x) // size) for part in others)
-        return torch.cat([function(*parts) for parts in zip(x.split(size), *splits, strict=True)])
+        found = [function(*parts) for parts in zip(x.split(size), *splits, strict=True)]
+        return Conditions.joined(found) if isinstance(found[0], Conditions) else torch.cat(found)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,6 +44,16 @@ class Conditions:
     def of_classes(cls, labels: Tensor) -> Conditions:
         """Classes (B,) int64, -1 for none."""
         return cls({"labels": labels}, {"labels": torch.full_like(labels, NO_CLASS)})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Conditions]) -> Conditions:
+        """Those of the images of several parts, one part after the other, of the same names."""
+
+        def each(mappings):
+            return {name: torch.cat([own[name] for own in mappings]) for name in mappings[0]}
+
+        without = [part.without for part in parts]
+        return cls(each([part.values for part in parts]), None if without[0] is None else each(without))
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))

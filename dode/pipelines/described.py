@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dode.models.hub import flow, repository
+from dode.pipelines import limits
 from dode.pipelines.registry import families
 from dode.registry import unknown
 
@@ -123,6 +124,7 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
             yield f"image_shape: {shape}, but height and width must be multiples of {_scale(decoder)}, its decoder's"
         if card["latent_shape"] != (own := latent_shape(shape, decoder)):
             yield f"latent_shape: {card['latent_shape']}, but for images {shape} {CONFIGS[DECODER]} says {own}"
+    yield from _faults_of_limits(card, files)
     network, guided = _network(files), card["pipeline"]["guidance"]
     said = GUIDED.get(network.get("guidance_embeds"))
     if network and guided != said and "embedded" in (guided, said):
@@ -132,6 +134,27 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
         yield f"classes: {card['classes']}, but {INDEX} has text encoders, so that its images are of prompts"
     elif card.get("classes") and classes not in (None, card["classes"]):
         yield f"classes: {card['classes']}, but {_place(files)} says num_embeds_ada_norm {classes}"
+
+
+def _faults_of_limits(card: Mapping[str, Any], files: Files) -> Iterator[str]:
+    """What the network and the encoders of its class cannot take."""
+    kind, network, latent = card["pipeline"]["class"], _network(files), card["latent_shape"]
+    if fault := limits.fault_of_length(kind, card["pipeline"].get("length")):
+        yield f"pipeline.length: {fault}"
+    found = limits.sides(kind, network or None)
+    if not all(map(found.allows, latent[1:])):
+        scale = max(1, card["image_shape"][1] // latent[1])
+        where = f", by {_place(files)}" if network else ""
+        yield (
+            f"image_shape: {card['image_shape']} is not allowed, as the network takes latents of other sizes than "
+            f"{latent}; allowed height and width: {found.of_images(scale)}{where}"
+        )
+    channels = limits.channels(kind, network)
+    if channels and channels != latent[0]:
+        yield (
+            f"latent_shape: {latent}, but by in_channels {network['in_channels']} of {_place(files)} the network takes "
+            f"latents of {channels} channels"
+        )
 
 
 def _network(files: Files) -> Mapping[str, Any]:

@@ -22,18 +22,6 @@ class DiT(Family):
         """By the decoder's configuration, as the pipeline says none."""
         return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
 
-    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """:meth:`Family.latent_shape`; the places of its patches are of one size.
-
-        Raises:
-            ValueError: for another.
-        """
-        own = self.latent_size[0] * self.scale
-        for name, given in (("height", height), ("width", width)):
-            if given not in (None, own):
-                raise ValueError(f"{name}: {given} is not allowed, as the network has one size; allowed: {own}")
-        return super().latent_shape()
-
     def predict(self, x: Tensor, time: Tensor, *, labels: Tensor) -> Tensor:  # type: ignore[override]
         """:meth:`Family.predict`; a label of -1 is none."""
         known = torch.where(labels < 0, self.classes, labels)

@@ -8,15 +8,18 @@ latents through the pipeline's decoder.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from dode.models.batches import Batches
 from dode.models.conditions import Conditions
+from dode.pipelines import limits
 from dode.pipelines.registry import families
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,9 @@ class Family:
     Args:
         pipe: a pipeline of diffusers. Components that are not used may be missing (None).
         length: most tokens of a prompt, of the encoders that have a choice (``max_sequence_length``).
+
+    Raises:
+        ValueError: for a length that the encoders do not take (:mod:`dode.pipelines.limits`).
     """
 
     network = "transformer"
@@ -47,10 +53,13 @@ class Family:
     guided = "classifier-free"
 
     def __init__(self, pipe: Any, *, length: int | None = None):
+        if fault := limits.fault_of_length(type(pipe).__name__, length):
+            raise ValueError(f"length: {fault}")
         self.pipe, self.length = pipe, length
-        for part in pipe.components.values():
-            if isinstance(part, nn.Module):
-                part.eval()  # one that was just made would drop out at random
+
+    def given(self, usual: int) -> int:
+        """The length that was given, else the usual one."""
+        return usual if self.length is None else self.length
 
     @property
     def denoises(self) -> Any:
@@ -76,12 +85,19 @@ class Family:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """What the encoders make of prompts and of those that stand for none, by :attr:`conditioned_on`.
 
-        ``negative`` None asks for the pipeline's own; the second is None for a network that is never called without.
+        ``negative`` None asks for the pipeline's own; of a network that was distilled it asks for None as the second.
         """
         raise NotImplementedError
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: str | None = None) -> Conditions:
+    def encode(
+        self,
+        prompts: Sequence[str],
+        negative: str | None = None,
+        *,
+        without: bool = False,
+        batches: Batches | None = None,
+    ) -> Conditions:
         """The conditions of images with these prompts.
 
         A prompt that is longer than an encoder takes is cut, as diffusers does; a warning names the first.
@@ -90,6 +106,9 @@ class Family:
             prompts: one per image.
             negative: what classifier-free guidance leads away from. None is what the pipeline does by itself: an empty
                 prompt, or zeros in place of one (SDXL).
+            without: whether a network that was distilled, and so is called with prompts alone, is to be guided
+                classifier-free all the same, as FLUX is by diffusers' ``true_cfg_scale``.
+            batches: how many prompts go through the encoders at once; by default all, fewer where memory runs out.
 
         Raises:
             ValueError: for classes instead of prompts, a negative prompt without classifier-free guidance, or text
@@ -97,12 +116,20 @@ class Family:
         """
         if not self.encoders:
             raise ValueError(f"prompts: {type(self.pipe).__name__} takes {self.classes} classes, not prompts")
-        if negative and self.guided != "classifier-free":
+        if self.guided != "classifier-free" and negative and not without:
             raise ValueError("negative prompt: the network has no classifier-free guidance, so none is allowed")
+        if self.guided != "classifier-free":
+            negative = (negative or "") if without else None
         if self.encoder is None:
             raise ValueError(f"prompts: the pipeline was loaded without its {self.encoders[0][1]}")
         self._warn_of_long([*prompts], negative)
-        return Conditions(*self.encoded([*prompts], None if negative is None else [negative] * len(prompts)))
+
+        def part(rows):
+            texts = [prompts[row] for row in rows.tolist()]
+            return Conditions(*self.encoded(texts, None if negative is None else [negative] * len(texts)))
+
+        with evaluating(*(getattr(self.pipe, name, None) for _, name in self.encoders)):
+            return (batches or Batches()).map(part, torch.arange(len(prompts)))
 
     @property
     def encoder(self) -> Any:
@@ -123,7 +150,9 @@ class Family:
             tokenizer = getattr(self.pipe, name, None)
             if tokenizer is None:
                 continue
-            most = self.length_of(name) or tokenizer.model_max_length
+            most = self.length_of(name)
+            if most is None:
+                most = tokenizer.model_max_length
             count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
             if count > most:
                 return f"it has {count} tokens of {name}, which takes {most}"
@@ -139,9 +168,14 @@ class Family:
         return self.pipe.vae_scale_factor
 
     @property
+    def sides(self) -> limits.Sides:
+        """The heights and widths of latents that the network takes."""
+        return limits.sides(type(self.pipe).__name__, self.denoises.config)
+
+    @property
     def patch(self) -> int:
         """Entries of a latent that the network takes as one, in each dimension."""
-        return getattr(self.denoises.config, "patch_size", None) or 1
+        return self.sides.unit
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -153,13 +187,21 @@ class Family:
         """(C, H, W) of the latents of images of this size; by default of the size that the network was trained for.
 
         Raises:
-            ValueError: for a size that is no multiple of what the pipeline needs.
+            ValueError: for a size that the network does not take (:mod:`dode.pipelines.limits`).
         """
-        unit, found = self.scale * self.patch, []
+        takes, found = self.sides, []
         for name, given, own in zip(("height", "width"), (height, width), self.latent_size, strict=True):
             pixels = own * self.scale if given is None else given
+            unit = self.scale * takes.unit
+            if takes.only is not None and pixels != takes.only * self.scale:
+                only = takes.of_images(self.scale)
+                raise ValueError(f"{name}: {pixels} is not allowed, as the network has one size; allowed: {only}")
             if pixels % unit or pixels < unit:
                 raise ValueError(f"{name}: {pixels} is not a multiple of {unit}, which the pipeline needs")
+            if not takes.allows(pixels // self.scale):
+                raise ValueError(
+                    f"{name}: {pixels} is not allowed; the network takes at most {(takes.most or 0) * self.scale}"
+                )
             found.append(pixels // self.scale)
         return self.channels, found[0], found[1]
 
@@ -183,7 +225,7 @@ class Family:
     @property
     def channels(self) -> int:
         """Channels of a latent."""
-        return self.denoises.config.in_channels
+        return limits.channels(type(self.pipe).__name__, self.denoises.config)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -196,7 +238,8 @@ class Family:
         if own == torch.float16 and getattr(vae.config, "force_upcast", False):
             vae.to(torch.float32)  # its activations overflow in float16
         try:
-            return self._decoded(vae, latents)
+            with evaluating(vae):
+                return self._decoded(vae, latents)
         finally:
             vae.to(own)
 
@@ -219,7 +262,11 @@ class Family:
 
 
 class Network(nn.Module):
-    """The network of a pipeline as denoisers call one: ``network(x, time, **conditions)``."""
+    """The network of a pipeline as denoisers call one: ``network(x, time, **conditions)``.
+
+    A denoiser puts its network out of training for good. That of a pipeline is someone else's, so it is put out for
+    each call alone, and its weights keep what they say of gradients, which nothing here computes.
+    """
 
     def __init__(self, family: Family):
         super().__init__()
@@ -233,9 +280,32 @@ class Network(nn.Module):
         """The module in the middle of a U-Net (:mod:`dode.solvers.bottleneck`); None for a transformer."""
         return getattr(self.inner, "mid_block", None)
 
+    def train(self, mode: bool = True) -> Self:
+        """Nothing: see the class."""
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Nothing: see the class."""
+        return self
+
     def forward(self, x: Tensor, time: Tensor, **conditions: Tensor) -> Tensor:
         """The output, (B, C, H, W)."""
-        return self.predict(x, time, **conditions)[:, : x.shape[1]]
+        with evaluating(self.inner):
+            return self.predict(x, time, **conditions)[:, : x.shape[1]]
+
+
+@contextlib.contextmanager
+def evaluating(*parts: Any) -> Iterator[None]:
+    """Parts of a pipeline out of training, in which they drop out at random; None and other things are passed over."""
+    modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def of(pipe: Any, *, length: int | None = None) -> Family:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dode import calls, grids, portable, registry, solvers
 from dode.diffusers_scheduler import DodeScheduler
 from dode.distillation import fine_solution, fit_checks, fitting
 from dode.grids.facts import Described, ModelFacts
+from dode.models.batches import Batches
 from dode.models.passes import guides
 from dode.pipelines import family as families
-from dode.pipelines import model
+from dode.pipelines import limits, model
 from dode.pipelines.family import Family
 from dode.solvers.base import Denoise
 from dode.solvers.formulas import PURE_NOISE
@@ -29,8 +30,8 @@ SOLVER = "ipndm"  # that a fit begins at; with its noise levels free, it hardly 
 FAMILY = "auto"
 DIRECTIONS = fit_checks.joint_directions(FAMILY)
 FEWEST = 32  # images
-LONGEST = 8192  # tokens of a prompt
 RUNS = 3  # of all fitting images for each number that the largest family fits
+LAST_SEED = 2**63 - 1
 BATCH = 8  # images at once through a network whose size is not known; without memory for them, fewer
 PACKAGES = ("dode", "torch", "diffusers", "transformers")
 
@@ -43,6 +44,7 @@ def distill_pipeline(
     classes: Sequence[int] | None = None,
     negative_prompt: str | None = None,
     guidance_scale: float | None = None,
+    true_cfg_scale: float | None = None,
     height: int | None = None,
     width: int | None = None,
     max_sequence_length: int | None = None,
@@ -55,7 +57,7 @@ def distill_pipeline(
     """Fit a solver of few evaluations to a pipeline of diffusers: a joint fit (:mod:`dode.distillation.joint`).
 
     The fine solution of each fitting image (Heun's method, some 80 evaluations) is what the fit aims at, in latents;
-    nothing is decoded. The pipeline itself is left as it was.
+    nothing is decoded. The pipeline itself is left as it was, also after an error.
 
     Args:
         pipe: a pipeline of a known family (:mod:`dode.pipelines.family`), on its device and in its precision.
@@ -65,6 +67,7 @@ def distill_pipeline(
         classes: in place of prompts, for a pipeline of classes; integers from 0.
         negative_prompt: for all images; by default the pipeline's own, which is an empty one for most.
         guidance_scale: as of the pipeline's call, and by default that of its signature. The fit is for this scale.
+        true_cfg_scale: likewise, of a pipeline that has it (FLUX): with a negative prompt, classifier-free guidance.
         height, width: of the images in pixels, by default the pipeline's. The fit is for this size alone.
         max_sequence_length: as of the pipeline's call: the most tokens of a prompt, where there is a choice.
         images: number of fitting images, of which a quarter is held out to judge the fit on. By default as few as
@@ -74,7 +77,9 @@ def distill_pipeline(
         solver: name of the solver that the fit begins at.
         budget: most evaluations of one image that the fit may take, besides the fine solution's; by default
             :func:`usual_budget`.
-        batch_size: images at once through the network, halved where memory runs out; None for all.
+        batch_size: how many images go through the network at once, and prompts through the text encoders; halved where
+            memory runs out, None for all. With classifier-free guidance an image counts twice, with and without its
+            prompt, so that 8 are 4 images.
 
     Returns:
         The scheduler; called with ``num_inference_steps=steps``. Its ``sampler.record`` is the result, with what
@@ -90,26 +95,30 @@ def distill_pipeline(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps must be an integer of at least 2, not {steps!r}")
     _check_length(pipe, max_sequence_length)
-    with _left_as_it_was(pipe):
-        family = families.of(pipe, length=max_sequence_length)
-        begun = solvers.create(solver)
-        count = least_images(steps) if images is None else images
-        allowed = usual_budget(steps, count) if budget is None else budget
-        fit_checks.check_joint(count, FAMILY, DIRECTIONS, steps, begun.steps(steps), allowed)
-        conditions = _checked(family, prompts, classes, count)
-        scale = _scale(family, guidance_scale, negative_prompt)
-        _check_size(pipe, height=height, width=width)
-        shape = family.latent_shape(height, width)
-        denoise = model.denoiser(family, batch_size=batch_size)
-        _check_network(denoise)
-        grid = _grid(family, denoise.facts, height, width)
-        sigmas = grids.for_model(denoise, grid["name"], begun.steps(steps), **grid["options"])
-
-        of_images: Any = conditions if family.classes is not None else family.encode(conditions, negative_prompt)
-        guided = model.guided(family, denoise, of_images, scale=scale)
+    family = families.of(pipe, length=max_sequence_length)
+    begun = solvers.create(solver)
+    count = least_images(steps) if images is None else images
+    _check_numbers(steps, begun.steps(steps), images=count, seed=seed, batch_size=batch_size)
+    allowed = usual_budget(steps, count) if budget is None else budget
+    fit_checks.check_joint(count, FAMILY, DIRECTIONS, steps, begun.steps(steps), allowed)
+    conditions = _checked(family, prompts, classes, count, fewest_images(steps, begun.steps(steps)))
+    scale, true_scale = _scales(family, guidance_scale, true_cfg_scale, negative_prompt)
+    _check_size(pipe, height=height, width=width)
+    shape = family.latent_shape(height, width)
+    denoise = model.denoiser(family, batch_size=batch_size)
+    _check_network(denoise)
+    grid = _grid(family, denoise.facts, height, width)
+    sigmas = grids.for_model(denoise, grid["name"], begun.steps(steps), **grid["options"])
+    try:
+        if family.classes is None:
+            without = true_scale is not None
+            conditions = family.encode(conditions, negative_prompt, without=without, batches=Batches(batch_size))
+        guided = model.guided(family, denoise, conditions, scale=scale, true_cfg_scale=true_scale)
         noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)).to(denoise.device)
         ends = _fine(pipe, guided, noise, sigmas)
         fit = fitting.distill(begun, guided, noise, sigmas, ends=ends, budget=allowed)
+    finally:
+        pipe.maybe_free_model_hooks()  # what was brought to the device for the fit
     for rung in fit.rungs:
         log.info("family %s: error %s, held out %s", rung.family, rung.rmse_fitted, rung.rmse_held_out)
     if fit.family == "plain":
@@ -122,6 +131,7 @@ def distill_pipeline(
         made={"images": count, "seed": seed, "budget": allowed},
         conditions={
             "guidance_scale": scale,
+            **({} if true_scale is None else {"true_cfg_scale": true_scale}),
             "negative_prompt": negative_prompt,
             "max_sequence_length": max_sequence_length,
         },
@@ -149,25 +159,31 @@ def usual_budget(steps: int, images: int) -> int:
     return steps * max(fit_checks.FIRST * images, min(RUNS * images * largest(steps), fit_checks.BUDGET))
 
 
-@contextlib.contextmanager
-def _left_as_it_was(pipe: Any) -> Iterator[None]:
-    """Whether parts are in training and their weights have gradients is set back, even after an error."""
-    parts = [part for part in getattr(pipe, "components", {}).values() if isinstance(part, nn.Module)]
-    training = [(module, module.training) for part in parts for module in part.modules()]
-    gradients = [(weight, weight.requires_grad) for part in parts for weight in part.parameters()]
-    try:
-        yield
-    finally:
-        for module, was in training:
-            module.training = was
-        for weight, had in gradients:
-            weight.requires_grad_(had)
-        if parts:
-            pipe.maybe_free_model_hooks()  # what was brought to the device for the fit
+def fewest_images(steps: int, intervals: int) -> int:
+    """The least number of fitting images with which anything is fitted: what the smallest family of solvers needs.
+
+    Args:
+        steps: network evaluations.
+        intervals: of the grid, on the solver that the fit begins at.
+    """
+    smallest = fit_checks.joint_numbers(fit_checks.rungs(FAMILY)[0], DIRECTIONS, steps, intervals)
+    return max(fit_checks.LEAST_JOINT_IMAGES, fit_checks.fewest_images(smallest))
 
 
-def _checked(family: Family, prompts: Any, classes: Any, count: int) -> list[Any]:
-    """The prompts or the classes of the fitting images."""
+def _check_numbers(steps, intervals, *, images, seed, batch_size):
+    """Refuse what is no number of images, no seed or no size of a batch, and fewer images than a fit needs."""
+    fewest = fewest_images(steps, intervals)
+    for key, value, (least, most), also in (
+        ("images", images, (fewest, math.inf), f" of at least {fewest} for {steps} steps, each with a prompt or class"),
+        ("seed", seed, (0, LAST_SEED), f" from 0 to {LAST_SEED}"),
+        ("batch_size", 1 if batch_size is None else batch_size, (1, math.inf), " of at least 1, or None for all"),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{key}: {value!r} is not allowed; allowed: an integer{also}")
+
+
+def _checked(family: Family, prompts: Any, classes: Any, count: int, fewest: int) -> Any:
+    """The prompts or the classes of the fitting images, of which a fit needs at least ``fewest``."""
     name = type(family.pipe).__name__
     if family.classes is not None:
         if prompts is not None or classes is None:
@@ -195,17 +211,27 @@ def _checked(family: Family, prompts: Any, classes: Any, count: int) -> list[Any
                 raise ValueError(f"pipeline: {name} has no {encoder}, which is needed for prompts; load it with that")
     if len(found) < count:
         kind = "prompts" if family.classes is None else "classes"
+        few = max(len(found), fewest)
+        fewer = "" if few >= count else f", or {few} with images={few}" if few > len(found) else f", or images={few}"
         raise ValueError(
-            f"{kind}: {len(found)} are too few for {count} fitting images, each of which has its own; give {count}, or "
-            f"fewer images (images={len(found)})"
+            f"{kind}: {len(found)} are too few for {count} fitting images, each of which has its own; give {count}"
+            f"{fewer}"
         )
     return found[:count]
 
 
-def _scale(family: Family, given: float | None, negative: str | None) -> float | None:
-    """The scale of the guidance, None where there is none."""
-    if given is not None and (not registry.finite(given) or given < 0):
-        raise ValueError(f"guidance_scale: {given!r} is not allowed; allowed: a number of at least 0")
+def _scales(
+    family: Family, given: float | None, true: float | None, negative: str | None
+) -> tuple[float | None, float | None]:
+    """The scale of the guidance, and that of a distilled network's classifier-free guidance; None for none."""
+    for key, value in (("guidance_scale", given), ("true_cfg_scale", true)):
+        if value is not None and (not registry.finite(value) or value < 0):
+            raise ValueError(f"{key}: {value!r} is not allowed; allowed: a number of at least 0")
+    known = inspect.signature(type(family.pipe).__call__).parameters
+    if true is not None and (family.guided == "classifier-free" or "true_cfg_scale" not in known):
+        raise ValueError(f"true_cfg_scale: {type(family.pipe).__name__} has no such scale; leave it out")
+    if negative is not None and not isinstance(negative, str):
+        raise ValueError(f"negative_prompt: {negative!r} is not allowed; allowed: a text for all images")
     if family.guided == "never":
         if given is not None:
             raise ValueError(
@@ -213,26 +239,28 @@ def _scale(family: Family, given: float | None, negative: str | None) -> float |
             )
         scale = None
     else:
-        default = inspect.signature(type(family.pipe).__call__).parameters["guidance_scale"].default
-        scale = float(default if given is None else given)
+        scale = float(known["guidance_scale"].default if given is None else given)
     if family.guided == "classifier-free" and not guides(scale):
         scale = None
-    if negative is not None and (family.guided != "classifier-free" or scale is None or family.classes is not None):
+    if guides(true) and negative is None:
+        raise ValueError(
+            f"true_cfg_scale: {true} is not allowed without negative_prompt, without which the pipeline leaves it out; "
+            "give one, which may be empty"
+        )
+    free = float(true) if true is not None and guides(true) else None
+    without = free is None and (family.guided != "classifier-free" or scale is None)
+    if negative is not None and (without or family.classes is not None):
         raise ValueError("negative_prompt: it has no effect without classifier-free guidance of prompts; leave it out")
-    if negative is not None and not isinstance(negative, str):
-        raise ValueError(f"negative_prompt: {negative!r} is not allowed; allowed: a text for all images")
-    return scale
+    return scale, free
 
 
 def _check_length(pipe, length):
-    """Refuse a number of tokens for a pipeline that has no choice, and one that is none."""
-    if length is None:
-        return
-    known = inspect.signature(type(pipe).__call__).parameters
-    if "max_sequence_length" not in known:
-        raise ValueError(f"max_sequence_length: {type(pipe).__name__} has no such choice; leave it out")
-    if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= LONGEST:
-        raise ValueError(f"max_sequence_length: {length!r} is not allowed; allowed: an integer from 0 to {LONGEST}")
+    """Refuse a number of tokens for a pipeline that has no choice, and one that its encoders do not take."""
+    name, fault = type(pipe).__name__, limits.fault_of_length(type(pipe).__name__, length)
+    if length is not None and "max_sequence_length" not in inspect.signature(type(pipe).__call__).parameters:
+        fault = f"{name} has no such choice; leave it out"
+    if fault:
+        raise ValueError(f"max_sequence_length: {fault}")
 
 
 def _check_size(pipe, **sizes):

@@ -11,15 +11,11 @@ from dode.pipelines.family import Family, families
 class Flux(Family):
     """A transformer of patches of 2 by 2 entries, at places that it is told.
 
-    FLUX.1-dev takes the guidance scale as an input, FLUX.1-schnell none.
+    FLUX.1-dev takes the guidance scale as an input, FLUX.1-schnell none. Both may be guided classifier-free besides,
+    with what diffusers calls ``true_cfg_scale``.
     """
 
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
-
-    @property
-    def patch(self) -> int:
-        """Two, which the pipeline packs before it calls the network."""
-        return 2
 
     @property
     def guided(self) -> str:  # type: ignore[override]  # the network decides
@@ -32,11 +28,6 @@ class Flux(Family):
         return ("words", "pooled", "guidance") if self.guided == "embedded" else ("words", "pooled")
 
     @property
-    def channels(self) -> int:
-        """Channels of a latent, of which a patch has four."""
-        return self.denoises.config.in_channels // self.patch**2
-
-    @property
     def latent_size(self) -> tuple[int, int]:
         """(H, W) of the pipeline's default, as the network's configuration has none."""
         return (self.pipe.default_sample_size,) * 2
@@ -44,13 +35,17 @@ class Flux(Family):
     def predict(  # type: ignore[override]
         self, x: Tensor, time: Tensor, *, words: Tensor, pooled: Tensor, guidance: Tensor | None = None
     ) -> Tensor:
-        """:meth:`Family.predict`; the network's own time is from 0 to 1."""
+        """:meth:`Family.predict`; the network's own time is from 0 to 1.
+
+        In half precision it is rounded as diffusers' pipeline does, before the division and after, which makes up to
+        0.8 % of a difference in bfloat16.
+        """
         patches = functional.pixel_unshuffle(x, self.patch)
         rows, columns = patches.shape[2:]
         places = torch.cartesian_prod(torch.zeros(1), torch.arange(rows).float(), torch.arange(columns).float())
         output = self.denoises(
             hidden_states=patches.flatten(2).transpose(1, 2),
-            timestep=(time / 1000).expand(len(x)),
+            timestep=(time.to(x.dtype) / 1000).expand(len(x)),
             guidance=guidance,
             pooled_projections=pooled,
             encoder_hidden_states=words,
@@ -63,12 +58,15 @@ class Flux(Family):
     def encoded(
         self, prompts: list[str], negative: list[str] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """:meth:`Family.encoded`; the network is never called without a prompt."""
+        """:meth:`Family.encoded`."""
+        return self._encoded(prompts), None if negative is None else self._encoded(negative)
+
+    def _encoded(self, texts):
         words, pooled, _ = self.pipe.encode_prompt(
-            prompts, None, device=self.encoder.device, max_sequence_length=self.length or 512
+            texts, None, device=self.encoder.device, max_sequence_length=self.given(512)
         )
-        return {"words": words, "pooled": pooled}, None
+        return {"words": words, "pooled": pooled}
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 512 by default."""
-        return (self.length or 512) if tokenizer == "tokenizer_2" else None
+        return self.given(512) if tokenizer == "tokenizer_2" else None

@@ -35,7 +35,7 @@ def load(
     variant: str | None = None,
     device: str | torch.device = "cpu",
 ) -> DiffusionPipeline:
-    """The pipeline of a folder, with the weights of some of its parts.
+    """The pipeline of a folder, with the weights of some of its parts, which are for inference.
 
     Args:
         folder: with ``model_index.json`` and a folder for each component.
@@ -81,7 +81,7 @@ def load(
         **{name: None for name in UNUSED if name in components},
     )
     for name in files:
-        getattr(pipe, name).to(device)
+        getattr(pipe, name).to(device).requires_grad_(False)
     return pipe
 
 

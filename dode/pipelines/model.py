@@ -38,6 +38,7 @@ def guided(
     conditions: Conditions | Sequence[int],
     *,
     scale: float | None = None,
+    true_cfg_scale: float | None = None,
     interval: Sequence[float] | None = None,
     rescale: float = 0.0,
 ) -> Denoiser | ClassifierFree:
@@ -49,30 +50,38 @@ def guided(
         conditions: what the images are of.
         scale: of the guidance, in diffusers' ``guidance_scale``. Of a network that takes it as an input, that input;
             else of classifier-free guidance, and none with None or up to 1, as the pipelines have it.
+        true_cfg_scale: of classifier-free guidance of a network that was distilled (FLUX), and none with None or up to
+            1; the conditions are then those of ``family.encode(..., without=True)``.
         interval, rescale: as of :class:`dode.models.guidance.ClassifierFree`.
 
     Raises:
-        ValueError: for an interval or a rescaling of embedded guidance, or a scale that the network cannot take.
+        ValueError: for an interval or a rescaling without classifier-free guidance, or a scale that the network cannot
+            take.
     """
-    if family.guided == "embedded":
-        if interval is not None or rescale:
-            raise ValueError(
-                "guidance: the network was distilled for guidance and takes its scale as an input; interval and "
-                "rescale are not allowed"
-            )
-        return denoise.conditioned(with_scale(conditions, scale))
-    if family.guided == "never" and (scale not in (None, 1) or interval is not None or rescale):
+    distilled = family.guided != "classifier-free"
+    if true_cfg_scale is not None and not distilled:
+        raise ValueError("guidance: true_cfg_scale is of networks that were distilled; give this one its scale")
+    free = true_cfg_scale if distilled else scale
+    if distilled and not guides(free) and (interval is not None or rescale):
+        raise ValueError(
+            "guidance: the network was distilled and has no classifier-free guidance without true_cfg_scale; interval "
+            "and rescale are not allowed"
+        )
+    if family.guided == "never" and scale not in (None, 1):
         raise ValueError(
             f"guidance: the network was distilled at one scale and takes none, so {scale} is not allowed; leave it out"
         )
-    if scale is None or not guides(scale):
+    if family.guided == "embedded":
+        conditions = with_scale(conditions, scale)
+    if free is None or not guides(free):
         return denoise.conditioned(conditions)
-    return ClassifierFree(denoise, scale=scale, interval=interval, rescale=rescale).conditioned(conditions)
+    return ClassifierFree(denoise, scale=free, interval=interval, rescale=rescale).conditioned(conditions)
 
 
 def with_scale(conditions: Conditions | Sequence[int], scale: float | None) -> Conditions:
     """Conditions of a network that takes a guidance scale, with that scale."""
     if not isinstance(conditions, Conditions) or scale is None:
         raise ValueError("guidance: this pipeline needs a scale, which its network takes as an input")
-    embedded = torch.full((len(conditions),), float(scale))
-    return Conditions({**conditions.values, EMBEDDED: embedded})
+    embedded = {EMBEDDED: torch.full((len(conditions),), float(scale))}
+    without = None if conditions.without is None else {**conditions.without, **embedded}
+    return Conditions({**conditions.values, **embedded}, without)

@@ -45,7 +45,7 @@ class PixArtSigma(Family):
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`."""
-        return self.length or self.longest
+        return self.given(self.longest)
 
 
 @families.register("PixArtAlphaPipeline")

@@ -37,11 +37,11 @@ class Sana(Family):
             prompts,
             negative_prompt="" if negative is None else negative,
             device=self.encoder.device,
-            max_sequence_length=self.length or 300,
+            max_sequence_length=self.given(300),
             complex_human_instruction=default,
         )
         return {"words": words, "mask": mask}, {"words": none, "mask": none_mask}
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: of a prompt after the instruction, which takes two from it, marks not counted."""
-        return (self.length or 300) - 2 + self.pipe.tokenizer.num_special_tokens_to_add()
+        return self.given(300) - 2 + self.pipe.tokenizer.num_special_tokens_to_add()

@@ -16,19 +16,6 @@ class StableDiffusion3(Family):
     )
     conditioned_on = ("words", "pooled")
 
-    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """:meth:`Family.latent_shape`; the places of the network's patches have an end.
-
-        Raises:
-            ValueError: also for a size beyond it.
-        """
-        found = super().latent_shape(height, width)
-        most = self.denoises.config.pos_embed_max_size * self.patch * self.scale
-        for name, entries in zip(("height", "width"), found[1:], strict=True):
-            if entries * self.scale > most:
-                raise ValueError(f"{name}: {entries * self.scale} is not allowed; the network takes at most {most}")
-        return found
-
     def predict(self, x: Tensor, time: Tensor, *, words: Tensor, pooled: Tensor) -> Tensor:  # type: ignore[override]
         """:meth:`Family.predict`."""
         return self.denoises(
@@ -51,4 +38,4 @@ class StableDiffusion3(Family):
 
     def length_of(self, tokenizer: str) -> int | None:
         """:meth:`Family.length_of`: T5 alone has a choice, 256 by default."""
-        return (self.length or 256) if tokenizer == "tokenizer_3" else None
+        return self.given(256) if tokenizer == "tokenizer_3" else None

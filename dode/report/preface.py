@@ -63,16 +63,22 @@ def _ranks(frame):
 
 
 def against(rows: pd.DataFrame) -> list[str]:
-    """What the scores of a dataset are against; nothing where that is not known."""
-    known = rows[rows["real"] != ""]
+    """What the scores of a dataset are against, and which it lacks for want of real images; nothing where unknown."""
+    of_real = [name for name, kind in METRICS.items() if kind.of_real]
+    known = rows[(rows["real"] != "") | ((rows["extractor"] != "") & ~rows["metric"].isin(of_real).any())]
     if known.empty:
         return []
     first = known.iloc[0]
-    size = "an unstated number of" if first["real_images"] is pd.NA else f"{first['real_images']:,}"
     card = json.loads(first["extractor"] or "{}")
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
-    statistics = _short(first["real_sha256"], "SHA-256 of their statistics")
-    text = f"Scored against {size} real images (`{first['real']}`{statistics}) by features of {network}."
+    if first["real"] == "":
+        *others, last = [METRICS[name].name for name in of_real if METRICS[name].tabled]
+        without = f"there is no {', '.join(others)} or {last}"
+        text = f"Scored without real images by features of {network}, so {without}."
+    else:
+        size = "an unstated number of" if first["real_images"] is pd.NA else f"{first['real_images']:,}"
+        statistics = _short(first["real_sha256"], "SHA-256 of their statistics")
+        text = f"Scored against {size} real images (`{first['real']}`{statistics}) by features of {network}."
     for kind in (kind for name, kind in METRICS.items() if (known["metric"] == name).any()):
         if bias := [words for name, words in kind.bias.items() if known["biased"].str.contains(name).any()]:
             text += f" Here {kind.name} is biased. {' '.join(bias)}"

@@ -1,5 +1,8 @@
 """What would fail in every job is found before any."""
 
+import json
+import subprocess
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +43,25 @@ def test_what_is_right_is_let_through(refusal):
 def test_a_gpu_that_is_not_there_is_refused_where_jobs_run_here(refusal):
     sentence = "execution.device: 'cuda' is not allowed; allowed: auto or cpu, because torch finds no CUDA device"
     assert refusal({"execution.device": "cuda"}) == f"{sentence} on this machine"
-    assert refusal({"execution.device": "cuda"}, local=False) is None  # jobs elsewhere may have one
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """What other processes would be asked to try; nothing is tried, and so nothing found."""
+    asked = []
+
+    def run(command, **options):
+        asked.append(json.loads(command[-1]))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(beforehand.subprocess, "run", run)
+    return asked
+
+
+def test_a_gpu_is_not_looked_for_where_jobs_run_elsewhere(refusal, tasks):
+    for local in (True, False):
+        assert refusal({"execution.device": "cuda"}, local=local) is None
+    assert [task["device"] for task in tasks] == ["cuda", None]
 
 
 def test_a_gpu_beyond_the_last_is_refused_also_in_a_job(monkeypatch):
@@ -101,7 +122,7 @@ def test_a_network_that_cannot_be_called_as_its_card_says_is_found_before_any_jo
     assert "\n" not in found
 
 
-def test_a_damaged_image_is_named(refusal, tmp_path):
+def test_a_damaged_image_is_named(refusal, tasks, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for index in range(5):

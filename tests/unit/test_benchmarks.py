@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 import forked_python
 import variants
+from dode.distillation import fine_solution
 from dode.models.embedded.residual_mlp import ResidualMLP
 
 ROOT = Path(__file__).parents[2]
@@ -104,9 +106,7 @@ def test_throughput_has_a_row_for_every_point_and_the_same_figures_in_its_file(t
 
 def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no_larger_one(tmp_path, monkeypatch):
     """A job would go on with half a batch, whose figure must not pass for the whole one's."""
-    spec = importlib.util.spec_from_file_location("throughput", ROOT / "benchmarks" / "throughput.py")
-    throughput = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(throughput)
+    throughput = script("throughput")
     whole = ResidualMLP.forward
 
     def forward(self, x, *others, **options):
@@ -125,12 +125,42 @@ def test_throughput_names_the_first_batch_that_memory_does_not_hold_and_tries_no
     assert throughput.row("digits-edm", found[2])[4] == "out of memory"
 
 
-@pytest.fixture(scope="module")
-def toy():
-    spec = importlib.util.spec_from_file_location("toy", ROOT / "benchmarks" / "toy.py")
+def test_pipelines_has_a_row_for_every_number_of_steps(monkeypatch, capsys):
+    """On prompts that were not fitted to; an untrained fit of so small a budget is the plain solver."""
+    pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
+    monkeypatch.setattr(fine_solution, "STEPS", 3)
+    monkeypatch.setattr(sys, "argv", ["pipelines.py", "--quick"])
+    pipelines, threads = script("pipelines"), torch.get_num_threads()
+    fitted, measured = [], []
+    own = pipelines.dode.distill_pipeline
+    monkeypatch.setattr(
+        pipelines.dode, "distill_pipeline", lambda pipe, texts, **how: fitted.append(texts) or own(pipe, texts, **how)
+    )
+    fine = pipelines.fine
+    monkeypatch.setattr(
+        pipelines, "fine", lambda pipe, texts, noise: measured.append(texts) or fine(pipe, texts, noise)
+    )
+    pipelines.main()
+    torch.set_num_threads(threads)
+    heading, _, row = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert heading[:5] == ["steps", "fitting seed", "own scheduler", "distilled", "times better"]
+    assert (row[0], row[1], row[5]) == ("2", "0", "plain")
+    assert float(row[2]) / float(row[3]) == pytest.approx(float(row[4]), abs=0.06)
+    assert not set(fitted[0]) & set(measured[0])
+    assert (len(fitted[0]), len(measured[0])) == (16, 3)
+
+
+def script(name):
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return script("toy")
 
 
 def test_the_table_of_solvers_is_that_of_the_registry(toy):

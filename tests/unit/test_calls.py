@@ -1,5 +1,6 @@
 """What a caller may do in good faith with networks and noise: right, or refused in one sentence."""
 
+import functools
 import types
 
 import numpy as np
@@ -73,6 +74,14 @@ def test_sampling_shares_no_memory_with_the_network(bad, variant, dtype):
     assert torch.equal(levels, KARRAS.clone())
 
 
+@functools.cache
+def fitted(denoise, dtype, how, latents=None):
+    """A fit to a model, of noise of its own by default; to the same model once."""
+    latents, how = noise(40, dtype) if latents is None else latents, dict(how)
+    budget = {"budget": 6_000} if how["fit"] == "joint" else {}
+    return dode.distill(solvers.create("ipndm"), denoise, latents, [20.0, 3.0, 0.5, 0.0], **how, **budget)
+
+
 @BAD
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
@@ -87,11 +96,8 @@ def test_sampling_shares_no_memory_with_the_network(bad, variant, dtype):
 )
 def test_every_kind_of_fit_shares_no_memory_with_the_network(bad, dtype, how):
     """The same numbers to the bit: in float32 a joint fit keeps outputs in the network's own type."""
-    budget = {"budget": 15_000} if how["fit"] == "joint" else {}
-    latents, levels = noise(40, dtype), [20.0, 3.0, 0.5, 0.0]
-    expected, found = (
-        dode.distill(solvers.create("ipndm"), denoise, latents, levels, **how, **budget) for denoise in (right, bad())
-    )
+    latents = noise(40, dtype)
+    expected, found = fitted(right, dtype, tuple(how.items())), fitted.__wrapped__(bad(), dtype, how, latents)
     ends = [sampling.Student.sample(fit.student, right, latents) for fit in (expected, found)]
     assert expected.family == found.family
     assert torch.equal(*ends)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import copy
+import functools
 import multiprocessing
 import pickle
 
@@ -65,12 +66,18 @@ def test_a_grid(how, name):
     assert torch.equal(*(fit.lambdas for fit in fits))
 
 
+@functools.cache
+def fitted(fit):
+    """A fit of this kind and its grid, made once: copying changes nothing of it."""
+    options = {"fit": fit} if fit in ("greedy", "refined", "joint") else {"family": fit, "budget": 20_000}
+    sigmas = grids.karras(steps=3, sigma_max=20.0)
+    return sigmas, dode.distill(DDIM, mixture.denoise, LATENTS, sigmas, **options)
+
+
 @copied
 @pytest.mark.parametrize("fit", ["greedy", "refined", "joint", "told", "lambda"])
 def test_a_fit(how, fit):
-    options = {"fit": fit} if fit in ("greedy", "refined", "joint") else {"family": fit, "budget": 20_000}
-    sigmas = grids.karras(steps=3, sigma_max=20.0)
-    made = dode.distill(DDIM, mixture.denoise, LATENTS, sigmas, **options)
+    sigmas, made = fitted(fit)
     again = how(made)
     run = (dode.sample(DDIM, mixture.denoise, LATENTS, sigmas, lambdas=each) for each in (made, again))
     assert torch.equal(*run)

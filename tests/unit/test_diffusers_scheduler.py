@@ -397,13 +397,13 @@ COPIES = {
 
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("case", CASES)
-def test_a_copy_in_mid_run_goes_on_from_there(unet, how, case):
+def test_a_copy_in_mid_run_goes_on_from_there(how, case):
     """Neither knows of the other, and both end where an undisturbed run does."""
     solver, options, nfe = CASES[case]
     scheduler = DodeScheduler(record(solver, options, nfe))
 
     def network(x, timestep):
-        return unet(x, timestep).sample
+        return (0.3 + float(timestep) / 2000) * x.tanh()
 
     expected = stepped(scheduler, network, noise(1))
     for at in range(nfe + 1):

@@ -11,7 +11,7 @@ import torch
 import dode
 from dode import grids, portable, sampling, solvers
 from dode.diffusers_scheduler import DodeScheduler
-from dode.distillation import fitting
+from dode.distillation import fine_solution, fitting
 from dode.pipelines import family as families
 from dode.pipelines import fit, model
 
@@ -37,7 +37,7 @@ FAST = {"steps": 2, "images": 16, "budget": 200}
 @pytest.fixture
 def quick(monkeypatch):
     """A fine solution of few steps."""
-    monkeypatch.setattr(fitting, "FINE_STEPS", 3)
+    monkeypatch.setattr(fine_solution, "STEPS", 3)
 
 
 def drawn(shape, count=2):
@@ -181,6 +181,20 @@ def test_a_fit_of_every_kind_of_condition(quick, name):
         torch.testing.assert_close(called(pipe, latents, name, 2), expected, **close)
 
 
+def test_flux_with_a_negative_prompt_is_fitted_as_the_pipeline_is_called(quick):
+    pipe = tiny.flux()
+    how = {"guidance_scale": 3.0, "true_cfg_scale": 2.0, "negative_prompt": "dog"}
+    fitted = dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL, **how)
+    assert fitted.sampler.record["conditions"] == {**how, "max_sequence_length": None}
+    pipe.scheduler, family = fitted, families.of(pipe)
+    conditions = family.encode(tiny.PROMPTS, "dog", without=True)
+    own = {"scale": 3.0, "true_cfg_scale": 2.0}
+    latents = drawn(tuple(fitted.sampler.record["model"]["image_shape"]))
+    expected = fitted.sampler.sample(model.guided(family, model.denoiser(family), conditions, **own), latents)
+    found = called(pipe, latents, "flux", 2, **{**how, "negative_prompt": ["dog"] * 2})
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_fitted_in(quick, dtype):
     pipe, size = tiny.stable_diffusion_3().to(dtype), {"height": 32, "width": 32}
@@ -244,6 +258,22 @@ def test_out_of_memory_halves_the_batch(quick, monkeypatch, caplog):
     assert "out of memory with 8 images at once; continuing with 4" in caplog.text
 
 
+def test_out_of_memory_halves_the_prompts_of_the_encoders(quick, monkeypatch):
+    pipe = tiny.stable_diffusion_3()
+    forward, sizes = pipe.text_encoder_3.forward, []
+
+    def small(ids, **options):
+        sizes.append(len(ids))
+        if len(ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(ids, **options)
+
+    monkeypatch.setattr(pipe.text_encoder_3, "forward", small)
+    dode.distill_pipeline(pipe, PROMPTS, **FAST, **SMALL)
+    assert sizes[:3] == [8, 4, 2]
+    assert max(sizes[2:]) == 2
+
+
 def test_as_many_images_as_the_largest_family_needs():
     """32 of 4 steps carry its 19 numbers, 45 of 6 its 34 and 70 of 8 its 53, a quarter of them held out."""
     assert [fit.least_images(steps) for steps in (2, 4, 6, 8)] == [32, 32, 45, 70]
@@ -258,14 +288,24 @@ class Unknown:
 REFUSED = {
     "steps": ({"steps": 1}, "steps must be an integer of at least 2, not 1"),
     "steps as text": ({"steps": "6"}, "steps must be an integer of at least 2, not '6'"),
-    "few prompts": ({"prompts": PROMPTS[:9]}, r"prompts: 9 are too few for 16 fitting images, .*\(images=9\)"),
+    "few prompts": ({"prompts": PROMPTS[:9]}, r"prompts: 9 are too few for 16 fitting images, .*; give 16$"),
+    "fewer prompts": ({"prompts": PROMPTS[:9], "images": 20}, "20 fitting images, .*; give 20, or 16 with images=16$"),
+    "some prompts": ({"prompts": PROMPTS, "images": 20}, "prompts: 16 are too few .*; give 20, or images=16$"),
     "one text": ({"prompts": "a cat"}, "prompts: a list of texts is needed, one for each fitting image, not one text"),
     "empty": ({"prompts": [*PROMPTS[:3], " ", *PROMPTS]}, "prompts: entry 3 is ' '; allowed: text that is not empty"),
     "no text": ({"prompts": [*PROMPTS, 7]}, "prompts: entry 16 is 7; allowed: text"),
     "none": ({"prompts": None}, "prompts: StableDiffusion3Pipeline needs them; give a list of texts"),
     "classes": ({"prompts": None, "classes": [1]}, "classes: StableDiffusion3Pipeline takes prompts, not classes"),
-    "length": ({"max_sequence_length": -3}, "max_sequence_length: -3 is not allowed; allowed: an integer from 0 to"),
-    "few images": ({"images": 8}, "8 images are too few for a joint fit"),
+    "length": ({"max_sequence_length": -3}, "max_sequence_length: -3 is not allowed for .*; allowed: .* from 0 to 512"),
+    "long": ({"max_sequence_length": 513}, "max_sequence_length: 513 is not allowed for .*; allowed: .* from 0 to 512"),
+    "few images": (
+        {"images": 8},
+        "images: 8 is not allowed; allowed: an integer of at least 16 for 2 steps, each with a",
+    ),
+    "few for steps": ({"steps": 8}, "images: 16 is not allowed; allowed: an integer of at least 42 for 8 steps"),
+    "images as text": ({"images": "32"}, "images: '32' is not allowed; allowed: an integer of at least 16"),
+    "seed": ({"seed": -1}, "seed: -1 is not allowed; allowed: an integer from 0 to 9223372036854775807"),
+    "batch": ({"batch_size": 0}, "batch_size: 0 is not allowed; allowed: an integer of at least 1, or None for all"),
     "budget": ({"budget": 10}, "budget must be an integer of at least 96"),
     "scale": ({"guidance_scale": -1}, "guidance_scale: -1 is not allowed; allowed: a number of at least 0"),
     "negative": ({"negative_prompt": "dog", "guidance_scale": 1}, "negative_prompt: it has no effect without"),
@@ -292,6 +332,10 @@ def test_what_cannot_be_fitted_is_refused_before_any_work(case, monkeypatch):
             "guidance_scale: 3.5 is not allowed, as the",
         ),
         (tiny.flux, {"negative_prompt": "dog"}, "negative_prompt: it has no effect without classifier-free guidance"),
+        (tiny.flux, {"negative_prompt": "dog", "true_cfg_scale": 1}, "negative_prompt: it has no effect without class"),
+        (tiny.flux, {"true_cfg_scale": 2}, "true_cfg_scale: 2 is not allowed without negative_prompt, .*; give one"),
+        (tiny.flux, {"true_cfg_scale": "2"}, "true_cfg_scale: '2' is not allowed; allowed: a number of at least 0"),
+        (tiny.stable_diffusion_3, {"true_cfg_scale": 2}, "true_cfg_scale: StableDiffusion3Pipeline has no such scale"),
         (tiny.dit, {}, "classes: DiTPipeline takes classes, 0 to 999, not prompts"),
         (
             tiny.dit,

@@ -122,13 +122,19 @@ def test_every_solver_has_the_same_figures_as_in_sigma(variant, grid):
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-8)
 
 
+@pytest.fixture(scope="module")
+def fine():
+    """The fine solution from pure noise of 32 images."""
+    sigmas = grids.for_model(flow(), "uniform-index", 500)
+    return dode.sample(solvers.create("flow-heun"), flow(), mixture.latents(32, 7), sigmas)
+
+
 @every_variant
-def test_every_solver_serves_pure_noise(variant):
+def test_every_solver_serves_pure_noise(variant, fine):
     """It converges to what a fine solution has, and is no worse than it is from a finite level."""
     name, options = variant
     solver, denoise, noise = solvers.create(name, **options), flow(), mixture.latents(32, 7)
     # Images near the border between two modes may end in either.
-    fine = dode.sample(solvers.create("flow-heun"), denoise, noise, grids.for_model(denoise, "uniform-index", 500))
     for nfe, bound in ((6, 0.5), (40, 0.15)):
         steps = max(steps for steps in range(1, nfe + 1) if solver.nfe(steps) <= nfe)
         sigmas = grids.for_model(denoise, "uniform-index", steps)

@@ -1,6 +1,5 @@
 """Cards of pipelines, completed from the configurations in their folders, and what contradicts these. No weights."""
 
-import json
 import re
 import types
 
@@ -14,59 +13,13 @@ from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.planning import plan
 from dode.fetching import cards, checksums, downloads, pipelines
 from dode.validation import ConfigError
-from workspace import REPOSITORY, TINY, change
-
-FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
-PNDM = {
-    **{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
-    **{"num_train_timesteps": 1000, "steps_offset": 1},
-}
-DECODER = {"block_out_channels": [8, 8], "latent_channels": 4, "out_channels": 3}
-ENCODERS = {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-FAMILIES = {
-    "sd3": ("StableDiffusion3Pipeline", "transformer", {"sample_size": 8, "in_channels": 4}, FLOW, ENCODERS),
-    "sd": ("StableDiffusionPipeline", "unet", {"sample_size": 8, "in_channels": 4}, PNDM, ENCODERS),
-    "flux": ("FluxPipeline", "transformer", {"guidance_embeds": True, "in_channels": 16}, FLOW, ENCODERS),
-    "schnell": ("FluxPipeline", "transformer", {"guidance_embeds": False, "in_channels": 16}, FLOW, ENCODERS),
-    "dit": ("DiTPipeline", "transformer", {"sample_size": 8, "num_embeds_ada_norm": 10}, {**PNDM}, {}),
-}
-
-
-def index_of(name):
-    cls, network, _, _, encoders = FAMILIES[name]
-    own = {network: ["diffusers", "X"], "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "Y"]}
-    return {"_class_name": cls, **own, **encoders, "safety_checker": ["z", "Z"], "image_encoder": [None, None]}
-
-
-def make(folder, name="sd3", weights="diffusion_pytorch_model.safetensors", **changes):
-    """A folder as of a pipeline; ``changes``: other values in its files, by what they are of."""
-    _, network, config, scheduler, encoders = FAMILIES[name]
-    files = {
-        "model_index.json": {**index_of(name), **changes.get("index", {})},
-        f"{network}/config.json": {**config, **changes.get("network", {})},
-        "scheduler/scheduler_config.json": {**scheduler, **changes.get("scheduler", {})},
-        "vae/config.json": {**DECODER, **changes.get("decoder", {})},
-    }
-    for path, values in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(json.dumps(values))
-    for place in (network, "vae"):
-        (folder / place / weights).write_bytes(b"weights of " + place.encode())
-    if encoders:
-        for place, file in (("text_encoder", "model.safetensors"), ("tokenizer", "vocab.json")):
-            (folder / place).mkdir(exist_ok=True)
-            (folder / place / file).write_text("{}")
-        (folder / "text_encoder" / "config.json").write_text("{}")
-    return folder
+from pipeline_folders import ENOUGH, card, configured, make
+from workspace import REPOSITORY
 
 
 @pytest.fixture
 def checkout(tmp_path):
     return Checkout(tmp_path)
-
-
-def card(source="file:pipe", **pipeline):
-    return {"role": "diffusion", "licence": "none", "pipeline": {"source": source, **pipeline}}
 
 
 def test_what_a_card_leaves_out_is_read_from_the_folder(checkout):
@@ -273,7 +226,6 @@ def test_a_card_that_says_everything_needs_no_network(checkout, monkeypatch):
     assert checkout.read({**card("hf:owner/name", **kind), **whole})["pipeline"]["guidance"] == "embedded"
 
 
-DATASET = {"datasets[0].model": "mine", "datasets[0].grid": {"name": "flow-linear"}}
 GUIDED = {"name": "classifier-free", "scale": 3.0}
 
 
@@ -281,23 +233,7 @@ GUIDED = {"name": "classifier-free", "scale": 3.0}
 def benchmark(checkout, tmp_path, monkeypatch):
     """``benchmark(family, changes)``: the checked configuration of a pipeline in the place of the tiny one's model."""
     monkeypatch.chdir(tmp_path)
-    for name in ("digits-classifier.yaml", "digits-edm.yaml"):
-        (checkout.folder / name).write_text((TINY.parents[3] / "config/models" / name).read_text())
-
-    def benchmark(family, changes):
-        make(checkout.folder / "pipe", family)
-        shape = {} if family not in ("flux", "schnell") else {"image_shape": [3, 16, 16]}
-        (checkout.folder / "mine.yaml").write_text(yaml.safe_dump({**card(), **shape}))
-        config = yaml.safe_load(TINY.read_text())
-        for key, value in {**DATASET, "datasets[0].data": {"folder": "images"}, **changes}.items():
-            change(config, key, value)
-        (tmp_path / "images").mkdir(exist_ok=True)
-        (tmp_path / "images/a.png").write_bytes(b"")
-        (tmp_path / "few.txt").write_text("a cat\n" * 45)
-        (tmp_path / "enough.txt").write_text("a cat\n" * 46)  # 30 scored and 16 that a solver is fitted to
-        return Benchmark(config, checkout.root)
-
-    return benchmark
+    return lambda family, changes: Benchmark(configured(checkout, family, changes), checkout.root)
 
 
 @pytest.fixture
@@ -312,9 +248,6 @@ def refusal(benchmark):
         return None
 
     return said
-
-
-ENOUGH = {"datasets[0].prompts": {"file": "enough.txt"}}
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,47 @@ def test_flux_with_the_shift_of_the_images_size(guidance_embeds, scale):
     check(family, ours(family, conditions, noise, "ddim", grid, scale=scale), expected)
 
 
+@pytest.mark.parametrize(("guidance_embeds", "scale"), [(True, 3.5), (False, None)])
+@pytest.mark.parametrize("negative", ["", "the dark sky"])
+def test_flux_is_guided_by_a_negative_prompt_besides(guidance_embeds, scale, negative):
+    """diffusers' ``true_cfg_scale``; of dev the scale that is an input stays what it is on both sides."""
+    family = family_of("flux", guidance_embeds=guidance_embeds)
+    noise, conditions = noise_of(family, "flux"), conditions_of(family, "flux", negative=negative, without=True)
+    call = {"guidance_scale": scale or 0.0, "true_cfg_scale": 2.5, "negative_prompt": [negative] * 2}
+    expected = theirs(family, "flux", noise, **call)
+    grid = {"name": "flow-linear", "shift": family.shift(*size_of("flux")), "spacing": "trailing"}
+    found = ours(family, conditions, noise, "ddim", grid, scale=scale, true_cfg_scale=2.5)
+    check(family, found, expected)
+    without = ours(family, conditions, noise, "ddim", grid, scale=scale)
+    assert float((found - without).abs().max()) > 1e-3
+    guided = model.guided(family, model.denoiser(family), conditions, scale=scale, true_cfg_scale=2.5)
+    assert guided.passes(1.0) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_fluxs_network_is_told_the_time_that_diffusers_rounds(monkeypatch, dtype):
+    """To the bit, of 20 steps; rounded only once, 5 of them are other ones in bfloat16 and 3 in float16."""
+    pipe = tiny.flux().to(dtype)
+    family, told = families.of(pipe, length=16), []
+    network, noise = pipe.transformer.time_text_embed.forward, noise_of(family, "flux")
+
+    def seen(time, guidance, pooled):
+        told.append((time.dtype, time.tolist(), guidance.tolist()))
+        return network(time, guidance, pooled)
+
+    monkeypatch.setattr(pipe.transformer.time_text_embed, "forward", seen)
+    latents, _ = theirs(family, "flux", noise.to(dtype), steps=20, guidance_scale=3.3)
+    expected, images = told[:20], told[20:]
+    assert expected == images
+    told.clear()
+    grid = {"name": "flow-linear", "shift": family.shift(*size_of("flux")), "spacing": "trailing"}
+    found = ours(family, conditions_of(family, "flux"), noise, "ddim", grid, steps=20, scale=3.3)
+    assert told == expected
+    # The pipeline's state is in half precision too, a solver's in double.
+    size = 3e-2 if dtype == torch.bfloat16 else 4e-3
+    torch.testing.assert_close(found, latents.float(), rtol=0, atol=size * float(latents.abs().max()))
+
+
 @pytest.mark.parametrize("negative", [None, "", "the dark sky"])
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "pixart", "sana"])
 def test_negative_prompts_are_the_pipelines(name, negative):

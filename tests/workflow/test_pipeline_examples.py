@@ -7,7 +7,6 @@ import sys
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from dode.benchmark.cells import Benchmark
 from dode.images import prompts
@@ -18,14 +17,8 @@ EXAMPLE = REPOSITORY / "config/pipelines.yaml"
 
 @pytest.fixture
 def shipped(folder):
-    """The repository's own configurations, and real images where the example wants them."""
-    workspace = Workspace.fresh(folder, config=None)
-    for size in (512, 1024):
-        place = folder / f"resources/real/{size}"
-        place.mkdir(parents=True)
-        for number in range(2):
-            Image.new("RGB", (size, size), (number, 0, 0)).save(place / f"{number}.png")
-    return workspace
+    """The repository's own configurations."""
+    return Workspace.fresh(folder, config=None)
 
 
 def test_the_example_is_planned_without_weights_and_network(shipped):

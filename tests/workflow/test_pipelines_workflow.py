@@ -18,6 +18,7 @@ from dode.__main__ import main
 from dode.benchmark import pipeline_jobs
 from dode.images import noise, pixels
 from dode.metrics import distances, features
+from dode.metrics.catalogue import METRICS
 from dode.metrics.prompt_scores import scorers
 from dode.pipelines import family, model
 
@@ -236,3 +237,20 @@ def test_fid_against_a_folder_and_a_zip_file_is_of_decoded_images(copied):
         found = storage.read_json(copied.folder / SCORE)
         assert found["metrics"]["fid"]["blocks"] == pytest.approx(expected, rel=1e-6)
         assert found["reference"]["images"] == len(real)
+
+
+def test_without_real_images_the_scores_that_need_them_are_left_out(copied):
+    """Nothing is sampled or decoded again, and the other scores stay as they were."""
+    before = storage.read_json(copied.folder / SCORE)["metrics"]
+    copied.config({"datasets[0].data": None})
+    plan = {each.split()[0] for each in copied.plan()}
+    assert {"score_images", "tables", "page"} <= plan
+    assert not {"encode", "gather_latents", "decode", "distill", "real_statistics"} & plan
+    copied.snakemake()
+    found = storage.read_json(copied.folder / SCORE)
+    assert found["reference"] is None
+    assert set(before) - set(found["metrics"]) == {name for name, kind in METRICS.items() if kind.of_real}
+    assert all(found["metrics"][key] == before[key] for key in found["metrics"])
+    assert "Scored without real images by features of digit-classifier" in (copied.results / "table.md").read_text()
+    assert "The data set has no real images" in (copied.results / "index.html").read_text()
+    assert copied.plan() == set()

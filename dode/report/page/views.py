@@ -156,6 +156,18 @@ class View:
             self.levels.append((f"real halves ({texts.many(halves['images'], 'image')} each)", self.halves))
         self.tints = _tints(self.measured, key, self.metric["lower"])
 
+    @property
+    def told(self) -> dict[str, dict]:
+        """The scores that between them tell what to take, of those that the data set has."""
+        scored = {key for cell in self.cells for key in cell["scores"]}
+        return {key: own for key, own in self.page.found["metrics"].items() if own["tells"] and key in scored}
+
+    @property
+    def judged(self) -> dict:
+        """The score whose bias is told: this one, or FID, or the first, where this one says nothing of bias."""
+        told = self.told
+        return self.metric if self.metric["bias"] or not told else told.get("fid", next(iter(told.values())))
+
     def written(self, score: list | None) -> str:
         """A score with its error."""
         return texts.score(score, self.metric)
