@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dode.distillation.backprop.runs import known
 from dode.distillation.backprop.training import Parameters
-from dode.distillation.linear_form import LinearForm
+from dode.distillation.linear_form import LinearForm, level_of
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
 
@@ -22,12 +22,13 @@ class BespokeNonStationary(Parameters):
     Args:
         form: of the solver where the training begins.
         facts: of the model.
-        first, last: levels of its first and of its end state.
+        first, last: levels of the grid's begin and of its end state.
     """
 
     def __init__(self, form: LinearForm, facts: ModelFacts, first: float, last: float):
-        self.facts, self.first, self.last, self.nfe = facts, first, last, len(form.told)
-        self.first_told = form.told[:1]
+        self.facts, self.last, self.nfe = facts, last, len(form.told)
+        self.size, self.first_told = form.coefficients[0, 0], form.told[:1]
+        self.first = level_of(float(self.size), first, facts)
         self.rows, self.columns = torch.tril_indices(self.nfe, self.nfe + 1, 1)
         in_velocities = form.coefficients @ torch.linalg.inv(self._velocities(form))
         scale = torch.cat([1 + form.told[1:], torch.tensor([1 + last], dtype=torch.float64)])
@@ -47,7 +48,7 @@ class BespokeNonStationary(Parameters):
         combined = combined.index_put((self.rows, self.columns), numbers)
         scale = torch.cat([1 + told[1:], torch.tensor([1 + self.last], dtype=torch.float64)])
         unit = torch.eye(self.nfe + 1, dtype=torch.float64)
-        rows, basis = [unit[0] * float(self.facts.prior_std(self.first))], [unit[0]]
+        rows, basis = [unit[0] * self.size], [unit[0]]
         for index in range(self.nfe):
             basis.append((rows[-1] - (1 + told[index]) * unit[index + 1]) / told[index])
             rows.append(scale[index] * (combined[index, : index + 2] @ torch.stack(basis)))

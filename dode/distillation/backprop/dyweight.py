@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dode.distillation.backprop.runs import known
 from dode.distillation.backprop.training import Parameters
-from dode.distillation.linear_form import LinearForm
+from dode.distillation.linear_form import LinearForm, level_of
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
 
@@ -61,12 +61,5 @@ class DyWeight(Parameters):
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
         form = known(self.form(z.detach()), self.facts)
-        return form.student(level_of_prior(self.facts, float(form.coefficients[0, 0])), float(self.sigmas[-1]))
-
-
-def level_of_prior(facts: ModelFacts, deviation: float) -> float:
-    """The noise level at which the prior of a model has this standard deviation."""
-    low, high = 0.0, deviation
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if float(facts.prior_std(middle)) < deviation else (low, middle)
-    return high
+        first = level_of(float(form.coefficients[0, 0]), float(self.sigmas[0]), self.facts)
+        return form.student(first, float(self.sigmas[-1]))

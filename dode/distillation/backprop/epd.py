@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dode.distillation.backprop.dyweight import ADAMS_BASHFORTH, level_of_prior
+from dode.distillation.backprop.dyweight import ADAMS_BASHFORTH
 from dode.distillation.backprop.runs import known
 from dode.distillation.backprop.training import Parameters
-from dode.distillation.linear_form import LinearForm
+from dode.distillation.linear_form import LinearForm, level_of
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
 
@@ -85,4 +85,5 @@ class ParallelDirections(Parameters):
     def student(self, z: Tensor) -> Student:
         """The same to sample with."""
         form = known(self.form(z.detach()), self.facts)
-        return form.student(level_of_prior(self.facts, float(form.coefficients[0, 0])), float(self.sigmas[-1]))
+        first = level_of(float(form.coefficients[0, 0]), float(self.sigmas[0]), self.facts)
+        return form.student(first, float(self.sigmas[-1]))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dode.calls import NonFiniteError
 from dode.distillation.backprop.levels import FreeLevels, differentiated, offsets
 from dode.distillation.backprop.runs import Pairs, Soft, gradients, known
-from dode.distillation.linear_form import LinearForm, linear_form
+from dode.distillation.linear_form import LinearForm, level_of, linear_form
 from dode.distillation.task import Task
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
@@ -63,7 +63,8 @@ class Discretisation:
         form, sigmas = known(self.form(z.detach()), self.facts), self.levels.sigmas(z[: self.steps].detach())
         if self.estimate == "data":
             return Student(self.solver, sigmas, told=form.told)
-        return form.student(float(sigmas[0]), float(sigmas[-1]))
+        first = level_of(float(form.coefficients[0, 0]), float(sigmas[0]), self.facts)
+        return form.student(first, float(sigmas[-1]))
 
 
 def _of_noise(coefficients, own, told):

@@ -5,6 +5,7 @@ from typing import Any
 
 from dode.distillation.backprop import settings
 from dode.distillation.learned import Task, fit
+from dode.solvers.base import Solver
 
 
 def _check(images: int, nfe: int, *, history: int, afs: bool, **options: Any) -> None:
@@ -19,12 +20,21 @@ def _expense(images: int, nfe: int, *, history: int, afs: bool, **options: Any) 
     return settings.expense(images, nfe, **options)
 
 
+def _takes(solver: Solver, steps: int, *, afs: bool, **options: Any) -> None:
+    if not afs and solver.nfe(steps) != steps:
+        raise ValueError(
+            f"fit 'dyweight' without afs makes one evaluation in each of {steps} steps, but {solver} makes "
+            f"{solver.nfe(steps)}"
+        )
+
+
 @fit(
     "dyweight",
     source="Zhao et al. 2026, arXiv:2603.11607, Sec. 4, in the authors' code (Westlake-AGI-Lab/DyWeight)",
     images=10000,
     expense=_expense,
     check=_check,
+    takes=_takes,
 )
 def dyweight(
     task: Task,
@@ -66,8 +76,6 @@ def dyweight(
     if afs:
         ends = {"sigma_max": float(sigmas[0]), "sigma_min": settings.lowest(pairs.facts, sigmas)}
         sigmas = grids.grids.create("karras", steps=task.nfe + 2, **ends)[:-1]
-    elif len(sigmas) - 1 != task.nfe:
-        raise ValueError(f"{task.solver} makes several evaluations per step; dyweight without afs needs one")
     parameters = DyWeight(sigmas, pairs.facts, history=history, analytic=afs)
     how: dict[str, Any] = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
     return train("dyweight", task, parameters, pairs, decay=lambda share: cosine(share, warm_up=0.1, last=0.01), **how)

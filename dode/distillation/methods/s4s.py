@@ -5,6 +5,7 @@ from typing import Any
 
 from dode.distillation.backprop import settings
 from dode.distillation.learned import Expense, Task, fit
+from dode.solvers.base import Solver
 
 
 def _check(images: int, nfe: int, *, order: int, alternations: int, radius: float, **options: Any) -> None:
@@ -20,12 +21,20 @@ def _expense(images: int, nfe: int, *, order: int, alternations: int, radius: fl
     return settings.expense(images, nfe, **options)
 
 
+def _takes(solver: Solver, steps: int, **options: Any) -> None:
+    if solver.nfe(steps) != steps:
+        raise ValueError(
+            f"fit 's4s' makes one evaluation in each of {steps} steps, but {solver} makes {solver.nfe(steps)}"
+        )
+
+
 @fit(
     "s4s",
     source="Frankel et al. 2025, arXiv:2502.17423, Alg. 1 and 2",
     images=1867,
     expense=_expense,
     check=_check,
+    takes=_takes,
 )
 def s4s(
     task: Task,
@@ -60,8 +69,6 @@ def s4s(
     from dode.distillation.backprop.s4s import Multistep
     from dode.distillation.backprop.training import train
 
-    if len(task.sigmas) - 1 != task.nfe:
-        raise ValueError(f"{task.solver} makes several evaluations per step; s4s needs one")
     pairs = Pairs(task, loss=loss, held_out=held_out, recompute=recompute)
     lowest = settings.lowest(pairs.facts, task.sigmas)
     parameters = Multistep(task.sigmas, pairs.facts, order=order, lowest=lowest, alternations=alternations)
