@@ -39,7 +39,11 @@ from dode.report import verdicts
 
 ROOT = Path(__file__).parents[1]
 SOLVERS = [
-    name for name in solvers.names() if not (solvers.create(name).per_image or solvers.create(name).method.network)
+    name
+    for name in solvers.names()
+    if not (
+        solvers.create(name).method.prepare or solvers.create(name).per_image or solvers.create(name).method.network
+    )
 ]
 FOUND = ROOT / "results" / "fits.csv"
 USUAL = (3, 4, 5, 6, 8, 10, 15, 20)

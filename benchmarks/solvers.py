@@ -72,6 +72,8 @@ def arrays(name, order=None, variant=None, base=None, **_):
             return order + 2, 3  # a polynomial of degree ``order`` has one output more
         case "unipc":
             return order + 2, 2  # ``order`` former evaluations
+        case "dpm-solver-v3":
+            return order + 3, 3  # without statistics
     return None
 
 

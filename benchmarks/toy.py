@@ -94,7 +94,11 @@ QUICK = Size(fitted=32, fresh=64, nfes=(3, 4), champion_nfes=(4,))
 
 #: Solvers that can be fitted: of the others the levels depend on the image.
 NAMES = [
-    name for name in solvers.names() if not (solvers.create(name).per_image or solvers.create(name).method.network)
+    name
+    for name in solvers.names()
+    if not (
+        solvers.create(name).method.prepare or solvers.create(name).per_image or solvers.create(name).method.network
+    )
 ]
 
 
@@ -302,10 +306,12 @@ def rows_of(text, mark):
 def panels(text):
     """The curves of the picture from the tables in ``text``.
 
-    Each method with its default options, plain and distilled; and the champions.
+    Each method of theirs with its default options, plain and distilled; and the champions.
     """
     of = {row["solver"]: row for row in rows_of(text, "errors")}
-    defaults = [labelled(name, solvers.create(name).options) for name in NAMES]
+    made = {name: solvers.create(name) for name in NAMES}
+    defaults = [labelled(name, {key: own.options[key] for key in own.method.choices}) for name, own in made.items()]
+    defaults = [name for name in defaults if name in of]
     titles = ["plain", "distilled, m = 1", "distilled, m = 3"]
     curves = {title: {solver: ([], []) for solver in defaults} for title in titles}
     for name in defaults:

@@ -202,6 +202,10 @@ def _read(path, x):
 
     tensors = load_file(path)
     shape = tuple(tensors["l"].shape[1:])
+    if x[0].numel() == 1:  # a run on one pixel, which is made for the levels alone
+        shape = (1, 1, 1)
+        for key in ("l", "s", "b"):
+            tensors[key] = tensors[key].mean(dim=(1, 2, 3), keepdim=True)
     if shape != tuple(x.shape[1:]):
         raise ValueError(f"solver 'dpm-solver-v3': {path} is of images {shape}, not of {tuple(x.shape[1:])}")
     places = tensors["log_snr"].to(torch.float64)

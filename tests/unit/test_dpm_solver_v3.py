@@ -148,6 +148,14 @@ def test_the_seed_draws_the_probes_alone():
     assert not torch.equal(first["l"], other["l"])
 
 
+def test_its_levels_are_known_without_a_network(tmp_path):
+    solver = solvers.create("dpm-solver-v3", prepared=made_up(tmp_path / "statistics.safetensors"))
+    levels = sampling.evaluated_levels(solver, grids.karras(steps=5))
+    assert levels[0] == pytest.approx(80.0)
+    assert len(levels) == 5
+    assert sorted(levels, reverse=True) == levels
+
+
 def test_what_cannot_work_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="levels must be an integer of at least 10, twice the evaluations, not 9"):
         learned.preparations.get("dpm-solver-v3").check(200, 5, levels=9)
