@@ -104,7 +104,7 @@ def test_what_the_samples_are_made_from_and_what_they_cost_is_known_beforehand()
     assert evaluations.count(found, "prepare", cell) == expense.work
     assert plan(found).loc["all", "evaluations"] > expense.work
     samples = Dependencies(found).trajectory(cell).params()["prepare"]
-    assert samples["options"] == {"start": 8, "iterations": 2, "batch": 4, "rate": 3e-4}
+    assert samples["options"] == {"start": 8, "iterations": 2, "batch": 4, "rate": 1e-3}
 
 
 def test_an_edit_of_the_training_changes_the_preparation_alone():

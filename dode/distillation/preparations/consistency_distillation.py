@@ -42,7 +42,7 @@ def consistency_distillation(
     scales: int = 40,
     iterations: int = 3000,
     batch: int = 128,
-    rate: float = 3e-4,
+    rate: float = 1e-3,
     target: float = 0.95,
     average: float = 0.999,
 ) -> dict[str, Tensor]:

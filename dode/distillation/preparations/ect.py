@@ -45,7 +45,7 @@ def ect(
     stages: int = 1,
     iterations: int = 3000,
     batch: int = 128,
-    rate: float = 3e-4,
+    rate: float = 1e-3,
     mean: float = -1.1,
     spread: float = 2.0,
     average: float = 0.9993,

@@ -41,7 +41,7 @@ def _expense(images: int, nfe: int, *, start: int, iterations: int, batch: int, 
     check=_check,
 )
 def progressive_distillation(
-    task: Task, *, start: int = 64, iterations: int = 1000, batch: int = 128, rate: float = 3e-4
+    task: Task, *, start: int = 64, iterations: int = 1000, batch: int = 128, rate: float = 1e-3
 ) -> dict[str, Tensor]:
     """The weights of a network whose DDIM on the task's levels follows DDIM of at least ``start`` steps.
 

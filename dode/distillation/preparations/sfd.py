@@ -47,7 +47,7 @@ def sfd(
     teacher: dict[str, Any] = {"name": "dpm-solver++", "options": {"variant": "3M"}},  # noqa: B006 - read only
     iterations: int = 500,
     batch: int = 128,
-    rate: float = 3e-4,
+    rate: float = 1e-3,
 ) -> dict[str, Tensor]:
     """The weights of a network whose DDIM lands on the states of the solver ``teacher`` at the task's levels.
 
