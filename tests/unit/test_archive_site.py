@@ -155,6 +155,21 @@ def test_what_was_scored_otherwise_has_a_table_of_its_own(tmp_path):
     assert len(re.findall(r'<table class="board">', index)) == 4
 
 
+def test_a_benchmark_without_real_images_is_packed_and_shown(tmp_path):
+    """Whose cells have no FID."""
+    found = forged_archives.few()
+    found["halves.json"] = {}
+    found["facts.json"]["datasets"][0]["real"] = found["provenance.json"]["datasets"]["digits-edm"]["real"] = ""
+    found["provenance.json"]["datasets"]["digits-edm"]["real_version"] = None
+    for score in found["scores.json"].values():
+        score["reference"] = score["made"]["scoring"]["real"] = None
+        score["metrics"] = {key: own for key, own in score["metrics"].items() if "paired" in key or "traj" in key}
+    site.write([format.write(tmp_path / "a.zip", found, by="", date="2026-01-31")], tmp_path / "site")
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert "scored without real images, by features of digits-classifier" in index
+    assert len(re.findall(r'<table class="board">', index)) == 1
+
+
 def test_text_of_an_archive_is_never_markup(tmp_path):
     hostile = '"><i onclick=1>&x'.replace("<i", "< i")
 
