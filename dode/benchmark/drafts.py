@@ -18,7 +18,9 @@ from dode.images.data import sources
 from dode.models.hub import repository
 from dode.validation import ConfigError
 
-FLOW = "flow"
+FLOW, NONE = "flow", "none"
+#: What a reader of a configuration should know of its keys.
+REMARKS = {"statistics": " # so that FIDs are to these images; `data: {folder: ...}` or `{zip: ...}` for your own"}
 SCALE = 5.0  # of guidance, where nothing else is known
 MOST_PIXELS = 2**17  # of a batch
 #: The fine solution of each kind of model: solver and evaluations.
@@ -64,37 +66,43 @@ execution:
 """
 
 
-def real(shape: Sequence[int], data: str | None, root: str | Path) -> dict[str, Any]:
+def real(known: Mapping[str, Any], data: str | None, root: str | Path) -> dict[str, Any]:
     """What a dataset is scored against, and by which features: keys of the configuration.
 
     Args:
-        shape: (C, H, W) of the images.
-        data: a name of :mod:`dode.images.data`, a folder, a zip file; None for images or statistics of this shape that
-            this project knows.
+        known: the model's card, completed.
+        data: a name of :mod:`dode.images.data`, a folder, a zip file; None for images or statistics of the model's
+            shape that this project knows, or of a pipeline for no real images; ``"none"`` for no real images.
         root: of the workflow.
 
     Raises:
-        ValueError: for None where there are none.
+        ValueError: for a place that is none, and where a model that is no pipeline would have no real images.
     """
+    shape = known["image_shape"]
     features = FEATURES.get(tuple(shape), INCEPTION)
+    if data == NONE and "pipeline" not in known:
+        raise ValueError("--data: 'none' is allowed for pipelines; FIDs of other models are computed against images")
+    if "pipeline" in known and (data == NONE or (data is None and tuple(shape) not in OWN_DATA)):
+        return {"features": features}
     if data is not None:
         if data in sources.names():
             return {"data": data, "features": features}
         kind = "folder" if Path(data).is_dir() else "zip"
         if not Path(data).exists():
             raise ValueError(
-                f"--data: there is no '{data}'; allowed: a folder, a zip file, or {', '.join(sources.names())}"
+                f"--data: there is no '{data}'; allowed: a folder, a zip file, {', '.join(sources.names())}, or of a "
+                f"pipeline {NONE}"
             )
         return {"data": {kind: str(data)}, "features": features}
     if tuple(shape) in OWN_DATA:
         return {**OWN_DATA[tuple(shape)], "features": features}
     for name in cards.names(root):
         try:
-            known = cards.load_card(root, name, "card")
+            other = cards.load_card(root, name, "card")
         except ConfigError:  # one of the user's
             continue
-        if known["role"] == "diffusion" and list(shape) == known.get("image_shape") and "statistics" in known:
-            return {"statistics": known["statistics"]}
+        if other["role"] == "diffusion" and list(shape) == other.get("image_shape") and "statistics" in other:
+            return {"statistics": other["statistics"]}
     raise ValueError(
         f"--data: this project has no images of the shape {list(shape)}; name a folder or a zip file with such images, "
         "some hundred or more, which FIDs are computed against"
@@ -187,7 +195,7 @@ def configuration(
         prompts: the file of prompts of a pipeline.
     """
     own_grid = known.get("sampling", {}).get("grid")
-    lines = [f"    {key}: {_flow(value)}" for key, value in against.items()]
+    lines = [f"    {key}: {_flow(value)}{REMARKS.get(key, '')}" for key, value in against.items()]
     if prompts is not None:
         lines.append(
             f"    prompts: {_flow({'file': prompts})} # a row an image; those of the fit follow the scored ones"

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         help="real images for the FID, of the size that the model makes: a folder, a zip file or digits "
-        "(default: those of this size that this project knows)",
+        "(default: those of this size that this project knows; of a pipeline none, which the FID alone needs)",
     )
     parser.add_argument("--nfe", type=int, nargs="+", help="numbers of network evaluations (default: 5 8 10)")
     parser.add_argument("--images", type=int, default=500, help="scored images per seed (default: %(default)s)")
@@ -150,7 +150,7 @@ def _configuration(
     from dode.benchmark.cells import Benchmark
     from dode.validation import from_home, read_mapping
 
-    against = drafts.real(known["image_shape"], options.data and from_home(options.data), ROOT)
+    against = drafts.real(known, options.data and from_home(options.data), ROOT)
     prompts = options.prompts
     if "pipeline" in known:
         against |= drafts.guidance(known)

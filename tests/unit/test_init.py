@@ -174,6 +174,8 @@ def test_a_pipeline_gets_prompts_and_guidance(run, root):
     assert dataset["guidance"]["name"] == "classifier-free"
     assert (root / dataset["prompts"]["file"]).is_file()
     assert config["solvers"][-1]["distill"]["budget"] == 40_000
+    run(MODELS / "text-to-digit", "--name", "alone", "--images", 100, "--data", "none")
+    assert not {"data", "statistics"} & set(written(root, "alone")[1]["datasets"][0])
 
 
 @pytest.mark.parametrize("name", ["edm-cifar10-cond", "edm-imagenet64"])
@@ -246,7 +248,12 @@ def test_a_repository_of_the_hub_is_of_its_commit(run, root, tmp_path, monkeypat
         (lambda path: path.write_bytes(b"x"), [], "nothing says which network it is of"),
         (unet, ["--name", "digits-edm"], "there is a card 'digits-edm' already"),
         (unet, ["--name", "../x"], "--name: '../x' is not allowed; allowed: letters"),
-        (unet, ["--data", "gone.zip"], "--data: there is no 'gone.zip'; allowed: a folder, a zip file, or digits"),
+        (
+            unet,
+            ["--data", "gone.zip"],
+            "--data: there is no 'gone.zip'; allowed: a folder, a zip file, digits, or of a pipeline none",
+        ),
+        (unet, ["--data", "none"], "--data: 'none' is allowed for pipelines"),
         (lambda path: unet(path, sample_size=48), [], "this project has no images of the shape [3, 48, 48]"),
         (lambda path: unet(path, sample_size=32), ["--nfe", "0"], ".nfe[0]: 0 is not allowed"),
         (lambda path: unet(path, sample_size=32), ["--images", "1"], "images: 1 is not allowed; allowed: at least 2"),
