@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from dode import solvers
 from dode.__main__ import main
 from dode.benchmark import jobs, measuring, precisions
 from dode.benchmark.cells import Benchmark
@@ -60,6 +61,18 @@ def test_a_cell_names_its_choice_in_its_parameters_and_reads_it_from_one_file_in
         assert depends.trajectory(cell).params()["precision"] == kind
         assert files.prepared(cell)["precision"] == files.running(cell)["precision"] == f"{folder}/{part}/choice.json"
     assert len(files.precisions.tables()) == 2 * 4 + 1  # 5, 10 and 15 evaluations and the fine solution; of edm 9 too
+
+
+def test_a_network_that_is_trained_keeps_the_precision_of_its_card():
+    """What is measured is the model's own network."""
+    own = benchmark()
+    kind = precisions.Precisions(own).kind
+    cell = own.cells[DDIM]
+    trained = [name for name in solvers.names() if solvers.create(name).method.network is not None]
+    assert trained
+    for name in trained:
+        assert kind(dataclasses.replace(cell, entry={**cell.entry, "solver": name})) is None
+    assert kind(cell) == "plain"
 
 
 def test_without_it_no_parameter_and_no_input_is_another():
