@@ -61,8 +61,10 @@ class Precisions:
         return settings(self.benchmark.config["execution"], dataset)["precision"] == "auto"
 
     def kind(self, cell: Cell) -> str | None:
-        """Which choice is a cell's; None where its card decides."""
-        if not self.measured(cell.dataset["id"]):
+        """Which choice is a cell's; None where its card decides, as of a network that is trained in the model's place:
+        what is measured is the model's own."""
+        trained = solvers.create(cell.entry["solver"], **cell.entry["options"]).method.network is not None
+        if trained or not self.measured(cell.dataset["id"]):
             return None
         if cell.is_reference:
             return FINE

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import dode
 from dode import grids, report, solvers
-from dode.benchmark import digests
+from dode.benchmark import digests, precisions
 from dode.distillation import fine_solution, fit_checks, fitting, learned, task
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
@@ -113,6 +113,9 @@ STATED = [
     ("figures.md", r"With more than (\d+) solvers", report.CROWD),
     ("figures.md", r"A panel is ([\d.]+) inches wide", style.PANEL[0]),
     ("figures.md", r"a line of `article` \((\d+) pt\)", WIDTH),
+    ("architecture.md", r"on (\d+) images of the fitting noise", precisions.IMAGES),
+    ("architecture.md", r"where that does not decide, up to ([\d,]+)", precisions.MOST),
+    ("architecture.md", r"2 standard errors <= ([\d.]+) s`", precisions.SHARE),
     ("method.md", r"what it costs to sample ([\d,]+) images", fit_checks.BUDGET),
 ]
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 import yaml
 
+import synthetic_pages
+from dode import solvers
 from dode.__main__ import main
 from dode.benchmark import jobs, measuring, precisions
 from dode.benchmark.cells import Benchmark
@@ -60,6 +62,18 @@ def test_a_cell_names_its_choice_in_its_parameters_and_reads_it_from_one_file_in
         assert depends.trajectory(cell).params()["precision"] == kind
         assert files.prepared(cell)["precision"] == files.running(cell)["precision"] == f"{folder}/{part}/choice.json"
     assert len(files.precisions.tables()) == 2 * 4 + 1  # 5, 10 and 15 evaluations and the fine solution; of edm 9 too
+
+
+def test_a_network_that_is_trained_keeps_the_precision_of_its_card():
+    """What is measured is the model's own network."""
+    own = benchmark()
+    kind = precisions.Precisions(own).kind
+    cell = own.cells[DDIM]
+    trained = [name for name in solvers.names() if solvers.create(name).method.network is not None]
+    assert trained
+    for name in trained:
+        assert kind(dataclasses.replace(cell, entry={**cell.entry, "solver": name})) is None
+    assert kind(cell) == "plain"
 
 
 def test_without_it_no_parameter_and_no_input_is_another():
@@ -360,3 +374,36 @@ def test_rows_say_speed_share_choice_and_reason(tmp_path):
         ("digits-edm", "NFE 5", "float32", "1,894", "–", "plain solvers", "the card's"),
         ("digits-edm", "NFE 5", "float16", "–", "–", "–", "fails"),
     ]
+
+
+def test_the_page_shows_what_was_measured_and_why_and_nothing_where_nothing_was(tmp_path):
+    ways = [
+        {
+            "way": "float32",
+            "speed": 1894.0,
+            "first": 1.0,
+            "moved": {},
+            "chosen": ["plain"],
+            "why": {"plain": "the card's"},
+        },
+        {
+            "way": "bfloat16",
+            "speed": None,
+            "first": 0.0,
+            "moved": {},
+            "chosen": [],
+            "why": {"plain": "a <b> & no kernel"},
+        },
+    ]
+    own = Benchmark({**CONFIG, "solvers": CONFIG["solvers"][:1]}, ROOT)
+    texts = []
+    for number, measured in enumerate(([], [{"dataset": "digits-edm", "part": "nfe5", "ways": ways}])):
+        (folder := tmp_path / str(number)).mkdir()
+        path, *_ = synthetic_pages.write(
+            own, folder, lambda found, measured=measured: found.update(precisions=measured)
+        )
+        texts.append(path.read_text())
+    assert "Precisions measured" not in texts[0]
+    assert texts[1].count("<summary>Precisions measured for digits-edm</summary>") == 1
+    assert "<td>1,894</td>" in texts[1]
+    assert "a &lt;b&gt; &amp; no kernel" in texts[1]

@@ -16,7 +16,7 @@ from dode.benchmark.planning import plan
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((Path(__file__).parent / "cells.yaml").read_text())
-RULES = ("search_grid", "fine_ends", "teacher", "distill", "sample", "gather", "score")
+RULES = ("precision", "search_grid", "fine_ends", "teacher", "distill", "sample", "gather", "score")
 #: Whose end states of the fine solution are made once for each dataset and number of images.
 JOINT = [
     {"id": f"joint{images}", "solver": "ddim", "nfe": [3, 5], "distill": {"images": images}} for images in (26, 200)
@@ -30,7 +30,7 @@ def planned(config=CONFIG, **execution):
 
 
 def test_jobs_are_those_of_a_dry_run(tmp_path):
-    execution = {"shards": "auto", "evaluations_per_second": 100.0, "job_minutes": 1}
+    execution = {"shards": "auto", "evaluations_per_second": 100.0, "job_minutes": 1, "precision": "auto"}
     path = tmp_path / "config.yaml"
     config = {**CONFIG, "solvers": [*CONFIG["solvers"], *JOINT]}
     path.write_text(yaml.safe_dump({**config, "execution": execution}))
@@ -48,6 +48,7 @@ def test_jobs_are_those_of_a_dry_run(tmp_path):
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", found, flags=re.M)}
     assert counts["sample"] > counts["gather"]
+    assert counts["precision"] == 2 * (1 + 4) + 1  # of NFE 3, 5, 10 and 15 and the fine solution; of edm 9 too
     assert counts["fine_ends"] == 2 * len(CONFIG["datasets"])
     assert planned(config, **execution).loc["all", "jobs"] == sum(counts.get(rule, 0) for rule in RULES)
 
@@ -86,7 +87,7 @@ def test_short_cells_are_fewer_submissions_than_jobs():
 def test_the_command_prints_a_table_hours_and_disk(capsys):
     assert main(["plan", str(ROOT / "config" / "paper.yaml"), "--gpus", "4"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"\| all +\| +675 \| +4,6\d\d \|", said)
+    assert re.search(r"\| all +\| +675 \| +3,7\d\d \|", said)
     assert re.search(r"\d+ GPU hours; [\d.]+ days on 4 GPUs", said)
     assert "and the samples of the cells at work, of 1,454 GB (keep_samples)" in said
 

@@ -49,8 +49,7 @@ def data(
         ``error_kinds``, ``legend`` (what marks mean), ``solvers`` (with the colours and markers of the figures),
         ``cells`` (with ``scores``, metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with
         ``halves``, and by metric ``choices``, ``gains``, ``marks`` and ``better``, the names of the cells that are
-        better than the
-        fine-step one). Values are unscaled; what is not finite is None.
+        better than the fine-step one). Values are unscaled; what is not finite is None.
     """
     cells = _measured(cells, collected, provenance["cells"])
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
