@@ -64,7 +64,7 @@ def test_before_its_weights_are_there_a_job_has_the_models_network_and_then_the_
     assert not student.denoise.network.stem.weight.requires_grad
     latents = plain.latents(range(3))
     mine, base = (dode.sample(job.solver, job.denoise, latents, job.sigmas) for job in (student, plain))
-    assert 1e-4 < float((mine - base).abs().max()) < 0.5
+    assert 1e-4 < float((mine - base).abs().max()) < 2
     cost = learned.preparations.get("progressive-distillation").expense(6, 2, **SHORT)
     assert (checkpoint.meter.evaluations, checkpoint.meter.gradients) == cost
 
