@@ -27,7 +27,7 @@ DIGITS = {"digits-edm": {"name": "residual-mlp"}, "digits-ddpm": {"name": "resid
 def real(name, count=None):
     """Real images for an embedded model's card, as many as a check takes or ``count``."""
     card = load_card(REPOSITORY, name, "card")
-    return examples.of_card(card, statistics=check_model._statistics(card), count=count).images
+    return examples.of_card(card, statistics=check_model.statistics_of(card.get("statistics")), count=count).images
 
 
 def faults(name, changes=(), *, images=None):
