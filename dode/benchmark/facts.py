@@ -47,6 +47,7 @@ class Facts:
             "method": cell.entry["solver"] if cell.method is None else cell.method.name,
             "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
+            **({"prepared": True} if cell.preparation is not None else {}),
             "reference": cell.is_reference,
             "nfe": cell.nfe,
             "images": cell.dataset["images"],

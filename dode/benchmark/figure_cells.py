@@ -148,8 +148,7 @@ def _kind(cell: Cell) -> str:
 def costs(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
     """The cells as the report of costs has them: what the learning of each evaluates, and where times are.
 
-    ``evaluations`` are those which no file says, ``prepared`` whether the file of what is prepared says more. Times are
-    not inputs: another number of shards would call for files that only sampling again could make.
+    ``evaluations`` are those which no file says. Times are not inputs: another number of shards would call for files that only sampling again could make.
     """
     said = Facts(benchmark)
     return [
@@ -157,7 +156,6 @@ def costs(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, An
             **said.of_cell(cell),
             "shape": list(benchmark.image_shape(cell.dataset["id"])),
             "learnt": _kind(cell),
-            "prepared": cell.preparation is not None,
             "evaluations": fine_ends(benchmark, cell)
             + sum(work.evaluations(rule, cell) for rule, said_there in _learning(cell).items() if not said_there),
             "times": {"fit": _times(benchmark, cell, logs), "sample": f"{logs}/sample/{cell}"},

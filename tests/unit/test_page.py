@@ -98,6 +98,13 @@ def test_an_unequal_number_of_seeds_is_welchs_test():
     assert stats.norm.ppf(0.975) * np.hypot(0.3, spread) < single < stats.t.ppf(0.975, 4) * np.hypot(0.3, spread)
 
 
+def test_a_solver_that_must_be_prepared_is_not_taken_for_one_that_needs_nothing():
+    student = {**cell("student", 5, entry(1.0, error=0.1)), "prepared": True}
+    plain, fitted = cell("a", 5, entry(4.0, error=0.1)), cell("b", 5, entry(2.0, error=0.1), distilled=True)
+    (row,) = verdicts.choices([plain, student, fitted], "fid")
+    assert (row["plain"]["best"], row["distilled"]["best"], row["take"]) == ("a/5", "student/5", "distilled")
+
+
 def test_the_choice_is_the_best_that_can_be_afforded_and_each_solver_counts_once():
     cells = [
         cell("a", 5, entry(9.0, error=0.1)),

@@ -163,7 +163,8 @@ def _solvers(cells):
     light, dark = style.styles(own), style.styles(own, dark=True)
     found = {}
     for cell in cells:
-        found[cell["solver"]] = {key: cell[key] for key in ("label", "method", "distilled", "reference")}
+        own = {key: cell[key] for key in ("label", "method", "reference")}
+        found[cell["solver"]] = {**own, "distilled": verdicts.learnt(cell)}
         key = cell["method"], cell["label"]
         if key in light:
             color, on_dark = (matplotlib.colors.to_hex(lines[key]["color"]) for lines in (light, dark))
