@@ -40,8 +40,10 @@ samples = f"{CELL}/samples.npy"
 # shards leaves finished cells alone.
 rule gather:
     input:
-        # The shards' records go with the shards; what the samples were made in is known here.
+        # The shards' records go with the shards; what the samples were made with is known here.
         unpack(of_cell(FILES.precision)),
+        unpack(of_cell(FILES.preparations)),
+        unpack(of_cell(FILES.lambdas)),
         images=lambda wildcards: WORK.shard_files(cell(wildcards), ".npy"),
         ends=lambda wildcards: WORK.shard_files(cell(wildcards), ".ends.npy"),
         states=lambda wildcards: WORK.shard_files(cell(wildcards), ".states.npy"),

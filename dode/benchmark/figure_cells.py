@@ -148,7 +148,8 @@ def _kind(cell: Cell) -> str:
 def costs(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, Any]]:
     """The cells as the report of costs has them: what the learning of each evaluates, and where times are.
 
-    ``evaluations`` are those which no file says. Times are not inputs: another number of shards would call for files that only sampling again could make.
+    ``evaluations`` are those which no file says. Times are not inputs: another number of shards would call for files
+    that only sampling again could make.
     """
     said = Facts(benchmark)
     return [

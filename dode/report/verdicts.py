@@ -99,7 +99,7 @@ def learnt(cell: Mapping[str, Any]) -> bool:
 
 
 def choices(cells: list[dict[str, Any]], metric: str, *, lower: bool = True) -> list[dict[str, Any]]:
-    """The :func:`choice` for every number of evaluations there is, among the plain solvers and among those that :func:`learnt`.
+    """The :func:`choice` for every number of evaluations, among the plain solvers and among those that :func:`learnt`.
 
     Returns:
         A list by ascending ``nfe``, without those that no finite value is at or below, of ``{"nfe", "plain",
