@@ -38,7 +38,7 @@ SHOWN = figure_cells.curves(BENCH)
 DRAWN = {name: METRICS[name] for name in SHOWN}
 LINES = "Plain solvers are dashed, distilled ones solid; bars are the errors given in the table."
 if ELSEWHERE:
-    LINES += " What is marked † was measured elsewhere; the table says by whom."
+    LINES += " What is marked \u2020 was measured elsewhere; the table says by whom."
 
 
 rule tables:

@@ -114,7 +114,7 @@ def edm_file(tmp_path, name="edm-cifar10-uncond", *, class_name="EDMPrecond", **
     return {**family.card, "role": "diffusion"}, tmp_path / "file.safetensors"
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("edm-")])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("edm-") and "openai" not in name])
 def test_what_an_edm_pickle_records_agrees_with_its_card(tmp_path, name):
     card, path = edm_file(tmp_path, name)
     header = checkpoints.header(path)

@@ -20,7 +20,7 @@ def text_files(tree):
             continue
         own = node.func.id if isinstance(node.func, ast.Name) else None
         name = "open" if own == "open" else getattr(node.func, "attr", None)
-        if name not in OPENING or ast.unparse(node.func) in ("os.open", "Image.open", "archive.open"):
+        if name not in OPENING or ast.unparse(node.func) in ("os.open", "Image.open", "archive.open", "packed.open"):
             continue
         modes = [
             each.value for each in [*node.args, *(k.value for k in node.keywords)] if isinstance(each, ast.Constant)
