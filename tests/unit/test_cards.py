@@ -35,6 +35,8 @@ PARAMETERS = {
     "edm-ffhq64": 61_805_571,
     "edm-afhqv2": 61_805_571,
     "edm-imagenet64": 295_899_267,
+    **dict.fromkeys(["edm-openai-imagenet64", "cd-imagenet64-l2", "cd-imagenet64-lpips", "ct-imagenet64"], 295_899_267),
+    **dict.fromkeys(["edm-openai-bedroom256", "cd-bedroom256-l2", "cd-bedroom256-lpips", "ct-bedroom256"], 526_304_771),
 }
 
 

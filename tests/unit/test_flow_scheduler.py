@@ -57,7 +57,7 @@ def record(solver, options, nfe, model, *, distilled=False):
         directions = Directions(differences=2, drift=True, outputs="noise", from_noise=True)
         lambdas = 0.02 * np.cos(np.arange(nfe * 3)).reshape(nfe, 3)
         lambdas[0, 1] = 0
-        own = {"lambdas": lambdas.tolist(), "directions": vars(directions)}
+        own = {"lambdas": lambdas.tolist(), "directions": directions.said()}
     name = "flow-linear" if model is FLOW else "uniform-index"
     sigmas = grids.for_facts(facts, name, made.steps(nfe))
     how = {"version": 3, "grid": name, "sigmas": sigmas, "own": own, "model": model, "shape": SHAPE}
@@ -184,7 +184,7 @@ def test_a_joint_fit_of_flow_matching_begins_with_what_pipelines_give(family):
         made["coefficients"] = student.solver.options["coefficients"]
     else:
         made |= {"solver": {"name": "ipndm", "options": {}}, "lambdas": student.lambdas.tolist()}
-        made |= {"directions": vars(student.directions)}
+        made |= {"directions": student.directions.said()}
         made |= {} if student.told is None else {"told": student.told.tolist()}
     scheduler = DodeScheduler.from_config(CONFIGURATIONS["euler"].config, result=made)
     found = stepped(scheduler, Network(), noise(6))

@@ -208,7 +208,7 @@ MODELS = {"digits-ddpm": "uniform-index", "digits-edm": "karras"}
 @pytest.mark.parametrize("model", MODELS)
 def test_every_solver_with_its_teacher_and_with_those_that_have_inner_stages(model, alignment, counted):
     entries = []
-    for name, options in [*variants.SHARED_DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
+    for name, options in [*variants.READY_DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
         solver = dode.solvers.create(name, **options)
         for teacher in ({}, {"teacher": "pndm"}, {"teacher": "heun"}):
             distill = {"fit": "greedy", "alignment": alignment, "images": 4, "substeps": 3, **teacher}
@@ -236,7 +236,7 @@ def test_every_grid(model, counted):
 def test_the_options_of_every_grid(model, options, counted):
     """Of every solver on the model's own grid, plain and with a teacher, and on some other grids."""
     entries = []
-    for name, own in [*variants.DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
+    for name, own in [*variants.READY_DEFAULTS, ("dpm-solver", {"order": 2}), ("dpm-solver++", {"variant": "2S"})]:
         solver = dode.solvers.create(name, **own)
         solver = grids.placed(solver, options)
         nfe = [solver.nfe(steps, end=float("end" in options)) for steps in (3, 5)]

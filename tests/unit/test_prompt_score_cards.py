@@ -136,7 +136,8 @@ def test_a_repository_without_a_preprocessor_is_refused_before_its_weights_come(
     assert hub.patterns is None
 
 
-def test_only_a_scorer_of_the_hub_needs_an_entry_of_the_lock_file(checkout):
+def test_only_a_scorer_of_the_hub_needs_an_entry_of_the_lock_file(checkout, monkeypatch):
+    monkeypatch.chdir(checkout.root)  # the working directory may have cards of its own
     checkout.read(card("hf:owner/name@1a2b"))
     assert set(renewal.unlocked(checkout.root)) == {"mine/mine.json"}
     checkout.read(card())

@@ -23,6 +23,8 @@ SHARED_DEFAULTS, SHARED = (
     [(name, options) for name, options in some if not solvers.create(name).per_image] for some in (DEFAULTS, ALL)
 )
 SHARED_NAMES = [name for name, _ in SHARED_DEFAULTS]
+#: And those for which nothing is prepared, which a job runs as they are.
+READY_DEFAULTS = [(name, options) for name, options in SHARED_DEFAULTS if not solvers.create(name).method.prepare]
 
 
 def label(variant):
