@@ -34,7 +34,8 @@ RESERVED = (
         "precision",
         records.FOLDER,
     ),
-    *("index.html", "report.html", "table.csv", "table.md", "table.tex", "provenance.json", "facts.json", "elsewhere"),
+    *("index.html", "report.html", "table.csv", "table.md", "table.tex", "costs.csv", "costs.md"),
+    *("provenance.json", "facts.json", "elsewhere"),
     *("published-statistics.npz", "reference-statistics.npz"),
 )
 
