@@ -31,7 +31,7 @@ def test_tables_are_there_with_a_row_for_each_cell_and_metric(finished):
 
 
 def test_every_figure_is_a_png_and_a_pdf(finished):
-    names = ["paired_fid", "fid", "self_fid", "trajectory_rmse", "lambdas", "residuals", "costs"]
+    names = ["paired_fid", "fid", "self_fid", "trajectory_rmse", "lambdas", "residuals", "costs", "gains"]
     names += ["samples-digits-edm", "trajectories-digits-edm", "real-digits"]
     figures = finished.contents("results/tiny/figures/*")
     assert set(figures) == {f"results/tiny/figures/{name}.{kind}" for name in names for kind in ("png", "pdf")}
