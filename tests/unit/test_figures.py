@@ -382,3 +382,20 @@ def test_report_does_not_import_torch():
     imported = ", ".join([*modules, *(f"dode.report.figures.{name}" for name in figures)])
     code = f"import {imported}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_of_many_fits_those_of_this_project_are_drawn(monkeypatch):
+    """And a general form that is told the solver's own levels has no list of told ones."""
+    kept = []
+    monkeypatch.setattr(joint_figure, "save", lambda figure, paths: kept.append(figure))
+    fit = {"dataset": "d", "nfe": 2, "given": [80.0, 1.0, 0.0], "levels": [9.0, 1.0, 0.0], "told": None}
+    fit |= {"coefficients": [[9.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.1, 0.4, 0.5]]}
+    others = [{**fit, "label": f"other {number}", "rungs": []} for number in range(40)]
+    own = [{**fit, "label": f"J {number}", "rungs": [{}]} for number in range(3)]
+    for draw in (joint_figure.levels, joint_figure.weights):
+        draw([*others, *own], [])
+    levels, weights = kept
+    assert [text.get_text() for text in levels.axes[0].get_yticklabels()] == [f"J {n}, NFE 2" for n in range(3)]
+    assert sum(axis.axison for axis in weights.axes) == 3
+    joint_figure.weights(others, [])
+    assert sum(axis.axison for axis in kept[-1].axes) == 16

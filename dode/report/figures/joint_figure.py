@@ -6,15 +6,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dode.report import CROWD
 from dode.report.figures.style import PAGE, PANEL, Paths, columns_of, legend_below, panels_of, save, styled
 
 _ROW = 0.24  # inches per fit in the figure of levels
+_ROWS = 32  # fits of a dataset in it
 _SMALLEST = 0.06  # weights with less are not written out
 _LARGEST = 100  # those with more have an exponent
 
 
 def _titled(fit):
     return f"{fit['label']}, NFE {fit['nfe']}"
+
+
+def shown(fits: list[dict[str, Any]], most: int = CROWD) -> list[dict[str, Any]]:
+    """The fits that a figure has room for: of more than ``most``, those of this project, and of them the first."""
+    if len(fits) <= most:
+        return fits
+    return ([fit for fit in fits if fit["rungs"]] or fits)[:most]
 
 
 @styled
@@ -27,6 +36,7 @@ def levels(fits: list[dict[str, Any]], paths: Paths) -> None:
         paths: files to write.
     """
     datasets = list(dict.fromkeys(fit["dataset"] for fit in fits))
+    fits = [fit for name in datasets for fit in shown([each for each in fits if each["dataset"] == name], _ROWS)]
     most = max((sum(fit["dataset"] == name for fit in fits) for name in datasets), default=1)
     figure, axes = panels_of(max(len(datasets), 1), (PANEL[0], 0.8 + _ROW * most), columns_of(len(datasets)))
     drawn: dict[str, dict[str, Any]] = {
@@ -59,19 +69,19 @@ def weights(fits: list[dict[str, Any]], paths: Paths) -> None:
 
     Args:
         fits: one dict per joint fit, with dataset, label, nfe, and of its file ``coefficients`` (null for other
-            families) and ``told``.
+            families), ``told`` and ``levels``.
         paths: files to write.
     """
-    shown = [fit for fit in fits if fit["coefficients"] is not None]
-    columns = min(max(len(shown), 1), 3)
-    rows = -(-max(len(shown), 1) // columns)
+    general = shown([fit for fit in fits if fit["coefficients"] is not None])
+    columns = min(max(len(general), 1), 3)
+    rows = -(-max(len(general), 1) // columns)
     figure = Figure(figsize=(PAGE * columns / 3, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, fit in zip(axes, shown, strict=False):
+    for axis, fit in zip(axes, general, strict=False):
         _matrix(axis, fit)
-    for axis in list(figure.axes)[len(shown) :]:
+    for axis in list(figure.axes)[len(general) :]:
         axis.set_axis_off()
-    if not shown:
+    if not general:
         axes[0].text(0.5, 0.5, "No fit kept the general form.", ha="center", va="center")
     save(figure, paths)
 
@@ -79,7 +89,7 @@ def weights(fits: list[dict[str, Any]], paths: Paths) -> None:
 def _matrix(axis, fit):
     """One matrix with its numbers, as far as they are not next to nothing."""
     values = np.array(fit["coefficients"], dtype=np.float64)
-    scale = np.array([*fit["told"], 1.0])
+    scale = np.array([*(fit["told"] or fit["levels"][:-1]), 1.0])
     values[:, 0] /= scale
     count = len(values)
     values[np.triu_indices(count, 1)] = np.nan
