@@ -88,6 +88,9 @@ def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
         ticks = [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
         ticks = ticks or scales.log_ticks(low, high, most=2)
         axis.set_xticks([low / 8, *ticks], ["plain", *(_power(tick, None) for tick in ticks)])
+        values = rows[_GAIN].min(), rows[_GAIN].max()
+        if values[1] < 10 * values[0]:  # within a decade there may be no power of ten
+            scales.plain_ticks(axis.yaxis, scales.log_ticks(*values, most=4) or [values[0]])
         axis.minorticks_off()
         axis.set(xlabel="evaluations to learn it", ylabel=METRICS[_GAIN].axis())
     keys = paired({(row.method, row.label) for _, _, rows in shown for row in rows.itertuples()}, style)
