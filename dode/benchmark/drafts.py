@@ -141,9 +141,12 @@ def guidance(known: Mapping[str, Any]) -> dict[str, Any]:
     if way == "never" or "guidance" in known.get("sampling", {}):
         return {}
     try:
+        from dode.models import torchvision_operators
+
+        torchvision_operators.declare()  # before diffusers asks torchvision
         pipeline = getattr(importlib.import_module("diffusers"), known["pipeline"]["class"])
         scale = float(inspect.signature(pipeline.__call__).parameters["guidance_scale"].default)
-    except (ImportError, AttributeError, KeyError, TypeError):
+    except (ImportError, RuntimeError, AttributeError, KeyError, TypeError):  # what a module lacks, diffusers tells so
         scale = SCALE
     return {"guidance": {"name": way, "scale": scale}}
 

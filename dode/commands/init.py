@@ -15,6 +15,7 @@ from typing import Any
 from dode.commands import check_model, plan
 from dode.fetching import places
 
+IMAGES = 500
 NFE = (5, 8, 10)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
 ROOT = places.workflow()
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: those of this size that this project knows; of a pipeline none, which the FID alone needs)",
     )
     parser.add_argument("--nfe", type=int, nargs="+", help="numbers of network evaluations (default: 5 8 10)")
-    parser.add_argument("--images", type=int, default=500, help="scored images per seed (default: %(default)s)")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help=f"scored images per seed (default: {IMAGES}, of fewer prompts as many as fitting leaves)",
+    )
     parser.add_argument("--seeds", type=int, default=2, help="repetitions (default: %(default)s)")
     parser.add_argument("--prompts", help="of a text-to-image pipeline: a file with a prompt a line")
     parser.add_argument("--licence", help="of the weights (default: what the hub says)")
@@ -158,9 +163,20 @@ def _configuration(
             prompts = str(paths[1].parent / "prompts" / f"{name}.txt")
             scenes = ROOT / "config" / "prompts" / "scenes.txt"
             _write(Path(prompts), scenes.read_text(encoding="utf-8"), written)
-    how: dict[str, Any] = {"images": options.images, "seeds": options.seeds, "prompts": prompts}
+    how: dict[str, Any] = {"images": _images(options.images, prompts), "seeds": options.seeds, "prompts": prompts}
     _write(paths[1], drafts.configuration(name, known, against, path=paths[1], nfe=options.nfe or NFE, **how), written)
     Benchmark(read_mapping(paths[1]), ROOT)
+
+
+def _images(given: int | None, prompts: str | None) -> int:
+    """How many images are scored: as many as given, or as there are prompts for besides those that are fitted on."""
+    from dode.distillation.fit_checks import JOINT_IMAGES
+    from dode.images import prompts as files
+    from dode.validation import from_home
+
+    if given is not None or prompts is None:
+        return IMAGES if given is None else given
+    return min(IMAGES, max(len(files.read(from_home(prompts))) - JOINT_IMAGES, 2))
 
 
 def _tried(name: str, known: dict[str, Any], options: argparse.Namespace, path: Path) -> int:

@@ -174,8 +174,10 @@ def test_a_pipeline_gets_prompts_and_guidance(run, root):
     assert dataset["guidance"]["name"] == "classifier-free"
     assert (root / dataset["prompts"]["file"]).is_file()
     assert config["solvers"][-1]["distill"]["budget"] == 40_000
-    run(MODELS / "text-to-digit", "--name", "alone", "--images", 100, "--data", "none")
-    assert not {"data", "statistics"} & set(written(root, "alone")[1]["datasets"][0])
+    run(MODELS / "text-to-digit", "--name", "alone", "--data", "none")
+    (dataset,) = written(root, "alone")[1]["datasets"]
+    assert not {"data", "statistics"} & set(dataset)
+    assert dataset["images"] == 200  # of the 400 prompts that it comes with, 200 are fitted on
 
 
 @pytest.mark.parametrize("name", ["edm-cifar10-cond", "edm-imagenet64"])
