@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joint import card
+from embedded import card
 from toy import PAGE, replace
 from tqdm import tqdm
 

@@ -13,19 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from joint import BLOCKS, SCORED, SHAPE, card, fine
+from embedded import MODELS, Scored
 from safetensors.torch import save_file
 
 import dode
 from dode import grids, solvers
 from dode.distillation import learned
 from dode.distillation.task import Task
-from dode.images import noise, pixels
-from dode.metrics import distances, features
-from dode.metrics.distances import Statistics
-from dode.models import loading
 
 PREPARED = [name for name in learned.preparations.names() if not solvers.create(name).method.network]
 
@@ -35,7 +29,8 @@ def learn(name, base, denoise, grid, nfe, latents, ends, seed, options):
     solver, own = solvers.create(name if name in PREPARED else base), grid.get("options", {})
     sigmas = grids.for_model(denoise, grid["name"], grids.intervals(solver, nfe, own), **own)
     if name not in PREPARED:
-        fit = dode.distill(solver, denoise, latents, sigmas, fit=name, ends=ends, clip=True, seed=seed, options=options)
+        followed = {"ends": ends, "clip": True} if learned.fits.get(name).follows == "ends" else {}
+        fit = dode.distill(solver, denoise, latents, sigmas, fit=name, seed=seed, options=options, **followed)
         return lambda noise: fit.student.sample(denoise, noise), fit.cost
     task = Task(grids.placed(solver, own), denoise, latents, sigmas, ends=ends, clip=True, seed=seed)
     tensors = learned.preparations.get(name)(task, **options)
@@ -48,7 +43,7 @@ def learn(name, base, denoise, grid, nfe, latents, ends, seed, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="+", choices=[*learned.fits.names(), *PREPARED])
-    parser.add_argument("--model", default="digits-edm", choices=["digits-edm", "digits-ddpm"])
+    parser.add_argument("--model", default="digits-edm", choices=MODELS)
     parser.add_argument("--nfe", type=int, nargs="+", default=[5, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--solver", default="ipndm")
@@ -56,17 +51,8 @@ def main():
     parser.add_argument("--images", type=int, help="noises; by default the method's own")
     parser.add_argument("--options", type=json.loads, default={}, help="of the method, as JSON")
     chosen = parser.parse_args()
-    torch.set_num_threads(1)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    denoise = loading.load(*card(chosen.model), batch_size=2000)
-    extractor = features.create(*card("digits-classifier"))
-
-    def gaussian(ends):
-        return Statistics.of(features.stream(extractor, pixels.to_bytes(ends), 1000)).gaussian
-
-    scored = [noise.latents(range(SCORED), SHAPE, seed=0, stream="sample", block=block) for block in range(BLOCKS)]
-    references = [fine(denoise, latents) for latents in scored]
-    aims = [gaussian(ends) for ends in references]
+    scored = Scored(chosen.model)
     columns = "method", "NFE", "seed", "images", "options", "self-FID", "paired FID", "RMSE", "evaluations"
     print("|", " | ".join([*columns, "with gradients", "CPU seconds"]), "|")
     print("|---" * (len(columns) + 2) + "|")
@@ -75,21 +61,14 @@ def main():
         images = method.images if chosen.images is None else chosen.images
         for nfe in chosen.nfe:
             for seed in chosen.seeds:
-                latents = noise.latents(range(images), SHAPE, seed=seed, stream="fit")
-                ends, began = fine(denoise, latents), time.process_time()
+                (latents, ends), began = scored.fitting(images, seed), time.process_time()
                 sample, cost = learn(
-                    name, chosen.solver, denoise, chosen.grid, nfe, latents, ends, seed, chosen.options
+                    name, chosen.solver, scored.denoise, chosen.grid, nfe, latents, ends, seed, chosen.options
                 )
-                seconds, made = time.process_time() - began, [sample(each) for each in scored]
-                own = [gaussian(x) for x in made]
-                fids = [
-                    np.mean([distances.fid(x, aim) for x, aim in zip(own, others, strict=True)])
-                    for others in ([*aims[1:], aims[0]], aims)
-                ]
-                squares = [(x - y).square().mean().item() for x, y in zip(made, references, strict=True)]
+                seconds, (self_fid, paired, rmse) = time.process_time() - began, scored.scores(sample)
                 print(
-                    f"| {name} | {nfe} | {seed} | {images} | {json.dumps(chosen.options)} | {fids[0]:.4f} "
-                    f"| {fids[1]:.4f} | {np.mean(np.sqrt(squares)):.4f} | {cost.evaluations:,} | {cost.gradients:,} "
+                    f"| {name} | {nfe} | {seed} | {images} | {json.dumps(chosen.options)} | {self_fid:.4f} "
+                    f"| {paired:.4f} | {rmse:.4f} | {cost.evaluations:,} | {cost.gradients:,} "
                     f"| {seconds:.1f} |",
                     flush=True,
                 )
