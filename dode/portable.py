@@ -25,7 +25,7 @@ from dode.validation import ConfigError, validate
 from dode.weights import foreign_json
 
 if TYPE_CHECKING:
-    from dode.distillation.fitting import Fit
+    from dode.distillation.fitted import Fit
 
 D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 FORMAT, LATEST = "dode sampler", 4

@@ -354,7 +354,7 @@ def sample(
         latents: (B, C, H, W), unit normal, float16 to float64, as a tensor or a NumPy array; scaled to the first noise
             level here.
         sigmas: noise levels, descending, e.g. from :mod:`dode.grids`.
-        lambdas: what makes it a distilled solver. A :class:`~dode.distillation.fitting.Fit` (:func:`dode.distill`),
+        lambdas: what makes it a distilled solver. A :class:`~dode.distillation.fitted.Fit` (:func:`dode.distill`),
             made from ``solver``, ``sigmas`` and the model: then the fitted solver runs, on the fitted levels. Or bare
             coefficients, (K,) or (K, m) for K evaluations: x becomes ``proposal_k + sum_j lambdas[k, j] r_kj`` after
             each (Kim, Tang & Yu 2024, arXiv 2309.16421).

@@ -1,7 +1,7 @@
 """Fit a cell's solver to its teacher's states, or to the end states of the fine solution."""
 
 from dode.benchmark import execution, fit_jobs, jobs, learning_jobs, scripting, software
-from dode.distillation import fit_checks, fitting
+from dode.distillation import fit_checks, fitting, greedy
 
 
 def main(snakemake):
@@ -27,7 +27,7 @@ def main(snakemake):
             fit = fitting.fit_jointly(cell.solver, *to, **how, clip=cell.clip, journal=journal)
         else:
             how["refine"] = how.pop("iterations", 0)
-            fit = fitting.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)
+            fit = greedy.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)
         fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
 
 

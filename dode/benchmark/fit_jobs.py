@@ -14,7 +14,7 @@ from dode import storage
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
 from dode.directions import Directions
-from dode.distillation import fitting, joint
+from dode.distillation import fitted, fitting, joint
 from dode.distillation.teacher import Alignment, Local
 from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NonStationary
@@ -105,7 +105,7 @@ def _exact(values: Any) -> Any:
     return torch.as_tensor(values, dtype=torch.float64).tolist()
 
 
-def write_fit(path: str, fit: fitting.Fit, facts: Mapping[str, Any]) -> None:
+def write_fit(path: str, fit: fitted.Fit, facts: Mapping[str, Any]) -> None:
     """A fit as JSON, with what is known of the cell; :func:`dode.benchmark.jobs.read_student` reads the student."""
     student = fit.student
     general = isinstance(student.solver, NonStationary)

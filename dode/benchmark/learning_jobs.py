@@ -13,7 +13,7 @@ from dode import solvers, storage
 from dode.benchmark import fit_jobs
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.prepared import METADATA
-from dode.distillation import fitting, learned
+from dode.distillation import fitted, fitting, learned
 from dode.distillation.task import Checkpoint, Meter, Task
 
 
@@ -31,7 +31,7 @@ def fit(
     states: list[tuple[float, torch.Tensor]],
     options: Mapping[str, Any],
     checkpoint: Checkpoint,
-) -> fitting.Fit:
+) -> fitted.Fit:
     """A cell's fit by the method ``name``; ``states`` are what was read: the end states, or the teacher's."""
     job, ends = own.job, learned.fits.get(name).follows == "ends"
     followed = {"ends": states[0][1], "clip": job.clip} if ends else {"states": states}

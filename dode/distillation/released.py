@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dode import grids, sampling, solvers
-from dode.distillation import fit_checks, fitting, released_deis
+from dode.distillation import fit_checks, greedy, released_deis
 from dode.distillation import teacher as teachers
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts, vp_prior
@@ -185,7 +185,7 @@ def run(
     Raises:
         ValueError: for a recipe that the released code does not have, an order that the solver does not have, or a
             schedule with too few steps.
-        dode.distillation.fitting.FitError: where a lambda is undetermined.
+        dode.distillation.greedy.FitError: where a lambda is undetermined.
     """
     _check(prediction, solver, order, steps, scale)
     if schedule is None:
@@ -196,7 +196,7 @@ def run(
     fit_latents, new_latents = fit_latents.double(), new_latents.double()
     states = teachers.trajectory(chosen.pairing, chosen.bound_for_teacher(denoise), fit_latents)
     student, denoise, sigmas = chosen.student, chosen.bound(denoise), chosen.sigmas
-    fit = fitting.fit_to(student, denoise, fit_latents, sigmas, chosen.pairing, states)
+    fit = greedy.fit_to(student, denoise, fit_latents, sigmas, chosen.pairing, states)
 
     def sampled(latents, **distilled):
         return sampling.sample(student, denoise, latents, sigmas, **distilled) * chosen.to_images

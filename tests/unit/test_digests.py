@@ -89,7 +89,7 @@ SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
         ("dode/sampling.py", "Advance: TypeAlias = Callable[[Step]", "Advance: TypeAlias = Callable[[Step, int]"),
         ("dode/benchmark/scripting.py", "DISK_WAIT, DISK_FREE = 600", "DISK_WAIT, DISK_FREE = 700"),  # the frame
         ("dode/storage.py", "for start in range(0, len(part), ROWS)", "for start in range(0, len(part), 2 * ROWS)"),
-        ("dode/distillation/fitting.py", "RIDGE = 1e-6", "RIDGE = 1e-7"),  # samples know nothing of fits
+        ("dode/distillation/greedy.py", "RIDGE = 1e-6", "RIDGE = 1e-7"),  # samples know nothing of fits
         ("dode/solvers/ddim.py", 'source="', 'source="see '),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 import dode
 import variants
 from dode import grids, sampling, solvers
-from dode.distillation import fitting
+from dode.distillation import greedy
 from dode.distillation import teacher as teachers
 from dode.models import mixture
 
@@ -249,7 +249,7 @@ def test_a_vanishing_direction_is_an_error_that_names_the_evaluation():
         """Outputs change between the first two evaluations only."""
         return torch.full_like(x, 1.0 if sigma > 50 else 2.0)
 
-    with pytest.raises(fitting.FitError, match=r"evaluation 2: direction 0 is zero on every image"):
+    with pytest.raises(greedy.FitError, match=r"evaluation 2: direction 0 is zero on every image"):
         dode.distill(DDIM, still_from_one, EIGHT, KARRAS5, fit="greedy")
 
 

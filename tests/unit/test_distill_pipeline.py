@@ -11,7 +11,7 @@ import torch
 import dode
 from dode import grids, portable, sampling, solvers
 from dode.diffusers_scheduler import DodeScheduler
-from dode.distillation import fine_solution, fitting
+from dode.distillation import fine_solution, fitted
 from dode.pipelines import family as families
 from dode.pipelines import fit, model
 
@@ -53,7 +53,7 @@ def record(pipe, shape):
     student.lambdas[0] = 0
     own = {"base": solver, "given": sigmas, "facts": denoise.facts.said(), "image_shape": shape}
     nothing = torch.full((3,), torch.nan)
-    made = fitting.Fit(student, **own, sigmas=nothing, rms_before=nothing, rms_after=nothing, family="lambda")
+    made = fitted.Fit(student, **own, sigmas=nothing, rms_before=nothing, rms_after=nothing, family="lambda")
     told = {"card": "tiny", "sha256": None, **model.trained(pipe)}
     return portable.of_fit(made, grid={"name": "karras", "options": {}}, model=told, made={}, conditions={})
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import dode
 from dode import grids, report, solvers
 from dode.benchmark import digests, precisions
-from dode.distillation import fine_solution, fit_checks, fitting, learned, task
+from dode.distillation import fine_solution, fit_checks, fitting, greedy, learned, task
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
 from dode.metrics.catalogue import METRICS
@@ -98,8 +98,8 @@ STATED = [
     ("method.md", r"`candidates` of them \(default (\d+)\)", SEARCH["candidates"]),
     ("method.md", r"for `images` images \(default (\d+)\)", SEARCH["images"]),
     ("method.md", r"`coefficient` is gamma \(default ([\d.]+)\)", SEARCH["coefficient"]),
-    ("method.md", r"a relative ridge of (\S+) is added", fitting.RIDGE),
-    ("method.md", r"shorter than (\S+) of the output of its kind", fitting.ROUNDING),
+    ("method.md", r"a relative ridge of (\S+) is added", greedy.RIDGE),
+    ("method.md", r"shorter than (\S+) of the output of its kind", greedy.ROUNDING),
     ("method.md", r"\(`substeps`, default (\d+)\)", fit_checks.DEFAULTS["greedy"]["substeps"]),
     ("method.md", r"on the EDM grid with (\d+) evaluations", DATASET["reference"]["default"]["nfe"]),
     ("scores.md", r"In addition ([\d,]+) features of each set", distances.KEPT_FEATURES),

@@ -9,7 +9,7 @@ import torch
 import dode
 import variants
 from dode import grids, solvers
-from dode.distillation import fitting
+from dode.distillation import greedy
 from dode.models import mixture
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")
@@ -67,8 +67,8 @@ def least_squares(proposal, columns, target):
 @pytest.fixture
 def exact(monkeypatch):
     """Projections without the ridge, nothing left out: what lstsq does."""
-    monkeypatch.setattr(fitting, "RIDGE", 1e-13)
-    monkeypatch.setattr(fitting, "ROUNDING", 0.0)
+    monkeypatch.setattr(greedy, "RIDGE", 1e-13)
+    monkeypatch.setattr(greedy, "ROUNDING", 0.0)
 
 
 @pytest.mark.parametrize("steps", [3, 6])

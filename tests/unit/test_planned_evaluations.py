@@ -21,7 +21,7 @@ from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
 from dode.directions import Directions
-from dode.distillation import fit_checks, fitting, refinement
+from dode.distillation import fit_checks, greedy, refinement
 from dode.models import loading
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def to_the_end(monkeypatch):
     """Refinements make all their iterations, with all directions."""
     monkeypatch.setattr(refinement, "ENOUGH", -1.0)
     monkeypatch.setattr(refinement, "PATIENCE", math.inf)
-    monkeypatch.setattr(fitting, "ROUNDING", 0.0)
+    monkeypatch.setattr(greedy, "ROUNDING", 0.0)
 
 
 @pytest.mark.parametrize("name", ["config", "solvers", "ablation"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dode import sampling, solvers
-from dode.distillation import fitting, released, released_deis
+from dode.distillation import greedy, released, released_deis
 from dode.distillation import teacher as teachers
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts, vp_prior
@@ -116,7 +116,7 @@ def test_at_the_second_step_the_coefficient_absorbs_the_order():
     for order in (1, 2, 3, 4):
         student = solvers.create("ipndm", order=order)
         states = teachers.trajectory(pairing, denoise, images(FIT))
-        fit = fitting.fit_to(student, denoise, images(FIT), sigmas, pairing, states)
+        fit = greedy.fit_to(student, denoise, images(FIT), sigmas, pairing, states)
         lambdas.append(float(fit.lambdas[1, 0]))
         ends.append(
             sampling.sample(student, denoise, images(NEW), sigmas, lambdas=fit.lambdas, directions=fit.directions)

@@ -10,7 +10,7 @@ from dode.benchmark import config as configs
 from dode.benchmark import fit_jobs, jobs
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
-from dode.distillation import fitting, released
+from dode.distillation import greedy, released
 from dode.distillation import teacher as teachers
 from dode.models import loading
 
@@ -64,7 +64,7 @@ def test_a_cell_has_the_samples_of_the_recipe(model, solver, options, order, ste
     expected = released.run(job.denoise.prediction, solver, order, steps, 3, published, fit_latents, latents)
     # The workflow computes the network in its own precision, the recipe's run in double.
     states = teachers.trajectory(fitting_set.pairing(), fitting_set.denoise, fit_latents)
-    fit = fitting.fit_to(job.solver, fitting_set.denoise, fit_latents, job.sigmas, fitting_set.pairing(), states)
+    fit = greedy.fit_to(job.solver, fitting_set.denoise, fit_latents, job.sigmas, fitting_set.pairing(), states)
     images = job.images(sampling.sample(job.solver, job.denoise, latents, job.sigmas, lambdas=fit))
     torch.testing.assert_close(images, expected.distilled_new.to(images.dtype), rtol=0, atol=2e-3)
     plain, _ = cell_job(model, solver=solver, options=options)
