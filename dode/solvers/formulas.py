@@ -176,6 +176,17 @@ def trapezoid_in_time(sigma: float, sigma_next: float) -> list[float]:
     ]
 
 
+def trapezoid(sigma: Tensor, sigma_next: Tensor) -> list[float]:
+    """Weights of ``x, D, p, D'`` in Heun's corrector ``x' = x + (sigma' - sigma) (eps + eps') / 2``, p predicted.
+
+    In a step from pure noise (:data:`PURE_NOISE`), which is infinite, those of :func:`trapezoid_in_time`.
+    """
+    if sigma >= PURE_NOISE:
+        return trapezoid_in_time(float(sigma), float(sigma_next))
+    here, there = float((sigma_next - sigma) / sigma / 2), float((sigma_next - sigma) / sigma_next / 2)
+    return [1 + here, -here, there, -there]
+
+
 def log_step(sigma: float, sigma_next: float) -> float:
     """``h = log(sigma / sigma')``, the step in half log-SNR, positive."""
     return math.log(sigma / sigma_next)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
-from dode.solvers.formulas import PURE_NOISE, combine, euler, trapezoid_in_time
+from dode.solvers.formulas import combine, euler, trapezoid
 
 
 @solver(
@@ -30,8 +30,5 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
         if last:
             break
         denoised_next = denoise(predicted, sigma_next)
-        here, there = float((sigma_next - sigma) / sigma / 2), float((sigma_next - sigma) / sigma_next / 2)
-        weights = [1 + here, -here, there, -there]
-        if sigma >= PURE_NOISE:
-            weights = trapezoid_in_time(float(sigma), float(sigma_next))
+        weights = trapezoid(sigma, sigma_next)
         x = yield Proposal(combine((x, denoised, predicted, denoised_next), weights), sigma_next, denoised_next)

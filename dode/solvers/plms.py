@@ -1,7 +1,7 @@
 """PLMS, the pseudo-numerical method that starts with a step of Heun's instead of Runge and Kutta's."""
 
 from dode.solvers.base import Denoise, Proposal, Proposals, Tensor, solver
-from dode.solvers.formulas import PURE_NOISE, combine, euler, multistep, trapezoid_in_time
+from dode.solvers.formulas import combine, euler, multistep, trapezoid
 from dode.solvers.ipndm import ADAMS_BASHFORTH
 
 
@@ -29,10 +29,7 @@ def plms(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Proposals:
     if last:
         return
     denoised_next = denoise(predicted, sigma_next)
-    here, there = float((sigma_next - sigma) / sigma / 2), float((sigma_next - sigma) / sigma_next / 2)
-    weights = [1 + here, -here, there, -there]
-    if sigma >= PURE_NOISE:
-        weights = trapezoid_in_time(float(sigma), float(sigma_next))
+    weights = trapezoid(sigma, sigma_next)
     difference = combine((x, denoised), (1, -1))
     x = yield Proposal(combine((x, denoised, predicted, denoised_next), weights), sigma_next, denoised_next)
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import dode
+import killing
 import sampler_records
 from dode import grids, sampling, solvers
 from dode.benchmark import learning_jobs
@@ -298,14 +299,9 @@ def test_it_costs_at_most_what_it_says():
         assert own.meter.evaluations <= expense.evaluations < 1.6 * own.meter.evaluations
 
 
-class Killed(Exception):
-    """Where a job would be killed."""
-
-
 @pytest.mark.parametrize(("base", "writes"), [("amed", 1), ("ipndm", 5)])
 def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, base, writes):
     monkeypatch.setattr(task, "EVERY", 0.0)
-    keep, count = task.Checkpoint.write, itertools.count(1)
 
     def run(name):
         path = str(tmp_path / name)
@@ -314,14 +310,9 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypa
             learning_jobs.write_prepared(path, found, own.meter, {})
         return (tmp_path / name).read_bytes()
 
-    def write(self, state):
-        keep(self, state)
-        if next(count) == writes:
-            raise Killed
-
     whole = run("whole.safetensors")
-    monkeypatch.setattr(task.Checkpoint, "write", write)
-    with pytest.raises(Killed):
+    killing.after_writes(monkeypatch, writes)
+    with pytest.raises(killing.Killed):
         run("killed.safetensors")
     assert run("killed.safetensors") == whole
     header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])

@@ -1,10 +1,13 @@
 """DC-Solver against its public code with the same ratios, and the search for them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 import dode
+import killing
 from dode import grids, solvers
 from dode.benchmark import fit_jobs, learning_jobs
 from dode.distillation import fitting, learned
@@ -67,31 +70,20 @@ def test_the_search_helps_and_costs_no_more_than_is_said(steps):
     assert mixture.rmse(fitted, exact) < 0.5 * mixture.rmse(plain, exact)
 
 
-class Killed(Exception):
-    """Where a job would be killed."""
-
-
 @pytest.mark.parametrize("killed", [18, 26])
 def test_a_killed_search_goes_on_and_ends_in_the_same_bytes(tmp_path, killed):
     solver, noise, levels = solvers.create("unipc"), mixture.latents(20, 7), grids.karras(steps=6)
     pairing = teachers.aligned(solver, levels, 10)
     states = list(teachers.trajectory(pairing, mixture.denoise, noise))
 
-    def run(path, limit=10**9):
-        calls = []
-
-        def denoise(x, sigma):
-            calls.append(1)
-            if len(calls) > limit:
-                raise Killed
-            return mixture.denoise(x, sigma)
-
+    def run(path, limit=math.inf):
+        denoise = killing.after_calls(mixture.denoise, limit)
         with learning_jobs.checkpoint(path, {}) as own:
             how = {"options": {}, "checkpoint": own, "seed": 3, "states": states}
             fit_jobs.write_fit(path, fitting.fit_by_method("dc-solver", solver, denoise, noise, levels, **how), {})
 
     run(tmp_path / "whole.json")
-    with pytest.raises(Killed):
+    with pytest.raises(killing.Killed):
         run(tmp_path / "killed.json", killed)
     run(tmp_path / "killed.json")
     assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dode
+import killing
 from dode import grids, sampling, solvers
 from dode.benchmark import learning_jobs
 from dode.distillation import learned
@@ -110,10 +111,6 @@ def test_statistics_make_few_steps_better_and_cost_what_is_said(tmp_path):
         assert measured < 0.7 * plain
 
 
-class Killed(Exception):
-    """Where a job would be killed."""
-
-
 @pytest.mark.parametrize("killed", [1, 2])
 def test_a_killed_preparation_ends_in_the_same_bytes(tmp_path, monkeypatch, killed):
     method = learned.preparations.get("dpm-solver-v3")
@@ -130,12 +127,12 @@ def test_a_killed_preparation_ends_in_the_same_bytes(tmp_path, monkeypatch, kill
     def interrupted(*arguments):
         calls.append(1)
         if len(calls) > killed:
-            raise Killed
+            raise killing.Killed
         add(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(dpm_solver_v3, "_add", interrupted)
-        with pytest.raises(Killed):
+        with pytest.raises(killing.Killed):
             run(tmp_path / "killed.safetensors")
     run(tmp_path / "killed.safetensors")
     assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

@@ -1,12 +1,12 @@
 """EPD against its authors' code, what it costs, and that a killed training ends in the same bytes."""
 
-import itertools
 import json
 
 import pytest
 import torch
 
 import dode
+import killing
 from dode import grids, sampling, solvers
 from dode.benchmark import fit_jobs, jobs, learning_jobs
 from dode.distillation import fitting, learned, task
@@ -112,14 +112,9 @@ def test_it_costs_what_it_says_and_not_more():
     assert cost.gradients == expense.gradients
 
 
-class Killed(Exception):
-    """Where a job would be killed."""
-
-
 @pytest.mark.parametrize("writes", [1, 6])
 def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, writes):
     monkeypatch.setattr(task, "EVERY", 0.0)
-    keep, count = task.Checkpoint.write, itertools.count(1)
 
     def run(name, made=None):
         path = tmp_path / name
@@ -127,14 +122,9 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypa
             fit_jobs.write_fit(path, fit(own), {})
         return path.read_bytes()
 
-    def write(self, state):
-        keep(self, state)
-        if next(count) == writes:
-            raise Killed
-
     whole = run("whole.json")
-    monkeypatch.setattr(task.Checkpoint, "write", write)
-    with pytest.raises(Killed):
+    killing.after_writes(monkeypatch, writes)
+    with pytest.raises(killing.Killed):
         run("killed.json")
     assert run("killed.json") == whole
     values = json.loads(whole)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import dode
+import killing
 from dode import sampling
 from dode.benchmark import fit_jobs, jobs, learning_jobs
 from dode.distillation import fitting, learned
@@ -14,10 +15,6 @@ from dode.models import mixture
 
 NFE, IMAGES, ROUNDS = 4, 24, 6
 SIGMAS = torch.as_tensor(dode.grids.karras(steps=NFE), dtype=torch.float64)
-
-
-class Killed(Exception):
-    """Where a job would be killed."""
 
 
 def stretch(task, *, rounds=ROUNDS, killed=None):
@@ -36,7 +33,7 @@ def stretch(task, *, rounds=ROUNDS, killed=None):
         state |= {"step": state["step"] + 1, "generator": generator.get_state()}
         task.checkpoint.write(state)
         if state["step"] == killed:
-            raise Killed
+            raise killing.Killed
     levels = task.sigmas.clone()
     levels[:-1] = levels[0] * (levels[:-1] / levels[0]) ** state["best"]
     return sampling.Student(task.solver, levels)
@@ -116,7 +113,7 @@ def run(path, made, killed=None):
 @pytest.mark.parametrize("killed", [1, ROUNDS - 1, ROUNDS])
 def test_a_killed_method_goes_on_and_ends_in_the_same_bytes(tmp_path, killed):
     run(tmp_path / "whole.json", {})
-    with pytest.raises(Killed):
+    with pytest.raises(killing.Killed):
         run(tmp_path / "killed.json", {}, killed)
     assert (tmp_path / "killed.json.checkpoint").exists()
     run(tmp_path / "killed.json", {})
@@ -125,7 +122,7 @@ def test_a_killed_method_goes_on_and_ends_in_the_same_bytes(tmp_path, killed):
 
 
 def test_what_another_fit_has_left_is_passed_over(tmp_path):
-    with pytest.raises(Killed):
+    with pytest.raises(killing.Killed):
         run(tmp_path / "fit.json", {"seed": 1}, 2)
     run(tmp_path / "fit.json", {"seed": 2})
     assert json.loads((tmp_path / "fit.json").read_text())["cost"]["evaluations"] == ROUNDS * IMAGES * NFE

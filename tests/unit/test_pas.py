@@ -1,11 +1,13 @@
 """PAS and directions on a basis of each image's slopes."""
 
 import json
+import math
 
 import pytest
 import torch
 
 import dode
+import killing
 from dode import grids, sampling, solvers
 from dode.benchmark import fit_jobs, jobs, learning_jobs
 from dode.directions import Directions, History
@@ -133,32 +135,21 @@ def test_a_gain_below_tau_changes_nothing():
     assert not bool(fit.student.lambdas.any())
 
 
-class Killed(Exception):
-    """Where a job would be killed."""
-
-
 @pytest.mark.parametrize("killed", [1, 5])
 def test_a_killed_fit_goes_on_and_ends_in_the_same_bytes(tmp_path, killed):
     solver, noise = solvers.create("ipndm"), mixture.latents(80, 7)
     pairing = teachers.aligned(solver, SIGMAS, 10)
     states = list(teachers.trajectory(pairing, mixture.denoise, noise))
 
-    def run(path, limit=10**9):
-        calls = []
-
-        def denoise(x, sigma):
-            calls.append(1)
-            if len(calls) > limit:
-                raise Killed
-            return mixture.denoise(x, sigma)
-
+    def run(path, limit=math.inf):
+        denoise = killing.after_calls(mixture.denoise, limit)
         with learning_jobs.checkpoint(path, {}) as own:
             how = {"options": OPTIONS, "checkpoint": own, "seed": 3, "states": states}
             fit = fitting.fit_by_method("pas", solver, denoise, noise, SIGMAS, **how)
             fit_jobs.write_fit(path, fit, {})
 
     run(tmp_path / "whole.json")
-    with pytest.raises(Killed):
+    with pytest.raises(killing.Killed):
         run(tmp_path / "killed.json", killed)
     run(tmp_path / "killed.json")
     assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import dode
+import killing
 from dode import grids, sampling, solvers
 from dode.distillation import learned, students
 from dode.distillation.task import Checkpoint, Task
@@ -23,10 +24,6 @@ FEW = {
     "sfd": {"iterations": 5, "batch": 8},
 }
 every_method = pytest.mark.parametrize("name", FEW)
-
-
-class Killed(Exception):
-    """Where a job would be killed."""
 
 
 class Shrink(nn.Module):
@@ -90,7 +87,7 @@ def test_a_training_that_is_killed_and_started_again_ends_with_the_same_weights(
     def killed(self, *arguments, **options):
         steps.append(1)
         if len(steps) in (4, 9):
-            raise Killed
+            raise killing.Killed
         descend(self, *arguments, **options)
 
     monkeypatch.setattr(students.Training, "descend", killed)
@@ -99,7 +96,7 @@ def test_a_training_that_is_killed_and_started_again_ends_with_the_same_weights(
         try:
             found = method(task, **FEW[name])
             break
-        except Killed:
+        except killing.Killed:
             assert attempt < 2
     assert attempt == (2 if len(steps) >= 9 else 1)
     assert found.keys() == expected.keys()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import dode
+import killing
 import trained_reference as reference
 from dode import grids, solvers
 from dode.distillation import learned
@@ -209,10 +210,6 @@ def test_a_training_costs_what_it_is_expected_to(name):
     assert (own.meter.evaluations, own.meter.gradients) == tuple(expected)
 
 
-class Killed(Exception):
-    """In the place of a signal."""
-
-
 class Often(Checkpoint):
     """Writes after every iteration, and dies after so many."""
 
@@ -226,7 +223,7 @@ class Often(Checkpoint):
         super().write(state)
         self.left -= 1
         if not self.left:
-            raise Killed
+            raise killing.Killed
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -237,7 +234,7 @@ def test_a_training_that_is_killed_goes_on_to_the_same_numbers(name, tmp_path):
         own = task(checkpoint=Often(tmp_path / "checkpoint", left))
         try:
             found = fitted(name, own)
-        except Killed:
+        except killing.Killed:
             continue
     assert numbers(found) == expected
     assert (own.meter.evaluations, own.meter.gradients) == (whole.meter.evaluations, whole.meter.gradients)

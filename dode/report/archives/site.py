@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from dode import storage
@@ -171,17 +170,21 @@ def write(archives: Sequence[Archive], folder: str | Path) -> list[Path]:
     letters, folders = _letters(len(archives)), [f"{each.about['benchmark']}-{each.sha256[:8]}" for each in archives]
     named = list(zip(archives, letters, folders, strict=True))
     grounds = _grounds(named)
-    environment = _environment()
+    environment = page.environment(ASSETS, "many", "plain")
     pages = [folder / "index.html", *(folder / cell.page for own in grounds for cell in own.cells)]
     models: dict[str, list[Ground]] = {}
     for own in grounds:
         models.setdefault(own.dataset["model"]["card"], []).append(own)
-    shared = {"style": Markup((page.ASSETS / "page.css").read_text(encoding="utf-8")), "named": named}
-    shared["own_style"] = Markup((ASSETS / "site.css").read_text(encoding="utf-8"))
-    _render(environment, "index.html.j2", pages[0], **shared, models=models, metrics=METRICS)
+    shared = {
+        "style": Markup((page.ASSETS / "page.css").read_text(encoding="utf-8")),
+        "own_style": Markup((ASSETS / "site.css").read_text(encoding="utf-8")),
+        "named": named,
+        "metrics": METRICS,
+    }
+    page.render(environment, "index.html.j2", pages[0], **shared, models=models)
     for own in grounds:
         for cell in own.cells:
-            _render(environment, "site_cell.html.j2", folder / cell.page, **shared, cell=cell, own=own, metrics=METRICS)
+            page.render(environment, "site_cell.html.j2", folder / cell.page, **shared, cell=cell, own=own)
     for archive, _, name in named:
         pages.append(folder / name / "index.html")
         _write_archive(archive, folder / name)
@@ -229,24 +232,6 @@ def _grounds(named):
 
 def _digest(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _environment():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {name: getattr(texts, name) for name in ("many", "plain")}
-    return environment
-
-
-def _render(environment, template, path, **values):
-    text = environment.get_template(template).render(**values)
-    with storage.atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _write_archive(archive, folder):

@@ -188,6 +188,26 @@ def _settings(entry):
     return {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak") if key in entry}
 
 
+def environment(folder: Path, *filters: str) -> jinja2.Environment:
+    """Where the templates of a folder are rendered, with some filters of :mod:`dode.report.page.texts`."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {name: getattr(texts, name) for name in filters}
+    return found
+
+
+def render(environment: jinja2.Environment, template: str, path: str | Path, **values: Any) -> None:
+    """Write a template with its values as a file."""
+    text = environment.get_template(template).render(**values)
+    with storage.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], config: dict[str, Any]) -> None:
     """Write the page.
 
@@ -197,30 +217,22 @@ def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], c
         thumbnails: ``{cell's name: what :mod:`dode.report.page.thumbnails` made}``; a cell may be without.
         config: the checked configuration without ``execution``, which the page offers as a file.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    own = environment(ASSETS, "factor", "many", "parsed", "plain", "short", "signed")
     # For the filter ``tojson``, whose text can end neither a <script> nor an attribute in single quotes.
-    environment.policies["json.dumps_kwargs"] = {
+    own.policies["json.dumps_kwargs"] = {
         "ensure_ascii": False,
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    environment.filters |= {
-        name: getattr(texts, name) for name in ("factor", "many", "parsed", "plain", "short", "signed")
-    }
-    environment.globals |= {"page": views.Page(found, thumbnails), "charts": charts}
-    text = environment.get_template("page.html.j2").render(
+    own.globals |= {"page": views.Page(found, thumbnails), "charts": charts}
+    render(
+        own,
+        "page.html.j2",
+        path,
         config=config,
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         scripts=Markup("\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)),
     )
-    with storage.atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 #: In the order in which they stand in the page.
