@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dode import calls
 from dode.distillation.backprop import settings
+from dode.distillation.fit_checks import CHECKED
 from dode.distillation.levenberg_marquardt import Images
 from dode.distillation.linear_form import LinearForm, check_linear, linear_form
 from dode.distillation.task import Task
@@ -156,7 +157,7 @@ class Pairs:
 
 def checked_form(task: Task, facts: ModelFacts) -> LinearForm:
     """The linear form of the task's solver on its levels; ValueError for a solver that has none."""
-    student, part = Student(task.solver, task.sigmas), slice(0, min(settings.CHECKED, len(task.latents)))
+    student, part = Student(task.solver, task.sigmas), slice(0, min(CHECKED, len(task.latents)))
     denoise, noise = for_images(task.denoise, part.start, part.stop), task.latents[part]
     form = known(linear_form(student, facts), facts)
     student = dataclasses.replace(student, told=form.told)

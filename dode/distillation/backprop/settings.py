@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dode.distillation.fit_checks import CHECKED
 from dode.distillation.learned import Expense
 from dode.grids.facts import ModelFacts
 from dode.registry import finite, nearest
 
 LOSSES = ("l2", "l1", "log")
 CHECKS = 20  # times that the held-out images are looked at on the way
-CHECKED = 4  # images on which a solver is checked to be linear
 
 
 def held_out(images: int, share: float) -> int:

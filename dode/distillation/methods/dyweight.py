@@ -16,10 +16,6 @@ def _check(images: int, nfe: int, *, history: int, afs: bool, **options: Any) ->
     settings.check(images, nfe, **options)
 
 
-def _expense(images: int, nfe: int, *, history: int, afs: bool, **options: Any) -> Any:
-    return settings.expense(images, nfe, **options)
-
-
 def _takes(solver: Solver, steps: int, *, afs: bool, **options: Any) -> None:
     if not afs and solver.nfe(steps) != steps:
         raise ValueError(
@@ -32,7 +28,7 @@ def _takes(solver: Solver, steps: int, *, afs: bool, **options: Any) -> None:
     "dyweight",
     source="Zhao et al. 2026, arXiv:2603.11607, Sec. 4, in the authors' code (Westlake-AGI-Lab/DyWeight)",
     images=10000,
-    expense=_expense,
+    expense=settings.expense,
     check=_check,
     takes=_takes,
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Task, fit
 from dode.registry import finite
 
 
@@ -25,24 +25,11 @@ def _check(images: int, nfe: int, *, points: int, order: int, scale_dir: float, 
     settings.check(images, nfe, **own)
 
 
-def _expense(
-    images: int,
-    nfe: int,
-    *,
-    points: int,
-    order: int,
-    scale_dir: float,
-    scale_time: float,
-    **own: Any,
-) -> Expense:
-    return settings.expense(images, nfe, **own)
-
-
 @fit(
     "epd",
     source="Zhu et al. 2025, arXiv:2507.14797, Sec. 3.2, and the authors' code (BeierZhu/EPD)",
     images=1000,
-    expense=_expense,
+    expense=settings.expense,
     check=_check,
 )
 def epd(

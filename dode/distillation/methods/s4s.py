@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Task, fit
 from dode.solvers.base import Solver
 
 
@@ -15,10 +15,6 @@ def _check(images: int, nfe: int, *, order: int, alternations: int, radius: floa
     if radius < 0:
         raise ValueError(f"radius must not be below 0, not {radius!r}")
     settings.check(images, nfe, **options)
-
-
-def _expense(images: int, nfe: int, *, order: int, alternations: int, radius: float, **options: Any) -> Expense:
-    return settings.expense(images, nfe, **options)
 
 
 def _takes(solver: Solver, steps: int, **options: Any) -> None:
@@ -32,7 +28,7 @@ def _takes(solver: Solver, steps: int, **options: Any) -> None:
     "s4s",
     source="Frankel et al. 2025, arXiv:2502.17423, Alg. 1 and 2",
     images=1867,
-    expense=_expense,
+    expense=settings.expense,
     check=_check,
     takes=_takes,
 )
