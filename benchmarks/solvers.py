@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import dode
-from dode import sampling, solvers
+from dode import driver, solvers
 
 STEPS = 40  # grid intervals
 FIRST, COUNT = 14, 12  # the timed evaluations: after every start-up, before the orders fall, whole steps of all methods
@@ -148,9 +148,9 @@ def ours(ready, dtype, name, options):
 
 
 def driven(ready, dtype, name, options):
-    """The same inside :func:`dode.sampling.steps`, with latents and a network in ``dtype``."""
+    """The same inside :func:`dode.driver.steps`, with latents and a network in ``dtype``."""
     latents = (ready.double if dtype == torch.float64 else ready.single)[0]
-    stepper = sampling.steps(
+    stepper = driver.steps(
         solvers.create(name, **options), ready.denoiser(dtype), latents, dode.grids.karras(steps=STEPS)
     )
     return lambda: next(stepper)

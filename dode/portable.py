@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dode import calls, grids, sampling, solvers, storage
+from dode import calls, driver, grids, sampling, solvers, storage
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
 from dode.grids import spellings
@@ -105,7 +105,7 @@ class Sampler:
     def first_size(self, prior_std: Callable[[Any], Any]) -> float:
         """Standard deviation of the state at the first network evaluation, of a model with this ``prior_std``."""
         begin = self.sigmas.new_full((1, 1, 1, 1), float(prior_std(self.sigmas[0])))
-        return float(sampling.first_state(self.solver, begin, self.sigmas))
+        return float(driver.first_state(self.solver, begin, self.sigmas))
 
     @property
     def citation(self) -> str:

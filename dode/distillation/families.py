@@ -25,8 +25,9 @@ import torch
 from dode.directions import Directions, History
 from dode.distillation.levenberg_marquardt import Images
 from dode.distillation.linear_form import LinearForm, linear_form
+from dode.driver import drive, steps
 from dode.grids.facts import ModelFacts
-from dode.sampling import Correction, Student, drive, steps
+from dode.sampling import Correction, Student
 from dode.solvers.base import Solver
 
 SCALED = 50  # images on which it is measured how far a coefficient moves the state

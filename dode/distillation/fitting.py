@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from dode import calls, sampling
+from dode import calls, driver
 from dode.directions import DirectionsLike
 from dode.distillation import fit_checks, joint, learned
 from dode.distillation import teacher as teachers
@@ -37,7 +37,7 @@ def align(
     """
     if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
         raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
-    fit_checks.check_alignment(alignment, afs=sampling.on_grid(solver, sigmas).afs)
+    fit_checks.check_alignment(alignment, afs=driver.on_grid(solver, sigmas).afs)
     if alignment == "aligned":
         return teachers.aligned(solver, sigmas, substeps, teacher)
     if alignment == "local":
@@ -144,7 +144,7 @@ def distill(
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))
-    solver = sampling.on_grid(solver, sigmas)
+    solver = driver.on_grid(solver, sigmas)
     given = {
         "directions": directions is not None,
         "family": family != "auto",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dode import sampling
+from dode import driver, sampling
 from dode.directions import OUTPUTS, Directions, DirectionsLike, History
 from dode.distillation import fit_checks
 from dode.distillation import teacher as teachers
@@ -54,7 +54,7 @@ def fit_to(
     on_fitted = for_images(denoise, 0, len(fitted))
     targets = pairing.targets(on_fitted, states, latents.dtype)
     fitter = _Fitter(directions, prediction, targets, stages, len(fitted))
-    sampling.drive(sampling.steps(solver, on_fitted, fitted, sigmas), fitter)
+    driver.drive(driver.steps(solver, on_fitted, fitted, sigmas), fitter)
     greedy = Fit(
         student=sampling.Student(solver, sigmas, torch.stack(fitter.lambdas), directions),
         **made_from(solver, sigmas, denoise, latents),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from dode.sampling import NonFiniteError
+from dode.calls import NonFiniteError
 
 RELATIVE_STEP = 1e-3  # of the forward differences, in sizes of the state at the coefficient's noise level
 DAMPING, EASED, STIFFENED, STIFFEST = 1e-3, 0.2, 5.0, 1e8

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from dode import grids, sampling, solvers
+from dode import driver, grids, sampling, solvers
 from dode.distillation import fit_checks, greedy, released_deis
 from dode.distillation import teacher as teachers
 from dode.grids import schedules
@@ -294,5 +294,5 @@ def _gains(solver, sigmas):
     count = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
     pulses = iter(torch.eye(count, dtype=torch.float64))
     zero = torch.zeros(count, 1, 1, 1, dtype=torch.float64)
-    stepper = sampling.steps(solver, lambda x, sigma: x - sigma * next(pulses).view(-1, 1, 1, 1), zero, sigmas)
+    stepper = driver.steps(solver, lambda x, sigma: x - sigma * next(pulses).view(-1, 1, 1, 1), zero, sigmas)
     return torch.stack([step.proposal.x[step.index].squeeze() for step in stepper])

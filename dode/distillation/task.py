@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from dode import storage
+from dode.driver import on_grid
 from dode.models.denoiser import for_images
-from dode.sampling import on_grid
 from dode.solvers.base import Denoise, Solver
 
 EVERY = 10.0  # seconds between two records of how far a method is

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from dode import grids, sampling, solvers
+from dode import driver, grids, solvers
 from dode.distillation import fit_checks
 from dode.grids.tensor import Grid, Levels, checked
 from dode.solvers.base import Denoise, Solver
@@ -103,14 +103,14 @@ class _Restarted:
         if level < self.level:
             levels = self.pairing.variable.refine(np.array([self.level, level]), self.pairing.substeps)
             latents = step.latents.to(self.dtype)  # whose precision is the network's
-            run = sampling.steps(self.pairing.teacher, self.denoise, latents, levels, start=self.x)
-            self.level, self.x = level, sampling.drive(run)
+            run = driver.steps(self.pairing.teacher, self.denoise, latents, levels, start=self.x)
+            self.level, self.x = level, driver.drive(run)
         return self.x
 
 
 def proposal_levels(solver: Solver, sigmas: Levels) -> list[float]:
     """Noise level of each of the solver's proposals on this grid, by a run on one pixel (no network)."""
-    stepper = sampling.steps(solver, lambda x, sigma: torch.zeros_like(x), torch.ones(1, 1, 1, 1).double(), sigmas)
+    stepper = driver.steps(solver, lambda x, sigma: torch.zeros_like(x), torch.ones(1, 1, 1, 1).double(), sigmas)
     return [float(step.proposal.sigma) for step in stepper]
 
 
@@ -135,7 +135,7 @@ def aligned(solver: Solver, sigmas: Levels, substeps: int, teacher: str | None =
     """
     levels = proposal_levels(solver, sigmas)
     # An analytic first step is none of the student's, but the teacher makes it: its end counts too.
-    distinct = sorted({float(checked(sigmas)[0]), sampling.evaluated_levels(solver, sigmas)[0], *levels}, reverse=True)
+    distinct = sorted({float(checked(sigmas)[0]), driver.evaluated_levels(solver, sigmas)[0], *levels}, reverse=True)
     variable = variable_of(sigmas)
     fine = Grid.of(variable.refine(np.array(distinct), substeps), variable, None)
     return Alignment(_teacher_of(solver, teacher), fine, tuple(levels), (1.0,) * len(levels))
@@ -195,7 +195,7 @@ def trajectory(alignment: Alignment, denoise: Denoise, latents: torch.Tensor) ->
     """Generate the teacher's states at ``alignment.kept``, as ``(level, state)``; one state is held at a time."""
     wanted = iter(alignment.kept)
     level = next(wanted, None)
-    for step in sampling.steps(alignment.teacher, denoise, latents, alignment.sigmas):
+    for step in driver.steps(alignment.teacher, denoise, latents, alignment.sigmas):
         if not step.proposal.stage and float(step.proposal.sigma) == level:
             yield level, step.proposal.x
             level = next(wanted, None)

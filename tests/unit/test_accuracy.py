@@ -7,7 +7,7 @@ import torch
 
 import dode
 import variants
-from dode import grids, sampling, solvers
+from dode import driver, grids, solvers
 from dode.models import mixture
 
 every_variant = pytest.mark.parametrize("variant", variants.ALL, ids=variants.label)
@@ -46,7 +46,7 @@ def test_multistep_outputs_are_those_of_an_euler_step(variant):
         expected = step.proposal.denoised + ratio * (step.x - step.proposal.denoised)
         torch.testing.assert_close(step.proposal.x, expected, rtol=1e-9, atol=1e-9)
 
-    sampling.drive(sampling.steps(solver, mixture.denoise, mixture.latents(4, 7), grids.karras(steps=6)), check)
+    driver.drive(driver.steps(solver, mixture.denoise, mixture.latents(4, 7), grids.karras(steps=6)), check)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -56,8 +56,8 @@ def test_unipc_keeps_a_correction_that_its_corrector_would_undo(order):
     latents, sigmas = mixture.latents(4, 7), grids.karras(steps=6, sigma_max=2.0)[:-1]
 
     def end(shift):
-        stepper = sampling.steps(solver, lambda x, sigma: 0 * x, latents, sigmas)
-        return sampling.drive(stepper, lambda step: step.proposal.x + shift * (step.index == 0))
+        stepper = driver.steps(solver, lambda x, sigma: 0 * x, latents, sigmas)
+        return driver.drive(stepper, lambda step: step.proposal.x + shift * (step.index == 0))
 
     moved = end(1.0) - end(0.0)
     torch.testing.assert_close(moved, (sigmas[-1] / sigmas[1]).expand_as(moved))
@@ -68,11 +68,11 @@ def test_unipc_keeps_a_correction_that_its_corrector_would_undo(order):
 def test_exact_where_the_denoiser_is_constant(name, steps):
     """The trajectory to a single data point is a straight line in sigma, which every consistent method follows."""
     point = torch.linspace(-1, 1, 16).double().view(1, 1, 4, 4)
-    run = sampling.steps(
+    run = driver.steps(
         solvers.create(name), lambda x, sigma: point.expand_as(x), mixture.latents(3, 8), grids.karras(steps=steps)
     )
     states = []
-    sampling.drive(run, lambda step: states.append((step.proposal.sigma, step.proposal.x)))
+    driver.drive(run, lambda step: states.append((step.proposal.sigma, step.proposal.x)))
     for sigma, x in states:
         torch.testing.assert_close(x, point + sigma * mixture.latents(3, 8) - sigma / 80 * point, rtol=0, atol=1e-8)
 
@@ -135,7 +135,7 @@ def test_measured_order_is_the_claimed_order_on_a_linear_equation(variant):
     grid, counts = order_grid(name, options)
     for steps in counts:
         levels = grid(steps)
-        stepper = sampling.steps(solver, lambda x, sigma: x / (1 + sigma**2), torch.ones(1, 1, 1, 1).double(), levels)
+        stepper = driver.steps(solver, lambda x, sigma: x / (1 + sigma**2), torch.ones(1, 1, 1, 1).double(), levels)
         exact = levels[0] * ((1 + levels[-1] ** 2) / (1 + levels[0] ** 2)).sqrt()
-        errors.append(float(sampling.drive(stepper) - exact))
+        errors.append(float(driver.drive(stepper) - exact))
     assert math.log2(abs(errors[0] / errors[1])) == pytest.approx(solver.order, abs=0.15)

@@ -12,7 +12,7 @@ from torch import nn
 import dode
 import killing
 import sampler_records
-from dode import grids, sampling, solvers
+from dode import calls, driver, grids, sampling, solvers
 from dode.benchmark import learning_jobs
 from dode.distillation import learned, task, teacher
 from dode.distillation.backprop import amed as training
@@ -93,7 +93,7 @@ def test_end_states_are_those_of_the_authors_code(prepared, base, expected):
 
 def test_images_choose_their_levels(prepared):
     solver = solvers.create("amed", prepared=prepared(tensors()))
-    run = sampling.steps(solver, mixture.denoise, mixture.latents(8, 1), LEVELS)
+    run = driver.steps(solver, mixture.denoise, mixture.latents(8, 1), LEVELS)
     middles = []
     while True:
         try:
@@ -110,7 +110,7 @@ def test_images_choose_their_levels(prepared):
 def test_without_a_network_it_is_the_midpoint_method():
     solver, sigmas = solvers.create("amed"), grids.karras(steps=3)
     assert [solver.nfe(3), solver.nfe(3, end=1.0)] == [5, 6]
-    levels = [float(step.sigma) for step in sampling.steps(solver, mixture.denoise, NOISE, sigmas)]
+    levels = [float(step.sigma) for step in driver.steps(solver, mixture.denoise, NOISE, sigmas)]
     expected = [80, math.sqrt(80 * sigmas[1]), sigmas[1], math.sqrt(sigmas[1] * sigmas[2]), sigmas[2]]
     assert levels == pytest.approx([float(level) for level in expected])
 
@@ -337,7 +337,7 @@ def test_what_cannot_be_learnt_is_refused(options, words):
 def test_a_loss_that_is_not_finite_ends_the_training():
     own = made()
     own.denoise = lambda x, sigma: mixture.denoise(x, sigma) * (1e200 if sigma.ndim else 1)
-    with pytest.raises(dode.calls.NonFiniteError, match="amed: the loss is inf; a lower learning_rate may help"):
+    with pytest.raises(calls.NonFiniteError, match="amed: the loss is inf; a lower learning_rate may help"):
         training.train(own, training.followed(own.sigmas, "heun", 2), (0.01, 0.0), **HOW, learning_rate=1e-3)
 
 

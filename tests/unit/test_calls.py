@@ -393,5 +393,5 @@ def test_a_network_in_half_precision_says_so_when_it_breaks_down(lowered):
     told = r"16 images at evaluation 1 of 2 \(noise level 80, timestep 929\.618\)" + (
         "; float16 has no numbers above 65504: bfloat16 or float32 helps$" if lowered else "$"
     )
-    with pytest.raises(sampling.NonFiniteError, match=told):
+    with pytest.raises(calls.NonFiniteError, match=told):
         dode.sample(DDIM, model, large(), [80.0, 1.0, 0.0])

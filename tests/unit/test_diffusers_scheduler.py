@@ -14,7 +14,8 @@ import torch
 
 import dode
 import sampler_records
-from dode import grids, models, portable, sampling, solvers
+from dode import grids, models, portable, solvers
+from dode.calls import NonFiniteError
 from dode.diffusers_scheduler import DodeScheduler
 from dode.distillation import released
 from dode.grids import schedules
@@ -373,7 +374,7 @@ def test_a_network_that_breaks_down_is_named_with_its_evaluation_and_can_be_aske
             told = (
                 f"1 of 3 images at evaluation 3 of 5 (noise level {level:.6g}, timestep {float(timestep):.6g}){helps}"
             )
-            with pytest.raises(sampling.NonFiniteError, match=re.escape(told)):
+            with pytest.raises(NonFiniteError, match=re.escape(told)):
                 scheduler.step(broken, timestep, x)
         x = scheduler.step(output, timestep, x).prev_sample
     assert torch.equal(x, stepped(scheduler, linear_network, noise(1).to(dtype)))

@@ -80,13 +80,13 @@ SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
             "total = (self.images *\n            self.seeds)",
         ),
         ("dode/images/noise.py", '"""Unit-normal noise', '"""Noise'),
-        ("dode/sampling.py", "end states contain NaN or infinity", "images are not finite"),  # the words of an error
+        ("dode/driver.py", "end states contain NaN or infinity", "images are not finite"),  # the words of an error
         ("dode/registry.py", "did you mean", "do you mean"),
         ("dode/registry.py", "is registered twice", "has two registrations"),
         ("dode/calls.py", "if output.shape != x.shape:", "if output.shape != x.shape or x.ndim != 4:"),
         ("dode/grids/base.py", "def names() -> list[str]:", "def names():"),  # an annotation
         ("dode/sampling.py", "from typing import Any, NamedTuple", "from typing import Any, NamedTuple, Callable"),
-        ("dode/sampling.py", "Advance: TypeAlias = Callable[[Step]", "Advance: TypeAlias = Callable[[Step, int]"),
+        ("dode/driver.py", "Advance: TypeAlias = Callable[[Step]", "Advance: TypeAlias = Callable[[Step, int]"),
         ("dode/benchmark/scripting.py", "DISK_WAIT, DISK_FREE = 600", "DISK_WAIT, DISK_FREE = 700"),  # the frame
         ("dode/storage.py", "for start in range(0, len(part), ROWS)", "for start in range(0, len(part), 2 * ROWS)"),
         ("dode/distillation/greedy.py", "RIDGE = 1e-6", "RIDGE = 1e-7"),  # samples know nothing of fits
@@ -121,7 +121,7 @@ def test_a_check_counts_where_its_error_is_caught(copy):
     """A refinement goes on after a student's run that breaks down, so when it does decides its coefficients."""
     check = "if not bool(finite.all()):"
     before = copy.digest("scripts/sample.py"), copy.digest("scripts/distill.py")
-    copy.replace("dode/sampling.py", check, "if not bool(finite.any()):")
+    copy.replace("dode/driver.py", check, "if not bool(finite.any()):")
     after = copy.digest("scripts/sample.py"), copy.digest("scripts/distill.py")
     assert before[0] == after[0]
     assert before[1] != after[1]

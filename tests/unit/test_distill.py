@@ -9,7 +9,8 @@ import torch
 
 import dode
 import variants
-from dode import grids, sampling, solvers
+from dode import driver, grids, solvers
+from dode.calls import NonFiniteError
 from dode.distillation import greedy
 from dode.distillation import teacher as teachers
 from dode.models import mixture
@@ -271,7 +272,7 @@ def test_a_network_that_breaks_down_in_a_fit_is_an_error_that_names_the_evaluati
         return out
 
     options = {"ends": torch.zeros_like(latents)} if fit == "joint" else {}
-    with pytest.raises(sampling.NonFiniteError, match=r"1 of \d+ images at evaluation 1 of \d+ \(noise level 80\)"):
+    with pytest.raises(NonFiniteError, match=r"1 of \d+ images at evaluation 1 of \d+ \(noise level 80\)"):
         dode.distill(DDIM, broken, latents, KARRAS5, fit=fit, **options)
 
 
@@ -317,7 +318,7 @@ def test_released_lambdas_of_a_noise_model_need_the_directions_of_their_fit():
 def test_the_aligned_teacher_stops_at_every_proposal_of_the_student(name):
     solver = solvers.create(name)
     pairing = teachers.aligned(solver, KARRAS5, 7)
-    levels = [float(step.proposal.sigma) for step in sampling.steps(solver, mixture.denoise, EIGHT, KARRAS5)]
+    levels = [float(step.proposal.sigma) for step in driver.steps(solver, mixture.denoise, EIGHT, KARRAS5)]
     assert list(pairing.levels) == levels
     assert set(levels) <= set(pairing.sigmas.tolist())
     assert set(pairing.scales) == {1.0}

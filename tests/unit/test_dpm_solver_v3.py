@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 import dode
 import killing
-from dode import grids, sampling, solvers
+from dode import driver, grids, sampling, solvers
 from dode.benchmark import learning_jobs
 from dode.distillation import learned
 from dode.distillation.preparations import dpm_solver_v3
@@ -147,7 +147,7 @@ def test_the_seed_draws_the_probes_alone():
 
 def test_its_levels_are_known_without_a_network(tmp_path):
     solver = solvers.create("dpm-solver-v3", prepared=made_up(tmp_path / "statistics.safetensors"))
-    levels = sampling.evaluated_levels(solver, grids.karras(steps=5))
+    levels = driver.evaluated_levels(solver, grids.karras(steps=5))
     assert levels[0] == pytest.approx(80.0)
     assert len(levels) == 5
     assert sorted(levels, reverse=True) == levels

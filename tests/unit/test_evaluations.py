@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dode
-from dode import models, portable, sampling, solvers
+from dode import driver, models, portable, sampling, solvers
 from dode.directions import Directions
 from dode.grids import schedules
 from dode.models import mixture
@@ -43,7 +43,7 @@ def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):
     name, options = variant
     solver = solvers.create(name, **options)
     sigmas = [*dode.grids.karras(steps=6, sigma_min=0.1).tolist()[:-1], end]
-    evaluations = len(sampling.evaluated_levels(solver, sigmas))
+    evaluations = len(driver.evaluated_levels(solver, sigmas))
     latents = mixture.latents(8, 3).to(dtype)
     lambdas = 0.01 * torch.sin(torch.arange(evaluations * 2, dtype=torch.float64)).view(-1, 2)
     lambdas[0, 0] = 0  # the first evaluation has no difference
@@ -67,7 +67,7 @@ def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):
         found, points = driven(sampling.evaluations(solver, latents, sigmas, **facts, **fitted), model)
         assert found.dtype == dtype
         assert torch.equal(found, expected)
-        assert [float(sigma) for _, sigma in points] == sampling.evaluated_levels(solver, sigmas)
+        assert [float(sigma) for _, sigma in points] == driver.evaluated_levels(solver, sigmas)
         assert len(points) == len(calls)
         for (x, sigma), (called, level) in zip(points, calls, strict=True):
             assert torch.equal(x, called)

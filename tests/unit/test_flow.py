@@ -10,7 +10,7 @@ from torch import nn
 
 import dode
 import variants
-from dode import grids, models, sampling, solvers
+from dode import driver, grids, models, solvers
 from dode.grids.facts import ModelFacts, flow_prior, vp_prior
 from dode.grids.schedules import FlowSchedule, schedules
 from dode.models import mixture
@@ -319,8 +319,8 @@ def test_a_step_of_adams_bashforth_in_time_is_the_textbooks():
     v = network(noise, time_of(0.9))
     x = noise - 0.3 * v
     x = x - 0.3 * (1.5 * network(x, time_of(0.6)) - 0.5 * v)
-    stepper = sampling.steps(solvers.create("flow-ab"), flow(network), noise, [t / (1 - t) for t in times])
-    torch.testing.assert_close(sampling.drive(stepper) * 0.7, x, rtol=0, atol=1e-12)
+    stepper = driver.steps(solvers.create("flow-ab"), flow(network), noise, [t / (1 - t) for t in times])
+    torch.testing.assert_close(driver.drive(stepper) * 0.7, x, rtol=0, atol=1e-12)
 
 
 def test_guidance_and_labels_are_those_of_other_models():

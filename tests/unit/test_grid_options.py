@@ -10,7 +10,7 @@ import torch
 
 import dode
 import variants
-from dode import grids, portable, sampling, solvers
+from dode import driver, grids, portable, sampling, solvers
 from dode.benchmark import export
 from dode.diffusers_scheduler import DodeScheduler
 from dode.distillation import search
@@ -116,15 +116,15 @@ def test_later_steps_have_the_analytic_slope_in_their_history():
     x = 80 * noise + (levels[1] - 80) * slopes[0]
     slopes.append((x - mixture.denoise(x, levels[1])) / levels[1])
     expected = x + (levels[2] - levels[1]) * (3 * slopes[1] - slopes[0]) / 2
-    run = sampling.steps(solvers.create("ipndm"), mixture.denoise, noise, sigmas)
+    run = driver.steps(solvers.create("ipndm"), mixture.denoise, noise, sigmas)
     torch.testing.assert_close(next(run).proposal.x, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_step_begins_where_the_analytic_one_has_ended():
     sigmas = grids.karras(steps=3, afs=True)
-    step = next(sampling.steps(solvers.create("ddim"), mixture.denoise, mixture.latents(2, 0), sigmas))
+    step = next(driver.steps(solvers.create("ddim"), mixture.denoise, mixture.latents(2, 0), sigmas))
     assert (step.index, step.h) == (0, pytest.approx(float(sigmas[2] - sigmas[1])))
-    step = next(sampling.steps(solvers.create("heun"), mixture.denoise, mixture.latents(2, 0), sigmas))
+    step = next(driver.steps(solvers.create("heun"), mixture.denoise, mixture.latents(2, 0), sigmas))
     assert step.h == pytest.approx(float(sigmas[1] - sigmas[0]))  # of the corrector
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import dode
-from dode import models, sampling, solvers
+from dode import calls, driver, models, sampling, solvers
 from dode.directions import Directions, History
 from dode.grids import schedules
 from dode.models import levels, mixture
@@ -322,7 +322,7 @@ def test_a_solver_may_choose_its_levels_by_image():
 
 def test_steps_and_directions_have_a_level_for_each_image():
     history, found = History(Directions(1, drift=True, outputs="noise")), []
-    run = sampling.steps(per_image(0.3, 0.6), mixture.denoise, mixture.latents(2, 1), [10.0, 3.0])
+    run = driver.steps(per_image(0.3, 0.6), mixture.denoise, mixture.latents(2, 1), [10.0, 3.0])
     for step in run:
         found.append((step, history.at(step)))
     (first, _), (second, directions) = found
@@ -360,5 +360,5 @@ def test_a_network_that_breaks_down_names_the_range_of_levels():
     def broken(x, sigma):
         return x / 0 if sigma.ndim else x / (1 + sigma**2)
 
-    with pytest.raises(dode.calls.NonFiniteError, match=r"evaluation 2 of 2 \(noise levels 4\.85593 to 6\.96845\)"):
+    with pytest.raises(calls.NonFiniteError, match=r"evaluation 2 of 2 \(noise levels 4\.85593 to 6\.96845\)"):
         dode.sample(per_image(0.3, 0.6), broken, mixture.latents(2, 1), [10.0, 3.0])

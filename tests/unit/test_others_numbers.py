@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import dode
-from dode import grids, sampling, solvers
+from dode import driver, grids, solvers
 from dode.grids.facts import ModelFacts
 from dode.grids.spacings import dmn
 from dode.models import mixture
@@ -40,7 +40,7 @@ def test_res_of_order_3_integrates_a_square_in_log_snr_exactly():
         begin, end = (torch.log(s) ** 2 + 2 * torch.log(s) + 2 for s in (sigma, sigma_next))
         return sigma_next / sigma * x + end - sigma_next / sigma * begin
 
-    steps = sampling.steps(solvers.create("res-multistep", order=3), denoise, mixture.latents(2, 0), levels)
+    steps = driver.steps(solvers.create("res-multistep", order=3), denoise, mixture.latents(2, 0), levels)
     for step in steps:
         if step.index >= 2:
             torch.testing.assert_close(step.proposal.x, exact(step.x, step.sigma, step.proposal.sigma))

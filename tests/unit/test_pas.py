@@ -8,7 +8,7 @@ import torch
 
 import dode
 import killing
-from dode import grids, sampling, solvers
+from dode import driver, grids, sampling, solvers
 from dode.benchmark import fit_jobs, jobs, learning_jobs
 from dode.directions import Directions, History
 from dode.distillation import fitting, learned
@@ -45,7 +45,7 @@ def bases(solver="ddim", count=4):
         found.append((step, history.at(step)))
         return step.proposal.x
 
-    sampling.drive(sampling.steps(solvers.create(solver), mixture.denoise, mixture.latents(8, 1), SIGMAS), advance)
+    driver.drive(driver.steps(solvers.create(solver), mixture.denoise, mixture.latents(8, 1), SIGMAS), advance)
     return found
 
 

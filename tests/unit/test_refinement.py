@@ -7,11 +7,11 @@ import torch
 import dode
 import variants
 from dode import grids, solvers
+from dode.calls import NonFiniteError
 from dode.distillation import fit_checks, refinement
 from dode.distillation import teacher as teachers
 from dode.distillation.refinement import refine_jointly
 from dode.models import mixture
-from dode.sampling import NonFiniteError
 
 DDIM, KARRAS5 = solvers.create("ddim"), grids.karras(steps=5)
 every_variant = pytest.mark.parametrize("variant", variants.SHARED, ids=variants.label)

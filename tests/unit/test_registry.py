@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import variants
-from dode import grids, sampling, solvers
+from dode import driver, grids, solvers
 from dode.registry import Registry
 from dode.solvers import base
 
@@ -90,9 +90,9 @@ def test_every_teacher_can_stop_at_every_level(variant):
     """A teacher ends a step at each level of its grid, whose states are the targets."""
     name, options = variant
     solver, sigmas = solvers.create(name, **options).teacher, grids.karras(steps=7)
-    stepper = sampling.steps(solver, elementwise, torch.ones(1, 1, 2, 2), sigmas)
+    stepper = driver.steps(solver, elementwise, torch.ones(1, 1, 2, 2), sigmas)
     ends = []
-    sampling.drive(stepper, lambda step: ends.append(float(step.proposal.sigma)) if not step.proposal.stage else None)
+    driver.drive(stepper, lambda step: ends.append(float(step.proposal.sigma)) if not step.proposal.stage else None)
     assert ends == sigmas[1:].tolist()
 
 

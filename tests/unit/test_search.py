@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import dode
-from dode import grids, models, sampling, solvers
+from dode import driver, grids, models, solvers
 from dode.distillation import search
 from dode.images import noise
 from dode.models import mixture
@@ -100,7 +100,7 @@ def test_the_teacher_of_the_cost_may_be_any_solver_and_starts_as_the_model_says(
     """The first state of a noise-prediction model has the standard deviation sqrt(1 + sigma^2)."""
     model, start, levels = NoiseMixture(), mixture.latents(8, 3), grids.uniform_index(steps=5).tolist()
     heun = {levels[0]: start * (1 + levels[0] ** 2) ** 0.5}
-    stepper = sampling.steps(HEUN, model, start, levels)
+    stepper = driver.steps(HEUN, model, start, levels)
     for step in stepper:
         if not step.proposal.stage:
             heun[float(step.proposal.sigma)] = step.proposal.x

@@ -11,7 +11,8 @@ import torch
 
 import dode
 import variants
-from dode import grids, sampling, solvers
+from dode import driver, grids, sampling, solvers
+from dode.calls import NonFiniteError
 from dode.distillation import teacher
 from dode.models import mixture
 from dode.solvers import base
@@ -135,9 +136,9 @@ def test_float32_latents_lose_no_more_than_float32(name):
 
 @every_solver
 def test_the_state_is_kept_in_float64_whatever_the_latents(name):
-    stepper = sampling.steps(solvers.create(name), elementwise, torch.ones(2, 1, 2, 2), grids.karras(steps=3))
+    stepper = driver.steps(solvers.create(name), elementwise, torch.ones(2, 1, 2, 2), grids.karras(steps=3))
     kept = []
-    end = sampling.drive(
+    end = driver.drive(
         stepper, lambda step: kept.extend([step.x, step.latents, step.proposal.x, step.proposal.denoised])
     )
     assert {x.dtype for x in [*kept, end]} == {torch.float64}
@@ -145,19 +146,19 @@ def test_the_state_is_kept_in_float64_whatever_the_latents(name):
 
 def test_a_step_tells_the_point_of_its_evaluation_and_the_width_from_the_beginning_of_the_solvers_step():
     seen = []
-    stepper = sampling.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 1.0, 0.0])
-    sampling.drive(stepper, lambda step: seen.append((step.index, float(step.sigma), step.h, step.proposal.stage)))
+    stepper = driver.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 1.0, 0.0])
+    driver.drive(stepper, lambda step: seen.append((step.index, float(step.sigma), step.h, step.proposal.stage)))
     assert seen == [(0, 4, -1, True), (1, 3, -1, False), (2, 3, -2, True), (3, 1, -2, False), (4, 1, -1, False)]
 
 
 def test_a_step_gives_its_output_as_image_and_as_noise():
-    stepper = sampling.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 0.0])
+    stepper = driver.steps(solvers.create("heun"), elementwise, mixture.latents(1, 0), [4.0, 3.0, 0.0])
 
     def check(step):
         assert torch.equal(step.output("data"), elementwise(step.x, step.sigma))
         torch.testing.assert_close(step.x - step.sigma * step.output("noise"), step.output("data"))
 
-    sampling.drive(stepper, check)
+    driver.drive(stepper, check)
 
 
 @every_solver
@@ -165,8 +166,8 @@ def test_a_step_gives_its_output_as_image_and_as_noise():
 def test_the_last_proposal_ends_a_step_at_the_last_level_and_levels_descend(name, steps):
     sigmas = grids.karras(steps=steps)
     proposals = []
-    sampling.drive(
-        sampling.steps(solvers.create(name), elementwise, torch.ones(1, 1, 2, 2), sigmas),
+    driver.drive(
+        driver.steps(solvers.create(name), elementwise, torch.ones(1, 1, 2, 2), sigmas),
         lambda step: proposals.append(step.proposal),
     )
     levels = [float(proposal.sigma) for proposal in proposals]
@@ -222,7 +223,7 @@ def test_a_network_that_breaks_down_is_named_with_its_evaluation(name, value):
 
     solver, sigmas = solvers.create(name), [8.0, 1.0, 0.0]
     told = rf"NaN or infinity for 1 of 3 images at evaluation 1 of {solver.nfe(2)} \(noise level 8\)$"
-    with pytest.raises(sampling.NonFiniteError, match=told):
+    with pytest.raises(NonFiniteError, match=told):
         dode.sample(solver, broken, torch.ones(3, 1, 2, 2), sigmas)
 
 
@@ -232,18 +233,18 @@ def test_a_breakdown_that_a_later_evaluation_hides_is_found():
     def saturated(x, sigma):
         return torch.tanh(x) if sigma < 2 else x * torch.inf
 
-    with pytest.raises(sampling.NonFiniteError, match=r"4 of 4 images at evaluation 1 of 3 \(noise level 9\)"):
+    with pytest.raises(NonFiniteError, match=r"4 of 4 images at evaluation 1 of 3 \(noise level 9\)"):
         dode.sample(solvers.create("heun"), saturated, mixture.latents(4, 0), [9.0, 1.0, 0.0])
 
 
 def test_a_state_that_breaks_down_by_itself_is_not_the_networks_fault():
     huge, denoise = [0.0, 1e200, 1e200, 0.0], lambda x, sigma: x / (1 + sigma**2)
     told = r"was given NaN or infinity for 4 of 4 images at evaluation 4 of 4 .* own state had broken down before"
-    with pytest.raises(sampling.NonFiniteError, match=told):
+    with pytest.raises(NonFiniteError, match=told):
         dode.sample(solvers.create("ddim"), denoise, mixture.latents(4, 0), [9.0, 3.0, 2.0, 1.0, 0.0], lambdas=huge)
-    with pytest.raises(sampling.NonFiniteError, match="2 of 2 end states"):
-        sampling.drive(
-            sampling.steps(solvers.create("ddim"), elementwise, mixture.latents(2, 0), [2.0, 0.0]),
+    with pytest.raises(NonFiniteError, match="2 of 2 end states"):
+        driver.drive(
+            driver.steps(solvers.create("ddim"), elementwise, mixture.latents(2, 0), [2.0, 0.0]),
             lambda step: step.proposal.x * torch.inf,
         )
 
@@ -255,7 +256,7 @@ def test_of_half_precision_it_is_said_what_helps(dtype, helps):
     def overflowing(x, sigma):
         return x * 3e38
 
-    with pytest.raises(sampling.NonFiniteError, match=helps):
+    with pytest.raises(NonFiniteError, match=helps):
         dode.sample(solvers.create("ddim"), overflowing, mixture.latents(2, 0).to(dtype), [80.0, 1.0, 0.0])
 
 
@@ -321,7 +322,7 @@ def test_what_is_handed_out_or_taken_in_is_never_overwritten(variant):
         return step.proposal.x + 0.01 if step.index == 4 else None
 
     latents = mixture.latents(2, 0)
-    sampling.drive(sampling.steps(solvers.create(name, **options), denoise, latents, grids.karras(steps=20)), advance)
+    driver.drive(driver.steps(solvers.create(name, **options), denoise, latents, grids.karras(steps=20)), advance)
     assert len(seen) >= 80
     assert all(torch.equal(tensor, copy) for tensor, copy in seen)
 

@@ -49,7 +49,7 @@ TABLE = [
 NOTHING = [
     ("another network's file", "dode/models/adm/layers.py", "nn.Dropout(dropout)", "nn.Dropout(2 * dropout)"),
     ("another extractor", "dode/metrics/extractors/inception.py", "CPU_BATCH = 8", "CPU_BATCH = 9"),
-    ("a check's message", "dode/sampling.py", "end states contain NaN or infinity", "end states are not finite"),
+    ("a check's message", "dode/driver.py", "end states contain NaN or infinity", "end states are not finite"),
     ("words of the registry", "dode/registry.py", "did you mean", "is it"),
     (
         "a check",
@@ -63,7 +63,7 @@ NOTHING = [
         "root_index_space(schedule",
         "root_index_space (schedule",
     ),
-    ("a docstring", "dode/sampling.py", '"""The one loop', '"""One loop'),
+    ("a docstring", "dode/driver.py", '"""The one loop', '"""One loop'),
     ("an annotation", "dode/registry.py", "def names(self) -> list[str]:", "def names(self):"),
     (
         "the frame of jobs",

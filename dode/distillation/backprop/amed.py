@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dode import calls, sampling, solvers
+from dode import calls, driver, solvers
 from dode.calls import NonFiniteError
 from dode.distillation.task import Task
 from dode.distillation.teacher import Alignment, trajectory, variable_of
@@ -119,7 +119,7 @@ class _Training:
             if sigma_next == 0:  # where nothing is chosen
                 break
             analytic = self.task.solver.afs and step == 0
-            each = chain([sampling.analytic if analytic else own], repeat(own))
+            each = chain([driver.analytic if analytic else own], repeat(own))
             with Bottleneck(lambda x, sigma, each=each: next(each)(x, sigma), within=denoise) as bottleneck:
                 end, slopes = self._step(bottleneck, x, self.levels[step : step + 2], past)
             loss = (end - states[sigma_next]).square().flatten(1).sum(1).mean()

@@ -65,7 +65,7 @@ def pas(
     """
     import torch
 
-    from dode import calls, sampling
+    from dode import calls, driver, sampling
     from dode.directions import Directions, History
 
     directions = Directions(differences=0, basis=components, drift=True, outputs="noise")
@@ -106,7 +106,7 @@ def pas(
             x = step.x + sum(float(own) * column for own, column in zip(row, columns, strict=False))
         return x
 
-    sampling.drive(sampling.steps(task.solver, denoise, task.latents, task.sigmas), advance)
+    driver.drive(driver.steps(task.solver, denoise, task.latents, task.sigmas), advance)
     return sampling.Student(task.solver, task.sigmas, torch.stack(lambdas), directions)
 
 

@@ -61,7 +61,7 @@ def _add(sums, denoise, noise, sigmas, generator):
     """Add the moments of some images to the sums over images."""
     import torch
 
-    from dode import calls, sampling, solvers
+    from dode import calls, driver, solvers
     from dode.grids.facts import ModelFacts
 
     outputs, before = [], None
@@ -93,7 +93,7 @@ def _add(sums, denoise, noise, sigmas, generator):
     with torch.no_grad():
         start = noise.to(torch.float64) * ModelFacts.of(denoise).prior_std(sigmas[0])
         end = start
-        for step in sampling.steps(solvers.create("dpm-solver++"), watched, noise, sigmas, start=start):
+        for step in driver.steps(solvers.create("dpm-solver++"), watched, noise, sigmas, start=start):
             add(step.index, step.x, outputs.pop())
             end = step.proposal.x
         add(len(sigmas) - 1, end, output(end, sigmas[-1]))

@@ -62,9 +62,9 @@ def sfd(
 
     from dode.distillation import students
     from dode.distillation import teacher as teachers
+    from dode.driver import evaluated_levels, first_state
     from dode.grids.facts import ModelFacts
     from dode.grids.tensor import checked
-    from dode.sampling import evaluated_levels, first_state
 
     training = students.Training(task, torch.optim.Adam, rate)
     pairing = dataclasses.replace(teachers.aligned(task.solver, task.sigmas, substeps), teacher=followed(teacher))
