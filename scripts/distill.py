@@ -15,16 +15,13 @@ def main(snakemake):
     states = fit_jobs.read_states(followed, cell.device) if followed else iter(())
     how = dict(params.fit)
     name = how.pop("fit")
-    if name not in fit_checks.FITS:
-        with learning_jobs.checkpoint(snakemake.output[0], made) as checkpoint:
+    with learning_jobs.checkpoint(snakemake.output[0], made) as checkpoint:
+        if name not in fit_checks.FITS:
             fit = learning_jobs.fit(name, own, list(states), how["options"], checkpoint)
-            fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
-        return
-    with fit_jobs.journal(snakemake.output[0], made) as journal:
-        if name == "joint":
+        elif name == "joint":
             _, ends = next(states)
             to = (own.denoise, own.latents, cell.sigmas, ends)
-            fit = fitting.fit_jointly(cell.solver, *to, **how, clip=cell.clip, journal=journal)
+            fit = fitting.fit_jointly(cell.solver, *to, **how, clip=cell.clip, checkpoint=checkpoint)
         else:
             how["refine"] = how.pop("iterations", 0)
             fit = greedy.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)

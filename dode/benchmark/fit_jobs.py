@@ -1,9 +1,7 @@
 """What the scripts of teacher and fit do besides: the pairing, the fitting set, and the files of both."""
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,7 +12,7 @@ from dode import storage
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
 from dode.directions import Directions
-from dode.distillation import fitted, fitting, joint
+from dode.distillation import fitted, fitting
 from dode.distillation.teacher import Alignment, Local
 from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NonStationary
@@ -85,19 +83,6 @@ def read_states(path: str, device: Any = "cpu") -> Iterator[tuple[float, torch.T
     with safe_open(path, framework="pt", device=str(device)) as file:
         for index, level in enumerate(_header(file)["sigmas"]):
             yield level, file.get_tensor(str(index))
-
-
-@contextlib.contextmanager
-def journal(path: str, made: Mapping[str, Any]) -> Iterator[joint.Journal]:
-    """Where a joint fit that writes ``path`` keeps how far it is: a file beside that, gone once ``path`` is written.
-
-    What another fit left there, one that was ``made`` from something else, is passed over.
-    """
-    file, own = Path(f"{path}.journal"), json.loads(json.dumps(made))
-    found = storage.read_json(file) if file.exists() else {}
-    states = found["states"] if found.get("made") == own else {}
-    yield joint.Journal(states, lambda states: storage.write_json(file, {"made": own, "states": states}))
-    file.unlink(missing_ok=True)
 
 
 def _exact(values: Any) -> Any:

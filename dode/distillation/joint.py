@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from dode.distillation import families, fit_checks
 from dode.distillation.comparison import Comparison
 from dode.distillation.levenberg_marquardt import Images, OutOfBudget, Progress, minimise
 from dode.distillation.linear_form import check_linear, level_of, linear_form
+from dode.distillation.task import Checkpoint
 from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
@@ -73,38 +74,6 @@ class Rung:
     skipped: str | None = None
 
 
-class Journal:
-    """Where an interrupted fit goes on: the states of its parts by name, kept by whoever gives ``save``.
-
-    Args:
-        states: of the parts that an earlier fit got to.
-        save: called with all states after every iteration.
-    """
-
-    def __init__(
-        self,
-        states: dict[str, dict[str, Any]] | None = None,
-        save: Callable[[dict[str, dict[str, Any]]], object] = lambda states: None,
-    ):
-        self.states, self.save = dict(states or {}), save
-
-    def read(self, part: str) -> tuple[Progress | None, int]:
-        """Where a part was, and the evaluations that had been made by then."""
-        state = dict(self.states.get(part, {}))
-        if not state:
-            return None, 0
-        evaluations = state.pop("evaluations")
-        for key in ("error", "best_error"):
-            state[key] = math.inf if state[key] is None else state[key]  # which JSON has no word for
-        state["held_out"] = [math.inf if error is None else error for error in state["held_out"]]
-        return Progress(**state), evaluations
-
-    def write(self, part: str, state: Progress, evaluations: int) -> None:
-        """Keep the state of a part."""
-        self.states[part] = {**dataclasses.asdict(state), "evaluations": evaluations}
-        self.save(self.states)
-
-
 @dataclasses.dataclass(frozen=True)
 class Best:
     """A solver and its squared errors on the held-out images."""
@@ -126,16 +95,19 @@ def climb_ladder(
     clip: bool = False,
     budget: int | None = None,
     iterations: int = ITERATIONS,
-    journal: Journal | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Student, str, tuple[Rung, ...]]:
-    """The fitted student, its family, and what became of each family; arguments as of :func:`dode.distill`."""
-    journal = Journal() if journal is None else journal
+    """The fitted student, its family, and what became of each family; arguments as of :func:`dode.distill`.
+
+    An interrupted fit goes on from its ``checkpoint`` to the same result.
+    """
+    checkpoint = Checkpoint() if checkpoint is None else checkpoint
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
     own = Directions.of(directions, facts.prediction)
     steps = len(levels) - 1
     fit_checks.check_basis(own.basis, "joint", solver, steps, solver.nfe(steps, end=levels[-1]))
     fit_checks.check_joint(len(latents), family, own.count, solver.nfe(steps, end=levels[-1]), steps, budget)
-    ladder = _Ladder(solver, denoise, latents, levels, ends, facts, journal, iterations, clip=clip, budget=budget)
+    ladder = _Ladder(solver, denoise, latents, levels, ends, facts, checkpoint, iterations, clip=clip, budget=budget)
     ladder.check()
     ladder.begin()
     rungs = fit_checks.rungs(family)
@@ -159,8 +131,9 @@ def climb_ladder(
 class _Ladder:
     """The rungs so far, and the best of them."""
 
-    def __init__(self, solver, denoise, latents, sigmas, ends, facts, journal, iterations, *, clip, budget):
-        self.solver, self.sigmas, self.facts, self.journal, self.iterations = solver, sigmas, facts, journal, iterations
+    def __init__(self, solver, denoise, latents, sigmas, ends, facts, checkpoint, iterations, *, clip, budget):
+        self.solver, self.sigmas, self.facts, self.iterations = solver, sigmas, facts, iterations
+        self.checkpoint, self.parts = checkpoint, checkpoint.read() or {}  # how far each part is, by its name
         self.denoise = denoise
         self.nfe = solver.nfe(len(sigmas) - 1, end=sigmas[-1])
         self.allowed = fit_checks.BUDGET * self.nfe if budget is None else budget
@@ -279,10 +252,11 @@ class _Ladder:
                 yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
 
     def _minimise(self, part, parameters, fitted, held_out):
-        """A part of the fit, or what the journal has of it."""
-        state, evaluations = self.journal.read(part)
-        if state is not None:
-            self.images.evaluations = max(self.images.evaluations, evaluations)
+        """A part of the fit, from where the checkpoint has it."""
+        state = None
+        if part in self.parts:
+            state = Progress(**self.parts[part]["progress"])
+            self.images.evaluations = max(self.images.evaluations, self.parts[part]["evaluations"])
         screening = held_out is None
         most = SCREENING if screening else self.iterations
         with tqdm(total=most, desc=part, mininterval=5, disable=screening) as bar:
@@ -291,7 +265,7 @@ class _Ladder:
                 bar.update()
                 held = (sum(progress.held_out) / max(len(progress.held_out), 1)) ** 0.5
                 bar.set_postfix_str(f"error {progress.error**0.5:.4f}, held out {held:.4f}")
-                self.journal.write(part, progress, self.images.evaluations)
+                self._keep(part, progress)
 
             enough = SCREENED_ENOUGH if screening else ENOUGH
             state = minimise(
@@ -304,8 +278,12 @@ class _Ladder:
                 state=state,
                 report=report,
             )
-        self.journal.write(part, state, self.images.evaluations)
+        self._keep(part, state)
         return state
+
+    def _keep(self, part, progress):
+        self.parts[part] = {"progress": dataclasses.asdict(progress), "evaluations": self.images.evaluations}
+        self.checkpoint.write(self.parts)
 
     def _add(self, family, start, numbers, iterations, before, fitted, student, errors):
         """Record a rung, and take it if it is better than the best so far beyond the error of the difference."""

@@ -15,6 +15,7 @@ from dode.directions import Directions
 from dode.distillation import comparison, families, fine_solution, fit_checks, joint, levenberg_marquardt
 from dode.distillation.levenberg_marquardt import Images, minimise
 from dode.distillation.linear_form import linear_form
+from dode.distillation.task import Checkpoint
 from dode.grids.facts import ModelFacts, vp_prior
 from dode.models import mixture
 from dode.sampling import Student
@@ -322,20 +323,20 @@ def whole():
 
 
 @pytest.mark.parametrize("kept", [1, 9, 17])
-def test_a_killed_fit_goes_on_to_the_same_result(whole, kept):
-    """Ended after so many iterations, at any of them, and begun again from the journal."""
+def test_a_killed_fit_goes_on_to_the_same_result(whole, kept, tmp_path):
+    """Ended after so many iterations, at any of them, and begun again from its checkpoint."""
     whole, made_from = whole
-    written, numbers = {}, itertools.count(1)
+    numbers = itertools.count(1)
 
-    def save(states):
-        written.clear()
-        written.update({name: dict(state) for name, state in states.items()})
-        if next(numbers) == kept:
-            raise KeyboardInterrupt
+    class Killed(Checkpoint):
+        def write(self, state):
+            super().write(state)
+            if next(numbers) == kept:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        joint.climb_ladder(IPNDM, mixture.denoise, *made_from, journal=joint.Journal(save=save))
-    again, *_ = joint.climb_ladder(IPNDM, mixture.denoise, *made_from, journal=joint.Journal(written))
+        joint.climb_ladder(IPNDM, mixture.denoise, *made_from, checkpoint=Killed(tmp_path / "fit"))
+    again, *_ = joint.climb_ladder(IPNDM, mixture.denoise, *made_from, checkpoint=Checkpoint(tmp_path / "fit"))
     fresh = mixture.latents(32, 5)
     assert torch.equal(again.sample(mixture.denoise, fresh), whole.sample(mixture.denoise, fresh))
 

@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from dode import storage
 from dode.benchmark import jobs
+from dode.distillation.task import Checkpoint
 from dode.images import pixels
 from workspace import REPOSITORY, Workspace
 
@@ -22,14 +24,14 @@ CELLS = {
         "distill": {"fit": "joint", "images": 24, "budget": 8000, "family": "lambda", "seed": 0},
     },
 }
-# What the fit's job does besides: it dies as it opens a file of this name for the so manieth time.
+# What the fit's job does besides: it dies as it replaces its checkpoint for the so manieth time.
 DIES = """
 import os, signal, sys
 left = {times}
 
 def watch(event, arguments):
     global left
-    if event == "open" and isinstance(arguments[0], str) and "lambdas.json.journal" in arguments[0]:
+    if event == "os.rename" and str(arguments[1]).endswith("lambdas.json.checkpoint"):
         left -= 1
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -100,7 +102,7 @@ def test_a_fit_says_what_became_of_every_family(joint):
 
 
 def unfinished(joint, folder, times):
-    """A copy whose joint fit has been killed as it opened its journal for the so manieth time."""
+    """A copy whose joint fit has been killed as it replaced its checkpoint for the so manieth time."""
     workspace = Workspace(joint.copy(folder).folder)
     lambdas = workspace.cell("joint/nfe2") / "lambdas.json"
     lambdas.unlink()
@@ -110,33 +112,35 @@ def unfinished(joint, folder, times):
     assert status != 0, output + errors
     assert not lambdas.exists()
     hook.unlink()
-    return workspace, lambdas, lambdas.with_name("lambdas.json.journal")
+    return workspace, lambdas, lambdas.with_name("lambdas.json.checkpoint")
 
 
 def test_a_killed_fit_goes_on_to_the_same_file(joint, folder):
     whole = (joint.cell("joint/nfe2") / "lambdas.json").read_bytes()
-    workspace, lambdas, journal = unfinished(joint, folder, 8)
-    before = storage.read_json(journal)
-    assert any(not state["done"] for state in before["states"].values())
-    assert before["made"] == {name: json.loads(whole)[name] for name in ("cell", "code", "distill", "teacher")}
+    workspace, lambdas, checkpoint = unfinished(joint, folder, 8)
+    before = torch.load(checkpoint, weights_only=True)
+    assert any(not part["progress"]["done"] for part in before["state"].values())
+    made = {name: json.loads(whole)[name] for name in ("cell", "code", "distill", "teacher")}
+    assert json.loads(before["made"]) == made
     workspace.snakemake(path_of(workspace, "joint/nfe2", "lambdas.json"))
     assert lambdas.read_bytes() == whole
-    assert not journal.exists()
+    assert not checkpoint.exists()
 
 
-def test_a_journal_of_another_configuration_is_passed_over(joint, folder):
+def test_a_checkpoint_of_another_configuration_is_passed_over(joint, folder):
     """It says that all is done, with other coefficients: a fit that believed it would come to these."""
     whole = (joint.cell("joint/nfe2") / "lambdas.json").read_bytes()
     workspace = joint.copy(folder)
     lambdas = workspace.cell("joint/nfe2") / "lambdas.json"
     lambdas.unlink()
-    journal = lambdas.with_name("lambdas.json.journal")
+    checkpoint = lambdas.with_name("lambdas.json.checkpoint")
     fit = json.loads(whole)
     made = {name: fit[name] for name in ("cell", "code", "teacher")}
     made["distill"] = {**fit["distill"], "budget": 4001}
-    state = {"z": [9.0] * 8, "best": [9.0] * 8, "error": 0.0, "damping": 1.0, "held_out": [0.0] * 6}
-    state |= {"iteration": 1, "since": 0, "done": True, "evaluations": 5}
-    storage.write_json(journal, {"made": made, "states": {"levels given": state, "levels": state}})
+    progress = {"z": [9.0] * 8, "best": [9.0] * 8, "error": 0.0, "best_error": 0.0, "damping": 1.0}
+    progress |= {"held_out": [0.0] * 6, "iteration": 1, "since": 0, "done": True}
+    part = {"progress": progress, "evaluations": 5}
+    Checkpoint(checkpoint, json.dumps(made, sort_keys=True)).write({"levels given": part, "levels": part})
     workspace.snakemake(path_of(workspace, "joint/nfe2", "lambdas.json"))
     assert lambdas.read_bytes() == whole
-    assert not journal.exists()
+    assert not checkpoint.exists()
