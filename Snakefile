@@ -2,10 +2,11 @@ from pathlib import Path
 
 from snakemake.dag import DAG
 from snakemake.jobs import GroupJob, Job
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.utils import min_version
 
 from dode import locks
-from dode.benchmark import beforehand, refusals, surroundings
+from dode.benchmark import beforehand, refusals, surroundings, turns
 
 min_version("9.0")
 with surroundings.told_alone(logger):
@@ -44,6 +45,7 @@ report: "report/workflow.rst"
 
 
 reruns.ignore_clocks(DAG)
+turns.look_again_where_held_back(JobScheduler)
 if workflow.is_main_process:
     reruns.decide_by_records(DAG, Job, ROOT)
     refused = refusals.end_at_once(Job, GroupJob)
