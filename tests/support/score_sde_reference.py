@@ -14,7 +14,7 @@ from published_weights import random_weights
 TAPS = {True: (1, 3, 3, 1), False: (1, 1)}
 
 
-def shapes(*, nf, ch_mult, num_res_blocks, attends, channels, fourier, residual, **_):
+def shapes(*, nf, ch_mult, num_res_blocks, attends, channels, fourier, side, sums, **_):
     """Names and shapes of the parameters in the repository's order. ``attends``: of each level."""
     found, count = {}, 0
 
@@ -42,7 +42,7 @@ def shapes(*, nf, ch_mult, num_res_blocks, attends, channels, fourier, residual,
     part(**layer("", 4 * nf, 2 * nf if fourier else nf))
     part(**layer("", 4 * nf, 4 * nf))
     part(**layer("", nf, channels, 3, 3))
-    kept, width, side, last = [nf], nf, channels, len(ch_mult) - 1
+    kept, width, inputs, last = [nf], nf, channels, len(ch_mult) - 1
     for level, factor in enumerate(ch_mult):
         for _ in range(num_res_blocks):
             block(width, nf * factor)
@@ -52,9 +52,11 @@ def shapes(*, nf, ch_mult, num_res_blocks, attends, channels, fourier, residual,
             kept.append(width)
         if level < last:
             block(width, width, sized=True)
-            if residual:
-                part(**layer("Conv2d_0__", width, side, 3, 3))
-                side = width
+            if side == "residual":
+                part(**layer("Conv2d_0__", width, inputs, 3, 3))
+                inputs = width
+            if side == "input_skip":
+                part(**layer("Conv_0__", width, channels, 1, 1))
             kept.append(width)
     block(width, width)
     attention(width)
@@ -65,10 +67,14 @@ def shapes(*, nf, ch_mult, num_res_blocks, attends, channels, fourier, residual,
             width = nf * ch_mult[level]
         if attends[level]:
             attention(width)
+        if sums:
+            part(**layer("", width))
+            part(**layer("", channels, width, 3, 3))
         if level:
             block(width, width, sized=True)
-    part(**layer("", width))
-    part(**layer("", channels, width, 3, 3))
+    if not sums:
+        part(**layer("", width))
+        part(**layer("", channels, width, 3, 3))
     return found
 
 
@@ -114,24 +120,33 @@ class Reference:
                 kept.append(self.attention(h) if attends[level] else h)
             if level < last:
                 h = self.block(kept[-1], e, "down")
-                if self.options["residual"]:
+                if self.options["side"] == "residual":
                     side = (self.halved(side) + h) / math.sqrt(2)
                     h = side
+                if self.options["side"] == "input_skip":
+                    side = resampled(side, "down", self.taps)
+                    h = h + conv(self.next(), "Conv_0.", side)
                 kept.append(h)
         h = self.block(kept[-1], e)
         h = self.attention(h)
         h = self.block(h, e)
+        images = []
         for level in range(last, -1, -1):
             for _ in range(depth + 1):
                 h = self.block(torch.cat([h, kept.pop()], 1), e)
             if attends[level]:
                 h = self.attention(h)
+            if self.options["sums"]:
+                images = [resampled(image, "up", self.taps) for image in images]
+                normed = silu(normalised(self.next(), "", h))
+                images.append(conv(self.next(), "", normed))
             if level:
                 h = self.block(h, e, "up")
-        h = silu(normalised(self.next(), "", h))
-        h = conv(self.next(), "", h)
+        if not images:
+            h = silu(normalised(self.next(), "", h))
+            images = [conv(self.next(), "", h)]
         assert not self.next()
-        return h
+        return sum(images)
 
     def dense(self, own, x, name=""):
         return x @ own[f"{name}weight"].T + own[f"{name}bias"]

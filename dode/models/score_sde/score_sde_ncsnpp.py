@@ -110,6 +110,17 @@ class Halving(nn.Module):
         return self.Conv2d_0(functional.conv2d(x, each, padding=2, groups=x.shape[1]))
 
 
+class Joined(nn.Module):
+    """``h + C_0 x``, x the image at the size of the feature map h."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.Conv_0 = nn.Conv2d(inputs, width, 1)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return h + self.Conv_0(x)
+
+
 @networks.register("score-sde-ncsnpp")
 class NCSNpp(nn.Module):
     """``F = network(x, condition)`` as the ``preconditioning`` ``ve`` or ``vp`` calls it, x of images in [-1, 1].
@@ -124,11 +135,14 @@ class NCSNpp(nn.Module):
         num_res_blocks: residual blocks a level, one more on the way up.
         attn_resolutions: sizes of feature maps, in pixels, that are followed by attention.
         embedding_type: ``fourier`` in NCSN++, ``positional`` in DDPM++.
-        progressive_input: ``residual`` in NCSN++, ``none`` in DDPM++.
+        progressive_input: how the image enters the smaller levels. ``residual`` in NCSN++ of CIFAR-10, by convolutions;
+            ``input_skip`` in NCSN++ of 256 pixels and more, itself made smaller; ``none`` in DDPM++.
+        progressive: how the output is made. ``none``, from the last level; ``output_skip`` in NCSN++ of 256 pixels and
+            more, as the sum of images of all levels made larger.
         fir: whether sizes are changed with the filter 1, 3, 3, 1 (NCSN++), or by repetition and means (DDPM++).
 
-    Other keys of the configurations are as those of CIFAR-10 have them: blocks of the type ``biggan``,
-    ``skip_rescale``, ``progressive: none``.
+    Other keys are as all published configurations with these options have them: blocks of the type ``biggan``,
+    ``skip_rescale``, ``progressive_combine: sum``.
     """
 
     def __init__(
@@ -141,18 +155,21 @@ class NCSNpp(nn.Module):
         attn_resolutions: Sequence[int] = (16,),
         embedding_type: str = "fourier",
         progressive_input: str = "residual",
+        progressive: str = "none",
         fir: bool = True,
     ):
         super().__init__()
         _check("embedding_type", embedding_type, ("fourier", "positional"))
-        _check("progressive_input", progressive_input, ("none", "residual"))
+        _check("progressive_input", progressive_input, ("none", "residual", "input_skip"))
+        _check("progressive", progressive, ("none", "output_skip"))
         if progressive_input == "residual" and not fir:
-            raise ValueError("progressive_input: 'residual' is not allowed without fir; allowed: 'none'")
+            raise ValueError("progressive_input: 'residual' is not allowed without fir; allowed: 'none', 'input_skip'")
         self.image_shape, self.depth = tuple(image_shape), num_res_blocks
         sizes = unet_parts.level_sizes(image_shape[1], len(ch_mult), attn_resolutions)
         self.attends = [size in attn_resolutions for size in sizes]
-        self.fourier, self.residual = embedding_type == "fourier", progressive_input == "residual"
+        self.fourier, self.side, self.sums = embedding_type == "fourier", progressive_input, progressive != "none"
         self.options: Any = {"embedding": 4 * nf, "taps": FIR if fir else BOX}
+        self.register_buffer("taps", outer(self.options["taps"]), persistent=False)
         self.all_modules = nn.ModuleList(self._parts(image_shape[0], nf, [nf * factor for factor in ch_mult]))
 
     def _parts(self, channels: int, nf: int, widths: Sequence[int]) -> Iterator[nn.Module]:
@@ -172,9 +189,11 @@ class NCSNpp(nn.Module):
                 skips.append(width)
             if level < len(widths) - 1:
                 yield Block(width, width, resample="down", **self.options)
-                if self.residual:
+                if self.side == "residual":
                     yield Halving(side, width)
                     side = width
+                elif self.side == "input_skip":
+                    yield Joined(channels, width)
                 skips.append(width)
         yield from (Block(width, width, **self.options), Attention(width), Block(width, width, **self.options))
         for level, own in reversed(list(enumerate(widths))):
@@ -183,10 +202,11 @@ class NCSNpp(nn.Module):
                 width = own
             if self.attends[level]:
                 yield Attention(width)
+            if self.sums or level == 0:
+                yield group_norm(width, EPS)
+                yield nn.Conv2d(width, channels, 3, padding=1)
             if level:
                 yield Block(width, width, resample="up", **self.options)
-        yield group_norm(width, EPS)
-        yield nn.Conv2d(width, channels, 3, padding=1)
 
     @property
     def bottleneck(self) -> nn.Module:
@@ -209,21 +229,30 @@ class NCSNpp(nn.Module):
                 skips.append(next(part)(h) if attends else h)
             if level < len(self.attends) - 1:
                 h = next(part)(skips[-1], embedding)
-                if self.residual:
+                if self.side == "residual":
                     h = side = (next(part)(side) + h) * math.sqrt(0.5)
+                elif self.side == "input_skip":
+                    side = self._resized(side, "down")
+                    h = next(part)(side, h)
                 skips.append(h)
         h = next(part)(skips[-1], embedding)
         h = next(part)(h)
-        h = next(part)(h, embedding)
+        h, output = next(part)(h, embedding), None
         for level, attends in reversed(list(enumerate(self.attends))):
             for _ in range(self.depth + 1):
                 h = next(part)(torch.cat([h, skips.pop()], dim=1), embedding)
             if attends:
                 h = next(part)(h)
+            if self.sums or level == 0:
+                norm, image = next(part), next(part)
+                own = image(functional.silu(norm(h)))
+                output = own if output is None else self._resized(output, "up") + own
             if level:
                 h = next(part)(h, embedding)
-        h = functional.silu(next(part)(h))
-        return next(part)(h)
+        return output
+
+    def _resized(self, image, how):
+        return filtered(image, self.taps, how, (self.taps.shape[-1] - 1) // 2)
 
     def _embedded(self, part, condition):
         """Of the condition, behind the nonlinearity that every block begins with: (1 or B, 4 nf)."""
