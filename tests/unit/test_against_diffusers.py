@@ -16,6 +16,7 @@ from dode import models, solvers
 from dode.grids.schedules import schedules
 from dode.models import mixture
 from dode.models.networks import networks
+from noise_mixture import NoiseMixture
 
 STEPS = [1, 2, 3, 5, 10]
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -40,19 +41,7 @@ def by_sigmas(scheduler, steps):
 
 
 def ours(name, levels, **options):
-    return dode.sample(solvers.create(name, **options), Toy(), mixture.latents(8, 1), levels)
-
-
-class Toy:
-    """The mixture behind the contract of a noise-prediction model: its sampler starts at alpha x = noise."""
-
-    prediction = "noise"
-
-    def prior_std(self, sigma):
-        return (1 + sigma**2) ** 0.5
-
-    def __call__(self, x, sigma):
-        return mixture.denoise(x, sigma)
+    return dode.sample(solvers.create(name, **options), NoiseMixture(), mixture.latents(8, 1), levels)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 10])

@@ -17,6 +17,7 @@ from dode.__main__ import main
 from dode.report.archives import evidence, format, site
 from dode.report.archives.format import ArchiveError
 from forged_archives import DEMO
+from mutations import mutated
 
 D_DDIM, J_IPNDM = "digits-edm/d-ddim/nfe5", "digits-edm/j-ipndm/nfe5"
 
@@ -402,20 +403,10 @@ def test_whatever_values_an_archive_has_it_is_refused_or_can_be_shown(tmp_path_f
 @settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_bytes_a_file_has_there_is_one_kind_of_error(tmp_path_factory, data):
-    content = bytearray(DEMO.read_bytes())
+    content = DEMO.read_bytes()
     # Half of the changes where the structure of the zip file is.
     structure = st.sampled_from([*range(100), *range(len(content) - 700, len(content))])
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.one_of(st.integers(0, len(content) - 1), structure)) % len(content)
-        kind = data.draw(st.sampled_from(["set", "delete", "insert", "cut"]))
-        if kind == "set":
-            content[place] = data.draw(st.integers(0, 255))
-        elif kind == "delete":
-            del content[place : place + data.draw(st.integers(1, 8))]
-        elif kind == "insert":
-            content[place:place] = data.draw(st.binary(min_size=1, max_size=8))
-        else:
-            del content[max(place, 1) :]
+    content = mutated(content, data, structure)
     path = tmp_path_factory.getbasetemp() / "bytes.zip"
     path.write_bytes(content)
     found = read_or_refusal(path)

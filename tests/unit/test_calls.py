@@ -13,6 +13,7 @@ import variants
 from dode import calls, grids, models, sampling, solvers
 from dode.distillation import search
 from dode.grids import schedules
+from inside_out import driven
 
 DDIM, KARRAS = solvers.create("ddim"), grids.karras(steps=6)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -46,16 +47,6 @@ def noise(images=6, dtype=torch.float64, seed=0):
     return torch.randn(images, 1, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def answered(run, denoise):
-    """The end states of a run whose points a program's own network answers."""
-    x, sigma = next(run)
-    while True:
-        try:
-            x, sigma = run.send(denoise(x, sigma))
-        except StopIteration as end:
-            return end.value
-
-
 BAD = pytest.mark.parametrize("bad", [lambda: in_place, Reusing], ids=["in place", "one buffer"])
 
 
@@ -69,7 +60,7 @@ def test_sampling_shares_no_memory_with_the_network(bad, variant, dtype):
         expected = dode.sample(solver, right, latents, levels, **how)
         assert torch.equal(dode.sample(solver, bad(), latents, levels, **how), expected)
         if not solver.per_image:
-            assert torch.equal(answered(sampling.evaluations(solver, latents, levels, **how), bad()), expected)
+            assert torch.equal(driven(sampling.evaluations(solver, latents, levels, **how), bad())[0], expected)
     assert torch.equal(latents, noise(dtype=dtype))
     assert torch.equal(levels, KARRAS.clone())
 
@@ -116,7 +107,7 @@ def test_an_exported_result_shares_no_memory_with_the_network(bad, dtype):
     sampler, latents = dode.load(test_portable.good.__wrapped__()), noise(dtype=dtype)
     expected = sampler.sample(right, latents)
     assert torch.equal(sampler.sample(bad(), latents), expected)
-    assert torch.equal(answered(sampler.evaluations(latents), bad()), expected)
+    assert torch.equal(driven(sampler.evaluations(latents), bad())[0], expected)
 
 
 class Network(torch.nn.Module):

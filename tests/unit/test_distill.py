@@ -14,22 +14,11 @@ from dode.calls import NonFiniteError
 from dode.distillation import greedy
 from dode.distillation import teacher as teachers
 from dode.models import mixture
+from noise_mixture import NoiseMixture
 
 DDIM, HEUN = solvers.create("ddim"), solvers.create("heun")
 KARRAS5 = grids.karras(steps=5)
 EIGHT = mixture.latents(8, 0)
-
-
-class NoiseMixture:
-    """The mixture as a noise-prediction model."""
-
-    prediction = "noise"
-
-    def prior_std(self, sigma):
-        return (1 + sigma**2) ** 0.5
-
-    def __call__(self, x, sigma):
-        return mixture.denoise(x, sigma)
 
 
 def rho_levels(high, low, count):

@@ -12,27 +12,9 @@ from dode import driver, models, portable, sampling, solvers
 from dode.directions import Directions
 from dode.grids import schedules
 from dode.models import mixture
+from inside_out import driven
+from noise_mixture import NoiseMixture
 from variants import SHARED, label
-
-
-def driven(run, denoise):
-    """End state of a run whose points are answered by ``denoise``, and the points."""
-    answer, points = None, []
-    while True:
-        try:
-            point = run.send(answer)
-        except StopIteration as end:
-            return end.value, points
-        points.append(point)
-        answer = denoise(*point)
-
-
-def noise_model(x, sigma):
-    return mixture.denoise(x, sigma)
-
-
-noise_model.prediction = "noise"
-noise_model.prior_std = lambda sigma: (1 + sigma**2) ** 0.5
 
 
 @pytest.mark.parametrize("variant", SHARED, ids=label)
@@ -51,7 +33,7 @@ def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):
     for model, fitted in [
         (mixture.denoise, {}),
         # Of Heun's method a run that ends above 0 makes one evaluation more than it has coefficients for.
-        *[(noise_model, {"lambdas": lambdas, "directions": Directions.of(2, "noise")})]
+        *[(NoiseMixture(), {"lambdas": lambdas, "directions": Directions.of(2, "noise")})]
         * (evaluations == solver.nfe(6)),
     ]:
         calls = []

@@ -19,6 +19,7 @@ from dode.models.networks import networks
 from dode.portable import Sampler
 from dode.sampling import Student
 from dode.solvers.formulas import PURE_NOISE
+from inside_out import driven
 
 FLOW = {"prediction": "flow", "schedule": {"name": "flow"}}
 SCHEDULE = FlowSchedule(1000)
@@ -181,13 +182,9 @@ def test_a_result_of_a_flow_model_is_loaded_and_samples():
     expected = dode.sample(solvers.create("flow-ab"), denoise, noise, sigmas)
     assert torch.equal(loaded.sample(denoise, noise), expected)
     assert torch.equal(loaded.sample(mixture_of_noise, noise), dode.sample(loaded.solver, InSigma(), noise, sigmas))
-    run = loaded.evaluations(noise)
-    point = next(run)
-    for _ in range(4):
-        point = run.send(denoise(*point))
-    with pytest.raises(StopIteration) as end:
-        run.send(denoise(*point))
-    assert torch.equal(end.value.value, expected)
+    end, points = driven(loaded.evaluations(noise), denoise)
+    assert len(points) == 5
+    assert torch.equal(end, expected)
     with pytest.raises(ValueError, match="prediction 'flow' needs a schedule"):
         dode.load({**record, "model": {key: value for key, value in model.items() if key != "schedule"}})
 

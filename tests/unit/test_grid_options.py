@@ -18,6 +18,7 @@ from dode.distillation.linear_form import linear_form
 from dode.grids import schedules, shared
 from dode.grids.facts import ModelFacts
 from dode.models import mixture
+from inside_out import driven
 
 OPTIONS = [{"afs": True}, {"end": "sigma_min"}, {"afs": True, "end": "sigma_min"}]
 every_option = pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -224,13 +225,9 @@ def test_an_exported_result_has_them_to_the_bit(tmp_path, fit, options):
     portable.write(tmp_path / "mine.json", record)
     loaded = dode.load(tmp_path / "mine.json")
     assert torch.equal(loaded.sample(mixture.denoise, noise), expected)
-    run = loaded.evaluations(noise)
-    x, sigma = next(run)
-    for _ in range(loaded.nfe - 1):
-        x, sigma = run.send(mixture.denoise(x, sigma))
-    with pytest.raises(StopIteration) as end:
-        run.send(mixture.denoise(x, sigma))
-    assert torch.equal(end.value.value, expected)
+    end, points = driven(loaded.evaluations(noise), mixture.denoise)
+    assert len(points) == loaded.nfe
+    assert torch.equal(end, expected)
 
 
 def test_a_record_of_another_version_or_with_coefficients_has_no_analytic_step():

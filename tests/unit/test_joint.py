@@ -19,6 +19,7 @@ from dode.distillation.task import Checkpoint
 from dode.grids.facts import ModelFacts, vp_prior
 from dode.models import mixture
 from dode.sampling import Student
+from inside_out import driven
 
 FACTS = ModelFacts()
 IPNDM = solvers.create("ipndm")
@@ -68,15 +69,9 @@ def test_a_run_turned_inside_out_is_told_the_same_levels():
     student = Student(IPNDM, grids.karras(steps=4), told=[70.0, 10.0, 1.0, 0.2])
     latents = mixture.latents(3, 1)
     run = sampling.evaluations(student.solver, latents, student.sigmas, told=student.told)
-    x, sigma = next(run)
-    seen = []
-    for _ in range(3):
-        seen.append(float(sigma))
-        x, sigma = run.send(mixture.denoise(x, sigma))
-    assert [*seen, float(sigma)] == student.told
-    with pytest.raises(StopIteration) as end:
-        run.send(mixture.denoise(x, sigma))
-    assert torch.equal(end.value.value, student.sample(mixture.denoise, latents))
+    end, points = driven(run, mixture.denoise)
+    assert [float(point.sigma) for point in points] == student.told
+    assert torch.equal(end, student.sample(mixture.denoise, latents))
 
 
 @pytest.mark.parametrize("told", [[1.0] * 3, [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, float("nan"), 1.0]])

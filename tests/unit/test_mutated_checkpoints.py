@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dode import checkpoints
 from dode.checkpoints import CheckpointError
+from mutations import mutated
 from published_files import edm_pickle, weights
 
 
@@ -30,23 +31,9 @@ OPTIONS = {"zip": ("torch", None), "legacy": ("torch", 1), "edm": ("edm-pickle",
 def test_mutated_files_are_refused_or_hold_tensors_within_the_file(valid, name, data):
     """A flipped weight or name cannot be seen without a checksum; but only tensors come out, of bounded size."""
     original = (valid / name).read_bytes()
-    content = bytearray(original)
     # Most bytes are weights or source: half of the mutations go where the pickle's own opcodes are.
     pickled = [place for place in range(len(original)) if original[place] in b"RbQ\x93\x85\x86\x87tKMhqs}].(c\x8c\x94"]
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.one_of(st.integers(0, len(content) - 1), st.sampled_from(pickled))) % len(content)
-        kind = data.draw(st.sampled_from(["set", "delete", "insert", "cut", "repeat"]))
-        if kind == "set":
-            content[place] = data.draw(st.integers(0, 255))
-        elif kind == "delete":
-            del content[place : place + data.draw(st.integers(1, 8))]
-        elif kind == "insert":
-            content[place:place] = data.draw(st.binary(min_size=1, max_size=8))
-        elif kind == "cut":
-            del content[place:]
-        else:
-            content[place:place] = content[place : place + data.draw(st.integers(1, 64))]
-        content = content or bytearray(b"\0")
+    content = mutated(original, data, st.sampled_from(pickled))
     path = valid / "mutated"
     path.write_bytes(content)
     format, key = OPTIONS[name]

@@ -14,6 +14,7 @@ from dode.directions import Directions, History
 from dode.distillation import fitting, learned
 from dode.distillation import teacher as teachers
 from dode.models import mixture
+from inside_out import driven
 
 SIGMAS = grids.karras(steps=6, end="sigma_min")
 BASIS = Directions(differences=0, basis=4, drift=True, outputs="noise")
@@ -171,13 +172,9 @@ def test_an_exported_fit_has_the_basis_to_the_bit(tmp_path):
     loaded, noise = dode.load(record), mixture.latents(5, 1)
     expected = fit.student.sample(mixture.denoise, noise)
     assert torch.equal(loaded.sample(mixture.denoise, noise), expected)
-    run = loaded.evaluations(noise)
-    x, sigma = next(run)
-    for _ in range(5):
-        x, sigma = run.send(mixture.denoise(x, sigma))
-    with pytest.raises(StopIteration) as end:
-        run.send(mixture.denoise(x, sigma))
-    assert torch.equal(end.value.value, expected)
+    end, points = driven(loaded.evaluations(noise), mixture.denoise)
+    assert len(points) == 6
+    assert torch.equal(end, expected)
     with pytest.raises(ValueError, match="version: 4 is of results with afs, or a basis of slopes; this is of 1"):
         dode.load({**record, "lambdas": None, "directions": None})
 

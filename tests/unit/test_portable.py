@@ -18,6 +18,7 @@ from dode.benchmark.software import versions
 from dode.directions import OUTPUTS
 from dode.models import mixture
 from dode.report.finished import Finished
+from inside_out import driven
 
 SCHEDULE = {"name": "linear"}
 NOISE = {
@@ -128,15 +129,10 @@ def test_a_joint_fit_is_exported_whole(finished, tmp_path, card, solver, family)
     loaded = portable.load(tmp_path / "mine.json")
     assert torch.equal(loaded.sample(denoise, latents[:8]), expected)
     run = loaded.evaluations(latents[:8], prediction=card["prediction"], prior_std=denoise.facts.prior_std)
-    x, sigma = next(run)
-    levels = [float(sigma)]
-    while len(levels) < 5:
-        x, sigma = run.send(denoise(x, sigma))
-        levels.append(float(sigma))
-    with pytest.raises(StopIteration) as end:
-        run.send(denoise(x, sigma))
-    assert levels == loaded.evaluated
-    assert torch.equal(end.value.value, expected)
+    end, points = driven(run, denoise)
+    assert len(points) == 5
+    assert [float(point.sigma) for point in points] == loaded.evaluated
+    assert torch.equal(end, expected)
 
 
 @pytest.mark.parametrize(
@@ -204,14 +200,7 @@ def test_consistency_sampling_is_exported_with_its_noise(finished, tmp_path):
     portable.write(tmp_path / "mine.json", export.record(finished(card, "consistency", {}, grid, 3), "d", "s", 3))
     sampler = dode.load(tmp_path / "mine.json")
     assert torch.equal(sampler.sample(denoise, latents), expected)
-    run = sampler.evaluations(latents)
-    point, end = next(run), None
-    while end is None:
-        try:
-            point = run.send(denoise(point.x, point.sigma))
-        except StopIteration as stop:
-            end = stop.value
-    assert torch.equal(end, expected)
+    assert torch.equal(driven(sampler.evaluations(latents), denoise)[0], expected)
 
 
 def test_what_is_cited_is_the_declared_source_of_the_method(finished):

@@ -13,21 +13,10 @@ from dode import driver, grids, models, solvers
 from dode.distillation import search
 from dode.images import noise
 from dode.models import mixture
+from noise_mixture import NoiseMixture
 
 EULER, HEUN = solvers.create("ddim"), solvers.create("heun")
 MODELS = Path(__file__).parents[2] / "config" / "models"
-
-
-class NoiseMixture:
-    """The mixture as a model whose sampler starts from sqrt(1 + sigma^2)."""
-
-    prediction = "noise"
-
-    def prior_std(self, sigma):
-        return (1 + sigma**2) ** 0.5
-
-    def __call__(self, x, sigma):
-        return mixture.denoise(x, sigma)
 
 
 def cheapest(cost, steps, coefficient):

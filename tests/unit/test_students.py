@@ -15,6 +15,7 @@ from dode.distillation.task import Checkpoint, Task
 from dode.models import mixture
 from dode.models.denoiser import DataPrediction, FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import guidances
+from inside_out import driven
 
 SPREAD = 0.7  # standard deviation of the Gaussian's data
 FEW = {
@@ -360,11 +361,5 @@ def test_a_solver_that_adds_noise_is_not_fitted():
 def test_consistency_sampling_turned_inside_out_is_the_same_to_the_bit():
     denoise, latents = gaussian().as_consistency_function(), mixture.latents(5, 3)
     sigmas, solver = [80.0, 3.0, 0.5, 0.0], solvers.create("consistency")
-    run = sampling.evaluations(solver, latents, sigmas)
-    point, end = next(run), None
-    while end is None:
-        try:
-            point = run.send(denoise(point.x, point.sigma))
-        except StopIteration as stop:
-            end = stop.value
+    end, _ = driven(sampling.evaluations(solver, latents, sigmas), denoise)
     assert torch.equal(end, dode.sample(solver, denoise, latents, sigmas))
