@@ -18,8 +18,8 @@ def read(
     Args:
         path: a file in UTF-8, with the names of the columns in its first line.
         columns: all columns, in the file's order.
-        parsers: what a column's value is made of, by the whole row as text; they raise ValueError, TypeError, KeyError or
-            ArithmeticError. A column without one has its text, and None where it is empty.
+        parsers: what a column's value is made of, by the whole row as text; they raise ValueError, TypeError, KeyError
+            or ArithmeticError. A column without one has its text, and None where it is empty.
 
     Raises:
         dode.benchmark.config.ConfigError: for a column that is missing or unknown, text that cannot be seen, or what a
