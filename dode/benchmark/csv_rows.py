@@ -4,15 +4,16 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dode import texts
 from dode.validation import ConfigError, read_text
 
+#: What makes a value of a row of texts.
+Parser: TypeAlias = Callable[[dict[str, str]], Any]
 
-def read(
-    path: Path, columns: Sequence[str], parsers: Mapping[str, Callable[[dict[str, str]], Any]]
-) -> list[dict[str, Any]]:
+
+def read(path: Path, columns: Sequence[str], parsers: Mapping[str, Parser]) -> list[dict[str, Any]]:
     """The rows of the file at ``path``, each a dict of its ``columns``.
 
     Args:
@@ -36,7 +37,7 @@ def read(
         raise ConfigError(f"{name}, line {reader.line_num}: {error}") from None
 
 
-def _row(row, place, count, parsers):
+def _row(row: dict[Any, Any], place: str, count: int, parsers: Mapping[str, Parser]) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ConfigError(f"{place}: {count} values are needed")
     for column, text in row.items():

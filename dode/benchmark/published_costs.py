@@ -4,8 +4,9 @@ They are of other networks, on other devices; docs/figures.md describes the colu
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dode.benchmark import csv_rows
 
@@ -15,6 +16,8 @@ COLUMNS = (
     *("method", "dataset", "image_shape", "nfe", "fid"),
     *("hours", "device", "updates", "batch_size", "trajectories", "teacher_nfe", "source"),
 )
+
+_Row: TypeAlias = dict[str, str]
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
@@ -37,8 +40,8 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     return [{**row, "images": row["updates"] * row["batch_size"] if row["updates"] else None} for row in rows]
 
 
-def _text(column):
-    def parse(row):
+def _text(column: str) -> Callable[[_Row], str]:
+    def parse(row: _Row) -> str:
         if not row[column]:
             raise ValueError("it is empty; every published cost needs one")
         return row[column]
@@ -46,39 +49,39 @@ def _text(column):
     return parse
 
 
-def _shape(row):
+def _shape(row: _Row) -> tuple[int, ...]:
     sides = row["image_shape"].split("x")
     if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
         raise ValueError(f"{row['image_shape']!r} is not a shape of images such as 3x32x32")
     return tuple(map(int, sides))
 
 
-def _count(column, needed=None):
-    """A whole number of at least 1, or None; with the column ``needed`` or without both."""
+def _count(column: str, *, needed_by: str = "") -> Callable[[_Row], int | None]:
+    """A whole number of at least 1, or None where neither it nor the column that needs it is there."""
 
-    def parse(row):
-        if needed and row[needed] and not row[column]:
-            raise ValueError(f"it is empty, but '{needed}' is not")
+    def parse(row: _Row) -> int | None:
+        if needed_by and row[needed_by] and not row[column]:
+            raise ValueError(f"it is empty, but '{needed_by}' is not")
         return int(csv_rows.number(row[column], int, "a whole number of at least 1", least=1)) if row[column] else None
 
     return parse
 
 
-def _fid(row):
+def _fid(row: _Row) -> str | None:
     """The text, for its digits."""
     if row["fid"]:
         csv_rows.number(row["fid"], float, "a number of at least 0")
     return row["fid"] or None
 
 
-def _hours(row):
+def _hours(row: _Row) -> float | None:
     if not any(row[cost] for cost in ("hours", "updates", "trajectories")):
         raise ValueError("one of hours, updates and trajectories is needed")
     least = math.nextafter(0, 1)
     return csv_rows.number(row["hours"], float, "a number above 0", least=least) if row["hours"] else None
 
 
-def _device(row):
+def _device(row: _Row) -> str | None:
     if bool(row["device"]) != bool(row["hours"]):
         raise ValueError("hours need the device that they were measured on, and it needs hours")
     return row["device"] or None
@@ -88,12 +91,12 @@ _PARSERS = {
     "method": _text("method"),
     "dataset": _text("dataset"),
     "image_shape": _shape,
-    "nfe": _count("nfe", needed="fid"),
+    "nfe": _count("nfe", needed_by="fid"),
     "fid": _fid,
     "hours": _hours,
     "device": _device,
-    "updates": _count("updates", needed="batch_size"),
-    "batch_size": _count("batch_size", needed="updates"),
+    "updates": _count("updates", needed_by="batch_size"),
+    "batch_size": _count("batch_size", needed_by="updates"),
     "trajectories": _count("trajectories"),
     "teacher_nfe": _count("teacher_nfe"),
     "source": _text("source"),
