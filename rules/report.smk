@@ -1,4 +1,4 @@
-from dode.benchmark import digests, facts, figure_cells, provenance, published_costs
+from dode.benchmark import digests, facts, figure_cells, provenance
 from dode.fetching import places
 from dode.metrics.catalogue import METRICS
 
@@ -279,7 +279,7 @@ rule costs:
     params:
         title=BENCH.config["benchmark"],
         cells=lambda wildcards: figure_cells.costs(BENCH, WORK, LOGS),
-        published=published_costs.read(BENCH.root / published_costs.FILE),
+        published=FACTS.published_costs,
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("costs.py"),
     message:

@@ -2,11 +2,15 @@
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dode.benchmark import published_costs
+from dode.benchmark.cells import Benchmark
+from dode.benchmark.facts import Facts
 from dode.validation import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +125,16 @@ def test_a_file_with_other_columns_is_refused(tmp_path, text, words):
     path.write_text(text.format(header=",".join(published_costs.COLUMNS)))
     with pytest.raises(ConfigError, match=words):
         published_costs.read(path)
+
+
+def test_a_bad_file_ends_in_one_sentence_before_any_job(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    benchmark = Benchmark(yaml.safe_load((ROOT / "config/config.yaml").read_text()), tmp_path)
+    assert Facts(benchmark).published_costs == ROWS
+    path = tmp_path / published_costs.FILE
+    path.write_text(path.read_text().replace(",A100,", ",,"))
+    with pytest.raises(ConfigError, match=r"^config/published_costs.csv, line \d+, column 'device': hours need the"):
+        Facts(benchmark)
 
 
 def test_the_documented_table_is_the_file():
