@@ -124,9 +124,7 @@ _PARSERS = {
     "method": _method,
     "options": _options,
     "grid": lambda row: _grid(row["grid"]) if row["grid"] else None,
-    "ends_at": lambda row: (
-        csv_rows.number(row["ends_at"], float, "a noise level of at least 0") if row["ends_at"] else None
-    ),
+    "ends_at": lambda row: _level(row["ends_at"]) if row["ends_at"] else None,
     "classes": lambda row: _object(row["classes"]) if row["classes"] else None,
     "distilled": lambda row: row["distilled"] or None if row["distilled"] in ("", PLAIN) else _object(row["distilled"]),
 }
