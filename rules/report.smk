@@ -279,7 +279,7 @@ rule costs:
     params:
         title=BENCH.config["benchmark"],
         cells=lambda wildcards: figure_cells.costs(BENCH, WORK, LOGS),
-        published=figure_cells.published_costs(BENCH.root),
+        published=FACTS.published_costs,
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("costs.py"),
     message:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from dode import grids, solvers
-from dode.benchmark import published
+from dode.benchmark import published, published_costs
 from dode.benchmark.cells import Benchmark, Cell, Dataset
 from dode.fetching.cards import file_name
 from dode.grids.facts import ModelFacts, index_scale
@@ -31,12 +31,14 @@ class Facts:
         benchmark: the :class:`dode.benchmark.cells.Benchmark`.
 
     Raises:
-        dode.benchmark.config.ConfigError: in one sentence, if the file of published FIDs is invalid.
+        dode.benchmark.config.ConfigError: in one sentence, if a file of published FIDs or costs is invalid.
     """
 
     def __init__(self, benchmark: Benchmark):
         self.benchmark = benchmark
         self._rows = published.read(benchmark.root / published.FILE)
+        #: What others spent, as :func:`dode.benchmark.published_costs.read` has it.
+        self.published_costs = published_costs.read(benchmark.root / published_costs.FILE)
 
     def of_cell(self, cell: Cell) -> dict[str, Any]:
         """What tables and figures say of a cell."""

@@ -1,7 +1,5 @@
 """Which cells a figure is of. Imports no torch."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,10 @@ from dode.benchmark.workloads import Workloads
 from dode.metrics.catalogue import METRICS
 from dode.names import REFERENCE
 from dode.report import CROWD
-from dode.validation import read_text
 
 #: The keys of ``distill`` whose effect the figure of ablations shows, in its order.
 SWEPT = ("substeps", "images", "alignment", "directions", "seed")
 FEWEST = 3  # values that make a sweep
-PUBLISHED_COSTS = Path("config") / "published_costs.csv"
 FOLLOWED = 3  # methods in a figure of trajectories
 
 
@@ -163,19 +159,4 @@ def costs(benchmark: Benchmark, work: Workloads, logs: str) -> list[dict[str, An
         }
         for cell in benchmark.cells.values()
         if not cell.is_reference
-    ]
-
-
-def published_costs(root: str | Path) -> list[dict[str, Any]]:
-    """``config/published_costs.csv``: method, dataset, shape (C, H, W) of its images, ``images`` that training took
-    (updates times batch size) and source of each row.
-    """
-    rows = csv.DictReader(io.StringIO(read_text(Path(root) / PUBLISHED_COSTS), newline=""))
-    return [
-        {
-            **row,
-            "shape": tuple(map(int, row["image_shape"].split("x"))),
-            "images": int(row["updates"]) * int(row["batch_size"]),
-        }
-        for row in rows
     ]

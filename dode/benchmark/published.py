@@ -4,16 +4,13 @@ A published number is shown beside a measured one where all of its convention ag
 unknown, and what is unknown agrees with nothing. The columns are described in docs/published.md. Imports no torch.
 """
 
-import csv
 import functools
-import io
 import json
-import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dode import grids, solvers, texts
-from dode.validation import ConfigError, read_text
+from dode import grids, solvers
+from dode.benchmark import csv_rows
 
 #: What the source says, in its own words.
 SOURCE = (
@@ -56,47 +53,12 @@ def read(path: str | Path) -> list[Row]:
 
 @functools.lru_cache(maxsize=1)
 def _read(path: Path, state: tuple[int, int]) -> list[Row]:
-    name = f"{path.parent.name}/{path.name}"
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    try:
-        if reader.fieldnames != [*SOURCE, *CONVENTION]:
-            columns = ", ".join([*SOURCE, *CONVENTION])
-            raise ConfigError(f"{name}: the columns must be {columns}, in this order and separated by commas")
-        return [_row(row, f"{name}, line {reader.line_num}") for row in reader]
-    except csv.Error as error:
-        raise ConfigError(f"{name}, line {reader.line_num}: {error}") from None
-
-
-def _row(row: dict[str, str], place: str) -> Row:
-    if None in row or None in row.values():
-        raise ConfigError(f"{place}: {len(SOURCE) + len(CONVENTION)} values are needed")
-    for column, text in row.items():
-        try:
-            texts.refuse(text)
-        except ValueError as error:
-            raise ConfigError(f"{place}, column '{column}': {error}") from None
-    parsed: Row = {key: row[key] or None for key in row}
-    for column, parse in _PARSERS.items():
-        try:
-            parsed[column] = parse(row)
-        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-            raise ConfigError(f"{place}, column '{column}': {error}") from None
-    return parsed
-
-
-def _number(text: str, kind: type[int] | type[float], allowed: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{text!r} is not {allowed}")
-    return value
+    return csv_rows.read(path, [*SOURCE, *CONVENTION], _PARSERS)
 
 
 def _fid(row: dict[str, str]) -> str:
     """The text, for its digits."""
-    _number(row["fid"], float, "a number of at least 0")
+    csv_rows.number(row["fid"], float, "a number of at least 0")
     return row["fid"]
 
 
@@ -150,15 +112,19 @@ def _grid(text: str) -> dict[str, Any]:
     return {"name": grid["name"], "options": {**grids.defaults(grid["name"]), **grid["options"]}}
 
 
+def _level(text: str) -> float:
+    return csv_rows.number(text, float, "a noise level of at least 0")
+
+
 _PARSERS = {
     "nfe": _nfe,
     "fid": _fid,
     "source": _source,
-    "n_samples": lambda row: _number(row["n_samples"], int, "a number of images"),
+    "n_samples": lambda row: csv_rows.number(row["n_samples"], int, "a number of images"),
     "method": _method,
     "options": _options,
     "grid": lambda row: _grid(row["grid"]) if row["grid"] else None,
-    "ends_at": lambda row: _number(row["ends_at"], float, "a noise level of at least 0") if row["ends_at"] else None,
+    "ends_at": lambda row: _level(row["ends_at"]) if row["ends_at"] else None,
     "classes": lambda row: _object(row["classes"]) if row["classes"] else None,
     "distilled": lambda row: row["distilled"] or None if row["distilled"] in ("", PLAIN) else _object(row["distilled"]),
 }

@@ -1,4 +1,4 @@
-"""Figures of trajectories, costs and ablations, which cells they are of; the colours and ticks of all figures."""
+"""Figures of trajectories and ablations, which cells they are of; the colours and ticks of all figures."""
 
 import subprocess
 import sys
@@ -9,16 +9,13 @@ import pytest
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dode import storage
 from dode.benchmark import figure_cells
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
 from dode.benchmark.dependencies import Dependencies
-from dode.benchmark.workloads import Workloads
 from dode.report import frame as frames
 from dode.report.figures import (
     ablation_figure,
-    cost_figure,
     curves,
     fitted,
     joint_figure,
@@ -161,76 +158,6 @@ def test_ablations_have_a_panel_for_each_key_and_one_of_coefficients(monkeypatch
     assert list(axes[0].lines[0].get_ydata()) == [2.0, 3.0, 1.0]
     assert [text.get_text() for text in axes[1].get_xticklabels()] == ["aligned", "local", "released"]
     assert list(axes[3].lines[0].get_ydata()) == [0.5, 1.0]  # sd 1 and 2, the largest mean 2
-
-
-def job(path, own, whole):
-    """What a job leaves that took ``whole`` seconds, ``own`` without its start."""
-    path.write_text(f"s\th:m:s\n{whole}\t0\n")
-    storage.write_json(path.with_suffix(".json"), {"seconds": own})
-    return path
-
-
-def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_path):
-    job(tmp_path / "0-of-1.tsv", 5.0, 7.0)
-    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
-    job(tmp_path / "0-of-3.tsv", 1.0, 4.0)
-    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
-    job(tmp_path / "1-of-3.tsv", 2.0, 4.0)
-    job(tmp_path / "2-of-3.tsv", 3.0, 4.0)
-    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path))[0] == 6.0
-    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path / "none")) is None
-    (tmp_path / "1-of-3.json").unlink()
-    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) is None
-
-
-def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_them(tmp_path):
-    """A local fit has its teacher with it: a file of a teacher is of an alignment that the cell had before."""
-    benchmark = configured("ablation.yaml")
-    found = {
-        cell["solver"]: cell["times"]["fit"] for cell in figure_cells.costs(benchmark, Workloads(benchmark), "logs")
-    }
-    for name, rules in (("released", ["teacher", "distill"]), ("local", ["distill"])):
-        assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.tsv" for rule in rules]
-    teacher, distill = tmp_path / "teacher.tsv", tmp_path / "distill.tsv"
-    job(teacher, 4.0, 7.0)
-    assert cost_figure.seconds([teacher, distill]) is None
-    job(distill, 0.5, 2.5)
-    assert cost_figure.seconds([teacher, distill]) == (4.5, [3.0, 2.0])
-    teacher.unlink()
-    assert cost_figure.seconds([teacher, distill]) is None
-
-
-@pytest.mark.parametrize(("shape", "published"), [((1, 8, 8), []), ((3, 64, 64), ["Progressive", "Consistency"])])
-def test_costs_are_compared_on_images_of_one_shape_and_nothing_is_cut(monkeypatch, shape, published):
-    kept = []
-    monkeypatch.setattr(cost_figure, "save", lambda figure, paths: kept.append(figure))
-    style = {("ddim", "D-DDIM"): LINE, ("heun", "D-Heun"): LINE}
-    cells = [
-        {"method": method, "label": label, "fit": fit, "sample": 2.0, "starts": [1.5], "images": 10, "seeds": 3}
-        | {"shape": list(shape), "evaluations": evaluations}
-        for (method, label), fit, evaluations in zip(style, (0.01, 40.0), (5_000, 800_000), strict=True)
-    ]
-    cost_figure.draw(cells, figure_cells.published_costs(ROOT), style, [])
-    left, right = kept[0].axes
-    assert "not counted: 1.5 s (median) to start a job" in left.get_xlabel()
-    assert [text.get_text().split()[0] for text in right.get_yticklabels()] == ["fits,", *published]
-    assert ("no published training on 1×8×8 images" in right.get_xlabel()) == (not published)
-    kept[0].draw(FigureCanvasAgg(kept[0]).get_renderer())
-    for axis in (left, right):
-        frame = axis.get_window_extent()
-        for line in (line for line in axis.lines if line.get_marker() not in ("", "None", None)):
-            half = line.get_markersize() / 72 * kept[0].dpi / 2
-            places = axis.transData.transform(line.get_xydata())
-            assert (places - half > frame.min).all()
-            assert (places + half < frame.max).all()
-
-
-def test_published_costs_name_their_source():
-    rows = figure_cells.published_costs(ROOT)
-    assert {row["method"] for row in rows} == {"Progressive Distillation", "Consistency Distillation"}
-    assert all("arXiv" in row["source"] and " at " in row["source"] for row in rows)
-    assert [row["shape"] for row in rows] == [(3, 32, 32), (3, 64, 64), (3, 64, 64), (3, 256, 256)]
-    assert [row["images"] for row in rows] == [64_000_000, 716_800_000, 1_228_800_000, 153_600_000]
 
 
 def _cell(label, nfe, value, distilled):

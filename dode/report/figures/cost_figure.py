@@ -18,6 +18,7 @@ from dode.report.figures import scales
 from dode.report.figures.style import PAGE, PANEL, Paths, Styles, legend_below, paired, panels_of, save, styled
 
 _ROOM = 1.6  # the axes end so many times above and below the outermost values, so that no marker is cut
+_ROW = 0.28  # inches of a row of names in two lines
 _GAIN, _ERROR, _PANELS = "paired_fid", "paired_fid_error", 6
 _EQUAL: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
 _PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
@@ -102,24 +103,31 @@ def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
 def draw(cells: list[dict[str, Any]], rows: list[dict[str, Any]], style: Styles, paths: Paths) -> None:
     """Left: seconds to fit against seconds to sample; right: evaluations of the network in a fit; a point a cell.
 
-    Published trainings stand on the right where the benchmark has images of their shape, and nowhere else: an
-    evaluation of another network on other images is another cost.
+    Published costs are shown where the benchmark has images of their shape, and nowhere else: an evaluation of another
+    network on other images is another cost. Training images stand on the right; hours on other devices, which are no
+    measure of seconds here, in a panel of their own below.
 
     Args:
         cells: one dict per distilled cell, with method, label, ``fit`` and ``sample`` (seconds), ``starts`` (seconds of
             the starts of its jobs, not in these), ``evaluations`` (of the network, in the fit), ``shape`` (C, H, W).
-        rows: from :func:`dode.benchmark.figure_cells.published_costs`.
+        rows: from :func:`dode.benchmark.published_costs.read`.
         style: from :func:`dode.report.figures.style.styles`.
         paths: files to write, the format by suffix.
     """
     shapes = sorted({tuple(cell["shape"]) for cell in cells}, key=math.prod)
-    rows = [row for row in rows if row["shape"] in shapes]
-    height = max(PANEL[1], 0.8 + 0.38 * (len(shapes) + len(rows)))
-    figure = Figure(figsize=(PAGE, height), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    rows = [row for row in rows if row["image_shape"] in shapes]
+    trained = list({(row["method"], row["dataset"], row["images"]): row for row in rows if row["images"]}.values())
+    elsewhere = _elsewhere([row for row in rows if row["hours"]])
+    heights = [max(PANEL[1], 0.8 + _ROW * (len(shapes) + len(trained)))]
+    heights += [0.8 + 0.6 * _ROW * len(elsewhere)] if elsewhere else []
+    figure = Figure(figsize=(PAGE, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
+    left, right = parts[0].subplots(1, 2)
     keys = paired({(cell["method"], cell["label"]) for cell in cells}, style)
     _times(left, cells, style)
-    _evaluations(right, cells, shapes, rows, keys, style)
+    _evaluations(right, cells, shapes, trained, keys, style)
+    if elsewhere:
+        _hours(parts[1].subplots(), elsewhere)
     handles = [Line2D([], [], label=key[1], **_marker(style[key])) for key in keys]
     legend_below(figure, [*handles, Line2D([], [], label="fitting takes as long as sampling", **_EQUAL)])
     save(figure, paths)
@@ -160,7 +168,7 @@ def _evaluations(axis, cells, shapes, rows, keys, style):
         for cell in (cell for cell in cells if tuple(cell["shape"]) == shape):
             shift = (keys.index((cell["method"], cell["label"])) + 0.5) / len(keys) - 0.5
             axis.plot(cell["evaluations"], place + 0.7 * shift, **_marker(style[cell["method"], cell["label"]]))
-        for row in (row for row in rows if row["shape"] == shape):
+        for row in (row for row in rows if row["image_shape"] == shape):
             place += 1
             names.append(f"{row['method']},\n{row['dataset']}")
             axis.plot(row["images"], place, **_PUBLISHED)
@@ -173,6 +181,38 @@ def _evaluations(axis, cells, shapes, rows, keys, style):
     axis.xaxis.set_major_formatter(_power)
     alone = f"in a fit\nno published training on {' or '.join(map(_size, shapes))} images"
     axis.set_xlabel("in a fit; grey: training images" if rows else alone)
+
+
+def _elsewhere(rows):
+    """Published rows with hours by method, data and device, the cheapest first."""
+    found = {}
+    for row in rows:
+        found.setdefault((row["method"], row["dataset"], row["device"]), []).append(row)
+    return dict(sorted(found.items(), key=lambda each: min(row["hours"] for row in each[1])))
+
+
+def _hours(axis, groups):
+    """A line a published method with a point for each of its costs; at its right what was reached for them."""
+    for place, rows in enumerate(groups.values()):
+        axis.plot([row["hours"] for row in rows], [place] * len(rows), **_PUBLISHED)
+    limits = _limits([row["hours"] for rows in groups.values() for row in rows])
+    axis.set(xscale="log", xlim=limits, title="published, on other devices: no measure of the seconds above")
+    axis.grid(visible=False, axis="y")
+    scales.plain_ticks(axis.xaxis, scales.log_ticks(*limits, most=6))
+    axis.set_xlabel("hours on the device in brackets, of several added up\nat the right: FID (NFE) of the points")
+    names = [f"{method}, {data} ({device})" for method, data, device in groups]
+    reached = axis.twinx()
+    for side, texts in ((axis, names), (reached, map(_reached, groups.values()))):
+        side.set_yticks(range(len(groups)), list(texts), fontsize=7)
+        side.set_ylim(len(groups) - 0.4, -0.6)
+        side.tick_params(axis="y", length=0)  # a second axis turns the marks of both on
+    reached.grid(visible=False)
+
+
+def _reached(rows):
+    """``FID (NFE)`` of published rows, the cheapest first."""
+    rows = sorted(rows, key=lambda row: row["hours"])
+    return ", ".join(f"{row['fid']} ({row['nfe']})" for row in rows if row["fid"])
 
 
 def _size(shape):
