@@ -164,6 +164,7 @@ def distill(
             raise ValueError(f"{name}: a fit '{fit}' has no such option; leave it out")
     if fit not in fit_checks.FITS:
         chosen: dict[str, Any] = {"seed": seed, "options": options or {}}
+        check_method(fit, solver, checked(sigmas), len(latents), options or {})
         if learned.fits.get(fit).follows == "ends":
             chosen["ends"] = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
             return fit_by_method(fit, solver, denoise, latents, sigmas, clip=clip, **chosen)
@@ -174,6 +175,9 @@ def distill(
         chosen["states"] = list(teachers.trajectory(pairing, denoise, latents))
         return fit_by_method(fit, solver, denoise, latents, sigmas, **chosen)
     if fit == "joint":
+        directions = fit_checks.joint_directions(family) if directions is None else directions
+        what: dict[str, Any] = {"family": family, "directions": directions, "budget": budget}
+        joint.check(solver, ModelFacts.of(denoise), checked(sigmas), len(latents), **what)
         ends = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
         return fit_jointly(
             solver,
@@ -181,10 +185,8 @@ def distill(
             latents,
             sigmas,
             ends,
-            family=family,
-            directions=fit_checks.joint_directions(family) if directions is None else directions,
+            **what,
             clip=clip,
-            budget=budget,
             iterations=joint.ITERATIONS if iterations is None else iterations,
         )
     pairing = align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
@@ -207,6 +209,14 @@ def fit_jointly(
     return of_student(student, made_from(solver, sigmas, denoise, latents), family=family, rungs=rungs)
 
 
+def check_method(name: str, solver: Solver, levels: torch.Tensor, images: int, options: Mapping[str, Any]) -> None:
+    """ValueError where the fit ``name`` has no such options, solver or number of images, before any evaluation."""
+    method, steps = learned.fits.get(name), len(levels) - 1
+    learned.fits.check_options(name, options)
+    method.check_solver(solver, steps, **options)
+    method.check(images, solver.nfe(steps, end=levels[-1]), **options)
+
+
 def fit_by_method(
     name: str,
     solver: Solver,
@@ -227,9 +237,7 @@ def fit_by_method(
         followed: ``ends`` or ``states``, ``clip`` and ``seed`` as of :class:`dode.distillation.task.Task`.
     """
     method, levels = learned.fits.get(name), checked(sigmas)
-    learned.fits.check_options(name, options)
-    method.check_solver(solver, len(levels) - 1, **options)
-    method.check(len(latents), solver.nfe(len(levels) - 1, end=levels[-1]), **options)
+    check_method(name, solver, levels, len(latents), options)
     kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family
     task = Task(solver, denoise, latents, kept, checkpoint=checkpoint or Checkpoint(), **followed)
     student = method(task, **options)

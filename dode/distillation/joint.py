@@ -83,6 +83,24 @@ class Best:
     errors: torch.Tensor
 
 
+def check(
+    solver: Solver,
+    facts: ModelFacts,
+    levels: torch.Tensor,
+    images: int,
+    *,
+    family: str,
+    directions: DirectionsLike,
+    budget: int | None,
+) -> Directions:
+    """The directions of a joint fit that can be made; ValueError for one that cannot, before any evaluation."""
+    own, steps = Directions.of(directions, facts.prediction), len(levels) - 1
+    evaluations = solver.nfe(steps, end=levels[-1])
+    fit_checks.check_basis(own.basis, "joint", solver, steps, evaluations)
+    fit_checks.check_joint(images, family, own.count, evaluations, steps, budget)
+    return own
+
+
 def climb_ladder(
     solver: Solver,
     denoise: Denoise,
@@ -103,10 +121,8 @@ def climb_ladder(
     """
     checkpoint = Checkpoint() if checkpoint is None else checkpoint
     facts, levels = ModelFacts.of(denoise), checked(sigmas)
-    own = Directions.of(directions, facts.prediction)
+    own = check(solver, facts, levels, len(latents), family=family, directions=directions, budget=budget)
     steps = len(levels) - 1
-    fit_checks.check_basis(own.basis, "joint", solver, steps, solver.nfe(steps, end=levels[-1]))
-    fit_checks.check_joint(len(latents), family, own.count, solver.nfe(steps, end=levels[-1]), steps, budget)
     ladder = _Ladder(solver, denoise, latents, levels, ends, facts, checkpoint, iterations, clip=clip, budget=budget)
     ladder.check()
     ladder.begin()

@@ -96,7 +96,7 @@ def distill_pipeline(
         raise ValueError(f"steps must be an integer of at least 2, not {steps!r}")
     _check_length(pipe, max_sequence_length)
     family = families.of(pipe, length=max_sequence_length)
-    begun = solvers.create(solver)
+    begun = _begun(solver)
     count = least_images(steps) if images is None else images
     _check_numbers(steps, begun.steps(steps), images=count, seed=seed, batch_size=batch_size)
     allowed = usual_budget(steps, count) if budget is None else budget
@@ -168,6 +168,16 @@ def fewest_images(steps: int, intervals: int) -> int:
     """
     smallest = fit_checks.joint_numbers(fit_checks.rungs(FAMILY)[0], DIRECTIONS, steps, intervals)
     return max(fit_checks.LEAST_JOINT_IMAGES, fit_checks.fewest_images(smallest))
+
+
+def _begun(name):
+    """The solver that a fit begins at: one of the differential equation, for which nothing is prepared."""
+    found = solvers.create(name)
+    found.check_shared_levels()
+    if found.method.stochastic or found.method.prepare or found.method.network:
+        why = "adds noise on its way" if found.method.stochastic else "needs what is prepared for a model"
+        raise ValueError(f"solver: '{name}' {why}, so that no fit begins at it; 'ipndm' or 'unipc' suit most pipelines")
+    return found
 
 
 def _check_numbers(steps, intervals, *, images, seed, batch_size):

@@ -11,7 +11,7 @@ import dode
 import variants
 from dode import driver, grids, solvers
 from dode.calls import NonFiniteError
-from dode.distillation import greedy
+from dode.distillation import greedy, learned
 from dode.distillation import teacher as teachers
 from dode.models import mixture
 from noise_mixture import NoiseMixture
@@ -278,6 +278,30 @@ def test_a_network_that_breaks_down_in_a_fit_is_an_error_that_names_the_evaluati
 def test_bad_options_of_the_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         dode.distill(DDIM, mixture.denoise, EIGHT, KARRAS5, **options, fit="greedy")
+
+
+def never(x, sigma):
+    raise AssertionError("the network was called")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fit": "joint", "family": "labmda"},
+        {"fit": "joint", "budget": 3},
+        {"fit": "joint", "directions": 40},
+        {"fit": "greedy", "directions": 40},
+        {"fit": "refined", "directions": 4},
+        *({"fit": name, "options": {"iteration": 5}} for name in learned.fits.names()),
+        {"fit": "gs", "options": {"iterations": 0}},
+        {"fit": "pas", "options": {"loss": "L3"}},
+        {"fit": "pas", "teacher": "huen"},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_fitted_is_refused_before_any_evaluation(options):
+    with pytest.raises(ValueError):
+        dode.distill(DDIM, never, EIGHT, KARRAS5, **options)
 
 
 def test_released_needs_a_grid_that_knows_its_family():

@@ -237,7 +237,7 @@ class NCSNpp(nn.Module):
                 skips.append(h)
         h = next(part)(skips[-1], embedding)
         h = next(part)(h)
-        h, output = next(part)(h, embedding), None
+        h, output = next(part)(h, embedding), torch.zeros(())
         for level, attends in reversed(list(enumerate(self.attends))):
             for _ in range(self.depth + 1):
                 h = next(part)(torch.cat([h, skips.pop()], dim=1), embedding)
@@ -246,7 +246,7 @@ class NCSNpp(nn.Module):
             if self.sums or level == 0:
                 norm, image = next(part), next(part)
                 own = image(functional.silu(norm(h)))
-                output = own if output is None else self._resized(output, "up") + own
+                output = self._resized(output, "up") + own if output.dim() else own
             if level:
                 h = next(part)(h, embedding)
         return output
