@@ -207,7 +207,8 @@ class _Ladder:
         found = [entry for entry in found if bool(entry[0].isfinite().all())]
         if not found:
             raise OutOfBudget
-        judged, name, parameters, parameters.start = min(found, key=lambda entry: float(entry[0].mean()))
+        # The held-out images judge what comes of it, so they choose no start.
+        judged, name, parameters, parameters.start = min(found, key=lambda entry: float(entry[0][self.fitted].mean()))
         self.images.budget = limit
         fitted = self._minimise(family, parameters, self._affordable(len(parameters.start), limit), self.held_out)
         z = torch.tensor(fitted.best, dtype=torch.float64)
