@@ -21,7 +21,7 @@ rule collect:
         ENV
     params:
         cells=lambda wildcards: [str(each) for each in FILES.part(wildcards)[0]],
-        distilled=lambda wildcards: [str(each) for each in FILES.part(wildcards)[1]],
+        fitted=lambda wildcards: [str(each) for each in FILES.part(wildcards)[1]],
         prepared=lambda wildcards: list(FILES.prepared_of_part(wildcards)),
         code=lambda wildcards: DEPENDS.code("collect.py"),
     message:
@@ -252,7 +252,7 @@ rule ablations:
         sweeps=SWEEPS,
         metric=SHOWN[0],
         name=METRICS[SHOWN[0]].name,
-        cells=[FACTS.of_cell(each) for each in BENCH.distilled()],
+        cells=[FACTS.of_cell(each) for each in BENCH.fitted()],
         solvers=figure_cells.solvers(BENCH),
         code=lambda wildcards: DEPENDS.code("ablations.py"),
     message:
@@ -293,7 +293,7 @@ rule figures:
         rules.curves.output,
         rules.coefficients.output if BENCH.stepwise() else [],
         rules.joint_fits.output if BENCH.joint() else [],
-        rules.costs.output if BENCH.learnt() else [],
+        rules.costs.output if BENCH.distilled() else [],
         rules.ablations.output if SWEEPS else [],
         [expand(rules.families.output, metric=name, dataset=own) for name, own in figure_cells.panels(BENCH)],
         expand(rules.trajectories.output, dataset=BENCH.datasets),

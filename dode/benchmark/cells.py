@@ -18,6 +18,7 @@ from dode.distillation import learned
 from dode.distillation.fit_checks import FITS
 from dode.images import data
 from dode.names import REFERENCE, CellName
+from dode.report import learning
 
 Dataset = dict[str, Any]  # an entry of the configuration's datasets, defaults filled in
 Card = dict[str, Any]
@@ -47,9 +48,14 @@ class Cell:
         return str(self.key)
 
     @property
-    def distilled(self) -> bool:
-        """Whether the cell has fitted coefficients."""
+    def fitted(self) -> bool:
+        """Whether the cell has a file of fitted coefficients."""
         return "distill" in self.entry
+
+    @functools.cached_property
+    def distilled(self) -> bool:
+        """Whether it has learnt something before it samples (:func:`dode.report.learning.distilled`)."""
+        return learning.distilled(self.entry["solver"], self.entry["grid"]["name"], fitted=self.fitted)
 
     @property
     def is_reference(self) -> bool:
@@ -59,17 +65,17 @@ class Cell:
     @property
     def with_teacher(self) -> bool:
         """Whether its fit reads a teacher's states from a file; a local fit runs its teacher itself."""
-        return self.distilled and self.entry["distill"].get("alignment") in ("aligned", "released")
+        return self.fitted and self.entry["distill"].get("alignment") in ("aligned", "released")
 
     @property
     def is_joint(self) -> bool:
         """Whether it has a joint fit."""
-        return self.distilled and self.entry["distill"]["fit"] == "joint"
+        return self.fitted and self.entry["distill"]["fit"] == "joint"
 
     @property
     def method(self) -> learned.Learned | None:
         """By which method of others it is fitted; None without a fit, and for those of this project."""
-        name = self.entry["distill"]["fit"] if self.distilled else FITS[0]
+        name = self.entry["distill"]["fit"] if self.fitted else FITS[0]
         return None if name in FITS else learned.fits.get(name)
 
     @property
@@ -100,7 +106,7 @@ class Cell:
 
     @property
     def teacher(self) -> str:
-        """Name of the solver that makes a distilled cell's teacher trajectory."""
+        """Name of the solver that makes a fitted cell's teacher trajectory."""
         distill = self.entry["distill"]
         if distill["alignment"] == "released":
             return "ddim"
@@ -192,22 +198,21 @@ class Benchmark:
         """The cells of a dataset id."""
         return [cell for cell in self.cells.values() if cell.dataset["id"] == dataset]
 
-    def distilled(self) -> list[Cell]:
-        """The cells with a fit."""
-        return [cell for cell in self.cells.values() if cell.distilled]
+    def fitted(self) -> list[Cell]:
+        """The cells with a file of fitted coefficients."""
+        return [cell for cell in self.cells.values() if cell.fitted]
 
-    def learnt(self) -> list[Cell]:
-        """The cells with a fit, or with something prepared for their solver or grid."""
-        cells = [cell for cell in self.cells.values() if not cell.is_reference]
-        return [cell for cell in cells if cell.distilled or cell.preparation is not None or cell.searched]
+    def distilled(self) -> list[Cell]:
+        """The cells that have learnt something: with a fit, or with what was prepared for their solver or grid."""
+        return [cell for cell in self.cells.values() if cell.distilled]
 
     def joint(self) -> list[Cell]:
         """The cells whose numbers were fitted together, by a joint fit or a method of others."""
-        return [cell for cell in self.distilled() if cell.is_joint or cell.method]
+        return [cell for cell in self.fitted() if cell.is_joint or cell.method]
 
     def stepwise(self) -> list[Cell]:
         """The cells whose coefficients were fitted evaluation by evaluation."""
-        return [cell for cell in self.distilled() if not (cell.is_joint or cell.method)]
+        return [cell for cell in self.fitted() if not (cell.is_joint or cell.method)]
 
     def has_real(self, dataset: str) -> bool:
         """Whether the cells of a dataset id are scored against real images too (:func:`configs.has_real`)."""

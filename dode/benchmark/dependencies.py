@@ -102,11 +102,11 @@ class Dependencies:
         return self.cell_code("precision.py", found.cell, found.other.entry["solver"], parts=others)
 
     def teacher(self, cell: Cell) -> Teacher:
-        """Of a distilled cell."""
+        """Of a fitted cell."""
         return _chosen(Teacher, cell.entry["distill"])
 
     def fit(self, cell: Cell) -> Fit:
-        """Of a distilled cell."""
+        """Of a fitted cell."""
         own = cell.entry["distill"]
         return _chosen(Fit, own if cell.method is None else {**own, "options": cell.method.filled(own["options"])})
 

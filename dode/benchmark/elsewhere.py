@@ -70,7 +70,7 @@ def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
     features = cell.dataset["features"]
     code = {"sample": depends.cell_code("sample.py", cell), "score": depends.features_code("score.py", features)}
     found = {"run": run, "samples": depends.samples(cell).params()}
-    if cell.distilled:
+    if cell.fitted:
         found["fit"] = {**depends.teacher(cell).params(), **depends.fit(cell).params()}
         code["distill"] = depends.fit_code(cell)
         if cell.fit_follows_ends:

@@ -96,7 +96,7 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
 
 
 def _distill(benchmark: Benchmark, cell: Cell) -> int:
-    if not cell.distilled:
+    if not cell.fitted:
         return 0
     if cell.method is not None:
         own = cell.entry["distill"]

@@ -83,8 +83,8 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
 def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, int, list[str]]:
     """What the page recommends on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
 
-    Of the best plain and the best distilled solver, the distilled one if it is better, else the plain one, which needs
-    no fit (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from it.
+    Of the best plain and the best distilled solver, the distilled one if it is better, else the plain one, which has
+    nothing to learn (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from it.
     """
     if metric not in METRICS:
         raise ValueError(unknown("metric", metric, METRICS))

@@ -49,7 +49,7 @@ class Facts:
             "method": cell.entry["solver"] if cell.method is None else cell.method.name,
             "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
-            **({"prepared": True} if cell.preparation is not None else {}),
+            "fitted": cell.fitted,
             "reference": cell.is_reference,
             "nfe": cell.nfe,
             "images": cell.dataset["images"],
@@ -60,16 +60,16 @@ class Facts:
         """What the page says of each cell: its facts, name, published FIDs, recipe and plain counterpart.
 
         ``recipe`` is a sentence on a cell of the authors' code, None for others. ``plain`` is the name of the cell with
-        the same dataset, solver, options, grid and NFE that is not distilled, None where there is none or the cell is
-        not distilled.
+        the same dataset, solver, options, grid and NFE that is not fitted, None where there is none or the cell is
+        not fitted.
         """
         cells = self.benchmark.cells.values()
-        plain = {_numerics(cell): str(cell) for cell in cells if not cell.distilled and not cell.is_reference}
+        plain = {_numerics(cell): str(cell) for cell in cells if not cell.fitted and not cell.is_reference}
         return [
             {
                 **self.of_cell(cell),
                 "name": str(cell),
-                "plain": plain.get(_numerics(cell)) if cell.distilled else None,
+                "plain": plain.get(_numerics(cell)) if cell.fitted else None,
                 "published": self.published_fids(cell),
                 "recipe": self._recipe(cell),
             }
@@ -162,7 +162,7 @@ class Facts:
 
 
 def _numerics(cell: Cell) -> tuple[Any, ...]:
-    """What a distilled cell and its plain counterpart have in common; options with the solver's defaults filled in."""
+    """What a fitted cell and its plain counterpart have in common; options with the solver's defaults filled in."""
     options = solvers.create(cell.entry["solver"], **cell.entry["options"]).options
     texts = (json.dumps(each, sort_keys=True) for each in (options, cell.entry["grid"]))
     return (cell.dataset["id"], cell.nfe, cell.entry["solver"], *texts)

@@ -80,10 +80,11 @@ def followed(benchmark: Benchmark, dataset: str) -> list[Cell]:
     for cell in cells:
         if cell.distilled:
             first.setdefault(cell.entry["solver"], cell)
-    fitted = list(first.values())[:FOLLOWED]
-    bases = [_base(cell) for cell in fitted]
-    pairs = [cell for cell in cells if cell in fitted or (not cell.distilled and _base(cell) in bases)]
-    pairs.sort(key=lambda cell: (bases.index(_base(cell)), cell.distilled))
+    shown = list(first.values())[:FOLLOWED]
+    bases = [_base(cell) for cell in shown]
+    # The same without the fit, on a grid that may be a searched one.
+    pairs = [cell for cell in cells if cell in shown or (not cell.fitted and _base(cell) in bases)]
+    pairs.sort(key=lambda cell: (bases.index(_base(cell)), cell.fitted))
     return pairs or cells[:FOLLOWED]
 
 
@@ -117,7 +118,7 @@ def _learning(cell: Cell) -> dict[str, bool]:
         "search_grid": (cell.searched, False),
         "prepare": (cell.preparation is not None, True),
         "teacher": (cell.with_teacher, False),
-        "distill": (cell.distilled, cell.is_joint or cell.method is not None),
+        "distill": (cell.fitted, cell.is_joint or cell.method is not None),
     }
     return {rule: said for rule, (there, said) in rules.items() if there}
 
@@ -136,7 +137,7 @@ def _times(benchmark: Benchmark, cell: Cell, logs: str) -> list[str]:
 
 def _kind(cell: Cell) -> str:
     """How the numbers of a cell were learnt, in a word."""
-    if cell.distilled:
+    if cell.fitted:
         return str(cell.entry["distill"]["fit"])
     return "prepared" if cell.preparation is not None else "searched" if cell.searched else "plain"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dode import grids, solvers
 from dode.benchmark.cells import Benchmark, Cell, Dataset
 from dode.benchmark.parameters import GUIDING
 from dode.benchmark.precisions import CHOICE, Precisions
 from dode.fetching.cards import CONVERTED, file_name
+from dode.report import learning
 
 TOGETHER = 500  # cells whose scores one job collects: Snakemake's time for a job grows faster than its inputs
 
@@ -60,7 +60,7 @@ class Files:
     def kept(self) -> list[str]:
         """What each cell leaves behind besides its samples."""
         found = self.of_cells("score.json") + self.of_cells("ends.npy") + self.of_cells("states.npy")
-        found += self.of_cells("environments.json") + self.of_cells("lambdas.json", self.benchmark.distilled())
+        found += self.of_cells("environments.json") + self.of_cells("lambdas.json", self.benchmark.fitted())
         return found + [self.of_cell(cell, "latent-ends.npy") for cell in self.in_latents()]
 
     def in_latents(self) -> list[Cell]:
@@ -73,7 +73,7 @@ class Files:
         A part that must be prepared names its file (``prepare=`` where it is registered); the rule that makes
         ``<cell>/prepared/<file>`` is one of ``rules/solvers``. Empty for a cell that needs none.
         """
-        parts = _prepared_files(cell.entry["solver"], cell.entry["grid"]["name"])
+        parts = learning.prepared_files(cell.entry["solver"], cell.entry["grid"]["name"])
         return {name: self.of_cell(cell, f"prepared/{file}") for name, file in parts.items()}
 
     def guiding(self, cell: Cell) -> dict[str, str]:
@@ -103,7 +103,7 @@ class Files:
         return {"conditions": f"{self.results}/{dataset['id']}/conditions/{stream}-{images}.safetensors"}
 
     def fitted_on(self, cell: Cell) -> dict[str, str]:
-        """:meth:`conditions` of a distilled cell's fitting set."""
+        """:meth:`conditions` of a fitted cell's fitting set."""
         return self.conditions(cell.dataset, "fit", cell.entry["distill"]["images"])
 
     def searched_on(self, cell: Cell) -> dict[str, str]:
@@ -137,7 +137,7 @@ class Files:
 
     def lambdas(self, cell: Cell) -> dict[str, str]:
         """The coefficients that the cell's samples need, by name."""
-        return {"lambdas": self.of_cell(cell, "lambdas.json")} if cell.distilled else {}
+        return {"lambdas": self.of_cell(cell, "lambdas.json")} if cell.fitted else {}
 
     @functools.cached_property
     def parts(self) -> dict[tuple[str, str], list[Cell]]:
@@ -150,9 +150,9 @@ class Files:
         return found
 
     def part(self, wildcards: Any) -> tuple[list[Cell], list[Cell]]:
-        """The cells of a rule's wildcards ``dataset`` and ``part``, and those of them that are distilled."""
+        """The cells of a rule's wildcards ``dataset`` and ``part``, and those of them that are fitted."""
         cells = self.parts[wildcards.dataset, wildcards.part]
-        return cells, [cell for cell in cells if cell.distilled]
+        return cells, [cell for cell in cells if cell.fitted]
 
     def prepared_of_part(self, wildcards: Any) -> dict[str, str]:
         """What methods have prepared for the cells of a part, by the cell's name."""
@@ -162,13 +162,3 @@ class Files:
     def collected(self, dataset: str | None = None) -> list[str]:
         """The files that the parts are collected in, of one dataset id or all."""
         return [f"{self.results}/{name}/collected/{part}.json" for name, part in self.parts if dataset in (None, name)]
-
-
-@functools.cache
-def _prepared_files(solver: str, grid: str) -> dict[str, str]:
-    """The files that a solver and a grid are made from, by name of the part."""
-    parts = {
-        "prepared_solver": solvers.create(solver).method.prepare,
-        "prepared_grid": grids.grids.get(grid).prepare,
-    }
-    return {name: file for name, file in parts.items() if file}

@@ -75,7 +75,7 @@ def resolved(trajectory: Mapping[str, Any], choices: str | Path | None) -> dict[
 
 @dataclasses.dataclass(frozen=True)
 class Teacher(Parameters):
-    """Whom a distilled cell follows, on which fitting set: keys ``distill`` of the configuration.
+    """Whom a fitted cell follows, on which fitting set: keys ``distill`` of the configuration.
 
     A fit that follows the dataset's fine solution, such as a joint one, has ``images`` and ``seed`` alone.
     """

@@ -82,7 +82,7 @@ def _row(work: Workloads, dataset: str) -> dict[str, Any]:
         in_latents = cell.dataset["id"] in work.benchmark.in_latents()
         images = work.scored(cell)
         row["samples"] += images * (size + 4 * state * in_latents) / GIGABYTE
-        states = ((cell.entry["distill"]["images"] if cell.distilled else 0) + RECORDED) * (cell.nfe + 1)
+        states = ((cell.entry["distill"]["images"] if cell.fitted else 0) + RECORDED) * (cell.nfe + 1)
         kept = cell.dataset["trajectory_images"] * cell.dataset["seeds"]
         row["others"] += 4 * (kept * (size + state * in_latents) + state * states) / GIGABYTE
     decoded = sum(work.scored(cell) for cell in cells if dataset in work.benchmark.in_latents())
@@ -94,6 +94,6 @@ def _encoded(cells: list[Cell]) -> set[tuple[str, int]]:
     """(stream of noise, images) of each set of prompts of a dataset's cells, which is encoded once."""
     if "prompts" not in cells[0].dataset:
         return set()
-    fitted = {("fit", cell.entry["distill"]["images"]) for cell in cells if cell.distilled}
+    fitted = {("fit", cell.entry["distill"]["images"]) for cell in cells if cell.fitted}
     searched = {("fit", cell.grid_options["images"]) for cell in cells if cell.searched}
     return {("sample", cells[0].dataset["images"])} | fitted | searched

@@ -20,7 +20,7 @@ def _collected(kind, paths):
 
 
 def fits(cells: list[dict[str, Any]], paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """The facts of each distilled cell with its fit, from the files that the rule ``collect`` makes."""
+    """The facts of each fitted cell with its fit, from the files that the rule ``collect`` makes."""
     found = _collected("fits", paths)
     return [{**found[name_of(facts)], **facts} for facts in cells]
 

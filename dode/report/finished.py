@@ -7,6 +7,7 @@ from typing import Any
 from dode import storage
 from dode.names import REFERENCE, CellName, cells_with
 from dode.registry import unknown
+from dode.report import learning
 
 PROVENANCE = "provenance.json"
 KEYS = {"datasets", "cells", "checkpoints", "software", "environments"}
@@ -86,7 +87,7 @@ class Finished:
                 "name": name,
                 "solver": cell.solver,
                 "nfe": cell.nfe,
-                "distilled": "fit" in self.made(name),
+                "distilled": learning.of_record(self.made(name)),
                 "scores": self.scores(name),
             }
             for name, cell in parts.items()

@@ -93,21 +93,16 @@ def choice(cells: list[dict[str, Any]], metric: str, budget: int, *, lower: bool
     return {"best": best["name"], "ties": ties, "worse": len(others) - len(ties)}
 
 
-def learnt(cell: Mapping[str, Any]) -> bool:
-    """Whether a solver had to learn something before it could sample: a fit, or what was prepared for it."""
-    return bool(cell["distilled"] or cell.get("prepared"))
-
-
 def choices(cells: list[dict[str, Any]], metric: str, *, lower: bool = True) -> list[dict[str, Any]]:
-    """The :func:`choice` for every number of evaluations, among the plain solvers and among those that :func:`learnt`.
+    """The :func:`choice` for every number of evaluations, among the plain and among the distilled solvers.
 
     Returns:
         A list by ascending ``nfe``, without those that no finite value is at or below, of ``{"nfe", "plain",
         "distilled", "better", "take"}``; ``better`` is ``"plain"``,
         ``"distilled"``, ``"tied"``, or None where one of the two has no cell; ``take`` is which of them to take, plain
-        where they are tied, for it needs no fit.
+        where they are tied, for it has nothing to learn.
     """
-    kinds = {kind: [c for c in cells if learnt(c) is (kind == "distilled")] for kind in ("plain", "distilled")}
+    kinds = {kind: [c for c in cells if c["distilled"] is (kind == "distilled")] for kind in ("plain", "distilled")}
     entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
     found = []
     for budget in sorted({cell["nfe"] for cell in cells}):

@@ -53,10 +53,10 @@ def score(cell, seeds):
 
 def fit(cell):
     """What the ``lambdas.json`` of a cell may hold."""
-    rng, count = rng_of(str(cell)), cell.entry["distill"]["directions"]
-    rms = np.exp(-np.arange(cell.nfe) / 5)
-    if cell.is_joint:
+    rng = rng_of(str(cell))
+    if cell.is_joint or cell.method:
         return joint_fit(cell, rng)
+    rms, count = np.exp(-np.arange(cell.nfe) / 5), cell.entry["distill"]["directions"]
     return {
         "lambdas": rng.normal(size=(cell.nfe, count)).tolist(),
         "rms_before": rms.tolist(),
@@ -100,7 +100,7 @@ def made(depends, cell):
         "scoring": depends.score(cell.dataset["id"]),
         "code": {"sample": CODE, "score": CODE},
     }
-    if not cell.distilled:
+    if not cell.fitted:
         return score, None
     distill = {**depends.teacher(cell).params(), **depends.fit(cell).params()}
     code = dict.fromkeys(("distill", *(["teacher"] * cell.with_teacher)), CODE)
@@ -150,7 +150,7 @@ def write(bench, folder, edit=lambda found: None, scored=score):
         for cell in cells:
             of_score, of_fit = made(depends, cell)
             scores[str(cell)] = {**scored(cell, bench.datasets[dataset]["seeds"]), "made": of_score}
-            if cell.distilled:
+            if cell.fitted:
                 fits[str(cell)] = {**fit(cell), **of_fit}
         collected.append(folder / f"{dataset}-{part}.json")
         storage.write_json(collected[-1], {"scores": scores, "fits": fits})

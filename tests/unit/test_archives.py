@@ -36,7 +36,7 @@ def test_the_demos_archive_is_small_and_has_all_its_cells():
     assert DEMO.stat().st_size < 300_000
     found = format.read(DEMO)
     assert len(found.cells) == len(set(found.cells)) == 34
-    assert set(found.fits) == {cell["name"] for cell in found.facts["cells"] if cell["distilled"]}
+    assert set(found.fits) == {cell["name"] for cell in found.facts["cells"] if cell["fitted"]}
 
 
 def test_the_same_contents_are_the_same_bytes_in_any_order(tmp_path):

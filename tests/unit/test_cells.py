@@ -51,8 +51,8 @@ def names(value):
 def test_a_benchmark_has_a_cell_per_dataset_solver_and_nfe(benchmark):
     """By hand: DDIM 3, D-DDIM 3, m=3 2, released 2 on two datasets; Heun 3, D-Heun 3 on one; 2 references."""
     assert len(benchmark.cells) == 2 * (3 + 3 + 2 + 2) + 3 + 3 + 2
-    assert len(benchmark.distilled()) == 2 * (3 + 2 + 2) + 3
-    assert sum(cell.distilled for cell in benchmark.cells_of("digits-ddpm")) == 3 + 2 + 2
+    assert len(benchmark.fitted()) == 2 * (3 + 2 + 2) + 3
+    assert sum(cell.fitted for cell in benchmark.cells_of("digits-ddpm")) == 3 + 2 + 2
     assert ("digits-ddpm", "heun", 5) not in benchmark.cells
     assert all(cell.key == key for key, cell in benchmark.cells.items())
 
@@ -61,7 +61,7 @@ def test_the_files_of_a_cell_lie_under_its_names(benchmark):
     files = Files(benchmark).of_cells("scores.json")
     assert len(files) == len(set(files)) == len(benchmark.cells)
     assert "results/digits/digits-edm/d-heun/nfe9/scores.json" in files
-    distilled = [cell for cell in benchmark.cells_of("digits-edm") if cell.distilled]
+    distilled = [cell for cell in benchmark.cells_of("digits-edm") if cell.fitted]
     assert Files(benchmark).of_cells("lambdas.json", distilled)[0] == (
         "results/digits/digits-edm/d-ddim/nfe5/lambdas.json"
     )
@@ -70,7 +70,7 @@ def test_the_files_of_a_cell_lie_under_its_names(benchmark):
 
 def test_wildcards_find_their_cell(benchmark):
     cell = benchmark.cell(SimpleNamespace(dataset="digits-edm", solver="d-heun", nfe="9"))
-    assert (str(cell), cell.distilled, cell.entry["solver"]) == ("digits-edm/d-heun/nfe9", True, "heun")
+    assert (str(cell), cell.fitted, cell.entry["solver"]) == ("digits-edm/d-heun/nfe9", True, "heun")
 
 
 def test_each_dataset_has_one_reference_cell_by_its_fine_solver(benchmark):
@@ -78,7 +78,7 @@ def test_each_dataset_has_one_reference_cell_by_its_fine_solver(benchmark):
         cell = benchmark.reference(dataset)
         assert cell.key == (dataset, "reference", 79)
         assert cell.entry["solver"] == "heun"
-        assert not cell.distilled
+        assert not cell.fitted
 
 
 def test_the_picture_shows_nfes_in_order_and_the_reference_last(benchmark):
@@ -270,7 +270,7 @@ def everything(benchmark):
     return {
         key: [
             part(cell).params()
-            for part in (depends.trajectory, depends.samples, *([depends.teacher, depends.fit] * cell.distilled))
+            for part in (depends.trajectory, depends.samples, *([depends.teacher, depends.fit] * cell.fitted))
         ]
         for key, cell in benchmark.cells.items()
     }
@@ -450,6 +450,7 @@ def test_facts_are_what_tables_need(benchmark):
         "method": "heun",
         "options": "{}",
         "distilled": True,
+        "fitted": True,
         "reference": False,
         "nfe": 9,
         "images": 2500,

@@ -105,7 +105,7 @@ def test_what_is_followed_must_be_there(chosen, words):
 
 def test_what_figures_show_decides_no_result():
     plain, chosen = (configured("config.yaml", **more) for more in ({}, {"figures": {"trajectories": {"nfe": 10}}}))
-    cell, same = (benchmark.distilled()[0] for benchmark in (plain, chosen))
+    cell, same = (benchmark.fitted()[0] for benchmark in (plain, chosen))
     for part in ("trajectory", "teacher", "fit", "samples"):
         assert getattr(Dependencies(plain), part)(cell) == getattr(Dependencies(chosen), part)(same)
 

@@ -48,7 +48,8 @@ def entry(*blocks, error=None):
 
 def cell(solver, nfe, fid, *, distilled=False, plain=None):
     name = f"{solver}/{nfe}"
-    return {"name": name, "solver": solver, "nfe": nfe, "distilled": distilled, "plain": plain, "scores": {"fid": fid}}
+    facts = {"distilled": distilled, "plain": plain, "scores": {"fid": fid}}
+    return {"name": name, "solver": solver, "nfe": nfe, **facts}
 
 
 @pytest.mark.parametrize("shift", [0.02, 0.2])
@@ -99,7 +100,7 @@ def test_an_unequal_number_of_seeds_is_welchs_test():
 
 
 def test_a_solver_that_must_be_prepared_is_not_taken_for_one_that_needs_nothing():
-    student = {**cell("student", 5, entry(1.0, error=0.1)), "prepared": True}
+    student = {**cell("student", 5, entry(1.0, error=0.1), distilled=True), "fitted": False}
     plain, fitted = cell("a", 5, entry(4.0, error=0.1)), cell("b", 5, entry(2.0, error=0.1), distilled=True)
     (row,) = verdicts.choices([plain, student, fitted], "fid")
     assert (row["plain"]["best"], row["distilled"]["best"], row["take"]) == ("a/5", "student/5", "distilled")
@@ -312,7 +313,7 @@ def test_the_data_have_every_cell_with_its_scores_and_what_is_said_of_them(made,
     own = next(each for each in found["datasets"] if each["id"] == "digits-edm")
     assert [row["nfe"] for row in own["choices"]["fid"]] == [5, 9, 10]
     assert {gain["distilled"] for gain in own["gains"]["fid"]} == {
-        str(each) for each in bench.cells_of("digits-edm") if each.distilled
+        str(each) for each in bench.cells_of("digits-edm") if each.fitted
     }
     assert own["halves"] == {"images": 5, "scores": {"fid": [0.5, 0.1, 3]}}
     assert found["metrics"]["precision"]["lower"] is False
@@ -396,7 +397,7 @@ def test_the_configuration_of_the_page_is_the_whole_benchmark(made, bench):
     again = Benchmark(config, ROOT)
     assert [each.key for each in again.cells.values()] == [each.key for each in bench.cells.values()]
     for one, other in zip(again.cells.values(), bench.cells.values(), strict=True):
-        for part in ("trajectory", "samples", *(["teacher", "fit"] * one.distilled)):
+        for part in ("trajectory", "samples", *(["teacher", "fit"] * one.fitted)):
             assert getattr(Dependencies(again), part)(one) == getattr(Dependencies(bench), part)(other)
 
 

@@ -97,14 +97,14 @@ def counted(tmp_path, monkeypatch):
         fine = {"cell": depends.trajectory(benchmark.reference(cell.dataset["id"])).params()}
         if prepared:
             params["search"] = cell.grid_options
-        if cell.distilled:
+        if cell.fitted:
             params |= {"teacher": depends.teacher(cell).params(), "fit": depends.fit(cell).params()}
             rules += ["teacher"] * cell.with_teacher + ["fine_ends"] * cell.is_joint + ["distill"]
         more = {
             "teacher": prepared,
             "fine_ends": {},
             "distill": {**prepared, **dict.fromkeys(files.teacher(cell), teacher)},
-            "sample": {**prepared, **({"lambdas": lambdas} if cell.distilled else {})},
+            "sample": {**prepared, **({"lambdas": lambdas} if cell.fitted else {})},
         }
         outputs = {"search_grid": [folder / "searched.json"], "distill": [lambdas]}
         outputs |= {"teacher": [teacher], "fine_ends": [teacher]}
@@ -123,7 +123,7 @@ def counted(tmp_path, monkeypatch):
                 )
             )
             made[rule] = sum(account)
-        if cell.distilled and cell.entry["distill"]["fit"] == "refined":
+        if cell.fitted and cell.entry["distill"]["fit"] == "refined":
             made["iterations"] = storage.read_json(lambdas)["refinement"]["iterations"]
         shutil.rmtree(folder)
         return made
@@ -148,7 +148,7 @@ def fewest(distill, evaluations):
 
 def check(benchmark, cell, made, slack=SLACK):
     """What is planned is what was made; of a searched grid and a refinement no less, and little more."""
-    refined = cell.distilled and cell.entry["distill"]["fit"] == "refined"
+    refined = cell.fitted and cell.entry["distill"]["fit"] == "refined"
     bounded = {"teacher": grids.grids.get(cell.entry["grid"]["name"]).prepare is not None, "distill": refined}
     for rule in COUNTED:
         planned = evaluations.count(benchmark, rule, cell)
@@ -285,7 +285,7 @@ def test_refinements_that_make_all_their_iterations(stages, directions, counted,
         for name, nfe in (("ddim", 7), ("heun", 11))
     ]
     benchmark = of_entries(entries, model="digits-edm", grid={"name": "karras"})
-    for cell in benchmark.distilled():
+    for cell in benchmark.fitted():
         made = counted(benchmark, cell)
         assert made["iterations"] == 12
         check(benchmark, cell, made)
@@ -300,7 +300,7 @@ def test_refinements_of_few_coefficients_or_that_end_early_make_no_more_than_is_
         for name, nfe in (("ddim", 2), ("heun", 3), ("pndm", 5), ("dpm-solver", 6))
     ]
     benchmark = of_entries(entries, model="digits-ddpm", grid={"name": "uniform-index"})
-    for cell in benchmark.distilled():
+    for cell in benchmark.fitted():
         check(benchmark, cell, counted(benchmark, cell), slack=math.inf)
 
 
@@ -314,7 +314,7 @@ def test_a_joint_fit_makes_no_more_than_its_budget_and_the_check_that_its_solver
         for name, nfe in (("ddim", 2), ("dpm-solver", 4), ("ipndm", 5))
     ]
     benchmark = of_entries(entries, model="digits-edm", grid={"name": "karras"})
-    for cell in benchmark.distilled():
+    for cell in benchmark.fitted():
         made = counted(benchmark, cell)
         planned = evaluations.count(benchmark, "distill", cell)
         assert planned == (fit_checks.BUDGET * cell.nfe if budget is None else budget) + 2 * 4 * cell.nfe

@@ -30,8 +30,8 @@ def test_samples_take_an_evaluation_for_each_image_and_nfe():
     work = workloads()
     for cell in work.benchmark.cells.values():
         assert work.evaluations("sample", cell) == cell.dataset["images"] * cell.dataset["seeds"] * cell.nfe
-        assert (work.evaluations("teacher", cell) > 0) == cell.distilled
-        assert (work.evaluations("distill", cell) > 0) == cell.distilled
+        assert (work.evaluations("teacher", cell) > 0) == cell.fitted
+        assert (work.evaluations("distill", cell) > 0) == cell.fitted
         assert work.evaluations("gather", cell) == 0
 
 

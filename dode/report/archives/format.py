@@ -20,6 +20,7 @@ from typing import Any
 from dode import storage
 from dode.metrics.catalogue import METRICS
 from dode.names import CellName
+from dode.report import learning
 from dode.report.archives import evidence
 from dode.validation import ConfigError, refuse_odd, validate
 from dode.weights import foreign_json
@@ -151,10 +152,21 @@ def _read(path, content):
     if set(about["members"]) != set(MEMBERS):
         raise error("its manifest names other members than it has")
     found = Archive(path, hashlib.sha256(content).hexdigest(), members)
+    _tell_fitted(found)
     fault = _contradiction(found)
     if fault:
         raise error(f"forged or damaged: {fault}")
     return found
+
+
+def _tell_fitted(archive):
+    """Say which cells are fitted, in an archive from before that was said: ``distilled`` meant it then."""
+    for cell in archive.facts["cells"]:
+        if "fitted" not in cell:
+            made = archive.provenance["cells"].get(cell["name"])
+            cell["fitted"] = cell["distilled"]
+            prepared = cell.pop("prepared", False)
+            cell["distilled"] |= prepared if made is None else learning.of_record(made, said=prepared)
 
 
 def _unpacked(content, error):
@@ -204,9 +216,9 @@ def _contradiction(archive):
     for name, keys in (("provenance.json", made), ("scores.json", archive.scores), ("evidence.json", archive.evidence)):
         if sorted(keys) != sorted(names) or len(set(names)) < len(names):
             return f"the cells of {name} are not those of facts.json"
-    fitted = [cell["name"] for cell in archive.facts["cells"] if cell["distilled"]]
+    fitted = [cell["name"] for cell in archive.facts["cells"] if cell["fitted"]]
     if sorted(archive.fits) != sorted(fitted) or sorted(name for name in made if "fit" in made[name]) != sorted(fitted):
-        return "the fits are not those of its distilled cells"
+        return "the fits are not those of its fitted cells"
     datasets = {own["id"]: own for own in archive.facts["datasets"]}
     if set(datasets) != set(archive.provenance["datasets"]) or len(datasets) < len(archive.facts["datasets"]):
         return "the datasets of provenance.json are not those of facts.json"
@@ -247,6 +259,8 @@ def _of_cell(archive, cell):
     for key, value in said.items():
         if cell[key] != value:
             return f"{name} has the {key} {value!r:.60} in one place and {cell[key]!r:.60} in another"
+    if cell["distilled"] != learning.of_record(made, said=cell["distilled"]):
+        return f"{name} is distilled in one place and plain in another"
     if _parsed(cell["options"]) != made["run"]["options"] or not isinstance(_parsed(score["extractor"]), dict):
         return f"{name} has other options in one place than in another"
     if score["made"]["cell"] != run or score["made"]["samples"] != made["samples"]:

@@ -44,7 +44,7 @@ def pack(
     if missing or finished.provenance is None or sorted(names) != sorted(finished.provenance["cells"]):
         of = f"{missing[0]} has no score" if missing else "its records are of two configurations"
         raise ValueError(f"{finished.folder}: is not finished ({of}); run snakemake until it has nothing to do")
-    fits = [cell["name"] for cell in facts["cells"] if cell["distilled"]]
+    fits = [name for name in names if "fit" in finished.made(name)]
     members = {
         "provenance.json": {key: value for key, value in finished.provenance.items() if key != "elsewhere"},
         FACTS: facts,

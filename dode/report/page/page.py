@@ -92,7 +92,7 @@ def _short(value):
 
 def _measured(cells, paths, made):
     """The cells with ``scores``, what was fitted, and what they were made of and with."""
-    fits = collection.fits([cell for cell in cells if cell["distilled"]], paths)
+    fits = collection.fits([cell for cell in cells if cell["fitted"]], paths)
     fits = {fit["name"]: {key: fit.get(key) for key in _FITTED} for fit in fits}
     return [
         {
@@ -163,8 +163,7 @@ def _solvers(cells):
     light, dark = style.styles(own), style.styles(own, dark=True)
     found = {}
     for cell in cells:
-        own = {key: cell[key] for key in ("label", "method", "reference")}
-        found[cell["solver"]] = {**own, "distilled": verdicts.learnt(cell)}
+        found[cell["solver"]] = {key: cell[key] for key in ("label", "method", "reference", "distilled")}
         key = cell["method"], cell["label"]
         if key in light:
             color, on_dark = (matplotlib.colors.to_hex(lines[key]["color"]) for lines in (light, dark))
