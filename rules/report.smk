@@ -356,6 +356,7 @@ rule page:
         halves=halves,
         provenance=rules.tables.output.provenance,
         precisions=FILES.precisions.tables(),
+        costs=[rules.costs.output.csv] if BENCH.distilled() else [],
     output:
         page=f"{RESULTS}/index.html",
         facts=f"{RESULTS}/facts.json",

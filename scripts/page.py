@@ -21,6 +21,7 @@ def main(snakemake):
         halves,
         added.provenance(storage.read_json(inputs.provenance), others),
         inputs.precisions,
+        costs=next(iter(inputs.costs), None),
         elsewhere=added.about(others, collection.made(inputs.cells)[0]),
     )
     thumbnails = {name: own for path in inputs.thumbnails for name, own in storage.read_json(path).items()}

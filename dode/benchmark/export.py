@@ -84,7 +84,8 @@ def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, 
     """What the page recommends on a dataset for at most ``nfe`` evaluations: ``(solver, its nfe, ties)``.
 
     Of the best plain and the best distilled solver, the distilled one if it is better, else the plain one, which has
-    nothing to learn (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from it.
+    nothing to learn (:func:`dode.report.verdicts.choices`). Ties are the names of cells that cannot be told apart from
+    it.
     """
     if metric not in METRICS:
         raise ValueError(unknown("metric", metric, METRICS))

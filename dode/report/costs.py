@@ -10,6 +10,7 @@ import pandas as pd
 from dode import storage
 from dode.distillation.learned import Expense
 from dode.metrics.catalogue import METRICS
+from dode.names import CellName
 from dode.report import numbers
 from dode.report.preface import escaped, pipes
 
@@ -18,11 +19,13 @@ SCORES = ("paired_fid", "fid", "self_fid", "trajectory_rmse")
 _FACTS = ("dataset", "solver", "label", "method", "learnt", "nfe")
 COUNTS = ("numbers", "evaluations", "gradients")
 _COSTS = (*COUNTS, "seconds")
+_MEMORY = "memory"  # the last column of the file
 _TEXT = (
     "What each solver had to learn before it could sample, and what that gained. *Numbers* are those that were learnt. "
     "*Evaluations* are of the network, one image each, with those of the fine solution or teacher that was followed, "
     "which other solvers may share; *gradients* says through how many of them gradients flowed back, each of which "
-    "takes about as long as two more. *Seconds* are those of the jobs on the machine at hand, without their starts."
+    "takes about as long as two more. *Seconds* are those of the jobs on the machine at hand, without their starts. "
+    "*MB* is the most memory that one of these jobs took, with Python and its packages."
 )
 
 
@@ -51,12 +54,12 @@ def frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
     """One row per cell.
 
     Args:
-        cells: facts, the costs ``numbers``, ``evaluations``, ``gradients`` and ``seconds`` (None where a job has left
-            no time), and ``metrics`` as in a ``score.json``.
+        cells: facts, the costs ``numbers``, ``evaluations``, ``gradients``, ``seconds`` and ``memory`` (MB; both
+            None where a job has left none), and ``metrics`` as in a ``score.json``.
 
     Returns:
         Columns dataset, solver, label, method, learnt (by what), nfe, the costs, and of each of :data:`SCORES` value
-        and error, unscaled.
+        and error, unscaled, and memory.
     """
     rows = []
     for cell in cells:
@@ -64,10 +67,28 @@ def frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
         for name in SCORES:
             entry = cell["metrics"].get(name) or {}
             row |= {name: entry.get("value"), f"{name}_error": entry.get("error")}
-        rows.append(row)
+        rows.append({**row, _MEMORY: cell.get(_MEMORY)})
     scores = [key for name in SCORES for key in (name, f"{name}_error")]
-    floats = dict.fromkeys(("seconds", *scores), "float64")
-    return pd.DataFrame(rows, columns=[*_FACTS, *_COSTS, *scores]).astype(floats)
+    floats = dict.fromkeys(("seconds", *scores, _MEMORY), "float64")
+    return pd.DataFrame(rows, columns=[*_FACTS, *_COSTS, *scores, _MEMORY]).astype(floats)
+
+
+def by_cell(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The costs of the file that :func:`write` wrote, by the cell's name.
+
+    ``learnt`` (by what), ``numbers``, ``evaluations``, ``gradients``, ``seconds`` and ``memory`` (MB; None where not
+    known), and ``work``, the cost in evaluations without gradients.
+    """
+    text = {"dataset": str, "solver": str, "learnt": str}
+    found = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={key: [""] for key in ("seconds", _MEMORY)})
+    rows = {}
+    for row in found.itertuples():
+        own = {key: int(getattr(row, key)) for key in COUNTS}
+        for key in ("seconds", _MEMORY):
+            value = float(getattr(row, key))
+            own[key] = None if math.isnan(value) else value
+        rows[str(CellName(row.dataset, row.solver, int(row.nfe)))] = {"learnt": row.learnt, **own, "work": work(row)}
+    return rows
 
 
 def work(row: Any) -> int:
@@ -79,7 +100,7 @@ def markdown(found: pd.DataFrame, title: str) -> str:
     """The frame as Markdown: a table for each dataset and NFE, the best paired FID first."""
     parts = [f"# {escaped(title)}: what was learnt and what it cost", _TEXT]
     shown = [name for name in SCORES if found[name].notna().any()]
-    header = ["solver", "learnt by", *(METRICS[name].name for name in shown), *_COSTS]
+    header = ["solver", "learnt by", *(METRICS[name].name for name in shown), *_COSTS, "MB"]
     for dataset, own in found.groupby("dataset", sort=False):
         parts.append(f"## {escaped(str(dataset))}")
         for nfe, rows in own.groupby("nfe"):
@@ -95,9 +116,12 @@ def _line(row, shown):
         value, error = (scale * getattr(row, key) for key in (name, f"{name}_error"))
         text, spread = numbers.measured(value, error)
         scores.append(f"{text} ± {spread}" if spread else text or "–")
-    seconds = "–" if math.isnan(row.seconds) else f"{row.seconds:.3g}"
+    seconds, memory = (
+        "–" if math.isnan(value) else f"{value:{digits}}"
+        for value, digits in ((row.seconds, ".3g"), (row.memory, ".0f"))
+    )
     counts = [f"{int(getattr(row, key)):,}" if getattr(row, key) else "–" for key in COUNTS]
-    return [escaped(row.label), row.learnt, *scores, *counts, seconds]
+    return [escaped(row.label), row.learnt, *scores, *counts, seconds, memory]
 
 
 def write(found: pd.DataFrame, title: str, csv: str | Path, md: str | Path) -> None:

@@ -63,6 +63,19 @@ def tied(one: Entry, other: Entry) -> bool:
     return own is None or abs(one["value"] - other["value"]) <= own
 
 
+def unsettled(one: Entry, other: Entry) -> bool:
+    """Whether two entries are tied only because they have two seeds each, too few for Student's test.
+
+    With one degree of freedom its interval is 3.6 times as wide as with two: with a third seed and the same mean and
+    standard deviation of the differences, they would be told apart.
+    """
+    if not (_paired(one, other) and len(one["blocks"]) == 2 and tied(one, other)):
+        return False
+    differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
+    bound = special.stdtrit(2, (1 + CONFIDENCE) / 2)
+    return bool(abs(statistics.fmean(differences)) > bound * statistics.stdev(differences) / math.sqrt(3))
+
+
 def _paired(one, other):
     return len(one["blocks"]) == len(other["blocks"]) > 1
 
@@ -98,9 +111,10 @@ def choices(cells: list[dict[str, Any]], metric: str, *, lower: bool = True) -> 
 
     Returns:
         A list by ascending ``nfe``, without those that no finite value is at or below, of ``{"nfe", "plain",
-        "distilled", "better", "take"}``; ``better`` is ``"plain"``,
+        "distilled", "better", "take", "unsettled"}``; ``better`` is ``"plain"``,
         ``"distilled"``, ``"tied"``, or None where one of the two has no cell; ``take`` is which of them to take, plain
-        where they are tied, for it has nothing to learn.
+        where they are tied, for it has nothing to learn; ``unsettled``: under each kind the names of the
+        ties that are :func:`unsettled`, under ``better`` whether that of the two best is.
     """
     kinds = {kind: [c for c in cells if c["distilled"] is (kind == "distilled")] for kind in ("plain", "distilled")}
     entries = {cell["name"]: cell["scores"].get(metric) for cell in cells}
@@ -113,7 +127,13 @@ def choices(cells: list[dict[str, Any]], metric: str, *, lower: bool = True) -> 
         if None not in row.values():
             better = verdict(*(entries[row[kind]["best"]] for kind in kinds), lower=lower)
             take = "distilled" if better == "distilled" else "plain"
-        found.append({"nfe": budget, **row, "better": better, "take": take})
+        open_ties: dict[str, Any] = {
+            kind: [name for name in own["ties"] if unsettled(entries[name], entries[own["best"]])]
+            for kind, own in row.items()
+            if own is not None
+        }
+        two = better is not None and unsettled(*(entries[row[kind]["best"]] for kind in kinds))
+        found.append({"nfe": budget, **row, "better": better, "take": take, "unsettled": {**open_ties, "better": two}})
     return found
 
 

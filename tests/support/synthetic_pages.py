@@ -8,12 +8,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from dode import storage
-from dode.benchmark import provenance
+from dode.benchmark import figure_cells, provenance
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.facts import Facts, share
 from dode.benchmark.files import Files
-from dode.names import REFERENCE
+from dode.benchmark.workloads import Workloads
+from dode.names import REFERENCE, CellName
 from dode.report import collection
+from dode.report import costs as report
 from dode.report.fine_solution import Fine
 from dode.report.page import page, thumbnails
 
@@ -134,16 +136,34 @@ def straight(shape):
     return Fine(sigmas, (image + sigmas[:, None, None, None] * noise)[None])
 
 
-def write(bench, folder, edit=lambda found: None, scored=score):
+def costs(bench, folder, scores):
+    """Write what the learning of each cell may have cost, with the scores of all cells; its path."""
+    rows = []
+    for facts in figure_cells.costs(bench, Workloads(bench), "logs"):
+        name, plain = str(CellName.of(facts)), not facts["distilled"]
+        rng = rng_of(f"cost of {name}")
+        work = {"gs": 800_000, "greedy": 9_000, "prepared": 300_000}.get(facts["learnt"], 60_000) * rng.uniform(0.5, 2)
+        own = {"numbers": int(rng.integers(5, 80)), "evaluations": int(work)}
+        own |= {"gradients": own["evaluations"] * (facts["learnt"] == "gs") // 2}
+        own = dict.fromkeys(own, 0) if plain else own
+        seconds = (
+            {"seconds": None, "memory": None} if plain else {"seconds": work / 2e4, "memory": rng.uniform(300, 900)}
+        )
+        rows.append({**facts, **own, **seconds, "metrics": scores[name]["metrics"]})
+    report.write(report.frame(rows), bench.config["benchmark"], folder / "costs.csv", folder / "costs.md")
+    return folder / "costs.csv"
+
+
+def write(bench, folder, edit=lambda found: None, scored=score, costed=False):
     """Write ``index.html`` into ``folder`` for a :class:`dode.benchmark.cells.Benchmark`; ``edit`` may change its data
     before.
 
-    ``scored`` makes a cell's scores.
+    ``scored`` makes a cell's scores. ``costed``: whether what was learnt has costs, made up too.
 
     Returns:
         (path of the page, its data, its thumbnails).
     """
-    collected, small, most = [], {}, share(len(bench.cells))
+    collected, small, most, all_scores = [], {}, share(len(bench.cells)), {}
     depends, facts = Dependencies(bench), Facts(bench)
     for (dataset, part), cells in Files(bench).parts.items():
         scores, fits = {}, {}
@@ -152,6 +172,7 @@ def write(bench, folder, edit=lambda found: None, scored=score):
             scores[str(cell)] = {**scored(cell, bench.datasets[dataset]["seeds"]), "made": of_score}
             if cell.fitted:
                 fits[str(cell)] = {**fit(cell), **of_fit}
+        all_scores |= scores
         collected.append(folder / f"{dataset}-{part}.json")
         storage.write_json(collected[-1], {"scores": scores, "fits": fits})
         shape = bench.image_shape(dataset)
@@ -163,7 +184,8 @@ def write(bench, folder, edit=lambda found: None, scored=score):
     storage.write_json(halves, {"halves": {"fid": [0.4, 0.5, 0.6]}, "images": 5})
     halves = {dataset["id"]: halves for dataset in bench.with_data()}
     record = provenance.completed(provenance.names(bench), bench.root, *collection.made(collected))
-    found = page.data(facts.cells(), facts.datasets(), collected, halves, record)
+    spent = costs(bench, folder, all_scores) if costed else None
+    found = page.data(facts.cells(), facts.datasets(), collected, halves, record, costs=spent)
     edit(found)
     config = {key: value for key, value in bench.config.items() if key != "execution"}
     page.write(folder / "index.html", found, small, config)

@@ -1,4 +1,4 @@
-"""Which cells are distilled, and which of these are fitted, is one fact: everything that is made of a benchmark agrees."""
+"""Which cells are distilled, and which of these are fitted: all that is made of a benchmark agrees on it."""
 
 import copy
 import json

@@ -41,6 +41,19 @@ def seconds(jobs: Iterable[str | Path]) -> tuple[float, list[float]] | None:
     return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
 
 
+def peak_memory(jobs: Iterable[str | Path]) -> float | None:
+    """Most memory in MB that one of the jobs with these benchmark files of Snakemake took; None where it is not known.
+
+    That of the process and its children as the system counts it (``max_rss``), on a GPU without what is there.
+    """
+    files = [Path(job) for job in jobs]
+    if not files or not all(path.is_file() for path in files):
+        return None
+    rows = [row for job in files for row in csv.DictReader(job.read_text("utf-8").splitlines(), delimiter="\t")]
+    found = [row["max_rss"] for row in rows if row["max_rss"] not in ("-", "NA")]  # of a job shorter than its watch
+    return max(map(float, found), default=None)
+
+
 def sampling_jobs(folder: str | Path) -> list[Path]:
     """Benchmark files of all shards of the latest whole set in ``folder`` (``<shard>-of-<shards>.tsv``)."""
     sets: dict[int, list[Path]] = {}
@@ -51,10 +64,14 @@ def sampling_jobs(folder: str | Path) -> list[Path]:
 
 
 def timed(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell with seconds: of its ``fit`` (``seconds`` too) and its ``sample``, None where unknown, and ``starts``."""
+    """A cell with seconds: of its ``fit`` (``seconds`` too) and its ``sample``, None where unknown, and ``starts``.
+
+    And with ``memory``, the most in MB that a job of its fit took.
+    """
     fit = seconds(cell["times"]["fit"])
     sample = seconds(sampling_jobs(cell["times"]["sample"]))
     known = {"fit": fit and fit[0], "seconds": fit[0] if fit else None, "sample": sample and sample[0]}
+    known["memory"] = peak_memory(cell["times"]["fit"])
     return {**cell, **known, "starts": [start for each in (fit, sample) if each for start in each[1]]}
 
 

@@ -9,13 +9,16 @@ with ``error``, a standard deviation, and ``cell``, the one that a click opens. 
 and are its error if no pixel is named.
 
 An axis has a ``label``; it is linear unless it is ``log`` or, for noise levels, ``angle``; and it has ``ticks`` unless
-``chart.js`` is to choose them.
+``chart.js`` is to choose them, with ``words`` where a tick is not called by its number.
+
+A chart may have several x axes to choose from: ``axes``, by name, instead of ``x``, and points with ``at``, by name.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dode.report.figures import scales
 from dode.report.page import texts
 
 if TYPE_CHECKING:
@@ -75,6 +78,48 @@ def gains(view: View) -> dict:
         "height": 320,
         "label": f"How many times better distilled solvers are than plain ones in {name} on {view.dataset['id']}",
     }
+
+
+def costs(view: View, nfe: int) -> dict:
+    """Scores at a number of evaluations against what was learnt for them; plain solvers stand at the left."""
+    scale, cells = view.metric["scale"], view.at(nfe)
+    kinds = {
+        "work": "network evaluations to learn it, one with gradients counted as three",
+        "seconds": "seconds to learn it",
+    }
+    learnt = [cell["cost"] for cell in cells if cell["cost"] and view.page.kind(cell) == "distilled"]
+    axes = {kind: _cost_axis([cost[kind] for cost in learnt if cost[kind]], label) for kind, label in kinds.items()}
+    lines = []
+    for cell in cells:
+        value, error = (texts.scaled(part, scale) for part in cell["scores"][view.key][:2])
+        own, plain = cell["cost"] or {}, view.page.kind(cell) == "plain"
+        at = {kind: axis["ticks"][0] if plain else own.get(kind) or None for kind, axis in axes.items()}
+        said = (
+            "learnt nothing"
+            if plain
+            else ", ".join(texts.costing(own.get(kind), kind) for kind in kinds if own.get(kind))
+        )
+        point = {"at": at, "y": value, "error": error, "cell": cell["name"], "text": f"{view.text(cell)}; {said}"}
+        lines.append({**_line(view.page, cell["solver"]), "points": [point]})
+    return {
+        "lines": lines,
+        "levels": [{"y": texts.scaled(score[0], scale), "text": text} for text, score in view.levels],
+        "axes": axes,
+        "y": {"label": view.metric["axis"], "log": True},
+        "height": 380,
+        "scattered": True,
+        "label": f"{view.metric['name']} at NFE {nfe} on {view.dataset['id']} against what it cost to learn; the same "
+        "numbers are in the table below",
+    }
+
+
+def _cost_axis(values: list[float], label: str) -> dict:
+    """A logarithmic axis with a place for plain solvers left of all costs."""
+    low, high = min(values, default=1), max(values, default=1)
+    ticks = [tick for tick in scales.log_ticks(low / 1.2, high * 1.2, most=7) if tick >= low / 1.2]
+    plain = min([low, *ticks]) / 6
+    words = ["plain", *(texts.compact(tick) for tick in ticks)]
+    return {"label": label, "log": True, "ticks": [plain, *ticks], "words": words}
 
 
 def fitted(page: Page, cell: dict) -> list[dict]:

@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from dode import storage
 from dode.metrics.catalogue import ERROR_KINDS, METRICS
-from dode.report import collection, ranking, verdicts
+from dode.report import collection, economy, ranking, verdicts
 from dode.report import precisions as measured
+from dode.report.costs import by_cell
 from dode.report.figures import style
 from dode.report.page import charts, texts, views
 
@@ -29,6 +30,7 @@ def data(
     provenance: dict[str, Any],
     precisions: Iterable[str | Path] = (),
     *,
+    costs: str | Path | None = None,
     elsewhere: Sequence[Mapping[str, Any]] = (),
     archive: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -41,17 +43,20 @@ def data(
         halves: ``{dataset id: path}`` of the datasets that have real images.
         provenance: what the cells were made of (:mod:`dode.benchmark.provenance`).
         precisions: paths of what was measured to choose precisions (:mod:`dode.report.precisions`).
+        costs: path of what the learning of each solver cost (:mod:`dode.report.costs`), where anything was learnt.
         elsewhere: of each archive whose cells are among these, :func:`dode.report.archives.added.about`.
         archive: of the archive that the page is rendered from, if it is, ``file``, ``sha256``, ``by`` and ``date``.
 
     Returns:
         ``title``, ``elsewhere``, ``archive``, ``revision``, ``environments``, ``metrics`` (with what is said of them),
         ``error_kinds``, ``legend`` (what marks mean), ``solvers`` (with the colours and markers of the figures),
-        ``cells`` (with ``scores``, metric -> ``[value, error, kind, settings]``), ``precisions`` and ``datasets`` (with
-        ``halves``, and by metric ``choices``, ``gains``, ``marks`` and ``better``, the names of the cells that are
-        better than the fine-step one). Values are unscaled; what is not finite is None.
+        ``cells`` (with ``scores``, metric -> ``[value, error, kind, settings]``, and ``cost``, None where it is not
+        known), ``precisions`` and ``datasets`` (with ``halves``, and by metric ``choices``, ``gains``, ``marks``,
+        ``better``, the names of the cells that are better than the fine-step one, and ``economy``, by NFE what
+        :func:`dode.report.economy.judged` says of each kind of cost; empty where nothing was learnt). Values are
+        unscaled; what is not finite is None.
     """
-    cells = _measured(cells, collected, provenance["cells"])
+    cells = _measured(cells, collected, provenance["cells"], {} if costs is None else by_cell(costs))
     metrics = [key for key in METRICS if any(key in cell["scores"] for cell in cells)]
     halves_of = {dataset: storage.read_json(path) for dataset, path in halves.items()}
     found = {
@@ -90,7 +95,7 @@ def _short(value):
     return value
 
 
-def _measured(cells, paths, made):
+def _measured(cells, paths, made, costs):
     """The cells with ``scores``, what was fitted, and what they were made of and with."""
     fits = collection.fits([cell for cell in cells if cell["fitted"]], paths)
     fits = {fit["name"]: {key: fit.get(key) for key in _FITTED} for fit in fits}
@@ -99,6 +104,7 @@ def _measured(cells, paths, made):
             **cell,
             "scores": {key: entry for key, entry in cell["metrics"].items() if entry["blocks"]},
             "fit": fits.get(cell["name"]),
+            "cost": costs.get(cell["name"]),
             "scored": {key: cell[key] for key in ("against", "extractor")},
             "made": {key: value for key, value in made[cell["name"]].items() if key != "label"},
         }
@@ -131,7 +137,7 @@ def _judged(cells, metrics):
     """What is said of the cells of a dataset by metric (:func:`data`)."""
     own = [cell for cell in cells if not cell["reference"]]
     fine = next((cell["scores"] for cell in cells if cell["reference"]), {})
-    found = {"choices": {}, "gains": {}, "marks": {}, "better": {}}
+    found = {"choices": {}, "gains": {}, "marks": {}, "better": {}, "economy": {}}
     for key in metrics:
         known = [cell for cell in own if verdicts.known(cell["scores"].get(key))]
         if known:
@@ -141,7 +147,21 @@ def _judged(cells, metrics):
             found["marks"][key] = _marks(own, key, lower)
             found["gains"][key] = verdicts.gains(own, key, lower=lower)
             found["better"][key] = verdicts.better(own, key, level, lower=lower)
+            found["economy"][key] = _economy(own, key, lower)
     return found
+
+
+def _economy(cells, key, lower):
+    """By NFE, of each kind of cost, which of what was learnt is worth it; empty where nothing was learnt."""
+    if not any(cell["distilled"] and cell["cost"] for cell in cells):
+        return {}
+    columns = {}
+    for cell in cells:
+        columns.setdefault(cell["nfe"], []).append(cell)
+    return {
+        nfe: {cost: economy.judged(column, key, cost, lower=lower) for cost in economy.COSTS}
+        for nfe, column in columns.items()
+    }
 
 
 def _marks(cells, key, lower):
@@ -177,7 +197,20 @@ def _written(cell):
         key: [entry["value"], entry["error"], entry["error_kind"], _settings(entry)]
         for key, entry in cell["scores"].items()
     }
-    keys = ("name", "dataset", "solver", "nfe", "plain", "published", "recipe", "biased", "fit", "scored", "made")
+    keys = (
+        "name",
+        "dataset",
+        "solver",
+        "nfe",
+        "plain",
+        "published",
+        "recipe",
+        "biased",
+        "fit",
+        "cost",
+        "scored",
+        "made",
+    )
     elsewhere = {"measured": "", "archived": "", "differences": []}
     own = {key: cell.get(key, default) for key, default in {**elsewhere, "passes": None, "depth": None}.items()}
     return {**{key: cell[key] for key in keys}, **own, "scores": scores}
@@ -216,7 +249,7 @@ def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], c
         thumbnails: ``{cell's name: what :mod:`dode.report.page.thumbnails` made}``; a cell may be without.
         config: the checked configuration without ``execution``, which the page offers as a file.
     """
-    own = environment(ASSETS, "factor", "many", "parsed", "plain", "short", "signed")
+    own = environment(ASSETS, "costing", "factor", "many", "parsed", "plain", "share", "short", "signed")
     # For the filter ``tojson``, whose text can end neither a <script> nor an attribute in single quotes.
     own.policies["json.dumps_kwargs"] = {
         "ensure_ascii": False,
@@ -235,4 +268,4 @@ def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], c
 
 
 #: In the order in which they stand in the page.
-SCRIPTS = ("basics", "chart", "table", "cell", "main")
+SCRIPTS = ("basics", "chart", "table", "costs", "cell", "main")

@@ -44,6 +44,48 @@ def short(value: float | None) -> str:
     return "–" if value is None else f"{float(f'{value:.3g}'):.9g}".replace("-", "−")
 
 
+def compact(value: float) -> str:
+    """A count or a number of seconds with at most three digits and a letter for thousands.
+
+    >>> compact(1234567), compact(50000), compact(0.25), compact(999.7)
+    ('1.23M', '50k', '0.25', '1k')
+    """
+    rounded = float(f"{value:.3g}")
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rounded >= factor:
+            return f"{rounded / factor:.4g}{letter}"
+    return f"{rounded:.4g}"
+
+
+def costing(value: float | None, kind: str) -> str:
+    """A cost in words: ``work`` in evaluations of the network, or ``seconds``.
+
+    >>> costing(1234567, "work"), costing(4.06, "seconds"), costing(1, "work")
+    ('1,230,000 evaluations', '4.06 seconds', '1 evaluation')
+    """
+    if value is None:
+        return "–"
+    if kind == "seconds":
+        return f"{short(value)} seconds"
+    return many(int(float(f"{value:.3g}")), "evaluation")
+
+
+def share(part: float, whole: float) -> str:
+    """What share of a whole a part is, in words.
+
+    >>> share(0, 5), share(90, 100), share(20, 100), share(1, 3.1), share(1e-9, 1)
+    ('nothing', '90 %', '20 %', 'a third', 'less than 1 %')
+    """
+    found = part / whole if whole else 1.0
+    if not part:
+        return "nothing"
+    if found < 0.01:
+        return "less than 1 %"
+    words = {2: "half", 3: "a third", 4: "a quarter"}
+    near = next((word for count, word in words.items() if abs(found * count - 1) < 0.05), None)
+    return near or f"{found:.0%}".replace("%", " %")
+
+
 def scaled(value: float | None, scale: float) -> float | None:
     """A value times ``scale``; None where it is None or that is not finite."""
     return None if value is None or not math.isfinite(value * scale) else value * scale

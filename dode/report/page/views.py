@@ -70,6 +70,11 @@ class Page:
         """The fine-step cell of a data set."""
         return self.cells.get(self.datasets[dataset]["reference"])
 
+    @property
+    def costed(self) -> bool:
+        """Whether anything was learnt whose cost is known."""
+        return any(dataset["economy"].get(key) for dataset in self.found["datasets"] for key in dataset["economy"])
+
     def cells_of(self, dataset: str) -> list[dict]:
         """The cells of a data set."""
         return [cell for cell in self.cells.values() if cell["dataset"] == dataset]
@@ -161,6 +166,21 @@ class View:
         """The scores that between them tell what to take, of those that the data set has."""
         scored = {key for cell in self.cells for key in cell["scores"]}
         return {key: own for key, own in self.page.found["metrics"].items() if own["tells"] and key in scored}
+
+    @property
+    def costed(self) -> bool:
+        """Whether anything was learnt here whose cost is known."""
+        return bool(self.dataset["economy"].get(self.key))
+
+    def economy(self, nfe: int) -> dict[str, dict | None]:
+        """Of each kind of cost, what is worth it at a number of evaluations; None where nothing was learnt there."""
+        return self.dataset["economy"][self.key].get(nfe, {})
+
+    def at(self, nfe: int) -> list[dict]:
+        """The cells with so many evaluations, the best score first."""
+        cells = [cell for cell in self.measured if cell["nfe"] == nfe and self.key in cell["scores"]]
+        sign = 1 if self.metric["lower"] else -1
+        return sorted(cells, key=lambda cell: (self.value(cell) is None, sign * (self.value(cell) or 0)))
 
     @property
     def judged(self) -> dict:

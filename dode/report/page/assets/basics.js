@@ -29,7 +29,7 @@ function fill(element, name) {
   element.innerHTML = block?.textContent ?? "";
   fillSamples(element);
   for (const box of element.querySelectorAll("[data-chart]")) {
-    const options = JSON.parse(box.dataset.chart);
+    const options = onAxis(JSON.parse(box.dataset.chart));
     for (const line of options.lines) line.points = pointsOf(line);
     chart(box, options);
   }

@@ -142,13 +142,14 @@ function drawn(width, options, tip) {
       make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: py(tick), y2: py(tick) }),
       make("text", { x: MARGIN.left - 8, y: py(tick) + 4, "text-anchor": "end" }, short(tick)),
     );
+  const word = (tick) => options.x.words?.[options.x.ticks.indexOf(tick)] ?? String(tick);
   let free = -Infinity;
   for (const tick of x.ticks) {
     if (Math.abs(px(tick) - free) < 26) continue;
     free = px(tick);
     svg.append(
       make("line", { class: "tick", x1: free, x2: free, y1: height - MARGIN.bottom, y2: height - MARGIN.bottom + 5 }),
-      make("text", { x: free, y: height - MARGIN.bottom + 19, "text-anchor": "middle" }, String(tick)),
+      make("text", { x: free, y: height - MARGIN.bottom + 19, "text-anchor": "middle" }, word(tick)),
     );
   }
   svg.append(
@@ -220,12 +221,12 @@ function drawn(width, options, tip) {
   }
   if (points.some((point) => point.y < 0) && bottom < height - MARGIN.bottom)
     svg.append(make("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: bottom, y2: bottom }));
-  interact(svg, marks, tip, width);
+  interact(svg, marks, tip, width, options.scattered);
   return svg;
 }
 
-/** Hover, click and keys of a drawn chart. */
-function interact(svg, marks, tip, width) {
+/** Hover, click and keys of a drawn chart. Where it is scattered, all points are in one row from left to right. */
+function interact(svg, marks, tip, width, scattered) {
   const ring = make("circle", { class: "ring", r: 9, visibility: "hidden" });
   svg.append(ring);
   let now = null;
@@ -262,8 +263,10 @@ function interact(svg, marks, tip, width) {
     event.preventDefault();
     if (!now) return show(marks[0] || null);
     const sideways = event.key === "ArrowLeft" || event.key === "ArrowRight";
-    const own = marks.filter((mark) => (sideways ? mark.line === now.line : mark.point.x === now.point.x));
-    own.sort((a, b) => (sideways ? a.cx - b.cx : a.cy - b.cy));
+    const own = marks.filter(
+      (mark) => scattered || (sideways ? mark.line === now.line : mark.point.x === now.point.x),
+    );
+    own.sort((a, b) => (sideways ? a.cx - b.cx || a.cy - b.cy : a.cy - b.cy || a.cx - b.cx));
     const step = event.key === "ArrowLeft" || event.key === "ArrowUp" ? -1 : 1;
     return show(own[Math.min(Math.max(own.indexOf(now) + step, 0), own.length - 1)]);
   });

@@ -1,9 +1,9 @@
 // The page as a whole: what is chosen, its address, the theme, the beginning.
 
-const state = { dataset: find("dataset").value, metric: find("metric").value, nfe: null, cell: null };
+const state = { dataset: find("dataset").value, metric: find("metric").value, nfe: null, cell: null, cost: "work" };
 const PARTS = ["budget", "curve", "table", "gains", "trust"];
 
-/** What the address says: `#dataset=…&metric=…&nfe=…&cell=…`; the address of a section says nothing. */
+/** What the address says: `#dataset=…&metric=…&nfe=…&cost=…&cell=…`; the address of a section says nothing. */
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
   const has = (id, value) => [...find(id).options].some((option) => option.value === value);
@@ -11,11 +11,13 @@ function readAddress() {
   if (has("dataset", wanted)) state.dataset = wanted;
   if (has("metric", said.get("metric"))) state.metric = said.get("metric");
   if (said.has("nfe")) state.nfe = Number(said.get("nfe"));
+  if (["work", "seconds"].includes(said.get("cost"))) state.cost = said.get("cost");
   state.cell = said.get("cell");
 }
 
 function writeAddress() {
   const said = new URLSearchParams({ dataset: state.dataset, metric: state.metric, nfe: state.nfe });
+  if (state.cost !== "work") said.set("cost", state.cost);
   if (state.cell) said.set("cell", state.cell);
   history.replaceState(null, "", `#${decodeURIComponent(said)}`);
 }
@@ -30,6 +32,8 @@ function drawAll() {
   find("meaning").textContent = dataset.meaning;
   find("meaning").classList.toggle("warning", "warning" in dataset);
   for (const part of PARTS) fillPart(part, `${state.dataset}/${state.metric}`);
+  const pills = find("cost-budget")?.querySelector(".pills");
+  if (pills) pills.innerHTML = find("budget").innerHTML.replaceAll('name="nfe"', 'name="cost-nfe"');
   const nfes = [...document.querySelectorAll("[name=nfe]")].map((input) => Number(input.value));
   if (!nfes.includes(state.nfe)) {
     const wanted = state.nfe || 10;
@@ -40,9 +44,11 @@ function drawAll() {
 }
 
 function drawChoice() {
-  for (const input of document.querySelectorAll("[name=nfe]")) input.checked = Number(input.value) === state.nfe;
+  for (const input of document.querySelectorAll("[name=nfe], [name=cost-nfe]"))
+    input.checked = Number(input.value) === state.nfe;
   if (!fillPart("choice", `${state.dataset}/${state.metric}/${state.nfe}`))
     find("choice").textContent = "No score was measured.";
+  drawCosts();
 }
 
 const THEMES = ["auto", "light", "dark"];
@@ -80,14 +86,18 @@ for (const id of ["dataset", "metric"])
     drawAll();
     writeAddress();
   });
-find("budget").addEventListener("change", (event) => {
-  state.nfe = Number(event.target.value);
+for (const id of ["budget", "cost-budget"])
+  find(id)?.addEventListener("change", (event) => {
+    state.nfe = Number(event.target.value);
+    writeAddress();
+    drawChoice();
+    drawColumn();
+  });
+find("cost-kinds")?.addEventListener("change", (event) => {
+  state.cost = event.target.value;
   writeAddress();
-  drawChoice();
-  drawColumn();
+  drawCosts();
 });
-find("find").addEventListener("input", drawTable);
-find("kinds").addEventListener("change", drawTable);
 
 readAddress();
 drawAll();
