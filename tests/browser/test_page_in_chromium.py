@@ -36,7 +36,7 @@ def hostile(found):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     bench = Benchmark(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), ROOT)
-    return synthetic_pages.write(bench, tmp_path_factory.mktemp("page"), hostile)
+    return synthetic_pages.write(bench, tmp_path_factory.mktemp("page"), hostile, costed=True)
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +360,94 @@ def test_a_chart_is_no_wider_than_the_paper(page):
         "return document.querySelector('#curve svg').getBoundingClientRect().width; })()"
     )
     assert page.evaluate(width) <= 600
+
+
+def lead(page):
+    """What is said of costs, of the kind that is chosen."""
+    return " ".join(page.locator("#costs [data-axis]:not([hidden])").inner_text().split())
+
+
+def test_costs_are_those_of_the_chosen_evaluations_and_kind(visit, made):
+    page, own = visit("#dataset=digits-edm&nfe=10"), made[1]["datasets"][1]
+    best = {nfe: found["work"]["best"] for nfe, found in own["economy"]["paired_fid"].items()}
+    labels = {nfe: made[1]["solvers"][name.split("/")[1]]["label"] for nfe, name in best.items()}
+    assert lead(page).startswith(f"At NFE 10, the best of what was learnt is {labels[10]} (")
+    page.locator("#cost-budget label", has_text="5").click()
+    assert lead(page).startswith(f"At NFE 5, the best of what was learnt is {labels[5]} (")
+    assert lead(page).split(".")[1].endswith("evaluations") or "evaluations." in lead(page)
+    assert page.evaluate("document.querySelector('#choice .lead').textContent").startswith("At most 5 evaluations")
+    assert page.evaluate("document.querySelector('#budget :checked').value") == "5"
+    page.locator("[name=cost][value=seconds]").check()
+    assert "seconds." in lead(page)
+    assert page.evaluate("location.hash").endswith("nfe=5&cost=seconds")
+    again = visit(page.evaluate("location.hash"))
+    assert lead(again) == lead(page)
+    assert again.locator("#costs .drawing .label").first.text_content() == "seconds to learn it"
+
+
+def test_in_the_chart_of_costs_plain_solvers_stand_at_the_left_and_a_point_opens_its_cell(page, made):
+    """Filled markers are of what was learnt, hollow ones of plain solvers."""
+    texts_of = page.locator("#costs .drawing text").all_text_contents()
+    assert "plain" in texts_of
+    places = page.evaluate(
+        "[...document.querySelectorAll('#costs .drawing g[data-solver]')].map((each) =>"
+        " [each.dataset.solver, each.classList.contains('dashed'), Number(each.querySelector('use').getAttribute('x'))])"
+    )
+    assert {name for name, *_ in places} == {
+        name for name in made[1]["solvers"] if name not in ("reference", "heun", "d-heun")
+    }
+    plain = {x for _, dashed, x in places if dashed}
+    assert len(plain) == 1
+    assert max(plain) < min(x for _, dashed, x in places if not dashed)
+    for name, dashed, _ in places:
+        assert dashed is not made[1]["solvers"][name]["distilled"]
+    page.locator("#costs .drawing svg").focus()
+    said = []
+    for _ in places:  # the keyboard reaches every point, from left to right
+        page.keyboard.press("ArrowRight")
+        said.append(page.locator("#costs .tip").inner_text())
+    assert len(set(said)) == len(places)
+    assert any("learnt nothing" in each for each in said)
+    page.keyboard.press("Enter")
+    assert page.evaluate(OPEN)
+
+
+def test_the_table_of_costs_is_sorted_and_searched(page):
+    def shown(index):
+        return texts(page, f"#cost-table tbody tr > :nth-child({index})")
+
+    page.locator("#cost-table [data-sort=evaluations]").click()
+    counts = [int(text.replace(",", "")) for text in shown(5) if text != "–"]
+    assert counts == sorted(counts)
+    assert shown(5)[0] == "–"  # nothing learnt costs nothing
+    page.locator("#cost-table [data-sort=learnt]").click()
+    assert shown(2) == sorted(shown(2))
+    page.locator("#cost-find").fill("joint")
+    assert shown(1) == ["J-iPNDM"]
+    assert page.locator("#cost-count").inner_text() == "1 of 7 solvers"
+    assert len(column(page, 0)) == 7  # the other table has a field of its own
+    page.locator("#cost-table .link").click()
+    assert page.evaluate(TITLE) == "J-iPNDM"
+
+
+def test_where_nothing_was_learnt_nothing_is_said_of_costs(visit, tmp_path):
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    config["solvers"] = [entry for entry in config["solvers"] if "distill" not in entry]
+    page = visit(path=synthetic_pages.write(Benchmark(config, ROOT), tmp_path, costed=True)[0])
+    assert page.locator("#costs, #to-costs").count() == 0
+    assert page.locator("#trust").is_visible()
+
+
+def test_costs_are_hidden_for_a_data_set_where_nothing_was_learnt(visit, tmp_path):
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    for entry in config["solvers"]:
+        if "distill" in entry:
+            entry["datasets"] = ["digits-edm"]
+    page = visit(path=synthetic_pages.write(Benchmark(config, ROOT), tmp_path, costed=True)[0])
+    for name, there in (("digits-ddpm", False), ("digits-edm", True)):
+        page.locator("#dataset").select_option(name)
+        assert page.locator("#costs").is_visible() is there
+        assert page.locator("#to-costs").is_visible() is there
 
 
 @pytest.mark.parametrize("fragment", ["", f"#cell={CELL}"], ids=["page", "cell"])

@@ -76,6 +76,31 @@ def test_the_table_names_what_was_learnt_and_the_best_comes_first():
     assert [costs.work(row) for row in found.itertuples()] == [0, 90_000, 1_300_000, 1_300_000]
 
 
+def test_what_is_written_of_costs_is_read_again_by_cell(tmp_path):
+    cells = [{**own, "memory": memory} for own, memory in zip(CELLS, (None, 512.5, 800, None), strict=True)]
+    costs.write(costs.frame(cells), "x", tmp_path / "costs.csv", tmp_path / "costs.md")
+    found = costs.by_cell(tmp_path / "costs.csv")
+    assert list(found) == ["digits/ipndm/nfe5", "digits/j-ipndm/nfe5", "digits/gs/nfe5", "digits/broken/nfe5"]
+    assert found["digits/ipndm/nfe5"] == {
+        **{"learnt": "plain", "numbers": 0, "evaluations": 0, "gradients": 0},
+        **{"seconds": None, "memory": None, "work": 0},
+    }
+    assert found["digits/j-ipndm/nfe5"]["memory"] == 512.5
+    assert (found["digits/gs/nfe5"]["work"], found["digits/gs/nfe5"]["seconds"]) == (1_300_000, 66.0)
+
+
+def test_peak_memory_is_that_of_the_job_that_took_most(tmp_path):
+    """Of a job that was begun again, too; one that ended before it was looked at says nothing."""
+    header = "s\th:m:s\tmax_rss\n"
+    for name, rows in (("a", ("1\t0\t300.5", "2\t0\t250")), ("b", ("1\t0\t-",)), ("c", ("1\t0\tNA",))):
+        (tmp_path / f"{name}.tsv").write_text(header + "\n".join(rows) + "\n")
+    jobs = [tmp_path / f"{name}.tsv" for name in "abc"]
+    assert cost_figure.peak_memory(jobs) == 300.5
+    assert cost_figure.peak_memory(jobs[1:]) is None
+    assert cost_figure.peak_memory([]) is None
+    assert cost_figure.peak_memory([*jobs, tmp_path / "none.tsv"]) is None
+
+
 def test_the_files_hold_every_digit(tmp_path):
     costs.write(costs.frame(CELLS), "x", tmp_path / "costs.csv", tmp_path / "costs.md")
     rows = (tmp_path / "costs.csv").read_text().splitlines()
