@@ -389,10 +389,8 @@ def test_in_the_chart_of_costs_plain_solvers_stand_at_the_left_and_a_point_opens
     """Filled markers are of what was learnt, hollow ones of plain solvers."""
     texts_of = page.locator("#costs .drawing text").all_text_contents()
     assert "plain" in texts_of
-    places = page.evaluate(
-        "[...document.querySelectorAll('#costs .drawing g[data-solver]')].map((each) =>"
-        " [each.dataset.solver, each.classList.contains('dashed'), Number(each.querySelector('use').attributes.x.value)])"
-    )
+    of_group = "(each) => [each.dataset.solver, each.matches('.dashed'), +each.querySelector('use').getAttribute('x')]"
+    places = page.locator("#costs .drawing g[data-solver]").evaluate_all(f"(all) => all.map({of_group})")
     elsewhere = {"reference", "heun", "d-heun"}  # of other evaluations or data sets
     assert {name for name, *_ in places} == set(made[1]["solvers"]) - elsewhere
     plain = {x for _, dashed, x in places if dashed}
