@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help=f"scored images per seed (default: {IMAGES}, of fewer prompts as many as fitting leaves)",
     )
-    parser.add_argument("--seeds", type=int, default=2, help="repetitions (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions (default: %(default)s)")
     parser.add_argument("--prompts", help="of a text-to-image pipeline: a file with a prompt a line")
     parser.add_argument("--licence", help="of the weights (default: what the hub says)")
     parser.add_argument("--prediction", help="what the network outputs, where the checkpoint does not say")
