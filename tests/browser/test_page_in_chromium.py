@@ -399,12 +399,12 @@ def test_in_the_chart_of_costs_plain_solvers_stand_at_the_left_and_a_point_opens
     for name, dashed, _ in places:
         assert dashed is not made[1]["solvers"][name]["distilled"]
     page.locator("#costs .drawing svg").focus()
-    said = []
-    for _ in places:  # the keyboard reaches every point, from left to right
+    said = [page.locator("#costs .tip").inner_text()]
+    for _ in places[1:]:  # the keyboard reaches every point, from left to right
         page.keyboard.press("ArrowRight")
         said.append(page.locator("#costs .tip").inner_text())
     assert len(set(said)) == len(places)
-    assert any("learnt nothing" in each for each in said)
+    assert ["learnt nothing" in each for each in said] == [True] * 3 + [False] * 4
     page.keyboard.press("Enter")
     assert page.evaluate(OPEN)
 
@@ -418,7 +418,7 @@ def test_the_table_of_costs_is_sorted_and_searched(page):
     assert counts == sorted(counts)
     assert shown(5)[0] == "–"  # nothing learnt costs nothing
     page.locator("#cost-table [data-sort=learnt]").click()
-    assert shown(2) == sorted(shown(2))
+    assert [text for text in shown(2) if text != "–"] == ["greedy", "greedy", "joint", "refined"]
     page.locator("#cost-find").fill("joint")
     assert shown(1) == ["J-iPNDM"]
     assert page.locator("#cost-count").inner_text() == "1 of 7 solvers"

@@ -1,6 +1,7 @@
 """The page's data: comparisons, provenance, thumbnails, and what is written."""
 
 import base64
+import copy
 import io
 import itertools
 import json
@@ -197,6 +198,34 @@ def test_scores_from_before_paired_fid_are_shown_without_it(bench, tmp_path):
     assert ">–</button>" in button[0]
     assert "data-value" not in button[0]
     assert "paired FID</p>" not in blocks["choice/digits-edm/fid/10"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "fitted", "open_tie"),
+    [
+        ((0.558, 0.742), (0.036, 0.064), True),
+        ((0.558, 0.742, 0.65), (0.036, 0.064, 0.05), False),  # the third seed, and no tie
+        ((0.558, 0.742), (0.5, 0.9), False),  # a tie that a third seed would not end
+        ((0.648, 0.652), (0.048, 0.053), False),  # no tie
+    ],
+    ids=["open", "three", "tied", "apart"],
+)
+def test_a_tie_that_a_third_seed_would_end_says_so_beside_the_advice(tmp_path, plain, fitted, open_tie):
+    def scored(cell, seeds):
+        found, blocks = synthetic_pages.score(cell, seeds), list(fitted if cell.distilled else plain)
+        if "paired_fid" in found["metrics"]:
+            error = float(np.std(blocks, ddof=1))
+            found["metrics"]["paired_fid"] |= {"value": float(np.mean(blocks)), "error": error, "blocks": blocks}
+        return found
+
+    config = copy.deepcopy(CONFIG)
+    for dataset in config["datasets"]:
+        dataset["seeds"] = len(plain)
+    path, *_ = synthetic_pages.write(Benchmark(config, ROOT), tmp_path, scored=scored, costed=True)
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', path.read_text(), flags=re.S))
+    for name in ("choice/digits-ddpm/paired_fid/10", "costs/digits-ddpm/paired_fid/10"):
+        said = re.search(r'<p class="lead".*?</p>', blocks[name], flags=re.S)[0]
+        assert ("Two seeds cannot separate these; a third would" in said) is open_tie
 
 
 @pytest.mark.parametrize("few", ["generated", "real"])

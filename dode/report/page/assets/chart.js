@@ -1,6 +1,6 @@
 // One line chart for everything: linear or logarithmic axes, error bars, levels, hover, keyboard.
 
-const MARGIN = { left: 58, right: 16, top: 14, bottom: 44 };
+const MARGIN = { left: 62, right: 16, top: 14, bottom: 44 };
 
 /** Numbers on a logarithmic axis: powers of ten, with 2 and 5 or 3 where there is room. */
 function logTicks(low, high, most = 8) {
@@ -221,6 +221,7 @@ function drawn(width, options, tip) {
   }
   if (points.some((point) => point.y < 0) && bottom < height - MARGIN.bottom)
     svg.append(make("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: bottom, y2: bottom }));
+  if (options.scattered) marks.sort((a, b) => a.cx - b.cx || a.cy - b.cy);
   interact(svg, marks, tip, width, options.scattered);
   return svg;
 }
