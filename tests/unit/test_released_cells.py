@@ -31,7 +31,7 @@ def cell_job(model, **entry):
     bench = benchmark(model, **entry)
     depends, cell = Dependencies(bench), bench.cells["d", "s", 5]
     job = jobs.of_cell(depends.trajectory(cell).params(), checkpoint(model), EXECUTION)
-    return job, depends.teacher(cell).params() if cell.distilled else None
+    return job, depends.teacher(cell).params() if cell.fitted else None
 
 
 def checkpoint(model):
