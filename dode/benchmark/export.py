@@ -101,6 +101,12 @@ def best(finished: Finished, dataset: str, metric: str, nfe: int) -> tuple[str, 
     return cell["solver"], cell["nfe"], ties
 
 
+def left_open(finished: Finished, metric: str, name: str, ties: Iterable[str]) -> list[str]:
+    """Those of a cell's ties that two seeds leave open and a third would end, by :func:`verdicts.unsettled`."""
+    own = finished.scores(name)[metric]
+    return [tie for tie in ties if verdicts.unsettled(finished.scores(tie)[metric], own)]
+
+
 def _software(environments: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Versions that the samples were made with; several if the jobs had different ones."""
     found: dict[str, set[str]] = {}

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("name the solver and the nfe (ddim 5), or --best METRIC and --nfe N")
     if None not in (options.nfe, options.evaluations) and options.nfe != options.evaluations:
         raise ValueError(f"--nfe {options.nfe}, but the cell's nfe is {options.evaluations}; leave one of them out")
+    from dode.names import CellName
     from dode.report.finished import Finished
 
     finished = Finished(options.results)
@@ -43,6 +44,9 @@ def run(options: argparse.Namespace) -> None:
     said = [f"{path}: {record['cell']}"]
     if ties:
         said.append(f"Cannot be told apart from it by {options.best}: {', '.join(ties)}")
+        name = str(CellName(options.dataset, solver, nfe))
+        if left_open := export.left_open(finished, options.best, name, ties):
+            said.append(f"Two seeds cannot separate it from {', '.join(left_open)}; a third would, if it is like them")
     # What goes on where the result itself is written would be a part of it.
     aside = sys.stderr if path in ("-", "/dev/stdout") else sys.stdout
     print(*map(texts.shown, said + record["citation"]), sep="\n", file=aside)

@@ -178,3 +178,15 @@ def test_what_is_exported_is_chosen_among_distilled_and_plain_as_on_the_page(tmp
     cells = {cell["name"]: cell["distilled"] for cell in Finished(folder).measured("digits-edm")}
     assert cells == dict.fromkeys([AMED, SEARCHED, "digits-edm/d-ddim/nfe5", "digits-edm/j-ipndm/nfe5"], True)
     assert export.best(Finished(folder), "digits-edm", "paired_fid", 5)[0] == "j-ipndm"
+
+
+def test_an_export_names_the_ties_that_a_third_seed_would_end(tmp_path):
+    found, names = forged_archives.few(), ["digits-edm/ipndm/nfe5", "digits-edm/ddim/nfe5", "digits-edm/j-ipndm/nfe5"]
+    for name, blocks in zip(names, ([0.558, 0.742], [0.5, 0.9], [0.036, 0.064]), strict=True):
+        entry = {"value": sum(blocks) / 2, "error": 0.1, "error_kind": "seeds", "blocks": blocks}
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "score.json").write_text(json.dumps({"metrics": {"paired_fid": entry}}))
+    (tmp_path / "provenance.json").write_text(json.dumps(found["provenance.json"]))
+    solver, nfe, ties = export.best(Finished(tmp_path), "digits-edm", "paired_fid", 5)
+    assert (solver, nfe, sorted(ties)) == ("ipndm", 5, sorted(names[1:]))
+    assert export.left_open(Finished(tmp_path), "paired_fid", names[0], ties) == [names[2]]
