@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dode.report import economy, verdicts
+from dode.report.page import charts
 
 
 def entry(*blocks):
@@ -109,6 +110,46 @@ def test_two_seeds_that_cannot_separate_what_a_third_would():
 )
 def test_otherwise_nothing_is_said_of_a_third_seed(one, other):
     assert not verdicts.unsettled(one, other)
+
+
+def test_in_the_chart_what_cost_nothing_stands_left_of_all_costs():
+    """Also a solver that learnt from a printed table; one whose cost is not known stands nowhere."""
+
+    class Drawn:
+        key, levels, metric, dataset = "fid", [], {"scale": 1, "axis": "FID", "name": "FID"}, {"id": "digits"}
+        table, untold = cell("table", "neural-solver", 2.0, 0, 1.5), {**cell("untold", "gs", 1.5, 0), "cost": None}
+        cells = (PLAIN, JOINT, cell("dear", "gs", 0.5, 2_000_000, 300.0), table, untold)
+
+        def __init__(self):
+            self.page = self
+            self.solvers = {own["name"]: {"label": own["name"], "distilled": own["distilled"]} for own in self.cells}
+
+        def at(self, _):
+            """The cells as the page has them."""
+            scores = [own["scores"]["fid"] for own in self.cells]
+            pairs = [{"fid": [score["value"], score["error"]]} for score in scores]
+            return [{**own, "solver": own["name"], "scores": pair} for own, pair in zip(self.cells, pairs, strict=True)]
+
+        def kind(self, own):
+            return "distilled" if own["distilled"] else "plain"
+
+        def text(self, own):
+            return own["name"]
+
+    found = charts.costs(Drawn(), 5)
+    points = {line["name"]: line["points"][0] for line in found["lines"]}
+    for kind, costs in (("work", [1000, 2_000_000]), ("seconds", [10.0, 300.0])):
+        axis = found["axes"][kind]
+        assert axis["words"][0] == "plain"
+        assert len(axis["words"]) == len(axis["ticks"])
+        assert axis["ticks"] == sorted(axis["ticks"])
+        assert points["plain"]["at"][kind] == axis["ticks"][0] < min(costs) / 2
+        assert [points[name]["at"][kind] for name in ("joint", "dear")] == costs
+        assert points["untold"]["at"][kind] is None
+    assert points["table"]["at"] == {"work": found["axes"]["work"]["ticks"][0], "seconds": 1.5}
+    assert points["table"]["text"] == "table; 0 evaluations, 1.5 seconds"
+    assert points["plain"]["text"] == "plain; learnt nothing"
+    assert found["axes"]["work"]["words"][-1] == "1M"
 
 
 @pytest.mark.parametrize("third", [False, True])

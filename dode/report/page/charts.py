@@ -81,24 +81,22 @@ def gains(view: View) -> dict:
 
 
 def costs(view: View, nfe: int) -> dict:
-    """Scores at a number of evaluations against what was learnt for them; plain solvers stand at the left."""
+    """Scores at a number of evaluations against what was learnt for them; what cost nothing stands at the left."""
     scale, cells = view.metric["scale"], view.at(nfe)
     kinds = {
         "work": "network evaluations to learn it, one with gradients counted as three",
         "seconds": "seconds to learn it",
     }
-    learnt = [cell["cost"] for cell in cells if cell["cost"] and view.page.kind(cell) == "distilled"]
-    axes = {kind: _cost_axis([cost[kind] for cost in learnt if cost[kind]], label) for kind, label in kinds.items()}
+    plain = dict.fromkeys(kinds, 0)
+    spent = {cell["name"]: plain if view.page.kind(cell) == "plain" else cell["cost"] or {} for cell in cells}
+    axes = {kind: _cost_axis([own[kind] for own in spent.values() if own.get(kind)], kinds[kind]) for kind in kinds}
     lines = []
     for cell in cells:
+        own = spent[cell["name"]]
         value, error = (texts.scaled(part, scale) for part in cell["scores"][view.key][:2])
-        own, plain = cell["cost"] or {}, view.page.kind(cell) == "plain"
-        at = {kind: axis["ticks"][0] if plain else own.get(kind) or None for kind, axis in axes.items()}
-        said = (
-            "learnt nothing"
-            if plain
-            else ", ".join(texts.costing(own.get(kind), kind) for kind in kinds if own.get(kind))
-        )
+        known = [kind for kind in kinds if own.get(kind) is not None]
+        at = {kind: own[kind] or axes[kind]["ticks"][0] if kind in known else None for kind in kinds}
+        said = "learnt nothing" if own is plain else ", ".join(texts.costing(own[kind], kind) for kind in known)
         point = {"at": at, "y": value, "error": error, "cell": cell["name"], "text": f"{view.text(cell)}; {said}"}
         lines.append({**_line(view.page, cell["solver"]), "points": [point]})
     return {
@@ -114,7 +112,7 @@ def costs(view: View, nfe: int) -> dict:
 
 
 def _cost_axis(values: list[float], label: str) -> dict:
-    """A logarithmic axis with a place for plain solvers left of all costs."""
+    """A logarithmic axis with a place left of all costs for what has none."""
     low, high = min(values, default=1), max(values, default=1)
     ticks = [tick for tick in scales.log_ticks(low / 1.2, high * 1.2, most=7) if tick >= low / 1.2]
     plain = min([low, *ticks]) / 6
