@@ -83,7 +83,7 @@ def by_cell(path: str | Path) -> dict[str, dict[str, Any]]:
     found = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={key: [""] for key in ("seconds", _MEMORY)})
     rows = {}
     for row in found.itertuples():
-        own = {key: int(getattr(row, key)) for key in COUNTS}
+        own: dict[str, float | None] = {key: int(getattr(row, key)) for key in COUNTS}
         for key in ("seconds", _MEMORY):
             value = float(getattr(row, key))
             own[key] = None if math.isnan(value) else value
