@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import forked_python
 from dode.__main__ import main
 from dode.report.archives import format
 from test_rerun_table import planned
@@ -35,7 +36,7 @@ def joined(once, packed):
     """A benchmark of one solver of its own with the archive of the tiny one, run to its end."""
 
     def make(folder):
-        workspace = Workspace.fresh(folder)
+        workspace = Workspace.fresh(folder, python=forked_python.executable())
         shutil.copy2(packed, folder / "theirs.zip")
         config = yaml.safe_load(TINY.read_text()) | {"solvers": [MINE]}
         config["archives"] = [{"file": "theirs.zip", "sha256": format.read(packed).sha256}]

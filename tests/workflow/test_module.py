@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 import yaml
 
+import forked_python
 from workspace import TINY, Workspace
 
 OUTER = """
@@ -53,7 +53,7 @@ class Outer:
 
     def snakemake(self, *arguments, status=0):
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "repository")}
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+        command = [forked_python.executable(), "-m", "snakemake", "--cores", "1", *arguments]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == status, done.stdout[-2000:] + done.stderr[-4000:]
         return done.stdout + done.stderr
