@@ -60,7 +60,7 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
     distill = entry["distill"]
     refuse(key, solvers.create(entry["solver"], **entry["options"]).check_shared_levels)
     if distill["fit"] not in fit_checks.FITS:
-        _check_method(entry, key, dataset)
+        _check_method(entry, key, card, dataset)
         return
     directions = refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
     images, solver = fitting_images(distill, dataset), solvers.create(entry["solver"], **entry["options"])
@@ -98,16 +98,17 @@ def _check_unprepared(entry: dict[str, Any], key: str) -> None:
         raise ConfigError(f"{key}.fit: '{entry['solver']}' must be prepared; a fit '{fit}' takes other solvers")
 
 
-def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> None:
+def _check_method(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     """Check a fit by a method of others."""
     distill = entry["distill"]
     _check_unprepared(entry, key)
     method, images = learned.fits.get(distill["fit"]), fitting_images(distill, dataset)
     refuse(f"{key}.options", learned.fits.check_options, distill["fit"], distill["options"])
     solver, of_grid = solvers.create(entry["solver"], **entry["options"]), _grid_options(entry, dataset)
+    lowest = ModelFacts.of_card(card).sigma_min
     for nfe in entry["nfe"]:
-        placed = grids.placed(solver, of_grid), grids.intervals(solver, nfe, of_grid)
-        refuse(f"{key}.fit", method.check_solver, *placed, **distill["options"])
+        span = learned.Span(grids.intervals(solver, nfe, of_grid), grids.ends_at(of_grid), lowest)
+        refuse(f"{key}.fit", method.check_solver, grids.placed(solver, of_grid), span, **distill["options"])
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 

@@ -158,11 +158,17 @@ def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
 
 
 def read_student(job: CellJob, path: str | None) -> Student:
-    """What a cell samples with: its own solver on its grid, or what was fitted (:func:`fit_jobs.write_fit`)."""
-    if path is None:
-        return Student(job.solver, job.sigmas)
-    values = storage.read_json(path)
-    return fitted(job.solver, job.sigmas, values)
+    """What a cell samples with: its own solver on its grid, or what was fitted (:func:`fit_jobs.write_fit`).
+
+    Raises:
+        ValueError: where that makes another number of evaluations than the cell is of.
+    """
+    own = Student(job.solver, job.sigmas)
+    found = own if path is None else fitted(own.solver, own.sigmas, storage.read_json(path))
+    if found.nfe != job.trajectory.nfe:
+        made = "the cell's solver" if path is None else f"the solver of {path}"
+        raise ValueError(f"{made} makes {found.nfe} evaluations, but the cell is of NFE {job.trajectory.nfe}")
+    return found
 
 
 def fitted(solver: solvers.Solver, sigmas: Levels, values: Mapping[str, Any]) -> Student:

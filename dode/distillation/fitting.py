@@ -228,9 +228,12 @@ def fit_by_method(
     """
     method, levels = learned.fits.get(name), checked(sigmas)
     learned.fits.check_options(name, options)
-    method.check_solver(solver, len(levels) - 1, **options)
+    span = learned.Span(len(levels) - 1, float(levels[-1]), ModelFacts.of(denoise).sigma_min)
+    method.check_solver(solver, span, **options)
     method.check(len(latents), solver.nfe(len(levels) - 1, end=levels[-1]), **options)
     kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family
     task = Task(solver, denoise, latents, kept, checkpoint=checkpoint or Checkpoint(), **followed)
     student = method(task, **options)
+    if student.nfe != task.nfe:
+        raise RuntimeError(f"fit '{name}' made a solver of {student.nfe} evaluations, not of {task.nfe}")
     return of_student(student, made_from(solver, sigmas, denoise, latents), family=name, cost=task.meter)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dode.distillation.fit_checks import CHECKED
-from dode.distillation.learned import Expense
+from dode.distillation.learned import Expense, Span
 from dode.grids.facts import ModelFacts
 from dode.registry import finite, nearest
+from dode.solvers.base import Solver
 
 LOSSES = ("l2", "l1", "log")
 CHECKS = 20  # times that the held-out images are looked at on the way
@@ -47,6 +48,13 @@ def check(images: int, nfe: int, *, loss: str | Callable[..., Any], **options: A
         raise ValueError(f"loss must be one of {known}, or a function, not {loss!r}{nearest(loss, LOSSES)}")
     if images < 2:
         raise ValueError(f"images: {images} is too few, as at least one is held out and one is fitted")
+
+
+def check_one_per_step(what: str, solver: Solver, span: Span) -> None:
+    """Raise ValueError for a solver with another number of evaluations than one in each step."""
+    made = solver.nfe(span.steps, end=span.end)
+    if made != span.steps:
+        raise ValueError(f"{what} makes one evaluation in each of {span.steps} steps, but {solver} makes {made}")
 
 
 def expense(images: int, nfe: int, *, iterations: int, batch: int, held_out: float, **options: Any) -> Expense:

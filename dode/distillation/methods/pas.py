@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dode.distillation.fit_checks import check_basis
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Expense, Span, Task, fit
 from dode.registry import finite
 from dode.solvers.base import Solver
 
@@ -28,8 +28,8 @@ def _check(images: int, nfe: int, **options: Any) -> None:
             raise ValueError(f"fit 'pas': {name} must be a finite number of at least 0, not {options[name]!r}")
 
 
-def _takes(solver: Solver, steps: int, *, components: int, **options: Any) -> None:
-    check_basis(components, "pas", solver, steps, solver.nfe(steps, end=1.0))
+def _takes(solver: Solver, span: Span, *, components: int, **options: Any) -> None:
+    check_basis(components, "pas", solver, span.steps, solver.nfe(span.steps, end=1.0))
 
 
 @fit(
