@@ -137,6 +137,8 @@ def distill(
     """
     fit_checks.check_fit(fit, alignment, iterations)
     solver.check_shared_levels()
+    if solver.options.get("prepared") is not None and fit not in fit_checks.STEPWISE:
+        raise ValueError(f"solver '{solver.name}' was prepared for its model; a fit '{fit}' takes other solvers")
     if solver.method.stochastic:
         raise ValueError(
             f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; give another solver"
