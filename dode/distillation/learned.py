@@ -171,6 +171,7 @@ def preparation(
     follows: Literal["nothing", "ends"] = "nothing",
     images: int = IMAGES,
     check: Callable[..., None] = _nothing,
+    takes: Callable[..., None] = _any,
 ) -> Callable[[F], F]:
     """Register the decorated function ``(task, **options) -> tensors`` as the preparation of the solver ``name``.
 
@@ -178,4 +179,4 @@ def preparation(
     :func:`fit`.
     """
     facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
-    return _register(preparations, name, **facts, check=check, takes=_any)
+    return _register(preparations, name, **facts, check=check, takes=takes)
