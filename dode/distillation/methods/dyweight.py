@@ -17,7 +17,9 @@ def _check(images: int, nfe: int, *, history: int, afs: bool, **options: Any) ->
 
 
 def _takes(solver: Solver, span: Span, *, afs: bool, **options: Any) -> None:
-    if not afs:
+    if afs:
+        settings.check_lowest("dyweight", solver, span)
+    else:
         settings.check_one_per_step("fit 'dyweight' without afs", solver, span)
 
 

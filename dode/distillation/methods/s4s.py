@@ -17,8 +17,10 @@ def _check(images: int, nfe: int, *, order: int, alternations: int, radius: floa
     settings.check(images, nfe, **options)
 
 
-def _takes(solver: Solver, span: Span, **options: Any) -> None:
+def _takes(solver: Solver, span: Span, *, alternations: int, **options: Any) -> None:
     settings.check_one_per_step("fit 's4s'", solver, span)
+    if alternations:
+        settings.check_lowest("s4s", solver, span)
 
 
 @fit(
