@@ -91,7 +91,8 @@ def pas(
         if step.index == len(lambdas):
             row = torch.zeros(directions.count, dtype=torch.float64)
             target = targets[float(step.proposal.sigma)].to(step.x)
-            enough = len(columns) >= min(components, 3) and not (components == 4 and step.index == 0)
+            own = sum(bool(column.any()) for column in columns)  # those that some image has
+            enough = own >= min(components, 3) and not (components == 4 and step.index == 0)
             with torch.enable_grad():
                 chosen = (
                     _coordinates(step, columns, target, loss, rate, tau, epochs, patience, batch) if enough else None
