@@ -17,7 +17,6 @@ from dode.distillation.fit_checks import moves_levels
 from dode.grids.tensor import Levels
 from dode.images import noise, pixels
 from dode.models import loading, precision
-from dode.models import passes as of_guidance
 from dode.models.conditions import Conditions
 from dode.sampling import Student
 from dode.solvers.base import Denoise
@@ -116,7 +115,8 @@ class CellJob:
     def passes(self, student: Student) -> int:
         """How often a network runs on an image as a student samples it; guidance may be within an interval alone."""
         if student.solver.per_image:  # of which nobody knows how many are within an interval of guidance
-            return student.nfe * of_guidance.passes((self.trajectory.guidance or {}).get("name"), 1.0)
+            _, within = getattr(self.denoise, "interval", None) or (0.0, 1.0)
+            return student.nfe * self.denoise.passes(within)
         levels = student.evaluated_levels() if student.told is None else np.asarray(student.told).tolist()
         return sum(self.denoise.passes(sigma) for sigma in levels)
 

@@ -167,6 +167,19 @@ def test_the_seed_draws_the_probes_alone():
     assert not torch.equal(first["l"], other["l"])
 
 
+def test_no_two_blocks_of_images_have_the_same_probes_whatever_the_seeds(monkeypatch):
+    probes, add = [], dpm_solver_v3._add
+
+    def watched(sums, denoise, noise, sigmas, generator):
+        probes.append(torch.randint(0, 2, (64,), generator=generator.clone_state()).tolist())
+        add(sums, denoise, noise, sigmas, generator)
+
+    monkeypatch.setattr(dpm_solver_v3, "_add", watched)
+    for seed in (0, 50, 2**63 - 1):  # a block of images is 50
+        learned.preparations.get("dpm-solver-v3")(task(seed=seed), levels=20)
+    assert len({tuple(each) for each in probes}) == len(probes) == 6
+
+
 def test_its_levels_are_known_without_a_network(tmp_path):
     solver = solvers.create("dpm-solver-v3", prepared=made_up(tmp_path / "statistics.safetensors"))
     levels = driver.evaluated_levels(solver, grids.karras(steps=5))

@@ -43,6 +43,7 @@ def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
     ``b`` are the regression of the derivative of ``f = sigma eps - l x`` along the trajectory on f. Those of the paper
     are of 1,200 levels and 4,096 images of CIFAR-10. From the grid's first level to its last above 0.
     """
+    import numpy as np
     import torch
 
     from dode.models.denoiser import for_images
@@ -59,7 +60,8 @@ def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
         state = {"done": 0, "sums": {name: torch.zeros(shape, dtype=torch.float64) for name in names}}
     while state["done"] < len(task.latents):
         start, stop = state["done"], min(state["done"] + BATCH, len(task.latents))
-        generator = torch.Generator().manual_seed((task.seed + start) % 2**63)
+        own = np.random.SeedSequence([task.seed, start])  # other probes for other images and for other seeds
+        generator = torch.Generator().manual_seed(int(own.generate_state(1, np.uint64)[0]))
         _add(state["sums"], for_images(task.denoise, start, stop), task.latents[start:stop], sigmas, generator)
         state["done"] = stop
         if task.checkpoint.due:
