@@ -162,10 +162,12 @@ class Slopes:
     principal components of the first state, the slopes of the steps so far as they were corrected, and the present
     one, about their mean, made orthogonal to those before. A component's sign is that of its product with how far the
     image has come, or with its first state before it has. There are at most as many vectors as directions in which
-    those differ: 2 at the first step, one more at each.
+    those can differ: 2 at the first step, one more at each. Where those of an image differ in fewer, it has zeros in
+    the place of a vector, whatever the other images of its batch have.
     """
 
     NEGLIGIBLE = 1e-13  # of the largest eigenvalue: a component of rounding alone
+    WITHIN = 1e-6  # of a component's length: what is left of one that lies among those before
 
     def __init__(self, count: int):
         self.count = count
@@ -174,7 +176,7 @@ class Slopes:
         self.last: tuple[Tensor, Tensor] | None = None
 
     def at(self, step: Step) -> list[Tensor]:
-        """The vectors at a step, of the state's shape and length 1 per image.
+        """The vectors at a step, of the state's shape and length 1, or 0, per image.
 
         Raises:
             ValueError: at an inner stage, from which no step of the trajectory begins.
@@ -199,15 +201,20 @@ class Slopes:
         centred = stacked - stacked.mean(dim=1, keepdim=True)
         # The principal components from the small matrix of products; of n rows about their mean, n - 1 at most.
         values, vectors = torch.linalg.eigh(centred @ centred.mT)
-        found = [slope / torch.linalg.vector_norm(slope, dim=1, keepdim=True)]
+        found = [_unit(slope)]
         for place in range(1, min(self.count, len(rows))):
-            component = (vectors[:, None, :, -place] @ centred).squeeze(1)
-            component = component / torch.linalg.vector_norm(component, dim=1, keepdim=True)
+            component = _unit((vectors[:, None, :, -place] @ centred).squeeze(1))
+            component = torch.where(values[:, -place, None] > self.NEGLIGIBLE * values[:, -1:], component, 0.0)
             for other in found:
                 component = component - (component * other).sum(dim=1, keepdim=True) * other
-            length = torch.linalg.vector_norm(component, dim=1, keepdim=True)
-            if bool((values[:, -place] <= self.NEGLIGIBLE * values[:, -1]).any() or (length <= 1e-6).any()):
-                break
-            component = component / length
+            component = _unit(component, self.WITHIN)
             found.append(torch.where((component * ahead).sum(dim=1, keepdim=True) < 0, -component, component))
         return found
+
+
+def _unit(vectors, least=0.0):
+    """Each row (B, N) with length 1; those of a length of at most ``least`` as zeros."""
+    import torch
+
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return torch.where(lengths > least, vectors / torch.where(lengths > least, lengths, 1.0), 0.0)

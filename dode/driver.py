@@ -84,17 +84,22 @@ def analytic(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     return x / (root * (root + float(sigma)))
 
 
-class _Begun:
-    """In the denoiser's place where a solver runs: gives its first evaluation analytically where it says so."""
+class Begun:
+    """In a denoiser's place where a solver runs: gives the first evaluation analytically where the solver says so.
 
-    def __init__(self, denoise, solver):
+    Attributes:
+        analytic: whether the last evaluation was the analytic one, in which no network has run.
+    """
+
+    analytic = False
+
+    def __init__(self, denoise: Denoise, solver: Solver):
         self.denoise, self.first = denoise, solver.afs
 
-    def __call__(self, x, sigma):
-        if self.first:
-            self.first = False
-            return analytic(x, sigma)
-        return self.denoise(x, sigma)
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """The estimate of the clean image."""
+        self.analytic, self.first = self.first, False
+        return analytic(x, sigma) if self.analytic else self.denoise(x, sigma)
 
 
 def on_grid(solver: Solver, sigmas: Levels) -> Solver:
@@ -104,7 +109,7 @@ def on_grid(solver: Solver, sigmas: Levels) -> Solver:
 
 def first_state(solver: Solver, x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """The state at the solver's first network evaluation, from x at the first level: x, or that after ``afs``."""
-    return next(solver(_Begun(analytic, solver), x, levels)).x if solver.afs else x
+    return next(solver(Begun(analytic, solver), x, levels)).x if solver.afs else x
 
 
 @without_gradients
@@ -125,11 +130,12 @@ def steps(
     begin with ``latents``. ``told``: the noise level that the network is told at each evaluation, (K,), where it is
     another than that of the solver's state; the solver knows nothing of it.
     """
-    solver, levels, latents = on_grid(solver, sigmas), checked(sigmas), calls.noise(latents)
+    facts, levels, latents = ModelFacts.of(denoise), checked(sigmas), calls.noise(latents)
+    solver = on_grid(solver, sigmas).of_model(facts.sigma_min)
     latents_exact, evaluations = latents.to(torch.float64), solver.nfe(len(levels) - 1, end=levels[-1])
     recorder = _Recorder(denoise, latents.dtype, told_levels(told, evaluations), evaluations)
-    x = latents_exact * ModelFacts.of(denoise).prior_std(levels[0]) if start is None else start
-    proposals = solver(_Begun(recorder, solver), x, levels)
+    x = latents_exact * facts.prior_std(levels[0]) if start is None else start
+    proposals = solver(Begun(recorder, solver), x, levels)
     index, begun = 0, levels[0]
     reply: Any = None  # begins the generator
     if solver.afs:  # nobody corrects what no network has said
@@ -188,12 +194,20 @@ def drive(stepper: Steps, advance: Advance | None = None) -> torch.Tensor:
 
 
 def evaluated_levels(solver: Solver, sigmas: Levels) -> list[float]:
-    """The noise level of each network evaluation of a run, in order, read off a run on one pixel.
+    """The noise level of each network evaluation of a run, in order, which need not be levels of the grid.
 
     Raises:
         ValueError: for a solver that chooses its levels by image.
     """
     solver.check_shared_levels()
-    pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    run = steps(solver.unprepared(), lambda x, sigma: torch.zeros_like(x), pixel, sigmas)
-    return [float(step.sigma) for step in run]
+    return [float(step.sigma) for step in _on_a_pixel(solver, sigmas)]
+
+
+def proposal_levels(solver: Solver, sigmas: Levels) -> list[float]:
+    """The noise level of each of the solver's proposals, as :func:`evaluated_levels`."""
+    return [float(step.proposal.sigma) for step in _on_a_pixel(solver, sigmas)]
+
+
+def _on_a_pixel(solver, sigmas):
+    """A run on one pixel without a network, with what was prepared for the solver: that may move levels."""
+    return steps(solver, lambda x, sigma: torch.zeros_like(x), torch.zeros(1, 1, 1, 1, dtype=torch.float64), sigmas)

@@ -68,7 +68,7 @@ class Sampler:
         if (coefficients is not None) != (name == NAME):
             raise ValueError(f"coefficients: the solver '{NAME}' has them, and no other")
         if coefficients is None:
-            self.solver = solvers.create(name, **options)
+            self.solver = solvers.create(name, **options).of_model(self.facts.sigma_min)
             if record.get("afs"):
                 self.solver = self.solver.with_afs()
         elif "afs" in record:

@@ -281,6 +281,7 @@ def evaluations(
     *,
     prediction: str = "data",
     prior_std: Callable[[Any], Any] | None = None,
+    sigma_min: float | None = None,
     lambdas: ArrayLike | Fitted | None = None,
     directions: DirectionsLike | None = None,
     told: ArrayLike | None = None,
@@ -293,8 +294,8 @@ def evaluations(
 
     Args:
         solver, latents, sigmas, lambdas, directions, told: as of :func:`sample`.
-        prediction, prior_std: what the model would say of itself (:class:`dode.models.ModelFacts`); ``prior_std`` is
-            sigma itself by default.
+        prediction, prior_std, sigma_min: what the model would say of itself (:class:`dode.models.ModelFacts`);
+            ``prior_std`` is sigma itself by default.
 
     Returns:
         A generator whose return value is what :func:`sample` returns, to the bit.
@@ -306,7 +307,7 @@ def evaluations(
     >>> sigma.item()
     1.0
     """
-    known: Any = {"prediction": prediction, "prior_std": prior_std or ve_prior}
+    known: Any = {"prediction": prediction, "prior_std": prior_std or ve_prior, "sigma_min": sigma_min}
     facts, latents = ModelFacts(**known), calls.noise(latents)
     solver.check_shared_levels()
     student = _student(solver, sigmas, lambdas, directions, told, facts, latents)

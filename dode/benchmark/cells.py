@@ -65,6 +65,8 @@ class Cell:
     @property
     def with_teacher(self) -> bool:
         """Whether its fit reads a teacher's states from a file; a local fit runs its teacher itself."""
+        if self.method is not None:
+            return self.method.follows == "states"
         return self.fitted and self.entry["distill"].get("alignment") in ("aligned", "released")
 
     @property
@@ -108,7 +110,7 @@ class Cell:
     def teacher(self) -> str:
         """Name of the solver that makes a fitted cell's teacher trajectory."""
         distill = self.entry["distill"]
-        if distill["alignment"] == "released":
+        if distill.get("alignment") == "released":
             return "ddim"
         own = solvers.create(self.entry["solver"], **self.entry["options"])
         return distill.get("teacher") or own.teacher.name

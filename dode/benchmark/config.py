@@ -316,7 +316,7 @@ def _check_solver(entry: dict[str, Any], key: str, chosen: dict[str, dict[str, A
         fit_config.check_solver(entry, key, card, grid["options"])
         if "distill" in entry:
             fit_config.complete(entry["distill"], f"{key}.distill")
-        fit_config.check_preparation(entry, key, dataset)
+        fit_config.check_preparation(entry, key, card, dataset)
         alignment = entry.get("distill", {}).get("alignment")
         if grids.grids.get(grid["name"]).recipe:
             fit_config.check_recipe(entry, key, alignment, card, steps)

@@ -82,7 +82,7 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
     steps, substeps = _steps(cell), distill["substeps"]
     options = grids.complete(grid["name"], facts, **grid["options"])
     levels, variable = grids.grids.get(grid["name"]).plan(steps=steps, **options)
-    if distill["alignment"] == "released":
+    if distill.get("alignment") == "released":
         fine = substeps * (cell.nfe if facts.prediction == "data" else steps)
         return teacher.nfe(min(fine, variable.max_steps or fine))
     levels = levels if facts.round_sigma is None else facts.round_sigma(levels)
@@ -90,7 +90,7 @@ def _followed(benchmark: Benchmark, cell: Cell) -> int:
     end = float(levels[-1])
     whole = solver.levels(steps, end=end) - 1
     last = substeps if grids.grids.get(grid["name"]).prepare else len(variable.refine(levels[-2:], substeps)) - 1
-    if distill["alignment"] == "local":  # it begins anew in each; the step to 0, which only the last one has, takes one
+    if distill.get("alignment") == "local":  # anew in each; the step to 0, which only the last one has, takes one
         return whole * teacher.nfe(substeps, end=1.0) + teacher.nfe(last, end=end)
     return teacher.nfe(whole * substeps + last, end=end)
 

@@ -130,9 +130,10 @@ class Files:
         return f"{self.results}/{cell.dataset['id']}/fine-ends/{images}-seed{seed}.safetensors"
 
     def prepared_on(self, cell: Cell) -> dict[str, str]:
-        """What a cell's preparation reads besides its model: conditions of its images, and what it follows."""
-        found = self.conditions(cell.dataset, "fit", cell.entry["prepare"]["images"])
+        """What a cell's preparation reads besides its model: its images' conditions, a searched grid, ends."""
         assert cell.preparation is not None
+        found = self.conditions(cell.dataset, "fit", cell.entry["prepare"]["images"])
+        found |= {name: path for name, path in self.preparations(cell).items() if name != "prepared_solver"}
         return found | ({"ends": self.fine_ends(cell)} if cell.preparation.follows == "ends" else {})
 
     def lambdas(self, cell: Cell) -> dict[str, str]:

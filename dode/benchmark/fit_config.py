@@ -60,7 +60,7 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
     distill = entry["distill"]
     refuse(key, solvers.create(entry["solver"], **entry["options"]).check_shared_levels)
     if distill["fit"] not in fit_checks.FITS:
-        _check_method(entry, key, dataset)
+        _check_method(entry, key, card, dataset)
         return
     directions = refuse(f"{key}.directions", Directions.of, distill["directions"], card["prediction"])
     images, solver = fitting_images(distill, dataset), solvers.create(entry["solver"], **entry["options"])
@@ -72,8 +72,7 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
         _check_joint(entry, key, images, directions.count, dataset)
         _check_unprepared(entry, key)
         return
-    if "teacher" in distill and refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
-        raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
+    _check_teacher(distill, key)
     if distill["alignment"] == "released":
         if "teacher" in distill:
             raise ConfigError(f"{key}.teacher: alignment 'released' has its own teacher; leave the key out")
@@ -87,6 +86,12 @@ def check(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) 
         refuse(f"{key}.images", fit_checks.check_images, images, directions.count, nfe, refined)
 
 
+def _check_teacher(distill: dict[str, Any], key: str) -> None:
+    """Refuse a teacher that is none, of whichever fit that has one."""
+    if "teacher" in distill and refuse(f"{key}.teacher", solvers.create_teacher, distill["teacher"]).method.prepare:
+        raise ConfigError(f"{key}.teacher: '{distill['teacher']}' must be prepared itself; take another teacher")
+
+
 def _grid_options(entry: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:
     return entry.get("grid", dataset["grid"])["options"]
 
@@ -98,16 +103,14 @@ def _check_unprepared(entry: dict[str, Any], key: str) -> None:
         raise ConfigError(f"{key}.fit: '{entry['solver']}' must be prepared; a fit '{fit}' takes other solvers")
 
 
-def _check_method(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> None:
+def _check_method(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     """Check a fit by a method of others."""
     distill = entry["distill"]
     _check_unprepared(entry, key)
+    _check_teacher(distill, key)
     method, images = learned.fits.get(distill["fit"]), fitting_images(distill, dataset)
     refuse(f"{key}.options", learned.fits.check_options, distill["fit"], distill["options"])
-    solver, of_grid = solvers.create(entry["solver"], **entry["options"]), _grid_options(entry, dataset)
-    for nfe in entry["nfe"]:
-        placed = grids.placed(solver, of_grid), grids.intervals(solver, nfe, of_grid)
-        refuse(f"{key}.fit", method.check_solver, *placed, **distill["options"])
+    _check_levels(entry, f"{key}.fit", method, distill["options"], card, dataset)
     _check_learning(entry, key, method, images, distill["options"], dataset)
 
 
@@ -146,7 +149,7 @@ def check_network(name: str, key: str, card: Card) -> None:
     )
 
 
-def check_preparation(entry: dict[str, Any], key: str, dataset: dict[str, Any]) -> None:
+def check_preparation(entry: dict[str, Any], key: str, card: Card, dataset: dict[str, Any]) -> None:
     """Check how what a solver needs is prepared, and fill in what is left out."""
     name = entry["solver"]
     if name not in learned.preparations.names():
@@ -158,7 +161,24 @@ def check_preparation(entry: dict[str, Any], key: str, dataset: dict[str, Any]) 
     own.setdefault("options", {})
     refuse(f"{key}.prepare.options", learned.preparations.check_options, name, own["options"])
     method, images = learned.preparations.get(name), preparing_images(entry, dataset)
+    _check_levels(entry, f"{key}.prepare", method, own["options"], card, dataset)
     _check_learning(entry, f"{key}.prepare", method, images, own["options"], dataset)
+
+
+def _check_levels(
+    entry: dict[str, Any],
+    key: str,
+    method: learned.Learned,
+    options: dict[str, Any],
+    card: Card,
+    dataset: dict[str, Any],
+) -> None:
+    """Refuse a solver, or so many steps of its grid, that a method is not for."""
+    solver, of_grid = solvers.create(entry["solver"], **entry["options"]), _grid_options(entry, dataset)
+    lowest = ModelFacts.of_card(card).sigma_min
+    for nfe in entry["nfe"]:
+        span = learned.Span(grids.intervals(solver, nfe, of_grid), grids.ends_at(of_grid), lowest)
+        refuse(key, method.check_solver, grids.placed(solver, of_grid), span, **options)
 
 
 def _check_learning(
@@ -224,15 +244,19 @@ def complete(distill: dict[str, Any], key: str) -> None:
     if distill["fit"] not in fit_checks.FITS:
         own: dict[str, Any] = {"options": {}}
         if learned.fits.get(distill["fit"]).follows == "states":
-            own |= {name: fit_checks.FOLLOWING[name] for name in ("alignment", "substeps", "teacher")}
+            own |= {name: fit_checks.FOLLOWING[name] for name in fit_checks.OF_TEACHER}
     else:
         own = dict(fit_checks.DEFAULTS[distill["fit"]])
     if distill["fit"] == "joint":
         own["directions"] = fit_checks.joint_directions(distill.get("family", own["family"]))
     for name in distill:
         if name not in own and name not in fit_checks.SHARED:
-            allowed = ", ".join(kind for kind, keys in fit_checks.DEFAULTS.items() if name in keys)
-            raise ConfigError(f"{key}.{name}: a {distill['fit']} fit has no such key; allowed with fit: {allowed}")
+            kinds = [kind for kind, keys in fit_checks.DEFAULTS.items() if name in keys]
+            if name in fit_checks.OF_TEACHER:
+                kinds += [each for each in learned.fits.names() if learned.fits.get(each).follows == "states"]
+            raise ConfigError(
+                f"{key}.{name}: a {distill['fit']} fit has no such key; allowed with fit: {', '.join(kinds)}"
+            )
     for name, value in own.items():
         if value is not None:
             distill.setdefault(name, value)

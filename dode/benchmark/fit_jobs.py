@@ -52,7 +52,9 @@ class FittingSet:
         recipe = getattr(job, "pairing", None)  # of the authors, which has a teacher of its own
         if recipe is not None:
             return recipe(own.substeps)
-        how: dict[str, Any] = {"substeps": own.substeps, "alignment": own.alignment, "teacher": own.teacher}
+        how: dict[str, Any] = {"substeps": own.substeps, "teacher": own.teacher}
+        if own.alignment is not None:  # which a method of others has not
+            how["alignment"] = own.alignment
         return fitting.align(job.solver, job.denoise, job.sigmas, **how)
 
 

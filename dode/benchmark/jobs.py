@@ -17,7 +17,6 @@ from dode.distillation.fit_checks import moves_levels
 from dode.grids.tensor import Levels
 from dode.images import noise, pixels
 from dode.models import loading, precision
-from dode.models import passes as of_guidance
 from dode.models.conditions import Conditions
 from dode.sampling import Student
 from dode.solvers.base import Denoise
@@ -116,7 +115,8 @@ class CellJob:
     def passes(self, student: Student) -> int:
         """How often a network runs on an image as a student samples it; guidance may be within an interval alone."""
         if student.solver.per_image:  # of which nobody knows how many are within an interval of guidance
-            return student.nfe * of_guidance.passes((self.trajectory.guidance or {}).get("name"), 1.0)
+            _, within = getattr(self.denoise, "interval", None) or (0.0, 1.0)
+            return student.nfe * self.denoise.passes(within)
         levels = student.evaluated_levels() if student.told is None else np.asarray(student.told).tolist()
         return sum(self.denoise.passes(sigma) for sigma in levels)
 
@@ -158,11 +158,17 @@ def of_cell(trajectory: Mapping[str, Any], *others: Any) -> CellJob:
 
 
 def read_student(job: CellJob, path: str | None) -> Student:
-    """What a cell samples with: its own solver on its grid, or what was fitted (:func:`fit_jobs.write_fit`)."""
-    if path is None:
-        return Student(job.solver, job.sigmas)
-    values = storage.read_json(path)
-    return fitted(job.solver, job.sigmas, values)
+    """What a cell samples with: its own solver on its grid, or what was fitted (:func:`fit_jobs.write_fit`).
+
+    Raises:
+        ValueError: where that makes another number of evaluations than the cell is of.
+    """
+    own = Student(job.solver, job.sigmas)
+    found = own if path is None else fitted(own.solver, own.sigmas, storage.read_json(path))
+    if found.nfe != job.trajectory.nfe:
+        made = "the cell's solver" if path is None else f"the solver of {path}"
+        raise ValueError(f"{made} makes {found.nfe} evaluations, but the cell is of NFE {job.trajectory.nfe}")
+    return found
 
 
 def fitted(solver: solvers.Solver, sigmas: Levels, values: Mapping[str, Any]) -> Student:

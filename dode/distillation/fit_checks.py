@@ -26,7 +26,8 @@ RECIPES = {
     ("data", "heun"): (),
 }
 LOWEST_LOG_SNR = -5.1  # half log-SNR, see uncut
-FITS = ("joint", "greedy", "refined")
+STEPWISE = "greedy", "refined"
+FITS = ("joint", *STEPWISE)
 # The families of a joint fit, and which of them are tried where one is asked for; `auto` is all that is worthwhile.
 RUNGS = {
     "lambda": ("lambda",),
@@ -38,6 +39,7 @@ RUNGS = {
 }
 # The keys of each kind of fit with their defaults; None: left out by default.
 FOLLOWING: dict[str, Any] = {"alignment": "aligned", "substeps": 10, "directions": 1, "stages": True, "teacher": None}
+OF_TEACHER = ("substeps", "teacher")  # those of them that a method of others has if it follows the teacher's states
 DEFAULTS: dict[str, dict[str, Any]] = {
     "joint": {"directions": 3, "family": "auto", "budget": None, "iterations": None},
     "greedy": FOLLOWING,
@@ -188,8 +190,8 @@ def arguments(fit: str) -> set[str]:
     """The arguments of :func:`dode.distill` that a fit has, besides solver, model, noise and levels."""
     if fit in FITS:
         return {*DEFAULTS[fit], *(("clip", "ends") if fit == "joint" else ())}
-    own = ("clip", "ends") if learned.fits.get(fit).follows == "ends" else ("substeps", "teacher")
-    return {"seed", "options", *own}
+    own = {"ends": ("clip", "ends"), "states": OF_TEACHER, "nothing": ()}
+    return {"seed", "options", *own[learned.fits.get(fit).follows]}
 
 
 def moves_levels(family: str | None) -> bool:

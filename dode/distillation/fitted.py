@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from dode import sampling
+from dode import driver, sampling
 from dode.directions import DirectionsLike
 from dode.distillation import fit_checks, joint
-from dode.distillation import teacher as teachers
 from dode.distillation.refinement import Refinement
 from dode.distillation.task import Meter
 from dode.grids.facts import ModelFacts
@@ -103,6 +102,6 @@ def of_student(student: sampling.Student, made: Mapping[str, Any], **known: Any)
         made: of :func:`made_from`.
         known: further arguments of :class:`Fit`.
     """
-    levels = torch.tensor(teachers.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
+    levels = torch.tensor(driver.proposal_levels(student.solver, student.sigmas), dtype=torch.float64)
     nothing = torch.full((len(levels),), float("nan"), dtype=torch.float64)
     return Fit(student, **made, sigmas=levels, rms_before=nothing, rms_after=nothing, **known)

@@ -137,6 +137,8 @@ def distill(
     """
     fit_checks.check_fit(fit, alignment, iterations)
     solver.check_shared_levels()
+    if solver.options.get("prepared") is not None and fit not in fit_checks.STEPWISE:
+        raise ValueError(f"solver '{solver.name}' was prepared for its model; a fit '{fit}' takes other solvers")
     if solver.method.stochastic:
         raise ValueError(
             f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; give another solver"
@@ -164,7 +166,7 @@ def distill(
             raise ValueError(f"{name}: a fit '{fit}' has no such option; leave it out")
     if fit not in fit_checks.FITS:
         chosen: dict[str, Any] = {"seed": seed, "options": options or {}}
-        check_method(fit, solver, checked(sigmas), len(latents), options or {})
+        check_method(fit, solver, denoise, checked(sigmas), len(latents), options or {})
         if learned.fits.get(fit).follows == "ends":
             chosen["ends"] = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
             return fit_by_method(fit, solver, denoise, latents, sigmas, clip=clip, **chosen)
@@ -209,11 +211,14 @@ def fit_jointly(
     return of_student(student, made_from(solver, sigmas, denoise, latents), family=family, rungs=rungs)
 
 
-def check_method(name: str, solver: Solver, levels: torch.Tensor, images: int, options: Mapping[str, Any]) -> None:
+def check_method(
+    name: str, solver: Solver, denoise: Denoise, levels: torch.Tensor, images: int, options: Mapping[str, Any]
+) -> None:
     """ValueError where the fit ``name`` has no such options, solver or number of images, before any evaluation."""
     method, steps = learned.fits.get(name), len(levels) - 1
     learned.fits.check_options(name, options)
-    method.check_solver(solver, steps, **options)
+    span = learned.Span(steps, float(levels[-1]), ModelFacts.of(denoise).sigma_min)
+    method.check_solver(solver, span, **options)
     method.check(images, solver.nfe(steps, end=levels[-1]), **options)
 
 
@@ -237,8 +242,10 @@ def fit_by_method(
         followed: ``ends`` or ``states``, ``clip`` and ``seed`` as of :class:`dode.distillation.task.Task`.
     """
     method, levels = learned.fits.get(name), checked(sigmas)
-    check_method(name, solver, levels, len(latents), options)
+    check_method(name, solver, denoise, levels, len(latents), options)
     kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family
     task = Task(solver, denoise, latents, kept, checkpoint=checkpoint or Checkpoint(), **followed)
     student = method(task, **options)
+    if student.nfe != task.nfe:
+        raise RuntimeError(f"fit '{name}' made a solver of {student.nfe} evaluations, not of {task.nfe}")
     return of_student(student, made_from(solver, sigmas, denoise, latents), family=name, cost=task.meter)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:  # files of methods take it from here, so that they do without torch
     Task = Any
 
-__all__ = ["Expense", "Learned", "Task", "fit", "fits", "preparation", "preparations"]
+__all__ = ["Expense", "Learned", "Span", "Task", "fit", "fits", "preparation", "preparations"]
 
 F = TypeVar("F", bound=Callable)
 #: What a method is given besides noise: nothing, the end states of the fine solution, or the teacher's trajectory.
@@ -53,6 +53,20 @@ class Expense(NamedTuple):
     def work(self) -> int:
         """The same in evaluations without gradients."""
         return self.evaluations + BACKWARD * self.gradients
+
+
+class Span(NamedTuple):
+    """The levels that a method is given, as far as is known before there are any.
+
+    Attributes:
+        steps: number of their intervals.
+        end: where the last one ends: 0, or any number above it.
+        lowest: the model's lowest level; None where it is not known.
+    """
+
+    steps: int
+    end: float = 0.0
+    lowest: float | None = None
 
 
 class Learned:
@@ -103,9 +117,9 @@ class Learned:
         """Raise ValueError, in one sentence, for what the method could learn nothing from."""
         self._check(images, nfe, **self.filled(options))
 
-    def check_solver(self, solver: Solver, steps: int, **options: Any) -> None:
-        """Raise ValueError, in one sentence, for a solver on so many intervals that the method is not for."""
-        self._takes(solver, steps, **self.filled(options))
+    def check_solver(self, solver: Solver, span: Span, **options: Any) -> None:
+        """Raise ValueError, in one sentence, for a solver on such levels that the method is not for."""
+        self._takes(solver, span, **self.filled(options))
 
 
 def _register(registry, name, **facts):
@@ -120,7 +134,7 @@ def _nothing(images: int, nfe: int, **options: Any) -> None:
     """Whatever is asked for can be learnt."""
 
 
-def _any(solver: Solver, steps: int, **options: Any) -> None:
+def _any(solver: Solver, span: Span, **options: Any) -> None:
     """The method is for every solver."""
 
 
@@ -143,7 +157,7 @@ def fit(
             ``"nothing"``.
         images: noises that it learns from by default.
         check: ``(images, nfe, **options)`` raises ValueError for what could not be learnt, before any work.
-        takes: ``(solver, steps, **options)`` does so for a solver, on so many intervals, that it is not for.
+        takes: ``(solver, span, **options)`` does so for a solver, on levels of this :class:`Span`, that it is not for.
     """
     facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
     return _register(fits, name, **facts, check=check, takes=takes)
@@ -157,6 +171,7 @@ def preparation(
     follows: Literal["nothing", "ends"] = "nothing",
     images: int = IMAGES,
     check: Callable[..., None] = _nothing,
+    takes: Callable[..., None] = _any,
 ) -> Callable[[F], F]:
     """Register the decorated function ``(task, **options) -> tensors`` as the preparation of the solver ``name``.
 
@@ -164,4 +179,4 @@ def preparation(
     :func:`fit`.
     """
     facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
-    return _register(preparations, name, **facts, check=check, takes=_any)
+    return _register(preparations, name, **facts, check=check, takes=takes)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,9 @@ from dode.driver import on_grid
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise, Solver
 
+log = logging.getLogger(__name__)
+
+DIGEST = 32  # bytes before a record
 EVERY = 10.0  # seconds between two records of how far a method is
 
 
@@ -110,10 +116,18 @@ class Checkpoint:
         return self.path is not None and time.monotonic() - self._written >= EVERY
 
     def read(self) -> Any:
-        """The state written last, tensors on the CPU; None where there is none. The meter goes on from there."""
+        """The state written last, tensors on the CPU; None where there is none. The meter goes on from there.
+
+        A file that is damaged is passed over too: a method that begins anew ends in the same result.
+        """
         if self.path is None or not self.path.exists():
             return None
-        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        content = self.path.read_bytes()
+        digest, record = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(record).digest() != digest:
+            log.warning("%s is damaged, or of another version; beginning anew", self.path)
+            return None
+        found = torch.load(io.BytesIO(record), map_location="cpu", weights_only=True)
         if found["made"] != self.made:
             return None
         self.meter.evaluations, self.meter.gradients = found["meter"]
@@ -123,8 +137,11 @@ class Checkpoint:
         """Keep a state: dictionaries and lists of tensors, numbers and words."""
         if self.path is not None:
             record = {"made": self.made, "meter": (self.meter.evaluations, self.meter.gradients), "state": state}
-            with storage.atomic(self.path) as temporary:
-                torch.save(record, temporary)
+            buffer = io.BytesIO()
+            torch.save(record, buffer)
+            with storage.atomic(self.path) as temporary, temporary.open("wb") as file:
+                file.write(hashlib.sha256(buffer.getbuffer()).digest())  # torch itself reads some damaged files
+                file.write(buffer.getbuffer())
         self._written = time.monotonic()
 
     def remove(self) -> None:

@@ -108,12 +108,6 @@ class _Restarted:
         return self.x
 
 
-def proposal_levels(solver: Solver, sigmas: Levels) -> list[float]:
-    """Noise level of each of the solver's proposals on this grid, by a run on one pixel (no network)."""
-    stepper = driver.steps(solver, lambda x, sigma: torch.zeros_like(x), torch.ones(1, 1, 1, 1).double(), sigmas)
-    return [float(step.proposal.sigma) for step in stepper]
-
-
 def variable_of(sigmas: Levels) -> grids.Variable:
     """The grid's own variable; rho-space with rho = 7 for a plain tensor."""
     own = getattr(sigmas, "variable", None)
@@ -133,7 +127,7 @@ def aligned(solver: Solver, sigmas: Levels, substeps: int, teacher: str | None =
     The teacher's grid divides every interval between the student's proposals into ``substeps``, uniform in the grid's
     own variable; ``teacher`` is a solver name, by default the student's own choice.
     """
-    levels = proposal_levels(solver, sigmas)
+    levels = driver.proposal_levels(solver, sigmas)
     # An analytic first step is none of the student's, but the teacher makes it: its end counts too.
     distinct = sorted({float(checked(sigmas)[0]), driver.evaluated_levels(solver, sigmas)[0], *levels}, reverse=True)
     variable = variable_of(sigmas)
@@ -162,7 +156,7 @@ def released(solver: Solver, sigmas: Levels, substeps: int, prediction: str) -> 
             "alignment 'released' needs sigmas made by a function of dode.grids: its teacher has a grid of the same "
             "family with more steps"
         )
-    student, steps = proposal_levels(solver, sigmas), len(sigmas) - 1
+    student, steps = driver.proposal_levels(solver, sigmas), len(sigmas) - 1
     teacher = solvers.create("ddim")
     if prediction == "data":
         fine = remake(steps=substeps * len(student))

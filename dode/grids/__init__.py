@@ -13,7 +13,7 @@ from typing import Any
 
 from dode.grids.base import FILLED, defaults, families, grids, names, refuse_filled
 from dode.grids.of_model import check, complete, for_facts, for_model
-from dode.grids.shared import SHARED, intervals, placed
+from dode.grids.shared import SHARED, ends_at, intervals, placed
 from dode.grids.variables import Variable, index_space, log_space, rho_space, root_index_space, time_space
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "complete",
     "defaults",
+    "ends_at",
     "families",
     "for_facts",
     "for_model",

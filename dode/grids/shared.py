@@ -72,11 +72,15 @@ def placed(solver: Solver, options: Mapping[str, Any]) -> Solver:
     return solver.with_afs() if options.get("afs") else solver
 
 
+def ends_at(options: Mapping[str, Any]) -> float:
+    """Where a grid with these options ends: 0, or a number above it that stands for any."""
+    return 1.0 if options.get("end") == "sigma_min" else 0.0
+
+
 def intervals(solver: Solver, nfe: int, options: Mapping[str, Any]) -> int:
     """Number of grid intervals with which the solver makes ``nfe`` evaluations on a grid with these options.
 
     Raises:
         ValueError: as :meth:`dode.solvers.base.Solver.steps`.
     """
-    end = 1.0 if options.get("end") == "sigma_min" else 0.0  # any level above 0 counts
-    return placed(solver, options).steps(nfe, end=end)
+    return placed(solver, options).steps(nfe, end=ends_at(options))

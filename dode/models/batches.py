@@ -22,18 +22,24 @@ class Batches:
     When memory runs out the parts are halved for all further calls, and work continues with the same images: what
     the parts are changes a result by float rounding at most.
 
+    Attributes:
+        beside: lists that the function adds to, part by part, beside what it returns. Of parts that are gone through
+            again, what was added is taken out.
+
     Args:
         size: images at once; None for all.
     """
 
     def __init__(self, size: int | None = None):
         self.size = size
+        self.beside: list[list] = []
 
     def map(self, function: Callable[..., Made], x: Tensor, *others: Tensor | Conditions | None) -> Made:
         """``function(x, *others)`` as one tensor, or as conditions of all images.
 
         ``others`` are of the length of x, or None, which is handed on.
         """
+        lengths = [len(each) for each in self.beside]
         while True:
             size = min(self.size or len(x), len(x))
             try:
@@ -43,6 +49,8 @@ class Batches:
                     raise
             # Outside of the handler, where the error no longer holds the tensors of its frames.
             self.size = size // 2
+            for each, length in zip(self.beside, lengths, strict=True):
+                del each[length:]
             log.warning("out of memory with %d images at once; continuing with %d", size, self.size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

@@ -140,7 +140,7 @@ class ClassifierFree(Guided):
         """:meth:`Guided.denoise`."""
         level = levels.level_of(sigma, x)
         differ = isinstance(level, Tensor) and level.ndim > 0
-        if not differ and self.passes(float(level)) == 1:
+        if self.scale == 1 or (not differ and self.passes(float(level)) == 1):
             return self.model(x, sigma)
         both = torch.cat([level, level]) if differ else sigma  # type: ignore[list-item]
         own, none = self.model.with_and_without()(torch.cat([x, x]), both).chunk(2)

@@ -234,10 +234,11 @@ class Solver:
         made = f"create({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
         return f"{made}.with_afs()" if self.afs else made
 
-    def unprepared(self) -> Solver:
-        """The same without what was prepared for it, which decides no levels (but see :attr:`per_image`)."""
-        options = {key: value for key, value in self.options.items() if key != "prepared"}
-        return Solver(self.method, options, afs=self.afs)
+    def of_model(self, sigma_min: float | None) -> Solver:
+        """The same for a model with this lowest level, which is its option ``sigma_min`` where it has one left out."""
+        if sigma_min is None or self.options.get("sigma_min", sigma_min) is not None:
+            return self
+        return Solver(self.method, {**self.options, "sigma_min": sigma_min}, afs=self.afs)
 
     def with_afs(self) -> Solver:
         """The same with the analytic first step: what the driver answers to its first evaluation is no network's.

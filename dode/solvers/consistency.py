@@ -11,19 +11,20 @@ SAMPLING: Any = {"order": 0, "teacher": "heun", "stochastic": True, "network": "
 
 
 @solver("consistency", source="Song et al. 2023, arXiv:2303.01469, Alg. 1", **SAMPLING)
-def consistency(denoise: Denoise, x: Tensor, sigmas: Tensor, *, sigma_min: float = 0.002) -> Proposals:
+def consistency(denoise: Denoise, x: Tensor, sigmas: Tensor, *, sigma_min: float | None = None) -> Proposals:
     """``x' = f(x; sigma) + sqrt(sigma'^2 - sigma_min^2) z`` (Song et al. 2023, arXiv 2303.01469, Alg. 1).
 
     f, the model, is a consistency function (``preconditioning: {name: consistency}`` in its card): it gives the end of
-    the trajectory through x, whose noise level is ``sigma_min``. z is unit normal and follows from the image's start
-    noise (:func:`dode.solvers.further_noise.further_noise`). No noise is added in the last step, to 0 or to
-    ``sigma_min``. One evaluation per interval; it follows no trajectory of the differential equation.
+    the trajectory through x, whose noise level is ``sigma_min``: by default the model's lowest, or where that is not
+    known the last of ``sigmas``. z is unit normal and follows from the image's start noise
+    (:func:`dode.solvers.further_noise.further_noise`). No noise is added in the last step, wherever it ends. One
+    evaluation per interval; it follows no trajectory of the differential equation.
     """
-    noise = further_noise(x)
+    noise, steps, lowest = further_noise(x), len(sigmas) - 1, sigmas[-1] if sigma_min is None else sigma_min
     for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma)
-        added = (sigma_next**2 - sigma_min**2).clamp(min=0).sqrt()
-        x = denoised if added == 0 else denoised + added * noise(step)
+        added = (sigma_next**2 - lowest**2).clamp(min=0).sqrt()
+        x = denoised if added == 0 or step == steps - 1 else denoised + added * noise(step)
         x = yield Proposal(x, sigma_next, denoised)
 
 
@@ -34,7 +35,7 @@ def consistency(denoise: Denoise, x: Tensor, sigmas: Tensor, *, sigma_min: float
     **SAMPLING,
 )
 def consistency_distillation(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, prepared: str | Path | None = None, sigma_min: float = 0.002
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, prepared: str | Path | None = None, sigma_min: float | None = None
 ) -> Proposals:
     """:func:`consistency` with a network that consistency distillation has made of the model's."""
     return consistency(denoise, x, sigmas, sigma_min=sigma_min)
@@ -47,7 +48,7 @@ def consistency_distillation(
     **SAMPLING,
 )
 def ect(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, prepared: str | Path | None = None, sigma_min: float = 0.002
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, prepared: str | Path | None = None, sigma_min: float | None = None
 ) -> Proposals:
     """:func:`consistency` with a network that easy consistency tuning has made of the model's."""
     return consistency(denoise, x, sigmas, sigma_min=sigma_min)

@@ -17,6 +17,7 @@ from dode.benchmark import learning_jobs
 from dode.distillation import learned, task, teacher
 from dode.distillation.backprop import amed as training
 from dode.models import mixture
+from dode.models.batches import Batches
 from dode.models.denoiser import DataPrediction
 from dode.models.guidance import ClassifierFree
 from dode.models.networks import networks
@@ -134,6 +135,93 @@ def test_features_of_many_pixels_are_averaged_and_without_a_network_those_of_the
         found = bottleneck.features(bottleneck(image, torch.tensor(1.0)))
     expected = image.mean(1).view(2, 8, 2, 8, 2).mean((2, 4)).flatten(1)
     torch.testing.assert_close(found, expected)
+
+
+class Seen(nn.Module):
+    """A network whose bottleneck puts out the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.bottleneck, self.after = nn.Identity(), lambda x: x
+
+    def forward(self, x):
+        return self.after(self.bottleneck(x))
+
+
+class Parts:
+    """A denoiser of :class:`Seen`, in batches."""
+
+    def __init__(self, network, size=None):
+        self.network, self.batches = network, Batches(size)
+
+    def __call__(self, x, sigma):
+        return self.batches.map(self.network, x)
+
+
+EIGHT = torch.arange(1.0, 9.0).view(8, 1, 1, 1).expand(8, 1, 8, 8)
+
+
+def in_place(network):
+    network.compile(backend="eager")
+    return network
+
+
+# The preparation looks at one image, goes through the teacher without looking, and then looks at all in the student.
+@pytest.mark.parametrize("compiled", [lambda network: torch.compile(network, backend="eager"), in_place])
+def test_the_bottleneck_of_a_compiled_network_is_seen_whatever_ran_before(compiled):
+    torch.compiler.reset()
+    denoise = Parts(compiled(Seen()))
+    with Bottleneck(denoise) as bottleneck:
+        assert bottleneck.features(bottleneck(EIGHT[:1], LEVELS[0])).shape == (1, 64)
+    for _ in range(2):
+        denoise(EIGHT, LEVELS[0])
+        with Bottleneck(denoise) as bottleneck:
+            found = bottleneck.features(bottleneck(EIGHT, LEVELS[0]), 64)
+        torch.testing.assert_close(found[:, 0], EIGHT[:, 0, 0, 0])
+
+
+def test_amed_prepares_and_samples_the_same_on_a_compiled_network(prepared):
+    torch.manual_seed(0)
+    plain = networks.create("edm-song-unet", **EDM)
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    noise, sigmas = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)), grids.karras(steps=2)
+    found = []
+    for network in (plain, torch.compile(plain, backend="eager")):
+        denoise = DataPrediction(network, sigma_data=0.5)
+        learnt = learned.preparations.get("amed")(
+            task.Task(solvers.create("amed"), denoise, noise, sigmas), iterations=2
+        )
+        solver = solvers.create("amed", prepared=prepared(learnt))
+        found.append(learnt | {"end": dode.sample(solver, denoise, noise, sigmas)})
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_bottleneck_that_does_not_run_is_refused():
+    network = Seen()
+    network.forward = lambda x: x
+    with (
+        Bottleneck(Parts(network)) as bottleneck,
+        pytest.raises(ValueError, match="bottleneck, Identity, put something out for 0 images in an evaluation of 8"),
+    ):
+        bottleneck.features(bottleneck(EIGHT, LEVELS[0]), 64)
+
+
+def test_parts_that_ran_before_memory_ran_out_do_not_count():
+    network = Seen()
+    denoise = Parts(network, 4)
+
+    def fails_once(x):
+        if len(x) == 4 and float(x[0, 0, 0, 0]) > 4:
+            raise RuntimeError("CUDA out of memory")
+        return x
+
+    network.after = fails_once
+    with Bottleneck(denoise) as bottleneck:
+        found = bottleneck.features(bottleneck(EIGHT, LEVELS[0]), 64)
+    assert denoise.batches.size == 2
+    torch.testing.assert_close(found[:, 0], EIGHT[:, 0, 0, 0])
+    assert not denoise.batches.beside
 
 
 SMALL = {"image_size": 8, "multipliers": [1, 2], "attention_resolutions": [4], "channels": 32, "blocks": 1}

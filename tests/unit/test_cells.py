@@ -143,9 +143,9 @@ def test_each_kind_of_fit_has_defaults_of_its_own(given, complete):
 @pytest.mark.parametrize(
     ("fit", "key", "value", "allowed"),
     [
-        ("joint", "substeps", 3, "greedy, refined"),
+        ("joint", "substeps", 3, "greedy, refined, dc-solver, pas"),
         ("joint", "alignment", "aligned", "greedy, refined"),
-        ("joint", "teacher", "heun", "greedy, refined"),
+        ("joint", "teacher", "heun", "greedy, refined, dc-solver, pas"),
         ("joint", "stages", True, "greedy, refined"),
         ("greedy", "family", "auto", "joint"),
         ("refined", "family", "auto", "joint"),
@@ -514,6 +514,20 @@ def test_reading_the_configuration_does_not_import_torch():
             {"distill": {"fit": "neural-solver"}, "nfe": [4]},
             "table 'flow' has 5, 6, 7, 8, 9, 10, 15 evaluations, not 4",
         ),
+        *(
+            (
+                {"distill": {"fit": "pas", "alignment": alignment}},
+                "distill.alignment: a pas fit has no such key; allowed with fit: greedy, refined",
+            )
+            for alignment in ("aligned", "local", "released")
+        ),
+        ({"distill": {"fit": "gs", "substeps": 3}}, "fit has no such key; allowed with fit: .*, dc-solver, pas"),
+        ({"distill": {"fit": "pas", "teacher": "hoin"}}, r"distill\.teacher: unknown solver 'hoin'"),
+        ({"distill": {"fit": "pas", "teacher": "dpm-solver"}}, r"distill\.teacher: .* cannot be a teacher: it does"),
+        (
+            {"solver": "unipc", "distill": {"fit": "dc-solver", "teacher": "dpm-solver-v3"}},
+            r"distill\.teacher: 'dpm-solver-v3' must be prepared itself; take another teacher",
+        ),
         ({"distill": {"directions": {"basis": 2}}}, "directions: a basis depends on the image"),
         ({"grid": {"name": "karras", "options": {"afs": True}}, "nfe": [5], "solver": "heun"}, "cannot make 5"),
         ({"grid": {"name": "karras", "options": {"end": "0"}}}, "end must be one of 'zero', 'sigma_min', not '0'"),
@@ -525,6 +539,19 @@ def test_what_no_job_could_fit_or_step_on_is_refused(entry, message):
     config["figures"] = {}
     with pytest.raises(ConfigError, match=message):
         Benchmark(config, ROOT)
+
+
+def test_a_method_that_follows_the_teachers_states_has_them_without_an_alignment():
+    config = copy.deepcopy(CONFIG)
+    distill = {"fit": "pas", "substeps": 3, "teacher": "heun"}
+    config["solvers"] = [{"id": "s", "label": "s", "solver": "ddim", "nfe": [5], "distill": distill}]
+    config["figures"] = {}
+    benchmark = Benchmark(config, ROOT)
+    cell = benchmark.cells[CONFIG["datasets"][0]["id"], "s", 5]
+    assert "teacher" in Files(benchmark).teacher(cell)
+    assert (cell.teacher, Dependencies(benchmark).teacher(cell).alignment) == ("heun", None)
+    # Heun with three steps in each of five, of which the last interval has fewer.
+    assert evaluations.count(benchmark, "teacher", cell) >= cell.entry["distill"]["images"] * (2 * 13 - 1)
 
 
 def test_a_fine_solution_has_no_savings_of_its_datasets_grid():

@@ -1,5 +1,7 @@
 """What images are conditioned on, and guidance towards it, on a network that says what it was given."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -93,8 +95,8 @@ def test_outside_of_its_interval_guidance_costs_nothing_and_does_nothing():
 
 
 def test_guidance_of_scale_1_is_the_conditional_model_and_costs_no_more():
-    own, x, sigma = conditions(4), states(4), torch.tensor(1.0, dtype=torch.float64)
-    for rescale in (0.0, 0.7):
+    own, x, shared = conditions(4), states(4), torch.tensor(1.0, dtype=torch.float64)
+    for rescale, sigma in itertools.product((0.0, 0.7), (shared, shared.expand(4, 1, 1, 1))):
         denoise = ClassifierFree(model(), scale=1.0, rescale=rescale).conditioned(own)
         denoise.model.network.calls.clear()
         found = denoise(x, sigma)

@@ -13,6 +13,7 @@ from dode.distillation import learned
 from dode.distillation.preparations import dpm_solver_v3
 from dode.distillation.task import Task
 from dode.models import mixture
+from inside_out import driven
 
 LEVELS = torch.as_tensor(grids.karras(steps=5, end="sigma_min"), dtype=torch.float64)
 
@@ -70,9 +71,30 @@ def test_without_statistics_it_is_dpm_solver_plus_plus():
 
 def test_its_levels_are_known_whatever_images_were_measured(tmp_path):
     path = tmp_path / "solver.safetensors"
-    save_file({"log_snr": torch.tensor([-4.0, 6.0])} | {key: torch.zeros(2, 1, 8, 8) for key in "lsb"}, path)
+    places = torch.linspace(-5, 7, 101, dtype=torch.float64)
+    save_file({"log_snr": places} | {key: torch.zeros(101, 1, 8, 8) for key in "lsb"}, path)
     student = sampling.Student(solvers.create("dpm-solver-v3", prepared=str(path)), dode.grids.karras(steps=5))
-    assert student.evaluated_levels() == student.sigmas[:-1].tolist()
+    assert student.evaluated_levels() != student.sigmas[:-1].tolist()
+    seen = []
+    student.sample(lambda x, sigma: seen.append(float(sigma)) or x, torch.randn(2, 1, 8, 8))
+    assert student.evaluated_levels() == seen
+    assert driver.proposal_levels(student.solver, student.sigmas) == [*seen[1:], 0.0]
+
+
+@pytest.mark.parametrize("end", ["zero", "sigma_min"])
+def test_levels_that_its_statistics_move_are_what_is_evaluated_fitted_and_turned_inside_out(tmp_path, end):
+    path = made_up(tmp_path / "statistics.safetensors", count=31)
+    solver, noise = solvers.create("dpm-solver-v3", prepared=str(path)), mixture.latents(24, 3)
+    sigmas = grids.karras(steps=4, end=end)
+    found, points = driven(sampling.evaluations(solver, noise, sigmas), mixture.denoise)
+    assert torch.equal(found, dode.sample(solver, mixture.denoise, noise, sigmas))
+    assert [float(sigma) for _, sigma in points] == driver.evaluated_levels(solver, sigmas)
+    fit = dode.distill(solver, mixture.denoise, noise, sigmas, fit="greedy")
+    assert fit.sigmas.tolist() == driver.proposal_levels(solver, sigmas)
+    assert (fit.rms_after[1:-1] < fit.rms_before[1:-1]).all()
+    for fit in ("joint", "bns"):
+        with pytest.raises(ValueError, match=f"'dpm-solver-v3' was prepared for its model; a fit '{fit}' takes other"):
+            dode.distill(solver, mixture.denoise, noise, sigmas, fit=fit)
 
 
 def watched(solver, levels, noise):
@@ -143,6 +165,19 @@ def test_the_seed_draws_the_probes_alone():
     first, again, other = (method(task(seed=seed), levels=20) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["l"], other["l"])
+
+
+def test_no_two_blocks_of_images_have_the_same_probes_whatever_the_seeds(monkeypatch):
+    probes, add = [], dpm_solver_v3._add
+
+    def watched(sums, denoise, noise, sigmas, generator):
+        probes.append(torch.randint(0, 2, (64,), generator=generator.clone_state()).tolist())
+        add(sums, denoise, noise, sigmas, generator)
+
+    monkeypatch.setattr(dpm_solver_v3, "_add", watched)
+    for seed in (0, 50, 2**63 - 1):  # a block of images is 50
+        learned.preparations.get("dpm-solver-v3")(task(seed=seed), levels=20)
+    assert len({tuple(each) for each in probes}) == len(probes) == 6
 
 
 def test_its_levels_are_known_without_a_network(tmp_path):

@@ -128,6 +128,22 @@ def test_what_another_fit_has_left_is_passed_over(tmp_path):
     assert json.loads((tmp_path / "fit.json").read_text())["cost"]["evaluations"] == ROUNDS * IMAGES * NFE
 
 
+@pytest.mark.parametrize("damage", ["empty", "short", "cut", "flipped", "other"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog, damage):
+    run(tmp_path / "whole.json", {})
+    with pytest.raises(killing.Killed):
+        run(tmp_path / "fit.json", {}, 2)
+    path = tmp_path / "fit.json.checkpoint"
+    content = path.read_bytes()
+    flipped = bytes([*content[:-300], content[-300] ^ 1, *content[-299:]])
+    path.write_bytes(
+        {"empty": b"", "short": b"a", "cut": content[:-40], "flipped": flipped, "other": b"{}" * 99}[damage]
+    )
+    run(tmp_path / "fit.json", {})
+    assert f"{path} is damaged, or of another version; beginning anew" in caplog.text
+    assert (tmp_path / "fit.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
 def test_a_fit_by_a_method_is_read_with_its_levels(tmp_path):
     run(tmp_path / "fit.json", {})
     values = json.loads((tmp_path / "fit.json").read_text())

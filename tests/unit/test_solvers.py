@@ -13,7 +13,6 @@ import dode
 import variants
 from dode import driver, grids, sampling, solvers
 from dode.calls import NonFiniteError
-from dode.distillation import teacher
 from dode.models import mixture
 from dode.solvers import base
 
@@ -61,9 +60,9 @@ def test_a_solver_declares_whose_method_it_is(name):
 def test_proposals_have_so_many_different_levels(variant, steps, grid):
     (name, options), sigmas = variant, grid(steps=steps)
     solver = solvers.create(name, **options)
-    assert len(set(teacher.proposal_levels(solver, sigmas))) == solver.levels(steps)
+    assert len(set(driver.proposal_levels(solver, sigmas))) == solver.levels(steps)
     assert solver.method.spanning(**solver.options) or set(sigmas[1:].tolist()) <= set(
-        teacher.proposal_levels(solver, sigmas)
+        driver.proposal_levels(solver, sigmas)
     )
 
 

@@ -188,5 +188,6 @@ def test_multistep_consistency_sampling_is_the_authors(monkeypatch):
     sigmas = rho_levels(*[place / 39 for place in (0, 22, 30, 39)]).flatten()
     end = dode.sample(solvers.create("consistency"), behind_boundary(Tiny()), NOISE, sigmas).detach()
     expected = [0.21391199350517662, -0.03277880659919536, 0.00032449583682167825, -0.11431534232354527]
-    assert end.flatten()[:4].tolist() == pytest.approx(expected, rel=1e-9)
+    # Theirs adds noise in the last step too, by the rounding of its level.
+    assert end.flatten()[:4].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-10)
     assert end.norm().item() == pytest.approx(2.20981018142594, rel=1e-9)

@@ -12,6 +12,7 @@ import killing
 from dode import grids, sampling, solvers
 from dode.distillation import learned, students
 from dode.distillation.task import Checkpoint, Task
+from dode.grids.facts import ModelFacts
 from dode.models import mixture
 from dode.models.denoiser import DataPrediction, FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import guidances
@@ -361,5 +362,31 @@ def test_a_solver_that_adds_noise_is_not_fitted():
 def test_consistency_sampling_turned_inside_out_is_the_same_to_the_bit():
     denoise, latents = gaussian().as_consistency_function(), mixture.latents(5, 3)
     sigmas, solver = [80.0, 3.0, 0.5, 0.0], solvers.create("consistency")
-    end, _ = driven(sampling.evaluations(solver, latents, sigmas), denoise)
+    end, _ = driven(sampling.evaluations(solver, latents, sigmas, sigma_min=denoise.sigma_min), denoise)
     assert torch.equal(end, dode.sample(solver, denoise, latents, sigmas))
+    assert not torch.equal(end, dode.sample(solvers.create("consistency", sigma_min=0.3), denoise, latents, sigmas))
+
+
+@pytest.mark.parametrize(("end", "levels"), [("sigma_min", 3), ("zero", 3), ("sigma_min", 1)])
+def test_consistency_sampling_leaves_no_noise_whatever_the_models_lowest_level(end, levels):
+    def gray(x, sigma):
+        return torch.zeros_like(x)
+
+    gray.facts = ModelFacts(sigma_min=0.01, sigma_max=20.0)
+    for model in (gray, lambda x, sigma: gray(x, sigma)):
+        for option in (None, 0.002, 0.0):
+            sigmas = grids.karras(steps=levels, sigma_min=0.01, sigma_max=20.0, end=end)
+            solver = solvers.create("consistency", sigma_min=option)
+            assert not dode.sample(solver, model, mixture.latents(4, 1), sigmas).any()
+
+
+def test_the_noise_of_consistency_sampling_is_that_above_the_models_lowest_level():
+    def gray(x, sigma):
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    gray.facts = ModelFacts(sigma_min=0.3, sigma_max=80.0)
+    for solver, std in ((solvers.create("consistency"), 0.4), (solvers.create("consistency", sigma_min=0.0), 0.5)):
+        seen = []
+        dode.sample(solver, gray, mixture.latents(2000, 1), [80.0, 0.5, 0.0])
+        assert float(seen[1].std()) == pytest.approx(std, rel=0.02)

@@ -376,11 +376,34 @@ def test_bad_options_are_refused_before_any_work(name, options, message):
 
 
 @pytest.mark.parametrize("name", ["s4s", "dyweight"])
-@pytest.mark.parametrize("solver", [solvers.create("heun"), solvers.create("ipndm").with_afs()], ids=["heun", "afs"])
-def test_forms_of_one_evaluation_per_step_refuse_others(name, solver):
+@pytest.mark.parametrize(
+    ("solver", "steps", "end"),
+    [
+        (solvers.create("heun"), 3, 0.0),
+        (solvers.create("heun"), 1, 0.002),
+        (solvers.create("heun").with_afs(), 2, 0.002),
+        (solvers.create("ipndm").with_afs(), 3, 0.0),
+    ],
+)
+def test_forms_of_one_evaluation_per_step_refuse_others(name, solver, steps, end):
     options = {"afs": False} if name == "dyweight" else {}
-    with pytest.raises(ValueError, match=f"fit '{name}'.* makes one evaluation in each of 3 steps, but"):
-        learned.fits.get(name).check_solver(solver, 3, **options)
+    with pytest.raises(ValueError, match=f"fit '{name}'.* makes one evaluation in each of {steps} steps, but"):
+        learned.fits.get(name).check_solver(solver, learned.Span(steps, end), **options)
+
+
+def test_one_step_of_heun_above_0_makes_two_evaluations_and_is_no_fit_of_one():
+    how = {"afs": False, "iterations": 2}
+    sigmas = grids.karras(steps=1, end="sigma_min")
+    with pytest.raises(ValueError, match=r"one evaluation in each of 1 steps, but create\('heun'\) makes 2"):
+        dode.distill(
+            solvers.create("heun"), mixture.denoise, mixture.latents(24, 5), sigmas, fit="dyweight", options=how
+        )
+
+
+def test_a_fit_of_another_number_of_evaluations_is_none(monkeypatch):
+    monkeypatch.setattr(learned.Learned, "__call__", lambda _, own, **options: Student(own.solver, levels_of(2)))
+    with pytest.raises(RuntimeError, match="fit 'gs' made a solver of 2 evaluations, not of 4"):
+        dode.distill(solvers.create("ddim"), mixture.denoise, mixture.latents(24, 5), levels_of(4), fit="gs")
 
 
 @pytest.mark.parametrize("name", ["gs", "bns", "dyweight", "ld3"])

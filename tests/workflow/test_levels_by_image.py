@@ -15,14 +15,21 @@ CELLS = {
         "nfe": [3],
         "prepare": {"images": 32, "options": {"iterations": 2, "batch": 16}},
     },
+    "amed-searched": {
+        "solver": "amed",
+        "nfe": [3],
+        "grid": {"name": "searched", "options": {"candidates": 9, "images": 8}},
+        "prepare": {"images": 32, "options": {"iterations": 2, "batch": 16}},
+    },
 }
 
 
-@pytest.mark.parametrize(("name", "depth"), [("epd", 2), ("amed", 3)])
+@pytest.mark.parametrize(("name", "depth"), [("epd", 2), ("amed", 3), ("amed-searched", 3)])
 def test_a_cell_runs_to_its_score_with_its_depth(workspace, name, depth):
     cell = f"{name}/nfe3"
     workspace.config({"solvers[3]": {"id": name, **CELLS[name]}})
-    own = {f"{rule} {cell}" for rule in ("prepare" if name == "amed" else "distill", "sample", "gather", "score")}
+    learning = {"epd": ["distill"], "amed": ["prepare"], "amed-searched": ["search_grid", "prepare"]}[name]
+    own = {f"{rule} {cell}" for rule in (*learning, "sample", "gather", "score")}
     assert {job for job in workspace.plan() if cell in job} == own
     score = workspace.cell(cell) / "score.json"
     workspace.snakemake(str(score.relative_to(workspace.folder)))
@@ -30,7 +37,7 @@ def test_a_cell_runs_to_its_score_with_its_depth(workspace, name, depth):
     found = json.loads(score.read_text())
     assert (found["depth"], found["passes"]) == (depth, 3)
     workspace.append("dode/solvers/bottleneck.py", "\nCHANGED = True\n")
-    assert {job for job in workspace.plan() if cell in job} == (own if name == "amed" else set())
+    assert {job for job in workspace.plan() if cell in job} == (set() if name == "epd" else own)
     if name == "epd":
         fit = json.loads((workspace.cell(cell) / "lambdas.json").read_text())
         assert fit["family"] == "epd"

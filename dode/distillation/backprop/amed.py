@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -114,13 +113,11 @@ class _Training:
         denoise, noise = for_images(self.task.denoise, part.start, part.stop), self.task.latents[part]
         states, past = dict(trajectory(self.pairing, denoise, noise)), list[Tensor]()
         x = noise.double() * float(ModelFacts.of(denoise).prior_std(float(self.levels[0])))
-        own = _evaluated(differentiable(denoise), noise.dtype)
+        own = driver.Begun(_evaluated(differentiable(denoise), noise.dtype), self.task.solver)
         for step, sigma_next in enumerate(self.levels[1:].tolist()):
             if sigma_next == 0:  # where nothing is chosen
                 break
-            analytic = self.task.solver.afs and step == 0
-            each = chain([driver.analytic if analytic else own], repeat(own))
-            with Bottleneck(lambda x, sigma, each=each: next(each)(x, sigma), within=denoise) as bottleneck:
+            with Bottleneck(own, within=denoise) as bottleneck:
                 end, slopes = self._step(bottleneck, x, self.levels[step : step + 2], past)
             loss = (end - states[sigma_next]).square().flatten(1).sum(1).mean()
             if not bool(loss.isfinite()):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dode.distillation.fit_checks import CHECKED
-from dode.distillation.learned import Expense
+from dode.distillation.learned import Expense, Span
 from dode.grids.facts import ModelFacts
 from dode.registry import finite, nearest
+from dode.solvers.base import Solver
 
 LOSSES = ("l2", "l1", "log")
 CHECKS = 20  # times that the held-out images are looked at on the way
@@ -47,6 +48,24 @@ def check(images: int, nfe: int, *, loss: str | Callable[..., Any], **options: A
         raise ValueError(f"loss must be one of {known}, or a function, not {loss!r}{nearest(loss, LOSSES)}")
     if images < 2:
         raise ValueError(f"images: {images} is too few, as at least one is held out and one is fitted")
+
+
+def check_one_per_step(what: str, solver: Solver, span: Span) -> None:
+    """Raise ValueError for a solver with another number of evaluations than one in each step."""
+    made, own = solver.nfe(span.steps, end=span.end), f"{what} makes one evaluation in each of {span.steps} steps"
+    if made != span.steps:
+        raise ValueError(f"{own}, but {solver} makes {made}")
+    if solver.afs:
+        raise ValueError(f"{own}, but with afs the first has none")
+
+
+def check_lowest(name: str, solver: Solver, span: Span, **options: Any) -> None:
+    """Raise ValueError where there is no level that the fit ``name`` could go down to: see :func:`lowest`."""
+    if span.steps == 1 and span.end == 0 and span.lowest is None:
+        raise ValueError(
+            f"fit '{name}' goes from the grid's first noise level to the model's lowest, sigma_min, which is not "
+            "known; a grid of at least 2 steps, or one that ends above 0, has a level in its place"
+        )
 
 
 def expense(images: int, nfe: int, *, iterations: int, batch: int, held_out: float, **options: Any) -> Expense:

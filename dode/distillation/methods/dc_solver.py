@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Expense, Span, Task, fit
 from dode.solvers.base import Solver
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _expense(images: int, nfe: int, *, tries: int) -> Expense:
     return Expense(images * (DEGREE + 1 + (nfe - DEGREE - 1) * (tries + 1)))
 
 
-def _takes(solver: Solver, steps: int, **options: Any) -> None:
+def _takes(solver: Solver, span: Span, **options: Any) -> None:
     if solver.name != "unipc" or solver.afs:
         raise ValueError(f"fit 'dc-solver': the solver must be 'unipc' without afs, not {solver}")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Task, fit
+from dode.distillation.learned import Span, Task, fit
 from dode.solvers.base import Solver
 
 
@@ -16,12 +16,11 @@ def _check(images: int, nfe: int, *, history: int, afs: bool, **options: Any) ->
     settings.check(images, nfe, **options)
 
 
-def _takes(solver: Solver, steps: int, *, afs: bool, **options: Any) -> None:
-    if not afs and solver.nfe(steps) != steps:
-        raise ValueError(
-            f"fit 'dyweight' without afs makes one evaluation in each of {steps} steps, but {solver} makes "
-            f"{solver.nfe(steps)}"
-        )
+def _takes(solver: Solver, span: Span, *, afs: bool, **options: Any) -> None:
+    if afs:
+        settings.check_lowest("dyweight", solver, span)
+    else:
+        settings.check_one_per_step("fit 'dyweight' without afs", solver, span)
 
 
 @fit(

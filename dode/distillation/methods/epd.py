@@ -1,5 +1,6 @@
 """EPD: ensemble parallel directions, several evaluations of every step at once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ def _check(images: int, nfe: int, *, points: int, order: int, scale_dir: float, 
     images=1000,
     expense=settings.expense,
     check=_check,
+    takes=functools.partial(settings.check_lowest, "epd"),
 )
 def epd(
     task: Task,

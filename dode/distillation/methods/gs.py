@@ -1,5 +1,6 @@
 """Generalized Solver (GS): DPM-Solver++ with a trained correction to every coefficient, its grid and told times."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from dode.distillation.learned import Task, fit
     images=1867,  # of which 1,400 are fitted
     expense=settings.expense,
     check=settings.check,
+    takes=functools.partial(settings.check_lowest, "gs"),
 )
 def gs(
     task: Task,

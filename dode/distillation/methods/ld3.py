@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Expense, Span, Task, fit
+from dode.solvers.base import Solver
 
 VARIABLES = "log-snr", "time"
 END = "lowest", "given"
@@ -38,12 +39,18 @@ def _expense(
     return Expense(number * evaluations + settings.of_check(images, nfe), number * trained)
 
 
+def _takes(solver: Solver, span: Span, *, end: str, **options: Any) -> None:
+    if end == "lowest" and solver.nfe(span.steps, end=1.0) == solver.nfe(span.steps):
+        settings.check_lowest("ld3", solver, span)
+
+
 @fit(
     "ld3",
     source="Tong et al. 2025, arXiv:2405.15506, Alg. 1",
     images=100,
     expense=_expense,
     check=_check,
+    takes=_takes,
 )
 def ld3(
     task: Task,

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dode.distillation.fit_checks import check_basis
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Expense, Span, Task, fit
 from dode.registry import finite
 from dode.solvers.base import Solver
 
@@ -28,8 +28,8 @@ def _check(images: int, nfe: int, **options: Any) -> None:
             raise ValueError(f"fit 'pas': {name} must be a finite number of at least 0, not {options[name]!r}")
 
 
-def _takes(solver: Solver, steps: int, *, components: int, **options: Any) -> None:
-    check_basis(components, "pas", solver, steps, solver.nfe(steps, end=1.0))
+def _takes(solver: Solver, span: Span, *, components: int, **options: Any) -> None:
+    check_basis(components, "pas", solver, span.steps, solver.nfe(span.steps, end=1.0))
 
 
 @fit(
@@ -91,7 +91,8 @@ def pas(
         if step.index == len(lambdas):
             row = torch.zeros(directions.count, dtype=torch.float64)
             target = targets[float(step.proposal.sigma)].to(step.x)
-            enough = len(columns) >= min(components, 3) and not (components == 4 and step.index == 0)
+            own = sum(bool(column.any()) for column in columns)  # those that some image has
+            enough = own >= min(components, 3) and not (components == 4 and step.index == 0)
             with torch.enable_grad():
                 chosen = (
                     _coordinates(step, columns, target, loss, rate, tau, epochs, patience, batch) if enough else None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Task, fit
+from dode.distillation.learned import Span, Task, fit
 from dode.solvers.base import Solver
 
 
@@ -17,11 +17,10 @@ def _check(images: int, nfe: int, *, order: int, alternations: int, radius: floa
     settings.check(images, nfe, **options)
 
 
-def _takes(solver: Solver, steps: int, **options: Any) -> None:
-    if solver.nfe(steps) != steps:
-        raise ValueError(
-            f"fit 's4s' makes one evaluation in each of {steps} steps, but {solver} makes {solver.nfe(steps)}"
-        )
+def _takes(solver: Solver, span: Span, *, alternations: int, **options: Any) -> None:
+    settings.check_one_per_step("fit 's4s'", solver, span)
+    if alternations:
+        settings.check_lowest("s4s", solver, span)
 
 
 @fit(

@@ -8,6 +8,10 @@ from dode.registry import finite
 
 
 def _check(images: int, nfe: int, *, learning_rate: float, teacher: str, **options: Any) -> None:
+    if nfe < 2:
+        raise ValueError(
+            f"preparation 'amed': {nfe} evaluation is the step to 0, in which nothing is chosen; allowed: at least 2"
+        )
     for name in ("iterations", "batch", "substeps"):
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dode.distillation.learned import Expense, Task, preparation
+from dode.distillation.learned import Expense, Span, Task, preparation
+from dode.solvers.base import Solver
 
 BATCH = 50  # images at once; a part of the result's rounding, so that it is fixed
 PROBE = 1e-3  # of a central difference, in sizes of the state
@@ -17,12 +18,21 @@ def _check(images: int, nfe: int, *, levels: int) -> None:
         )
 
 
+def _takes(solver: Solver, span: Span, **options: Any) -> None:
+    if span.steps == 1 and span.end == 0:
+        raise ValueError(
+            "preparation 'dpm-solver-v3': the only step is that to 0, which is Euler's and has no statistics; allowed: "
+            "at least 2 steps, or an end above 0"
+        )
+
+
 @preparation(
     "dpm-solver-v3",
     source="Zheng et al. 2023, arXiv:2310.13268, App. C.1.1",
     expense=lambda images, nfe, *, levels: Expense(3 * images * (levels + 1)),
     images=256,
     check=_check,
+    takes=_takes,
 )
 def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
     """l, s and b at ``levels`` + 1 noise levels, equidistant in ``lambda = -log sigma``, each (levels + 1, C, H, W).
@@ -33,6 +43,7 @@ def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
     ``b`` are the regression of the derivative of ``f = sigma eps - l x`` along the trajectory on f. Those of the paper
     are of 1,200 levels and 4,096 images of CIFAR-10. From the grid's first level to its last above 0.
     """
+    import numpy as np
     import torch
 
     from dode.models.denoiser import for_images
@@ -49,7 +60,8 @@ def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
         state = {"done": 0, "sums": {name: torch.zeros(shape, dtype=torch.float64) for name in names}}
     while state["done"] < len(task.latents):
         start, stop = state["done"], min(state["done"] + BATCH, len(task.latents))
-        generator = torch.Generator().manual_seed((task.seed + start) % 2**63)
+        own = np.random.SeedSequence([task.seed, start])  # other probes for other images and for other seeds
+        generator = torch.Generator().manual_seed(int(own.generate_state(1, np.uint64)[0]))
         _add(state["sums"], for_images(task.denoise, start, stop), task.latents[start:stop], sigmas, generator)
         state["done"] = stop
         if task.checkpoint.due:
