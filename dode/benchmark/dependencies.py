@@ -73,7 +73,11 @@ class Dependencies:
         classes: dict[str, Any] = {"labels": cell.dataset.get("labels"), "guidance": guidance}
         if cell.preparation is not None:
             own = entry["prepare"]
-            classes["prepare"] = {**own, "options": cell.preparation.filled(own["options"])}
+            options = cell.preparation.filled(own["options"])
+            classes["prepare"] = {**own, "options": options, **self._prompts(cell.dataset["id"], "fit", own["images"])}
+        if cell.searched:
+            searched = self._prompts(cell.dataset["id"], "fit", cell.grid_options["images"])
+            classes["searched_on"] = searched.get("prompts")
         classes["precision"] = self.precisions.kind(cell)
         return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
 
@@ -103,7 +107,8 @@ class Dependencies:
 
     def teacher(self, cell: Cell) -> Teacher:
         """Of a fitted cell."""
-        return _chosen(Teacher, cell.entry["distill"])
+        own = cell.entry["distill"]
+        return _chosen(Teacher, {**own, **self._prompts(cell.dataset["id"], "fit", own["images"])})
 
     def fit(self, cell: Cell) -> Fit:
         """Of a fitted cell."""
@@ -112,7 +117,8 @@ class Dependencies:
 
     def samples(self, cell: Cell) -> Samples:
         """Of a cell."""
-        return _chosen(Samples, cell.dataset)
+        own = cell.dataset
+        return _chosen(Samples, {**own, "encoded": self._encoded(own["id"], "sample", own["images"]) or None})
 
     def model(self, cell: Cell) -> Card:
         """The cell's network: its card without remarks on training and licence."""
@@ -161,6 +167,18 @@ class Dependencies:
             "length": card["pipeline"].get("length"),
         }
 
+    def _encoded(self, dataset: str, stream: str, images: int) -> dict[str, Any]:
+        """What of :meth:`encoding` decides a result, without a text that others may read; of classes nothing."""
+        if "prompts" not in self.benchmark.datasets[dataset]:
+            return {}
+        own = self.encoding(dataset, stream, images)
+        del own["first"]
+        return {"prompts": own.pop("rows"), **own, "negative_prompt": records.digest(own["negative_prompt"])}
+
+    def _prompts(self, dataset: str, stream: str, images: int) -> dict[str, Any]:
+        """The digest of the prompts of images as ``prompts``; of classes nothing."""
+        return {key: value for key, value in self._encoded(dataset, stream, images).items() if key == "prompts"}
+
     def prompt_score(self, dataset: str, card: str) -> dict[str, Any]:
         """What the images of a dataset id are scored by: a scorer, and their prompts."""
         own = self.benchmark.datasets[dataset]
@@ -191,6 +209,8 @@ class Dependencies:
     def score(self, dataset: str) -> dict[str, Any]:
         """How the cells of a dataset id are scored."""
         own = {key: self.config[key] for key in ("kid", "neighbours")}
+        if dataset in self.benchmark.in_latents():
+            own["decoding"] = self.decoding(dataset)
         return {"card": self.features(dataset), "real": self.real(dataset), **own}
 
     def code(self, script: str, *parts: str) -> str:
