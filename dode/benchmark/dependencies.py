@@ -261,6 +261,27 @@ class Dependencies:
             return self.cell_code("distill.py", cell, parts={learned.fits.module_of(cell.method.name)})
         return self.cell_code("distill.py", cell, *([] if cell.with_teacher or cell.is_joint else [cell.teacher]))
 
+    def fine_ends_code(self, dataset: str) -> str:
+        """Digest of the code of a dataset id's fine solution on fitting images."""
+        return self.cell_code("fine_ends.py", self.benchmark.reference(dataset))
+
+    def sampling_code(self, cell: Cell) -> dict[str, str]:
+        """Digests of all code that makes a cell's samples, but for that of its fit, by what it does."""
+        dataset, found = cell.dataset["id"], {"sample": self.cell_code("sample.py", cell)}
+        if cell.preparation is not None:
+            found["prepare"] = self.preparation_code(cell)
+            if cell.preparation.follows == "ends":
+                found["fine_ends"] = self.fine_ends_code(dataset)
+        if cell.searched:
+            found["search_grid"] = self.search_code(cell)
+        if "prompts" in cell.dataset:
+            found["encode"] = self.pipeline_code("encode.py", dataset)
+        return found
+
+    def decoded_code(self, dataset: str) -> dict[str, str]:
+        """Digests of the code that makes images of the latents of a pipeline's dataset id, and their scores."""
+        return {"decode": self.pipeline_code("decode.py", dataset), "pipeline": self.code("score_pipeline.py")}
+
     def preparation_code(self, cell: Cell) -> str:
         """Digest of the code that prepares what a cell's solver needs."""
         return self.cell_code("prepare.py", cell, parts={learned.preparations.module_of(cell.entry["solver"])})

@@ -68,17 +68,17 @@ def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
     run = depends.trajectory(cell).params()
     del run["model"]
     features = cell.dataset["features"]
-    code = {"sample": depends.cell_code("sample.py", cell), "score": depends.features_code("score.py", features)}
+    code = {**depends.sampling_code(cell), "score": depends.features_code("score.py", features)}
     found = {"run": run, "samples": depends.samples(cell).params()}
     if cell.fitted:
         found["fit"] = {**depends.teacher(cell).params(), **depends.fit(cell).params()}
         code["distill"] = depends.fit_code(cell)
         if cell.fit_follows_ends:
-            code["teacher"] = depends.cell_code("fine_ends.py", depends.benchmark.reference(cell.dataset["id"]))
+            code["teacher"] = depends.fine_ends_code(cell.dataset["id"])
         elif cell.with_teacher:
             code["teacher"] = depends.teacher_code(cell)
     if cell.dataset["id"] in depends.benchmark.in_latents():
-        code["pipeline"] = depends.code("score_pipeline.py")
+        code |= depends.decoded_code(cell.dataset["id"])
     return {**found, "code": code}
 
 
