@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dode.benchmark import records
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
@@ -19,7 +20,7 @@ def record(benchmark: Benchmark) -> dict[str, Any]:
     """The part of ``provenance.json`` that follows from the configuration, the cards and the code.
 
     That is ``datasets``, ``cells`` without labels and environments, and ``checkpoints`` as far as they are known before
-    they are fetched.
+    they are fetched; of pipelines see :func:`with_manifests`.
     """
     depends = Dependencies(benchmark)
     cards = {dataset[part] for dataset in benchmark.datasets.values() for part in ("model", "features")}
@@ -29,6 +30,24 @@ def record(benchmark: Benchmark) -> dict[str, Any]:
         "checkpoints": {card: _checkpoint(depends, card) for card in sorted(cards)},
     }
     return copied(found)
+
+
+def with_manifests(record: Mapping[str, Any], manifests: Mapping[str, str]) -> dict[str, Any]:
+    """A :func:`record` with the checksums of the pipelines' folders, which are known once these are fetched.
+
+    Args:
+        record: of the benchmark.
+        manifests: of the pipelines by card, as far as they are there.
+    """
+    known = {card: records.read(path) for card, path in manifests.items()}
+    fetched = {card: {"sha256": own["sha256"], "published": "none"} for card, own in known.items() if own is not None}
+    return {**record, "checkpoints": {**record["checkpoints"], **fetched}}
+
+
+def manifests(benchmark: Benchmark) -> dict[str, str]:
+    """The files of :func:`with_manifests`, whether they are there or not."""
+    files = Files(benchmark)
+    return {card: files.fetched(card) for card in sorted({benchmark.datasets[name]["model"] for name in benchmark.in_latents()})}
 
 
 def with_precisions(record: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -83,6 +102,8 @@ def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
 
 
 def _checkpoint(depends: Dependencies, card: str) -> dict[str, Any]:
+    if "pipeline" in depends.cards[card]:
+        return {"sha256": None, "published": "not fetched yet"}
     expected = depends.expected(card)
     return {"sha256": expected if len(expected) == 64 else None, "published": depends.published(card)}
 

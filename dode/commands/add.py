@@ -26,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _record(benchmark: "Benchmark") -> dict[str, Any]:
-    """What its cells are compared with; with the precisions that have been chosen by measurement, if they have."""
+    """What its cells are compared with; with what a run has measured or fetched, if it has."""
     from dode.benchmark import elsewhere
 
     there = {name: path for name, path in elsewhere.choices(benchmark).items() if Path(path).is_file()}
-    return elsewhere.with_precisions(elsewhere.record(benchmark), there)
+    own = elsewhere.with_precisions(elsewhere.record(benchmark), there)
+    return elsewhere.with_manifests(own, elsewhere.manifests(benchmark))
 
 
 def run(options: argparse.Namespace) -> int:
