@@ -46,6 +46,13 @@ def pipeline_parts(card: Card) -> set[str]:
     return {families.module_of(card["pipeline"]["class"]), PIPELINES}
 
 
+def _parts_of(method: learned.Learned, options: dict[str, Any]) -> set[str | Path]:
+    """The modules and files that a method chooses as it runs."""
+    own = method.parts(**options)
+    modules = {*map(solvers.module_of, own.solvers), *map(grids.grids.module_of, own.grids)}
+    return {*modules, *own.files}
+
+
 def _chosen(kind: type, values: dict[str, Any]) -> Any:
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values})
 
@@ -213,18 +220,19 @@ class Dependencies:
             own["decoding"] = self.decoding(dataset)
         return {"card": self.features(dataset), "real": self.real(dataset), **own}
 
-    def code(self, script: str, *parts: str) -> str:
-        """Digest of a script's code; ``parts`` are the modules that its job chooses as it runs."""
+    def code(self, script: str, *parts: str | Path) -> str:
+        """Digest of a script's code; ``parts`` are the modules, and files with numbers, that its job chooses as it
+        runs."""
         return self._digest(script, frozenset(parts))
 
     @functools.cache  # noqa: B019 - it lives as long as its run
-    def _digest(self, script: str, parts: frozenset[str]) -> str:
-        return digests.code_digest(self.benchmark.root / SCRIPTS / script, *sorted(parts))
+    def _digest(self, script: str, parts: frozenset[str | Path]) -> str:
+        return digests.code_digest(self.benchmark.root / SCRIPTS / script, *sorted(parts, key=str))
 
-    def cell_code(self, script: str, cell: Cell, *others: str, parts: Iterable[str] = ()) -> str:
+    def cell_code(self, script: str, cell: Cell, *others: str, parts: Iterable[str | Path] = ()) -> str:
         """Digest of the code of a script that runs a cell's solver, and ``others``, on its grid and network.
 
-        ``parts`` are further modules that its job chooses as it runs.
+        ``parts`` are further modules, and files, that its job chooses as it runs.
         """
         grid = cell.entry["grid"]["name"]
         parts = {
@@ -258,7 +266,8 @@ class Dependencies:
     def fit_code(self, cell: Cell) -> str:
         """Digest of the code of a cell's fit, which runs its teacher too where this has no file."""
         if cell.method is not None:
-            return self.cell_code("distill.py", cell, parts={learned.fits.module_of(cell.method.name)})
+            module, options = learned.fits.module_of(cell.method.name), cell.entry["distill"]["options"]
+            return self.cell_code("distill.py", cell, parts={module, *_parts_of(cell.method, options)})
         return self.cell_code("distill.py", cell, *([] if cell.with_teacher or cell.is_joint else [cell.teacher]))
 
     def fine_ends_code(self, dataset: str) -> str:
@@ -284,7 +293,10 @@ class Dependencies:
 
     def preparation_code(self, cell: Cell) -> str:
         """Digest of the code that prepares what a cell's solver needs."""
-        return self.cell_code("prepare.py", cell, parts={learned.preparations.module_of(cell.entry["solver"])})
+        module, own = learned.preparations.module_of(cell.entry["solver"]), cell.preparation
+        assert own is not None
+        parts = _parts_of(own, cell.entry["prepare"]["options"])
+        return self.cell_code("prepare.py", cell, parts={module, *parts})
 
     def search_code(self, cell: Cell) -> str:
         """Digest of the code of the search for a cell's grid."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Task, fit
+from dode.distillation.learned import Parts, Task, fit
 from dode.solvers.base import Solver
 
 
@@ -31,6 +31,7 @@ def _takes(solver: Solver, steps: int, **options: Any) -> None:
     expense=settings.expense,
     check=_check,
     takes=_takes,
+    parts=lambda **_: Parts(solvers=["dpm-solver++"]),  # where it begins
 )
 def s4s(
     task: Task,

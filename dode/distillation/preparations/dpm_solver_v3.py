@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dode.distillation.learned import Expense, Task, preparation
+from dode.distillation.learned import Expense, Parts, Task, preparation
 
 BATCH = 50  # images at once; a part of the result's rounding, so that it is fixed
 PROBE = 1e-3  # of a central difference, in sizes of the state
@@ -23,6 +23,7 @@ def _check(images: int, nfe: int, *, levels: int) -> None:
     expense=lambda images, nfe, *, levels: Expense(3 * images * (levels + 1)),
     images=256,
     check=_check,
+    parts=lambda **_: Parts(solvers=["dpm-solver++"]),  # of the fine trajectories
 )
 def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
     """l, s and b at ``levels`` + 1 noise levels, equidistant in ``lambda = -log sigma``, each (levels + 1, C, H, W).
