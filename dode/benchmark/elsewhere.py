@@ -46,8 +46,8 @@ def with_manifests(record: Mapping[str, Any], manifests: Mapping[str, str]) -> d
 
 def manifests(benchmark: Benchmark) -> dict[str, str]:
     """The files of :func:`with_manifests`, whether they are there or not."""
-    files = Files(benchmark)
-    return {card: files.fetched(card) for card in sorted({benchmark.datasets[name]["model"] for name in benchmark.in_latents()})}
+    files, cards = Files(benchmark), {benchmark.datasets[name]["model"] for name in benchmark.in_latents()}
+    return {card: files.fetched(card) for card in sorted(cards)}
 
 
 def with_precisions(record: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_cells_of_the_same_pipeline_and_prompts_are_the_same_once_it_is_fetched(
     tiny.change_row(copied, tiny.IMAGES)
     assert "| fit.prompts " in copied.command(*add)
     (copied.folder / "resources/pipelines/made/tiny-sd3.json.json").unlink()
-    assert re.search(r"\| model .*[0-9a-f]{64}.*not fetched yet", copied.command(*add, status=1))
+    assert re.search(r"\| checkpoints\.model .*not fetched yet", copied.command(*add, status=1))
 
 
 def test_distances_are_of_latents_and_of_decoded_images(sampled):
