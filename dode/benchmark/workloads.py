@@ -193,7 +193,7 @@ class Workloads:
 
     def jobs(self, cell: Cell) -> dict[str, int]:
         """How many jobs each rule has for a cell."""
-        made = {"distill"} if cell.distilled else set()  # of a table, without any evaluation
+        made = {"distill"} if cell.fitted else set()  # of a table, without any evaluation
         fit = {rule: 1 for rule in FIT if rule in made or self.evaluations(rule, cell)}
         in_latents = int(cell.dataset["id"] in self.benchmark.in_latents())
         prompts = len(cell.dataset.get("prompt_scores", []))

@@ -101,7 +101,9 @@ def unsettled(one: Entry, other: Entry) -> bool:
         return False
     differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
     bound = special.stdtrit(2, (1 + CONFIDENCE) / 2)
-    return bool(abs(statistics.fmean(differences)) > bound * statistics.stdev(differences) / math.sqrt(3))
+    three = ({**entry, "blocks": [*entry["blocks"], entry["blocks"][0]]} for entry in (one, other))
+    own = max(bound * statistics.stdev(differences) / math.sqrt(3), _of_counts(*three, CONFIDENCE))
+    return bool(abs(statistics.fmean(differences)) > own)
 
 
 def _paired(one, other):

@@ -21,6 +21,8 @@ def test_one_image_in_each_of_two_seeds_tells_nothing():
     assert not verdicts._of_seeds(one, other, 0.95) > 1e-9  # their differences have no spread
     assert verdicts.tied(one, other)
     assert verdicts.verdict(one, other, lower=False) == "tied"
+    assert not verdicts.unsettled(one, other)  # three images of three seeds tell nothing either
+    assert verdicts.unsettled(share(33, 36), share(36, 38))  # eight do
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
