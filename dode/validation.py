@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import math
+import operator
 import os
 import re
 import stat
@@ -49,6 +50,9 @@ def copied(value: Any) -> Any:
 
 
 Validator = _with_defaults(jsonschema.Draft202012Validator)
+_FORMATS = {"date": "a day of the calendar as YYYY-MM-DD"}
+_CHECKER = jsonschema.FormatChecker(_FORMATS)
+_DEEPEST = 8  # keys in one another that are looked through
 
 
 def refuse_odd(value: Any, *, what: str, prose: Iterable[str] = ()) -> None:
@@ -301,13 +305,35 @@ def _types(types, schema):
     return "a value of type " + " or ".join(kind + keys * (kind == "object") for kind in types)
 
 
-def _sentence(error):
+def _places(schema, name, part=None, path=()):
+    """Where a schema has the key ``name``, as ``datasets[*].seeds``."""
+    part = schema if part is None else part
+    if "$ref" in part:
+        part = functools.reduce(operator.getitem, part["$ref"].removeprefix("#/").split("/"), schema)
+    inner = [*part.get("properties", {}).items(), *([("[*]", part["items"])] if "items" in part else [])]
+    for key, value in inner:
+        own = (*path, key)
+        if key == name:
+            yield ".".join(own).replace(".[", "[") if path else f"{key} at the top level"
+        elif isinstance(value, Mapping) and len(own) < _DEEPEST:
+            yield from _places(schema, name, value, own)
+
+
+def _nearest_key(name, known, schema):
+    """A known key that may be meant: the same elsewhere, or else one that is spelt alike, in words."""
+    found = list(dict.fromkeys(_places(schema, name)))
+    if not found:
+        return nearest(name, known)
+    return f" ({', '.join(found[:3])} {'has' if len(found) == 1 else 'have'} that name)"
+
+
+def _sentence(error, schema):
     """One sentence for a schema error."""
     key = _key(error.absolute_path)
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         extra = next(name for name in error.instance if name not in known)
-        return f"{key}: unknown key '{extra}'{nearest(extra, known)}; known: {', '.join(known)}"
+        return f"{key}: unknown key '{extra}'{_nearest_key(extra, known, schema)}; known: {', '.join(known)}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"{key}: the key '{missing}' is missing"
@@ -324,6 +350,7 @@ def _sentence(error):
         "minItems": lambda: f"at least {error.validator_value} entries",
         "maxItems": lambda: f"at most {error.validator_value} entries, not {len(error.instance)}",
         "pattern": lambda: f"text that matches {error.validator_value}",
+        "format": lambda: _FORMATS[error.validator_value],
     }.get(error.validator)
     hint = ""
     if error.validator == "type" and any(kind in error.validator_value for kind in ("integer", "number")):
@@ -339,6 +366,7 @@ def validate(instance: Any, schema: str | Path, what: str) -> None:
     Raises:
         ConfigError: naming ``what``, the key, the value, what is allowed and the nearest right name.
     """
-    error = jsonschema.exceptions.best_match(Validator(_schema(schema)).iter_errors(instance))
+    known = _schema(schema)
+    error = jsonschema.exceptions.best_match(Validator(known, format_checker=_CHECKER).iter_errors(instance))
     if error is not None:
-        raise ConfigError(f"{what}: {_sentence(error)}{_named(error.absolute_path, instance)}")
+        raise ConfigError(f"{what}: {_sentence(error, known)}{_named(error.absolute_path, instance)}")

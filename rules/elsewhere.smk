@@ -3,6 +3,7 @@ rule elsewhere:
     input:
         archive=lambda wildcards: BENCH.config["archives"][int(wildcards.archive) - 1]["file"],
         precisions=list(elsewhere.choices(BENCH).values()),
+        manifests=list(elsewhere.manifests(BENCH).values()),
     output:
         f"{RESULTS}/elsewhere/{{archive}}.json",
     log:
@@ -16,6 +17,7 @@ rule elsewhere:
         sha256=lambda wildcards: BENCH.config["archives"][int(wildcards.archive) - 1]["sha256"],
         solvers=lambda wildcards: BENCH.config["archives"][int(wildcards.archive) - 1].get("solvers"),
         measured=list(elsewhere.choices(BENCH)),
+        pipelines=list(elsewhere.manifests(BENCH)),
         record=lambda wildcards: elsewhere.record(BENCH),
         code=lambda wildcards: DEPENDS.code("elsewhere.py"),
     message:

@@ -24,7 +24,7 @@ rule fine_ends:
     params:
         cell=lambda wildcards: DEPENDS.trajectory(BENCH.reference(wildcards.dataset)).params(),
         teacher=lambda wildcards: {"images": int(wildcards.images), "seed": int(wildcards.seed)},
-        code=lambda wildcards: DEPENDS.cell_code("fine_ends.py", BENCH.reference(wildcards.dataset)),
+        code=lambda wildcards: DEPENDS.fine_ends_code(wildcards.dataset),
     message:
         "Fine solution of {wildcards.images} fitting images of {wildcards.dataset}"
     script:

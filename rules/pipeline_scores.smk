@@ -71,7 +71,7 @@ rule score_pipeline:
         runtime=runtime("score_pipeline"),
     params:
         seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
-        code=lambda wildcards: DEPENDS.code("score_pipeline.py"),
+        code=lambda wildcards: DEPENDS.decoded_code(wildcards.dataset),
     message:
         "Completing the scores of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
     script:

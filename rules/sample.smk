@@ -67,7 +67,7 @@ rule gather:
     params:
         cell=rules.sample.params.cell,
         samples=rules.sample.params.samples,
-        code=rules.sample.params.code,
+        code=of_cell(DEPENDS.sampling_code),
         gathering=lambda wildcards: DEPENDS.code("gather.py"),
     message:
         "Gathering the samples of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"

@@ -9,7 +9,9 @@ from dode.report.archives import elsewhere, format
 def main(snakemake):
     params, number = snakemake.params, int(snakemake.wildcards.archive)
     archive = format.read(snakemake.input.archive)
-    own = here.with_precisions(params.record, dict(zip(params.measured, snakemake.input.precisions, strict=True)))
+    inputs = snakemake.input
+    own = here.with_precisions(params.record, dict(zip(params.measured, inputs.precisions, strict=True)))
+    own = here.with_manifests(own, dict(zip(params.pipelines, inputs.manifests, strict=True)))
     chosen = elsewhere.select(archive, own, solvers=params.solvers)
     storage.write_json(snakemake.output[0], elsewhere.taken(archive, chosen, number))
 

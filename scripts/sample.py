@@ -4,7 +4,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dode import storage
-from dode.benchmark import execution, jobs, scripting, software
+from dode.benchmark import execution, jobs, parameters, scripting, software
 from dode.images import shards, trajectories
 
 
@@ -12,7 +12,8 @@ def main(snakemake):
     params, wildcards, settings = snakemake.params, snakemake.wildcards, execution.of_job(snakemake)
     cell = jobs.of_cell(params.cell, snakemake.input.model, settings, snakemake.input)
     student = jobs.read_student(cell, snakemake.input.get("lambdas"))
-    plan = shards.Plan(**params.samples)
+    own = parameters.Samples(**params.samples)
+    plan = shards.Plan(own.images, own.seeds, own.trajectory_images)
     work = plan.batches(int(wildcards.shard), int(wildcards.shards), settings["batch_size"])
     images = (sum(len(indices) for _, indices in work), *cell.shape)
     ends = (sum(plan.kept(indices) for _, indices in work), *cell.shape)

@@ -49,7 +49,7 @@ def main(snakemake):
         "made": {
             **{key: made[key] for key in ("cell", "samples")},
             "scoring": scoring,
-            "code": {"sample": made["code"], "score": params.code},
+            "code": {**made["code"], "score": params.code},
         },
     }
     storage.write_json(snakemake.output[0], found)

@@ -20,7 +20,7 @@ def main(snakemake):
         found["metrics"] |= each["metrics"]
     found["prompt_scores"] = [each["made"] for each in by_prompts]
     found["software"] |= software.versions(["scikit-image"])
-    found["made"]["code"]["pipeline"] = params.code
+    found["made"]["code"] |= params.code
     storage.write_json(snakemake.output[0], found)
 
 

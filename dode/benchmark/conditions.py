@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dode.fetching import places
 from dode.fetching.cards import Card, load_card
 from dode.images import prompts
 from dode.metrics import prompt_scores
@@ -196,7 +195,7 @@ def check_prompts(dataset: dict[str, Any], key: str, card: Card, fitted: int, ro
     if "prompts" not in dataset:
         raise ConfigError(f"{key}.prompts: the key is missing; the model '{dataset['model']}' makes images of prompts")
     file = dataset["prompts"]["file"]
-    if places.is_installed(root) and not Path(file).exists() and (own := Path(root) / file).is_file():
+    if not Path(file).exists() and (own := Path(root) / file).is_file():
         dataset["prompts"]["file"] = file = str(own)
     rows = refuse(f"{key}.prompts", prompts.read, **dataset["prompts"])
     refuse(f"{key}.prompts", prompts.check_count, rows, file, dataset["images"], fitted)

@@ -46,6 +46,13 @@ def pipeline_parts(card: Card) -> set[str]:
     return {families.module_of(card["pipeline"]["class"]), PIPELINES}
 
 
+def _parts_of(method: learned.Learned, options: dict[str, Any]) -> set[str | Path]:
+    """The modules and files that a method chooses as it runs."""
+    own = method.parts(**options)
+    modules = {*map(solvers.module_of, own.solvers), *map(grids.grids.module_of, own.grids)}
+    return {*modules, *own.files}
+
+
 def _chosen(kind: type, values: dict[str, Any]) -> Any:
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values})
 
@@ -73,7 +80,11 @@ class Dependencies:
         classes: dict[str, Any] = {"labels": cell.dataset.get("labels"), "guidance": guidance}
         if cell.preparation is not None:
             own = entry["prepare"]
-            classes["prepare"] = {**own, "options": cell.preparation.filled(own["options"])}
+            options = cell.preparation.filled(own["options"])
+            classes["prepare"] = {**own, "options": options, **self._prompts(cell.dataset["id"], "fit", own["images"])}
+        if cell.searched:
+            searched = self._prompts(cell.dataset["id"], "fit", cell.grid_options["images"])
+            classes["searched_on"] = searched.get("prompts")
         classes["precision"] = self.precisions.kind(cell)
         return Trajectory(model=self.model(cell), nfe=cell.nfe, seed=self.config["seed"], **chosen, **classes)
 
@@ -103,7 +114,8 @@ class Dependencies:
 
     def teacher(self, cell: Cell) -> Teacher:
         """Of a fitted cell."""
-        return _chosen(Teacher, cell.entry["distill"])
+        own = cell.entry["distill"]
+        return _chosen(Teacher, {**own, **self._prompts(cell.dataset["id"], "fit", own["images"])})
 
     def fit(self, cell: Cell) -> Fit:
         """Of a fitted cell."""
@@ -112,7 +124,8 @@ class Dependencies:
 
     def samples(self, cell: Cell) -> Samples:
         """Of a cell."""
-        return _chosen(Samples, cell.dataset)
+        own = cell.dataset
+        return _chosen(Samples, {**own, "encoded": self._encoded(own["id"], "sample", own["images"]) or None})
 
     def model(self, cell: Cell) -> Card:
         """The cell's network: its card without remarks on training and licence."""
@@ -161,6 +174,18 @@ class Dependencies:
             "length": card["pipeline"].get("length"),
         }
 
+    def _encoded(self, dataset: str, stream: str, images: int) -> dict[str, Any]:
+        """What of :meth:`encoding` decides a result, without a text that others may read; of classes nothing."""
+        if "prompts" not in self.benchmark.datasets[dataset]:
+            return {}
+        own = self.encoding(dataset, stream, images)
+        del own["first"]
+        return {"prompts": own.pop("rows"), **own, "negative_prompt": records.digest(own["negative_prompt"])}
+
+    def _prompts(self, dataset: str, stream: str, images: int) -> dict[str, Any]:
+        """The digest of the prompts of images as ``prompts``; of classes nothing."""
+        return {key: value for key, value in self._encoded(dataset, stream, images).items() if key == "prompts"}
+
     def prompt_score(self, dataset: str, card: str) -> dict[str, Any]:
         """What the images of a dataset id are scored by: a scorer, and their prompts."""
         own = self.benchmark.datasets[dataset]
@@ -191,20 +216,23 @@ class Dependencies:
     def score(self, dataset: str) -> dict[str, Any]:
         """How the cells of a dataset id are scored."""
         own = {key: self.config[key] for key in ("kid", "neighbours")}
+        if dataset in self.benchmark.in_latents():
+            own["decoding"] = self.decoding(dataset)
         return {"card": self.features(dataset), "real": self.real(dataset), **own}
 
-    def code(self, script: str, *parts: str) -> str:
-        """Digest of a script's code; ``parts`` are the modules that its job chooses as it runs."""
+    def code(self, script: str, *parts: str | Path) -> str:
+        """Digest of a script's code; ``parts`` are the modules, and files with numbers, that its job chooses as it
+        runs."""
         return self._digest(script, frozenset(parts))
 
     @functools.cache  # noqa: B019 - it lives as long as its run
-    def _digest(self, script: str, parts: frozenset[str]) -> str:
-        return digests.code_digest(self.benchmark.root / SCRIPTS / script, *sorted(parts))
+    def _digest(self, script: str, parts: frozenset[str | Path]) -> str:
+        return digests.code_digest(self.benchmark.root / SCRIPTS / script, *sorted(parts, key=str))
 
-    def cell_code(self, script: str, cell: Cell, *others: str, parts: Iterable[str] = ()) -> str:
+    def cell_code(self, script: str, cell: Cell, *others: str, parts: Iterable[str | Path] = ()) -> str:
         """Digest of the code of a script that runs a cell's solver, and ``others``, on its grid and network.
 
-        ``parts`` are further modules that its job chooses as it runs.
+        ``parts`` are further modules, and files, that its job chooses as it runs.
         """
         grid = cell.entry["grid"]["name"]
         parts = {
@@ -238,12 +266,37 @@ class Dependencies:
     def fit_code(self, cell: Cell) -> str:
         """Digest of the code of a cell's fit, which runs its teacher too where this has no file."""
         if cell.method is not None:
-            return self.cell_code("distill.py", cell, parts={learned.fits.module_of(cell.method.name)})
+            module, options = learned.fits.module_of(cell.method.name), cell.entry["distill"]["options"]
+            return self.cell_code("distill.py", cell, parts={module, *_parts_of(cell.method, options)})
         return self.cell_code("distill.py", cell, *([] if cell.with_teacher or cell.is_joint else [cell.teacher]))
+
+    def fine_ends_code(self, dataset: str) -> str:
+        """Digest of the code of a dataset id's fine solution on fitting images."""
+        return self.cell_code("fine_ends.py", self.benchmark.reference(dataset))
+
+    def sampling_code(self, cell: Cell) -> dict[str, str]:
+        """Digests of all code that makes a cell's samples, but for that of its fit, by what it does."""
+        dataset, found = cell.dataset["id"], {"sample": self.cell_code("sample.py", cell)}
+        if cell.preparation is not None:
+            found["prepare"] = self.preparation_code(cell)
+            if cell.preparation.follows == "ends":
+                found["fine_ends"] = self.fine_ends_code(dataset)
+        if cell.searched:
+            found["search_grid"] = self.search_code(cell)
+        if "prompts" in cell.dataset:
+            found["encode"] = self.pipeline_code("encode.py", dataset)
+        return found
+
+    def decoded_code(self, dataset: str) -> dict[str, str]:
+        """Digests of the code that makes images of the latents of a pipeline's dataset id, and their scores."""
+        return {"decode": self.pipeline_code("decode.py", dataset), "pipeline": self.code("score_pipeline.py")}
 
     def preparation_code(self, cell: Cell) -> str:
         """Digest of the code that prepares what a cell's solver needs."""
-        return self.cell_code("prepare.py", cell, parts={learned.preparations.module_of(cell.entry["solver"])})
+        module, own = learned.preparations.module_of(cell.entry["solver"]), cell.preparation
+        assert own is not None
+        parts = _parts_of(own, cell.entry["prepare"]["options"])
+        return self.cell_code("prepare.py", cell, parts={module, *parts})
 
     def search_code(self, cell: Cell) -> str:
         """Digest of the code of the search for a cell's grid."""

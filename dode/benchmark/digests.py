@@ -4,6 +4,7 @@ The workflow engine sees only a rule's script. The digest covers what can change
 
 - the script, the parts that the configuration names (the files of a solver, a grid, a network, a feature extractor),
   and every module of this package that these import, directly or not;
+- the files with numbers that what learns declares (:class:`dode.distillation.learned.Parts`), as they are;
 - of the script its ``main`` and what that needs, but not the frame around it (:data:`FRAME`: log, locks, threads);
 - of a module what is executed on import, and the functions and classes whose name is mentioned by what counts;
 - of a statement all but what :mod:`dode.benchmark.bare_code` removes: comments, docstrings, layout, annotations, the
@@ -133,28 +134,31 @@ class _Caught:
 
 
 @functools.cache
-def _code(script: Path, parts: tuple[str, ...]) -> tuple[tuple[Path, str], ...]:
-    """(file, what counts of it) of a script and of modules that are chosen as it runs, sorted."""
+def _code(script: Path, parts: tuple[str | Path, ...]) -> tuple[tuple[Path, str], ...]:
+    """(file, what counts of it) of a script and of modules and files that are chosen as it runs, sorted."""
     roots = [Path(script).resolve()]
+    data = {part.resolve(): [part.read_text(encoding="utf-8")] for part in parts if isinstance(part, Path)}
     for part in parts:
+        if isinstance(part, Path):
+            continue
         path = _file_of(part)
         if path is None:
             raise ValueError(f"{part}: there is no such module")
         roots.append(path)
     counted = _counted(roots)
     caught = _Caught([each for _, each in counted])
-    found: dict[Path, list[str]] = {}
+    found: dict[Path, list[str]] = data
     for path, each in counted:
         found.setdefault(path, []).append(each.text(caught.among(each.errors)))
     return tuple(sorted((path, "\n".join(filter(None, texts))) for path, texts in found.items() if any(texts)))
 
 
-def code_of(script: str | Path, *parts: str) -> dict[Path, str]:
-    """What counts of the code behind ``script`` and ``parts`` (dotted names of modules), by file."""
-    return dict(_code(Path(script), tuple(sorted(set(parts)))))
+def code_of(script: str | Path, *parts: str | Path) -> dict[Path, str]:
+    """What counts of the code behind ``script`` and ``parts`` (dotted names of modules, and files), by file."""
+    return dict(_code(Path(script), tuple(sorted(set(parts), key=str))))
 
 
-def code_digest(script: str | Path, *parts: str) -> str:
+def code_digest(script: str | Path, *parts: str | Path) -> str:
     """Digest of :func:`code_of`, with the files' places below the root; where that lies does not count."""
     digest = hashlib.sha256()
     for path, text in sorted((_place(path), text) for path, text in code_of(script, *parts).items()):

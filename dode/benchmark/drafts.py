@@ -66,6 +66,15 @@ execution:
 """
 
 
+def check_data(data: str) -> None:
+    """Raise ValueError for what are no real images: neither a name of :mod:`dode.images.data` nor a place."""
+    if data != NONE and data not in sources.names() and not Path(data).exists():
+        raise ValueError(
+            f"--data: there is no '{data}'; allowed: a folder, a zip file, {', '.join(sources.names())}, or of a "
+            f"pipeline {NONE}"
+        )
+
+
 def real(known: Mapping[str, Any], data: str | None, root: str | Path) -> dict[str, Any]:
     """What a dataset is scored against, and by which features: keys of the configuration.
 
@@ -87,12 +96,8 @@ def real(known: Mapping[str, Any], data: str | None, root: str | Path) -> dict[s
     if data is not None:
         if data in sources.names():
             return {"data": data, "features": features}
+        check_data(data)
         kind = "folder" if Path(data).is_dir() else "zip"
-        if not Path(data).exists():
-            raise ValueError(
-                f"--data: there is no '{data}'; allowed: a folder, a zip file, {', '.join(sources.names())}, or of a "
-                f"pipeline {NONE}"
-            )
         return {"data": {kind: str(data)}, "features": features}
     if tuple(shape) in OWN_DATA:
         return {**OWN_DATA[tuple(shape)], "features": features}

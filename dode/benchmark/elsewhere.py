@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dode.benchmark import records
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
@@ -19,7 +20,7 @@ def record(benchmark: Benchmark) -> dict[str, Any]:
     """The part of ``provenance.json`` that follows from the configuration, the cards and the code.
 
     That is ``datasets``, ``cells`` without labels and environments, and ``checkpoints`` as far as they are known before
-    they are fetched.
+    they are fetched; of pipelines see :func:`with_manifests`.
     """
     depends = Dependencies(benchmark)
     cards = {dataset[part] for dataset in benchmark.datasets.values() for part in ("model", "features")}
@@ -29,6 +30,24 @@ def record(benchmark: Benchmark) -> dict[str, Any]:
         "checkpoints": {card: _checkpoint(depends, card) for card in sorted(cards)},
     }
     return copied(found)
+
+
+def with_manifests(record: Mapping[str, Any], manifests: Mapping[str, str]) -> dict[str, Any]:
+    """A :func:`record` with the checksums of the pipelines' folders, which are known once these are fetched.
+
+    Args:
+        record: of the benchmark.
+        manifests: of the pipelines by card, as far as they are there.
+    """
+    known = {card: records.read(path) for card, path in manifests.items()}
+    fetched = {card: {"sha256": own["sha256"], "published": "none"} for card, own in known.items() if own is not None}
+    return {**record, "checkpoints": {**record["checkpoints"], **fetched}}
+
+
+def manifests(benchmark: Benchmark) -> dict[str, str]:
+    """The files of :func:`with_manifests`, whether they are there or not."""
+    files, cards = Files(benchmark), {benchmark.datasets[name]["model"] for name in benchmark.in_latents()}
+    return {card: files.fetched(card) for card in sorted(cards)}
 
 
 def with_precisions(record: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -68,21 +87,23 @@ def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
     run = depends.trajectory(cell).params()
     del run["model"]
     features = cell.dataset["features"]
-    code = {"sample": depends.cell_code("sample.py", cell), "score": depends.features_code("score.py", features)}
+    code = {**depends.sampling_code(cell), "score": depends.features_code("score.py", features)}
     found = {"run": run, "samples": depends.samples(cell).params()}
     if cell.fitted:
         found["fit"] = {**depends.teacher(cell).params(), **depends.fit(cell).params()}
         code["distill"] = depends.fit_code(cell)
         if cell.fit_follows_ends:
-            code["teacher"] = depends.cell_code("fine_ends.py", depends.benchmark.reference(cell.dataset["id"]))
+            code["teacher"] = depends.fine_ends_code(cell.dataset["id"])
         elif cell.with_teacher:
             code["teacher"] = depends.teacher_code(cell)
     if cell.dataset["id"] in depends.benchmark.in_latents():
-        code["pipeline"] = depends.code("score_pipeline.py")
+        code |= depends.decoded_code(cell.dataset["id"])
     return {**found, "code": code}
 
 
 def _checkpoint(depends: Dependencies, card: str) -> dict[str, Any]:
+    if "pipeline" in depends.cards[card]:
+        return {"sha256": None, "published": "not fetched yet"}
     expected = depends.expected(card)
     return {"sha256": expected if len(expected) == 64 else None, "published": depends.published(card)}
 

@@ -2,6 +2,7 @@
 
 An evaluation is one call of the denoiser for one image, as in NFE and in ``evaluations_per_second``: the second half of
 the batch of classifier-free guidance and the gradient of a classifier are part of it (:mod:`dode.models.guidance`).
+Gradients of methods that train by back-propagation are counted apart, as in ``costs.md``.
 
 The numbers are exact with two exceptions, which are upper bounds: for a fit on a searched grid, whose last level is not
 known before the search, and for a refinement or a joint fit, which may end early.
@@ -14,6 +15,7 @@ from dode.benchmark.cells import Benchmark, Cell
 from dode.directions import Directions
 from dode.distillation import fit_checks
 from dode.distillation.fit_checks import BUDGET, CHECKED
+from dode.distillation.learned import Expense, Learned
 from dode.grids.facts import ModelFacts
 from dode.models import passes as of_guidance
 from dode.registry import unknown
@@ -41,6 +43,19 @@ def count(benchmark: Benchmark, rule: str, cell: Cell) -> int:
     if rule not in RULES:
         raise ValueError(unknown("rule", rule, RULES))
     return RULES[rule](benchmark, cell)
+
+
+def gradients(benchmark: Benchmark, rule: str, cell: Cell) -> int:
+    """Through how many of these evaluations gradients flow back, at most; ValueError for an unknown rule."""
+    if rule not in RULES:
+        raise ValueError(unknown("rule", rule, RULES))
+    learns = {"distill": cell.method, "prepare": cell.preparation}.get(rule)
+    return 0 if learns is None else _expense(learns, rule, cell).gradients
+
+
+def _expense(learns: Learned, rule: str, cell: Cell) -> Expense:
+    own = cell.entry[rule]
+    return learns.expense(own["images"], cell.nfe, **own["options"])
 
 
 def _sample(benchmark: Benchmark, cell: Cell) -> int:
@@ -99,8 +114,7 @@ def _distill(benchmark: Benchmark, cell: Cell) -> int:
     if not cell.fitted:
         return 0
     if cell.method is not None:
-        own = cell.entry["distill"]
-        return cell.method.expense(own["images"], cell.nfe, **own["options"]).work
+        return _expense(cell.method, "distill", cell).evaluations
     if cell.is_joint:
         return cell.entry["distill"].get("budget", BUDGET * cell.nfe) + CHECKED * 2 * cell.nfe
     images, iterations = cell.entry["distill"]["images"], cell.entry["distill"].get("iterations", 0)
@@ -113,10 +127,7 @@ def _distill(benchmark: Benchmark, cell: Cell) -> int:
 
 
 def _prepare(benchmark: Benchmark, cell: Cell) -> int:
-    if cell.preparation is None:
-        return 0
-    own = cell.entry["prepare"]
-    return cell.preparation.expense(own["images"], cell.nfe, **own["options"]).work
+    return 0 if cell.preparation is None else _expense(cell.preparation, "prepare", cell).evaluations
 
 
 def _coefficients(benchmark: Benchmark, cell: Cell) -> int:

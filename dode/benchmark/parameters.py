@@ -42,7 +42,9 @@ class Trajectory(Parameters):
         seed: of all noise.
         labels, guidance: how the classes of the images are drawn and how they guide; None for a model without classes.
             A network that guides is there with its card.
-        prepare: how what the solver needs is prepared, with all options; None for one that needs nothing.
+        prepare: how what the solver needs is prepared, with all options and of a pipeline the digest of its images'
+            prompts; None for one that needs nothing.
+        searched_on: of a searched grid of a pipeline, the digest of the prompts of the images that it is searched on.
         precision: which of the measured choices the network runs in (:mod:`dode.benchmark.precisions`), or that choice
             itself, in what is written; None where the card decides.
     """
@@ -56,6 +58,7 @@ class Trajectory(Parameters):
     labels: Literal["uniform", "balanced"] | None = None
     guidance: dict[str, Any] | None = None
     prepare: dict[str, Any] | None = None
+    searched_on: str | None = None
     precision: str | dict[str, Any] | None = None
 
 
@@ -77,11 +80,13 @@ def resolved(trajectory: Mapping[str, Any], choices: str | Path | None) -> dict[
 class Teacher(Parameters):
     """Whom a fitted cell follows, on which fitting set: keys ``distill`` of the configuration.
 
-    A fit that follows the dataset's fine solution, such as a joint one, has ``images`` and ``seed`` alone.
+    A fit that follows the dataset's fine solution, such as a joint one, has ``images`` and ``seed`` alone, and of a
+    pipeline ``prompts``, the digest of those of the fitting images.
     """
 
     images: int
     seed: int | None = None
+    prompts: str | None = None
     alignment: Literal["aligned", "local", "released"] | None = None
     substeps: int | None = None
     teacher: str | None = None
@@ -102,8 +107,13 @@ class Fit(Parameters):
 
 @dataclasses.dataclass(frozen=True)
 class Samples(Parameters):
-    """Which images of a cell are made: ``images`` of each of ``seeds``; of how many the end state is kept."""
+    """Which images of a cell are made: ``images`` of each of ``seeds``; of how many the end state is kept.
+
+    ``encoded`` is what those of a pipeline are conditioned on: digests of the prompts (``prompts``) and of the negative
+    prompt, and how both are encoded.
+    """
 
     images: int
     seeds: int
     trajectory_images: int
+    encoded: dict[str, Any] | None = None

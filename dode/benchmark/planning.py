@@ -26,8 +26,9 @@ def plan(benchmark: Benchmark, measured: Iterable[Mapping[str, Any]] = ()) -> pd
 
     Returns:
         A data frame with the columns ``cells``; ``jobs`` of the workflow; ``submissions``, the cluster's jobs;
-        ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`), and ``passes`` of networks,
-        which are twice as many where guidance needs two; ``encoded`` prompts and ``decoded`` latents; ``sampling``,
+        ``evaluations``, network evaluations at most (:mod:`dode.benchmark.evaluations`), ``gradients``, through how
+        many of them these flow back, and ``passes`` of networks, which are twice as many as evaluations where guidance
+        needs two; ``encoded`` prompts and ``decoded`` latents; ``sampling``,
         ``fitting`` and ``scoring`` in GPU hours with what jobs take to start, NaN where no speed is given; ``samples``
         in GB, which stay with ``keep_samples``; ``others`` in GB, which stay in any case. Measurements of precisions
         are part of ``fitting``, as those that their first images decide.
@@ -36,7 +37,7 @@ def plan(benchmark: Benchmark, measured: Iterable[Mapping[str, Any]] = ()) -> pd
     rows = {name: _row(work, name) for name in benchmark.datasets}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.loc["all"] = frame.sum(skipna=False)
-    whole = ["cells", "jobs", "submissions", "evaluations", "passes", "encoded", "decoded"]
+    whole = ["cells", "jobs", "submissions", "evaluations", "gradients", "passes", "encoded", "decoded"]
     return frame.astype(dict.fromkeys(whole, "int64"))
 
 
@@ -53,7 +54,7 @@ def known_speeds(measured: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, 
 def _row(work: Workloads, dataset: str) -> dict[str, Any]:
     cells = work.benchmark.cells_of(dataset)
     row: dict[str, float] = dict.fromkeys(
-        ("jobs", "evaluations", "passes", "sampling", "fitting", "scoring", "samples", "others"), 0
+        ("jobs", "evaluations", "gradients", "passes", "sampling", "fitting", "scoring", "samples", "others"), 0
     )
     submissions: set[str | tuple] = set()
     encoded = _encoded(cells)
@@ -71,6 +72,7 @@ def _row(work: Workloads, dataset: str) -> dict[str, Any]:
         for rule, count in work.jobs(cell).items():
             row["jobs"] += count
             row["evaluations"] += work.evaluations(rule, cell)
+            row["gradients"] += work.gradients(rule, cell)
             row["passes"] += work.evaluations(rule, cell) * evaluations.passes(cell)
             group = work.group(rule, cell)
             submissions |= {group} if group else {(*cell.key, rule, number) for number in range(count)}
@@ -96,4 +98,5 @@ def _encoded(cells: list[Cell]) -> set[tuple[str, int]]:
         return set()
     fitted = {("fit", cell.entry["distill"]["images"]) for cell in cells if cell.fitted}
     searched = {("fit", cell.grid_options["images"]) for cell in cells if cell.searched}
-    return {("sample", cells[0].dataset["images"])} | fitted | searched
+    prepared = {("fit", cell.entry["prepare"]["images"]) for cell in cells if cell.preparation is not None}
+    return {("sample", cells[0].dataset["images"])} | fitted | searched | prepared

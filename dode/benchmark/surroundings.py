@@ -18,8 +18,6 @@ from dode import texts, validation
 from dode.fetching import places
 from dode.validation import ConfigError
 
-#: Where a configuration is, if none is named.
-CONFIG = "config/config.yaml"
 #: All but the characters that mean nothing in a command; that with which Snakemake starts a script is not quoted.
 UNSAFE = r"[^\w@%+=:,./~^-]"
 
@@ -50,9 +48,8 @@ def is_module(workflow: Any) -> bool:
 
 
 def configuration(root: Path) -> str:
-    """The configuration where none is named: that of the working directory, of an installed package its own."""
-    own = root / CONFIG
-    return str(own) if places.is_installed(root) and not Path(CONFIG).exists() else CONFIG
+    """The configuration where none is named: that of the working directory, or else the workflow's own."""
+    return str(places.CONFIG if places.CONFIG.exists() else root / places.CONFIG)
 
 
 def check(workflow: Any, root: Path) -> None:

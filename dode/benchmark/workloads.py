@@ -12,6 +12,7 @@ from dode.benchmark import evaluations
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.execution import settings
 from dode.benchmark.precisions import FINE, FITTED, LOADS, PLAIN, Precisions
+from dode.distillation.learned import Expense
 from dode.names import REFERENCE
 
 COMPILE = 60  # further seconds of a job whose network is compiled
@@ -55,7 +56,7 @@ class Workloads:
         self.benchmark, self.measured = benchmark, measured or {}
         self.precisions = Precisions(benchmark)
         self.execution = benchmark.config["execution"]
-        self._counted: dict[tuple, int] = {}
+        self._counted: dict[tuple, Expense] = {}
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         """The settings ``execution`` for a cell."""
@@ -63,9 +64,17 @@ class Workloads:
 
     def evaluations(self, rule: str, cell: Cell) -> int:
         """Network evaluations in all jobs of a cell's rule, at most (:func:`dode.benchmark.evaluations.count`)."""
+        return self._expense(rule, cell).evaluations
+
+    def gradients(self, rule: str, cell: Cell) -> int:
+        """Through how many of these gradients flow back, at most."""
+        return self._expense(rule, cell).gradients
+
+    def _expense(self, rule: str, cell: Cell) -> Expense:
         key = (rule, *cell.key)
         if key not in self._counted:  # asked for several times per job, and a grid is made for it
-            self._counted[key] = evaluations.count(self.benchmark, rule, cell)
+            asked = (self.benchmark, rule, cell)
+            self._counted[key] = Expense(evaluations.count(*asked), evaluations.gradients(*asked))
         return self._counted[key]
 
     def scored(self, cell: Cell) -> int:
@@ -111,7 +120,7 @@ class Workloads:
         return self._seconds(rule, cell, self.known(cell))
 
     def _seconds(self, rule: str, cell: Cell, how: tuple[float, float] | None) -> float | None:
-        own, count = self.settings(cell), self.evaluations(rule, cell)
+        own, count = self.settings(cell), self._expense(rule, cell).work
         if how is None:
             return None
         if rule in ("score", "prompt_score"):
@@ -184,7 +193,8 @@ class Workloads:
 
     def jobs(self, cell: Cell) -> dict[str, int]:
         """How many jobs each rule has for a cell."""
-        fit = {rule: 1 for rule in FIT if self.evaluations(rule, cell)}
+        made = {"distill"} if cell.fitted else set()  # of a table, without any evaluation
+        fit = {rule: 1 for rule in FIT if rule in made or self.evaluations(rule, cell)}
         in_latents = int(cell.dataset["id"] in self.benchmark.in_latents())
         prompts = len(cell.dataset.get("prompt_scores", []))
         after = {"gather": 1, "decode": in_latents, "score": 1, "prompt_score": prompts, "score_pipeline": in_latents}

@@ -20,17 +20,18 @@ ROOT = places.workflow()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which archive, to which configuration."""
     parser.add_argument("archive", help="file that `python -m dode pack` wrote")
-    parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="default: %(default)s")
+    parser.add_argument("config", nargs="?", help=places.NAMED)
     parser.add_argument("--solvers", nargs="+", metavar="ID", help="ids of its solvers to take (default: all)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be added, and leave the configuration")
 
 
 def _record(benchmark: "Benchmark") -> dict[str, Any]:
-    """What its cells are compared with; with the precisions that have been chosen by measurement, if they have."""
+    """What its cells are compared with; with what a run has measured or fetched, if it has."""
     from dode.benchmark import elsewhere
 
     there = {name: path for name, path in elsewhere.choices(benchmark).items() if Path(path).is_file()}
-    return elsewhere.with_precisions(elsewhere.record(benchmark), there)
+    own = elsewhere.with_precisions(elsewhere.record(benchmark), there)
+    return elsewhere.with_manifests(own, elsewhere.manifests(benchmark))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,20 +44,23 @@ def run(options: argparse.Namespace) -> int:
     from dode.validation import read_mapping
 
     archive = format.read(options.archive)
-    config = read_mapping(options.config)
+    path = places.configuration(options.config)
+    if not options.dry_run and str(path) not in (options.config, str(places.CONFIG)):
+        raise ValueError(f"config: {path} belongs to this project; copy it here, and name the copy")
+    config = read_mapping(path)
     # Without the archives that it has: one of them may be the file of now as it was before.
     benchmark = Benchmark({**config, "archives": []}, ROOT)
-    number = archive_entries.number(archive_entries.of(config, options.config), options.archive)
+    number = archive_entries.number(archive_entries.of(config, path), options.archive)
     chosen = comparison.select(archive, _record(benchmark), solvers=options.solvers)
     found = comparison.taken(archive, chosen, number)
     print(texts.shown(added.said(found), lines=True), end="\n\n")
     if not found["facts"] and not found["same"]:
-        print(texts.shown(f"Nothing of it can stand beside {options.config}, which is left as it is."))
+        print(texts.shown(f"Nothing of it can stand beside {path}, which is left as it is."))
         return 1
     if options.dry_run:
         return 0
     entry = {"file": str(options.archive), "sha256": archive.sha256}
-    changed = archive_entries.put(options.config, entry | ({"solvers": options.solvers} if options.solvers else {}))
+    changed = archive_entries.put(path, entry | ({"solvers": options.solvers} if options.solvers else {}))
     what = "Added to" if changed else "It is already in"
-    print(texts.shown(f"{what} {options.config}. Now: snakemake --configfile {options.config}"))
+    print(texts.shown(f"{what} {path}. Now: snakemake --configfile {path}"))
     return 0

@@ -2,13 +2,15 @@
 
 A checkpoint is a folder of diffusers (a UNet2DModel, or a pipeline), owner/name of the Hugging Face hub, EDM's pickle,
 or a file of a published name. Without one, you are asked for it and for the rest. Weights that are on this machine are
-tried on images (check-model) and timed; then the plan is printed. Nothing that is there is overwritten.
+tried on images (check-model) and timed; then the plan is printed. Everything is written below config/ of the current
+folder, and nothing that is there is overwritten.
 """
 
 import argparse
-import os
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from dode.fetching import places
 IMAGES = 500
 NFE = (5, 8, 10)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
+#: The options that values of the configuration come from.
+OPTIONS = {r"datasets\[0\]\.(images|seeds|prompts|data)[^:]*": r"--\1", r"solvers\[\d+\]\.(nfe)[^:]*": r"--\1"}
 ROOT = places.workflow()
 
 
@@ -49,20 +53,20 @@ def run(options: argparse.Namespace) -> int:
     from dode import texts
     from dode.fetching import identified
 
+    _check(options)
     if options.checkpoint is None:
         _ask(options)
+        _check(options)
+    if options.name is not None:
+        _paths(options.name)
     found = identified.identify(options.checkpoint)
     print(texts.shown(f"{options.checkpoint} is {found.kind}."))
     name = options.name or _name_of(options.checkpoint)
-    paths, written = _paths(name), list[Path]()
-    try:
-        known = _card(name, {**found.card, **_given(options)}, found.kind, paths[0], written)
-        _configuration(name, known, paths, written, options)
-    except (ValueError, OSError):
-        for path in written:
-            path.unlink()
-        raise
-    print(texts.shown(f"Written, with comments: {', '.join(map(str, written))}"))
+    paths = _paths(name)
+    with _drafts() as drafts:
+        known = _card(name, {**found.card, **_given(options)}, found.kind, paths[0], drafts)
+        _configuration(name, known, paths, drafts, options)
+    print(texts.shown(f"Written, with comments: {', '.join(map(str, drafts))}"))
     status = 0
     if found.is_local and not options.no_check:
         status = _tried(name, known, options, paths[1])
@@ -71,6 +75,54 @@ def run(options: argparse.Namespace) -> int:
     print()
     print(texts.shown(f"Next: python -m dode run {paths[1]}   The page will be results/{name}/index.html."))
     return status
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse values that no configuration could have, before anything is read."""
+    from dode.benchmark import drafts
+    from dode.images import prompts
+    from dode.validation import from_home
+
+    images = [] if options.images is None else [options.images]
+    limits = (("nfe", options.nfe or [], 1, 100_000), ("seeds", [options.seeds], 1, 1000), ("images", images, 2, None))
+    for option, values, least, most in limits:
+        for value in values:
+            if value < least or (most is not None and value > most):
+                allowed = f"at least {least}" if most is None else f"{least} to {most}"
+                raise ValueError(f"--{option}: {value} is not allowed; allowed: {allowed}")
+    for value in options.nfe or []:
+        if options.nfe.count(value) > 1:
+            raise ValueError(f"--nfe: {value} is given twice")
+    if options.data is not None:
+        drafts.check_data(from_home(options.data))
+    if options.prompts is not None:
+        try:
+            prompts.read(from_home(options.prompts))
+        except ValueError as error:
+            raise ValueError(f"--prompts: {error}") from None
+
+
+@contextlib.contextmanager
+def _drafts() -> Iterator[dict[Path, Path]]:
+    """Drafts by the files that they are of, under other names: what is cut off at any moment takes none."""
+    found: dict[Path, Path] = {}
+    try:
+        yield found
+        for path, draft in found.items():
+            _require_free(path)
+            draft.rename(path)
+    finally:
+        for draft in found.values():
+            draft.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str, drafts: dict[Path, Path]) -> Path:
+    _require_free(path)
+    draft = path.with_name(f"{path.stem}{places.DRAFT}{path.suffix}")
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    drafts[path] = draft
+    draft.write_text(text, encoding="utf-8")
+    return draft
 
 
 def _ask(options: argparse.Namespace) -> None:
@@ -101,17 +153,22 @@ def _paths(name: str) -> tuple[Path, Path]:
     """Where card and configuration go; refuses what is there."""
     from dode.fetching import cards
 
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(NAME, name) or name.endswith(places.DRAFT):
         raise ValueError(
-            f"--name: {name!r} is not allowed; allowed: letters, digits and . _ + -, a letter or digit first"
+            f"--name: {name!r} is not allowed; allowed: letters, digits and . _ + -, a letter or digit first, and not "
+            f"{places.DRAFT} last"
         )
     if name in cards.names(ROOT):
         raise ValueError(f"--name: there is a card '{name}' already; choose another name")
-    folder = Path(os.path.relpath(places.own(ROOT))) / "config"
+    folder = places.CONFIG.parent
     paths = folder / "models" / f"{name}.yaml", folder / f"{name}.yaml"
-    if paths[1].exists():
-        raise ValueError(f"--name: {paths[1]} is there already; choose another name")
+    _require_free(paths[1])
     return paths
+
+
+def _require_free(path: Path) -> None:
+    if path.exists():
+        raise ValueError(f"--name: {path} is there already; choose another name")
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
@@ -120,55 +177,61 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return found | ({"schedule": {"name": options.schedule}} if options.schedule else {})
 
 
-def _card(name: str, own: dict[str, Any], kind: str, path: Path, written: list[Path]) -> dict[str, Any]:
+def _card(name: str, own: dict[str, Any], kind: str, path: Path, written: dict[Path, Path]) -> dict[str, Any]:
     """Write the card, read it back with all that it leaves out."""
     from dode.benchmark import drafts
     from dode.fetching.cards import load_card
     from dode.validation import ConfigError
 
-    _write(path, drafts.card(own, own, kind), written)
+    draft = _write(path, drafts.card(own, own, kind), written)
     try:
-        known = load_card(ROOT, name, "card")
-    except ConfigError as error:
-        hint = ""
-        if "'prediction' is missing" in str(error) or "'schedule' is missing" in str(error):
+        known = load_card(ROOT, draft.stem, "card")
+    except ConfigError as problem:
+        error, hint = str(problem).replace(draft.name, path.name), ""
+        if "'prediction' is missing" in error or "'schedule' is missing" in error:
             hint = (
                 "; the checkpoint does not say it: --prediction epsilon --schedule linear, or what it was trained with"
             )
         raise ValueError(f"{error}{hint}") from None
-    path.write_text(drafts.card(own, known, kind), encoding="utf-8")
+    draft.write_text(drafts.card(own, known, kind), encoding="utf-8")
     return known
 
 
-def _write(path: Path, text: str, written: list[Path]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
-    written.append(path)
-
-
 def _configuration(
-    name: str, known: dict[str, Any], paths: tuple[Path, Path], written: list[Path], options: argparse.Namespace
+    name: str, known: dict[str, Any], paths: tuple[Path, Path], written: dict[Path, Path], options: argparse.Namespace
 ) -> None:
     """Write the configuration, checked."""
     from dode.benchmark import drafts
     from dode.benchmark.cells import Benchmark
-    from dode.validation import from_home, read_mapping
+    from dode.validation import ConfigError, from_home, read_mapping
 
     against = drafts.real(known, options.data and from_home(options.data), ROOT)
     prompts = options.prompts
     if "pipeline" in known:
         against |= drafts.guidance(known)
         if prompts is None and "classes" not in known:
-            prompts = str(paths[1].parent / "prompts" / f"{name}.txt")
+            own_prompts = paths[1].parent / "prompts" / f"{name}.txt"
+            prompts = str(own_prompts)
             scenes = ROOT / "config" / "prompts" / "scenes.txt"
-            _write(Path(prompts), scenes.read_text(encoding="utf-8"), written)
-    how: dict[str, Any] = {"images": _images(options.images, prompts), "seeds": options.seeds, "prompts": prompts}
-    _write(paths[1], drafts.configuration(name, known, against, path=paths[1], nfe=options.nfe or NFE, **how), written)
-    Benchmark(read_mapping(paths[1]), ROOT)
+            _write(own_prompts, scenes.read_text(encoding="utf-8"), written)
+    images = _images(options.images, prompts and written.get(Path(prompts), prompts))
+    how: dict[str, Any] = {"images": images, "seeds": options.seeds, "prompts": prompts}
+    text = drafts.configuration(name, known, against, path=paths[1], nfe=options.nfe or NFE, **how)
+    config = read_mapping(_write(paths[1], text, written))
+    own = config["datasets"][0]
+    own["model"] = written[paths[0]].stem
+    if prompts is not None and Path(prompts) in written:
+        own["prompts"]["file"] = str(written[Path(prompts)])
+    try:
+        Benchmark(config, ROOT)
+    except ConfigError as problem:
+        error = str(problem).replace(f"'{own['model']}'", f"'{name}'")
+        for key, option in OPTIONS.items():
+            error = re.sub(f"^(?:configuration: )?{key}", option, error)
+        raise ValueError(error) from None
 
 
-def _images(given: int | None, prompts: str | None) -> int:
+def _images(given: int | None, prompts: str | Path | None) -> int:
     """How many images are scored: as many as given, or as there are prompts for besides those that are fitted on."""
     from dode.distillation.fit_checks import JOINT_IMAGES
     from dode.images import prompts as files
@@ -176,7 +239,7 @@ def _images(given: int | None, prompts: str | None) -> int:
 
     if given is not None or prompts is None:
         return IMAGES if given is None else given
-    return min(IMAGES, max(len(files.read(from_home(prompts))) - JOINT_IMAGES, 2))
+    return min(IMAGES, max(len(files.read(from_home(str(prompts)))) - JOINT_IMAGES, 2))
 
 
 def _tried(name: str, known: dict[str, Any], options: argparse.Namespace, path: Path) -> int:

@@ -73,6 +73,10 @@ def run(options: argparse.Namespace) -> None:
             "dode is installed here without its repository, and a solver is a file in it; fetch a copy of the "
             "repository and run this command there"
         )
+    if not Path.cwd().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"a solver is a file of the package, and this one is imported from {root}; run this command there"
+        )
     folder = places.PACKAGE / "solvers"
     function = name.replace("-", "_")
     _check(name, function, folder)

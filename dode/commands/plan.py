@@ -16,7 +16,7 @@ from dode.fetching import places
 ROOT = places.workflow()
 WHOLE = {
     **{"cells": "cells", "jobs": "jobs", "submissions": "cluster jobs"},
-    **{"evaluations": "evaluations", "passes": "network passes"},
+    **{"evaluations": "evaluations", "gradients": "with gradients", "passes": "network passes"},
 }
 HOURS = {"sampling": "sampling, h", "fitting": "fitting, h", "scoring": "scoring, h"}
 SIZES = {"samples": "samples on disk", "others": "other files"}
@@ -24,7 +24,7 @@ SIZES = {"samples": "samples on disk", "others": "other files"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which configuration."""
-    parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="default: %(default)s")
+    parser.add_argument("config", nargs="?", help=places.NAMED)
     parser.add_argument("--gpus", type=int, default=8, help="GPUs that share the work (default: %(default)s)")
 
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from dode.report import precisions
     from dode.validation import read_mapping
 
-    config = read_mapping(options.config)
+    config = read_mapping(places.configuration(options.config))
     if options.gpus < 1:
         raise ValueError(f"--gpus: {options.gpus} is not allowed; allowed: at least 1")
     benchmark = Benchmark(config, ROOT)
@@ -85,10 +85,12 @@ def _say_precisions(benchmark, measured):
 def _table(found):
     import pandas as pd
 
+    if not found["gradients"].any():
+        found = found.drop(columns="gradients")
     forms = {**dict.fromkeys(WHOLE, "{:,}".format), **dict.fromkeys(HOURS, _number), **dict.fromkeys(SIZES, _size)}
-    text = pd.DataFrame({name: found[name].map(form) for name, form in forms.items()})
+    text = pd.DataFrame({name: found[name].map(form) for name, form in forms.items() if name in found})
     text = text.rename(columns={**WHOLE, **HOURS, **SIZES})
-    return text.to_markdown(disable_numparse=True, colalign=["left", *["right"] * len(forms)])
+    return text.to_markdown(disable_numparse=True, colalign=["left", *["right"] * len(text.columns)])
 
 
 def _number(value):

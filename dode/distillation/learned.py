@@ -13,7 +13,7 @@ Both get a :class:`dode.distillation.task.Task` and keyword options of their own
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:  # files of methods take it from here, so that they do without torch
     Task = Any
 
-__all__ = ["Expense", "Learned", "Span", "Task", "fit", "fits", "preparation", "preparations"]
+__all__ = ["Expense", "Learned", "Parts", "Span", "Task", "fit", "fits", "preparation", "preparations"]
 
 F = TypeVar("F", bound=Callable)
 #: What a method is given besides noise: nothing, the end states of the fine solution, or the teacher's trajectory.
@@ -69,6 +69,19 @@ class Span(NamedTuple):
     lowest: float | None = None
 
 
+class Parts(NamedTuple):
+    """What a method makes by name and reads: no import says that its result depends on them.
+
+    Attributes:
+        solvers, grids: their names.
+        files: with numbers, in this package.
+    """
+
+    solvers: Sequence[str] = ()
+    grids: Sequence[str] = ()
+    files: Sequence[Path] = ()
+
+
 class Learned:
     """A registered method; call it with a task and its options.
 
@@ -90,11 +103,12 @@ class Learned:
         expense: Callable[..., Expense],
         check: Callable[..., None],
         takes: Callable[..., None],
+        parts: Callable[..., Parts],
     ):
         functools.update_wrapper(self, function)  # its options are read from the signature
         self.function, self.name, self.follows = function, name, follows
         self.images, self.source = images, source
-        self._expense, self._check, self._takes = expense, check, takes
+        self._expense, self._check, self._takes, self._parts = expense, check, takes, parts
 
     def __call__(self, task: Task, **options: Any) -> Any:
         """What the method learns: a :class:`dode.sampling.Student`, or tensors by name."""
@@ -112,6 +126,10 @@ class Learned:
     def expense(self, images: int, nfe: int, **options: Any) -> Expense:
         """What it costs at most, learnt from so many noises for a solver of ``nfe`` evaluations."""
         return self._expense(images, nfe, **self.filled(options))
+
+    def parts(self, **options: Any) -> Parts:
+        """What it makes by name and reads."""
+        return self._parts(**self.filled(options))
 
     def check(self, images: int, nfe: int, **options: Any) -> None:
         """Raise ValueError, in one sentence, for what the method could learn nothing from."""
@@ -138,6 +156,11 @@ def _any(solver: Solver, span: Span, **options: Any) -> None:
     """The method is for every solver."""
 
 
+def _alone(**options: Any) -> Parts:
+    """What the method is made of, its file imports."""
+    return Parts()
+
+
 def fit(
     name: str,
     *,
@@ -147,6 +170,7 @@ def fit(
     images: int = IMAGES,
     check: Callable[..., None] = _nothing,
     takes: Callable[..., None] = _any,
+    parts: Callable[..., Parts] = _alone,
 ) -> Callable[[F], F]:
     """Register the decorated function ``(task, **options) -> Student`` as the fit ``name``.
 
@@ -158,9 +182,10 @@ def fit(
         images: noises that it learns from by default.
         check: ``(images, nfe, **options)`` raises ValueError for what could not be learnt, before any work.
         takes: ``(solver, span, **options)`` does so for a solver, on levels of this :class:`Span`, that it is not for.
+        parts: ``(**options) -> Parts``, what it makes by name and reads; all options are given.
     """
     facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
-    return _register(fits, name, **facts, check=check, takes=takes)
+    return _register(fits, name, **facts, check=check, takes=takes, parts=parts)
 
 
 def preparation(
@@ -172,6 +197,7 @@ def preparation(
     images: int = IMAGES,
     check: Callable[..., None] = _nothing,
     takes: Callable[..., None] = _any,
+    parts: Callable[..., Parts] = _alone,
 ) -> Callable[[F], F]:
     """Register the decorated function ``(task, **options) -> tensors`` as the preparation of the solver ``name``.
 
@@ -179,4 +205,4 @@ def preparation(
     :func:`fit`.
     """
     facts: dict[str, Any] = {"source": source, "expense": expense, "follows": follows, "images": images}
-    return _register(preparations, name, **facts, check=check, takes=takes)
+    return _register(preparations, name, **facts, check=check, takes=takes, parts=parts)

@@ -39,8 +39,9 @@ def reading(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def names(root: str | Path) -> list[str]:
-    """The names of all cards, sorted."""
-    return sorted({path.stem for folder in places.folders_of_cards(root) for path in folder.glob("*.yaml")})
+    """The names of all cards, sorted; not of drafts."""
+    found = {path.stem for folder in places.folders_of_cards(root) for path in folder.glob("*.yaml")}
+    return sorted(name for name in found if not name.endswith(places.DRAFT))
 
 
 def folder_of(root: str | Path, name: str) -> Path:

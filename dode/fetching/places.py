@@ -1,13 +1,25 @@
 """Where the workflow's files are: beside the package in a checkout, within it where it was installed from a wheel.
 
-A wheel has what lies beside the package in a checkout as ``dode/workflow`` (``setup.py``). What a user adds to an
-installed one, cards and the lock file of checkpoints, is in ``config/`` of the working directory. Imports no torch.
+A wheel has what lies beside the package in a checkout as ``dode/workflow`` (``setup.py``). What commands and runs
+write, cards, configurations and results, is in the working directory; with an installed package the lock file of
+checkpoints is, too. Imports no torch.
 """
 
 from pathlib import Path
 
+from dode.registry import nearest
+
 PACKAGE = Path(__file__).parents[1]
 INSTALLED = PACKAGE / "workflow"
+#: Where a configuration is, if none is named.
+CONFIG = Path("config", "config.yaml")
+#: The end of the name of a card that is being written.
+DRAFT = ".draft"
+#: What commands say of a configuration that they take.
+NAMED = (
+    "a file, or the name of one of this project's such as mnist (default: config/config.yaml of this folder, or else "
+    "the embedded benchmark)"
+)
 
 
 def workflow() -> Path:
@@ -21,7 +33,7 @@ def is_installed(root: str | Path) -> bool:
 
 
 def own(root: str | Path) -> Path:
-    """The folder in whose ``config/`` the user's own files are: the workflow's, or the working directory."""
+    """The folder in whose ``config/`` the lock file is written: a checkout's own, or the working directory."""
     return Path() if is_installed(root) else Path(root)
 
 
@@ -29,3 +41,25 @@ def folders_of_cards(root: str | Path) -> list[Path]:
     """Where cards are: with the workflow, and in the working directory."""
     folders = [Path(root) / "config" / "models", Path("config", "models")]
     return folders if folders[0].resolve() != folders[1].resolve() else folders[:1]
+
+
+def configuration(named: str | Path | None = None) -> Path:
+    """The configuration that a command means.
+
+    Args:
+        named: a file; the name of one of this project's own, such as ``mnist``; None for ``config/config.yaml`` of the
+            working directory, or else the embedded benchmark.
+
+    Raises:
+        ValueError: where there is none; it lists those of this project.
+    """
+    folder = workflow() / "config"
+    if named is None:
+        return CONFIG if CONFIG.exists() else workflow() / CONFIG
+    if Path(named).is_file():
+        return Path(named)
+    if str(named) == Path(named).name and (own := folder / f"{named}.yaml").is_file():
+        return own
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    hint = nearest(str(named), known)
+    raise ValueError(f"config: there is no file '{named}'{hint}; this project's own are {', '.join(known)}")

@@ -18,6 +18,7 @@ Entry: TypeAlias = Mapping[str, Any]
 
 #: Two values are tied where zero is in the interval of this confidence around their difference.
 CONFIDENCE = 0.95
+WHOLE = 1e-6  # by which the count of images that a share stands for may miss a whole number
 
 
 def known(entry: Entry | None) -> TypeGuard[Entry]:
@@ -38,9 +39,18 @@ def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | 
     errors, with ``(e_1^2 + e_2^2)^2 / (e_1^4 / (n_1 - 1) + e_2^4 / (n_2 - 1))`` degrees of freedom; the error of a
     single seed, which is of its images, counts as known. That is too wide where they share noise and real images.
 
+    Of shares of images it is at least ``z sqrt(|d| / N) + 1 / N``, d the difference, N the images of all seeds:
+    McNemar's test (1947) with its correction for continuity where no more images than d says count in one entry and
+    not in the other. Seeds that differ by the same few images, as they do by chance, have no spread to tell from.
+
     Returns:
         None where an error is not known, so that nothing can be said.
     """
+    own = _of_seeds(one, other, confidence)
+    return own if own is None else max(own, _of_counts(one, other, confidence))
+
+
+def _of_seeds(one, other, confidence):
     if _paired(one, other):
         differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
         bound = special.stdtrit(len(differences) - 1, (1 + confidence) / 2)
@@ -55,6 +65,24 @@ def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | 
     uncertain = sum(share**4 / (count - 1) for share, count in zip(shares, seeds, strict=True) if count > 1)
     bound = special.stdtrit(1 / uncertain if uncertain else math.inf, (1 + confidence) / 2)
     return float(bound * spread)
+
+
+def _of_counts(one, other, confidence):
+    """The least margin of shares of images; 0 of other scores."""
+    counts = [_count(entry) for entry in (one, other)]
+    if None in counts:
+        return 0.0
+    images = min(count * len(entry["blocks"]) for count, entry in zip(counts, (one, other), strict=True))
+    bound = special.ndtri((1 + confidence) / 2)
+    return float(bound * math.sqrt(abs(one["value"] - other["value"]) / images) + 1 / images)
+
+
+def _count(entry):
+    """Of how many images the blocks of an entry are shares; None where they are none."""
+    count = entry.get("images")
+    if not count or not all(0 <= block <= 1 for block in entry["blocks"]):
+        return None
+    return count if all(abs(count * block - round(count * block)) < WHOLE for block in entry["blocks"]) else None
 
 
 def tied(one: Entry, other: Entry) -> bool:
@@ -73,7 +101,9 @@ def unsettled(one: Entry, other: Entry) -> bool:
         return False
     differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
     bound = special.stdtrit(2, (1 + CONFIDENCE) / 2)
-    return bool(abs(statistics.fmean(differences)) > bound * statistics.stdev(differences) / math.sqrt(3))
+    first, second = ({**entry, "blocks": [*entry["blocks"], entry["blocks"][0]]} for entry in (one, other))
+    own = max(bound * statistics.stdev(differences) / math.sqrt(3), _of_counts(first, second, CONFIDENCE))
+    return bool(abs(statistics.fmean(differences)) > own)
 
 
 def _paired(one, other):

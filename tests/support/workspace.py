@@ -78,6 +78,13 @@ class Workspace:
         assert status == 0, errors[-5000:]
         return output + errors
 
+    def command(self, *arguments, status=0):
+        """``python -m dode`` of the copy to its end, with that exit status: standard output."""
+        how = {"cwd": self.folder, "env": {**self.environment, "PYTHONPATH": str(self.folder)}}
+        done = subprocess.run([sys.executable, "-m", "dode", *arguments], **how, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr[-5000:]
+        return done.stdout
+
     def plan(self, *arguments):
         """What a run would make, nothing is run: ``{"tables", "score ddim/nfe2", ...}``."""
         status, output, errors = self.attempt("--summary", *arguments)

@@ -58,8 +58,9 @@ def test_nothing_is_written_that_could_not_be_read(tmp_path):
     del found["scores.json"][D_DDIM]
     with pytest.raises(ArchiveError, match=r"scores\.json"):
         format.write(tmp_path / "bad.zip", found, by="", date="2026-11-29")
-    with pytest.raises(ArchiveError, match="date"):
-        format.write(tmp_path / "bad.zip", forged_archives.few(), by="", date="yesterday")
+    for day in ("yesterday", "2026-13-45", "2026-02-29"):
+        with pytest.raises(ArchiveError, match=f"date: '{day}' is not allowed; allowed: a day of the calendar"):
+            format.write(tmp_path / "bad.zip", forged_archives.few(), by="", date=day)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,6 +84,9 @@ def unpacked(tmp_path):
         (["--by", "Lab\x1b[2J"], "by: 'Lab\\x1b[2J' contains U+001B"),
         (["--by", "<b>"], "by: '<b>' contains '<'"),
         (["--date", "yesterday"], "date: 'yesterday' is not allowed; allowed: YYYY-MM-DD"),
+        (["--date", "2026-13-45"], "date: '2026-13-45' is not allowed; allowed: YYYY-MM-DD"),
+        (["--date", "2026-02-29"], "date: '2026-02-29' is not allowed"),
+        (["--date", "20261129"], "date: '20261129' is not allowed"),
         (["--evidence", "0"], "evidence: 0 images are not allowed; allowed: at least 1"),
     ],
 )

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 import dode
 from dode import grids, report, solvers
+from dode.__main__ import main
 from dode.benchmark import digests, precisions
+from dode.benchmark.cells import Benchmark
 from dode.distillation import fine_solution, fit_checks, fitting, greedy, learned, task
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
@@ -81,6 +83,68 @@ def test_a_documented_solver_is_of_the_order_that_it_claims_and_gains_by_distill
     fit = dode.distill(documented, mixture.denoise, mixture.latents(64, 1), sigmas, fit="greedy")
     distilled, plain = (dode.sample(documented, mixture.denoise, noise, sigmas, lambdas=x) for x in (fit, None))
     assert mixture.rmse(distilled, exact) < mixture.rmse(plain, exact)
+
+
+ENTRY = yaml.safe_load(blocks("docs/adding-a-solver.md", "yaml")[0])["solvers"]
+
+
+@pytest.mark.parametrize("documented", ["midpoint"], indirect=True)
+def test_the_documented_entry_runs_and_its_distilled_version_is_the_papers(documented):
+    dataset = {"id": "d", "model": "digits-edm", "data": "digits", "features": "digits-classifier"}
+    found = Benchmark({"benchmark": "b", "datasets": [{**dataset, "grid": {"name": "karras"}}], "solvers": ENTRY}, ROOT)
+    assert {str(cell) for cell in found.distilled()} == {"d/d-midpoint/nfe5", "d/d-midpoint/nfe9"}
+    for cell in found.distilled():
+        own = cell.entry["distill"]
+        sigmas = grids.karras(steps=documented.steps(nfe=cell.nfe))
+        fit = dode.distill(
+            documented,
+            mixture.denoise,
+            mixture.latents(16, 1),
+            sigmas,
+            fit=own["fit"],
+            directions=own["directions"],
+        )
+        assert fit.student.lambdas.shape == (cell.nfe, 1)
+        assert torch.equal(torch.as_tensor(fit.student.sigmas), torch.as_tensor(sigmas))
+
+
+def entries():
+    """The solvers of all configurations, and of those in documents."""
+    texts = [path.read_text() for path in (ROOT / "config").glob("*.yaml")]
+    texts += [block for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")] for block in blocks(path, "yaml")]
+    loaded = [found for text in texts if isinstance(found := yaml.safe_load(text), dict)]
+    return [entry for found in loaded for entry in found.get("solvers") or [] if isinstance(entry, dict)]
+
+
+def test_what_is_labelled_as_the_papers_fit_is_one():
+    labelled = [entry for entry in entries() if re.match("D-", entry.get("label", ""))]
+    assert len(labelled) > 20
+    assert [entry["label"] for entry in labelled if entry["distill"].get("fit") not in ("greedy", "refined")] == []
+
+
+def headings(path):
+    """The headings of a Markdown file outside of code, as links to them are formed."""
+    return re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.S), flags=re.M)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
+def test_no_two_sections_have_one_name(path):
+    found = [heading.lower() for heading in headings(path)]
+    assert sorted({heading for heading in found if found.count(heading) > 1}) == []
+
+
+def test_the_audit_that_a_document_shows_is_what_the_command_prints(capsys, tmp_path, monkeypatch):
+    """But for how many images are the same to the byte, which depends on the machine."""
+    monkeypatch.chdir(tmp_path)  # where the checkpoint has not been fetched
+    text = (ROOT / "docs" / "sharing.md").read_text()
+    command, shown = re.search(r"```bash\npython -m dode (audit .*)\n```\n\n```\n(.*?)```", text, flags=re.S).groups()
+    (seed,) = re.findall(r"--seed (\d+)", shown)
+    name, archive, cell = command.split()
+    assert main([name, str(ROOT / archive), cell, "--seed", seed]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("The others differ")]
+    assert [re.sub(r"\d+ the same", "n the same", line) for line in said] == [
+        re.sub(r"\d+ the same", "n the same", line) for line in shown.splitlines()
+    ]
 
 
 @pytest.mark.parametrize("path", ["docs/adding-a-solver.md", "docs/adding-a-model.md"])

@@ -21,7 +21,7 @@ from dode.__main__ import main
 from dode.benchmark.cells import Benchmark
 from dode.commands import check_model, init, plan
 from dode.fetching import identified
-from dode.fetching.cards import load_card
+from dode.fetching.cards import load_card, names
 from workspace import REPOSITORY
 
 MODELS = REPOSITORY / "config" / "models"
@@ -257,8 +257,6 @@ def test_a_repository_of_the_hub_is_of_its_commit(run, root, tmp_path, monkeypat
         ),
         (unet, ["--data", "none"], "--data: 'none' is allowed for pipelines"),
         (lambda path: unet(path, sample_size=48), [], "this project has no images of the shape [3, 48, 48]"),
-        (lambda path: unet(path, sample_size=32), ["--nfe", "0"], ".nfe[0]: 0 is not allowed"),
-        (lambda path: unet(path, sample_size=32), ["--images", "1"], "images: 1 is not allowed; allowed: at least 2"),
         (unet, ["--schedule", "linaer"], "unknown schedule 'linaer' (did you mean 'linear'?)"),
     ],
 )
@@ -271,6 +269,62 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(run, root,
     assert says in said
     assert said.splitlines()[-1].startswith("python -m dode: ")
     assert sorted(path for path in root.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--nfe", "0"], "--nfe: 0 is not allowed; allowed: 1 to 100000"),
+        (["--nfe", "5", "8", "5"], "--nfe: 5 is given twice"),
+        (["--images", "1"], "--images: 1 is not allowed; allowed: at least 2"),
+        (["--seeds", "0"], "--seeds: 0 is not allowed; allowed: 1 to 1000"),
+        (["--data", "gone.zip"], "--data: there is no 'gone.zip'"),
+        (["--prompts", "gone.txt"], "--prompts: there is no file 'gone.txt'"),
+        (["--name", "../x"], "--name: '../x' is not allowed"),
+        (["--name", "x.draft"], "--name: 'x.draft' is not allowed"),
+    ],
+)
+def test_options_are_looked_at_before_a_checkpoint_is(run, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.setattr(identified, "identify", lambda checkpoint: pytest.fail("it was read"))
+    assert says in run(unet(tmp_path / "mine"), *arguments, status=1)
+
+
+def test_too_few_prompts_are_those_of_the_option(run, root, tmp_path):
+    (tmp_path / "few.txt").write_text("one\ntwo\nthree\n")
+    pipeline = MODELS / "text-to-digit"
+    said = run(pipeline, "--name", "words", "--prompts", tmp_path / "few.txt", "--images", 5, status=1)
+    assert f"python -m dode: --prompts: '{tmp_path / 'few.txt'}' has 3 prompts, but" in said
+    assert not list((root / "config").rglob("words*"))
+
+
+def test_what_is_cut_off_takes_no_name(run, root, tmp_path, monkeypatch):
+    folder = unet(tmp_path / "mine", sample_size=32)
+    before = sorted(path for path in root.rglob("*") if path.is_file())
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Benchmark, "__init__", die)
+        with pytest.raises(KeyboardInterrupt):
+            main(["init", str(folder), "--no-check"])
+    assert sorted(path for path in root.rglob("*") if path.is_file()) == before
+    (root / "config" / "models" / "mine.draft.yaml").write_text("role: diff")  # as SIGKILL may leave it
+    assert "mine.draft" not in names(root)
+    run(folder, "--no-check")
+    written(root, "mine")
+    assert not list(root.rglob("*.draft*"))
+
+
+def test_everything_is_written_where_one_stands(run, root, tmp_path, monkeypatch):
+    """Also where dode is imported from a checkout elsewhere."""
+    before = sorted(root.rglob("*"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run(unet(tmp_path / "mine", sample_size=32), "--no-check")
+    assert sorted(root.rglob("*")) == before
+    found = sorted(str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*.*"))
+    assert found == ["config/mine.yaml", "config/models/mine.yaml"]
 
 
 def test_nothing_is_overwritten(run, root, tmp_path):

@@ -57,6 +57,13 @@ def test_a_name_that_cannot_be_is_refused_in_one_sentence(capsys, solvers_folder
     assert sorted(solvers_folder.iterdir()) == before
 
 
+def test_a_checkout_elsewhere_is_left_alone(capsys, solvers_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-solver", "mine"]) == 1
+    assert f"imported from {REPOSITORY}; run this command there" in capsys.readouterr().err
+    assert not (solvers_folder / "mine.py").exists()
+
+
 def test_an_installed_package_says_that_it_needs_the_repository(capsys, monkeypatch):
     monkeypatch.setattr(places, "workflow", lambda: places.INSTALLED)
     assert main(["new-solver", "mine"]) == 1

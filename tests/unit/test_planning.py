@@ -84,6 +84,29 @@ def test_short_cells_are_fewer_submissions_than_jobs():
     assert frame.loc["all", "submissions"] == frame.loc["all", "cells"] + 2 * references < frame.loc["all", "jobs"] / 3
 
 
+def test_a_fit_from_a_table_is_a_job_without_evaluations():
+    table = {"id": "table", "solver": "ddim", "nfe": [5], "distill": {"fit": "neural-solver"}}
+    with_it, without = (
+        planned({**CONFIG, "solvers": [own]})
+        for own in (table, {key: value for key, value in table.items() if key != "distill"})
+    )
+    datasets = len(CONFIG["datasets"])
+    assert with_it.loc["all", "jobs"] - without.loc["all", "jobs"] == datasets
+    assert with_it.loc["all", "evaluations"] == without.loc["all", "evaluations"]
+
+
+def test_prompts_of_preparations_are_encoded_too():
+    config = yaml.safe_load((ROOT / "config" / "text-to-digit.yaml").read_text())
+    prepared = {"id": "v3", "solver": "dpm-solver-v3", "nfe": [4], "prepare": {"images": 7}}
+    searched = {"id": "searched", "solver": "ddim", "nfe": [4], "grid": {"name": "searched", "options": {"images": 5}}}
+    config["solvers"] = [{"id": "ddim", "solver": "ddim", "nfe": [4]}]
+    plain = planned(config).loc["all", "encoded"]
+    config["solvers"] += [prepared, searched]
+    assert planned(config).loc["all", "encoded"] == plain + 7 + 5
+    config["solvers"][1]["prepare"]["images"] = 5  # those of the search
+    assert planned(config).loc["all", "encoded"] == plain + 5
+
+
 def test_the_command_prints_a_table_hours_and_disk(capsys):
     assert main(["plan", str(ROOT / "config" / "paper.yaml"), "--gpus", "4"]) == 0
     said = capsys.readouterr().out

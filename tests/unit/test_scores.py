@@ -25,7 +25,7 @@ CARDS = ROOT / "config" / "models"
 CARD = yaml.safe_load((CARDS / "digits-classifier.yaml").read_text())
 CHECKPOINT = str(CARDS / "digits-classifier.safetensors")
 NEIGHBOURS = {"precision_recall": 3, "density_coverage": 5, "images": 10_000}
-MADE = {"cell": {"solver": "ddim", "nfe": 5}, "samples": {"images": 100}, "code": "of the samples"}
+MADE = {"cell": {"solver": "ddim", "nfe": 5}, "samples": {"images": 100}, "code": {"sample": "of the samples"}}
 PRDC = {"precision", "recall", "density", "coverage"}
 PAIRED = {"paired_fid", "trajectory_rmse", "trajectory_psnr"}
 

@@ -16,6 +16,7 @@ from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
 from dode.benchmark.planning import plan
 from dode.benchmark.student_jobs import StudentJob
+from dode.benchmark.workloads import Workloads
 from dode.distillation import learned
 from dode.models.guidance import ClassifierFree
 from test_cells import ROOT
@@ -101,10 +102,23 @@ def test_what_the_samples_are_made_from_and_what_they_cost_is_known_beforehand()
     assert Files(found).prepared(cell) == {"prepared_solver": "results/b/d/s/nfe2/prepared/student.safetensors"}
     assert list(Files(found).prepared_on(cell)) == ["ends"]
     expense = learned.preparations.get("progressive-distillation").expense(200, 2, **SHORT)
-    assert evaluations.count(found, "prepare", cell) == expense.work
-    assert plan(found).loc["all", "evaluations"] > expense.work
+    assert (evaluations.count(found, "prepare", cell), evaluations.gradients(found, "prepare", cell)) == expense
+    plain, frame = plan(benchmark(solver="ddim")), plan(found)
+    fine = evaluations.count(found, "fine_ends", cell)
+    for column in ("evaluations", "passes"):
+        assert frame.loc["all", column] - plain.loc["all", column] == expense.evaluations + fine
+    assert (frame.loc["all", "gradients"], plain.loc["all", "gradients"]) == (expense.gradients, 0)
     samples = Dependencies(found).trajectory(cell).params()["prepare"]
     assert samples["options"] == {"start": 8, "iterations": 2, "batch": 4, "rate": 1e-3}
+
+
+def test_gradients_take_time_in_a_plan():
+    """Each as long as two evaluations besides."""
+    found = benchmark(prepare={"images": 200, "options": SHORT})
+    found.config["execution"]["evaluations_per_second"] = 10.0
+    expense = learned.preparations.get("progressive-distillation").expense(200, 2, **SHORT)
+    seconds = (expense.evaluations + 2 * expense.gradients) / 10
+    assert Workloads(found).seconds("prepare", cell_of(found)) == pytest.approx(seconds)
 
 
 def test_an_edit_of_the_training_changes_the_preparation_alone():

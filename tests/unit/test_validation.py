@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from dode.validation import ConfigError, read_text, read_yaml, refuse_odd, validate
+from workspace import REPOSITORY
 
 
 @pytest.fixture
@@ -157,3 +158,24 @@ def test_a_number_that_yaml_reads_as_something_else_is_refused_with_how_to_write
 
 def test_prose_may_have_lines_and_tags_and_a_label_a_comparison():
     refuse_odd({"notes": "see <https://example.org>\nand more", "label": "m<3, λ"}, what="card", prose=["notes"])
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "says"),
+    [
+        ((), "seeds", "unknown key 'seeds' (datasets[*].seeds has that name); known: archives"),
+        ((), "fit_images", "unknown key 'fit_images' (datasets[*].fit_images has that name)"),
+        (("datasets", 0), "seed", "unknown key 'seed' (seed at the top level, solvers[*].distill.seed, "),
+        (("solvers", 0), "alignment", "unknown key 'alignment' (solvers[*].distill.alignment has that name)"),
+        ((), "sede", "unknown key 'sede' (did you mean 'seed'?); known: archives"),
+    ],
+)
+def test_a_key_that_belongs_elsewhere_is_said_to(place, key, says):
+    config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
+    part = config
+    for each in place:
+        part = part[each]
+    part[key] = 1
+    with pytest.raises(ConfigError) as caught:
+        validate(config, REPOSITORY / "config" / "schemas" / "config.schema.yaml", "configuration")
+    assert says in str(caught.value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import zipfile
 
@@ -172,6 +173,20 @@ def test_other_weights_in_the_folder_run_everything_again_and_a_copy_of_it_nothi
     content[-1] ^= 1
     path.write_bytes(content)
     assert {f"gather_latents {cell}" for cell in CELLS} <= copied.plan()
+
+
+def test_cells_of_the_same_pipeline_and_prompts_are_the_same_once_it_is_fetched(copied):
+    """What is known of them beforehand is what was written, the digests of all code included."""
+    copied.command("pack", "results/tiny", "--output", "theirs.zip")
+    add = ("add", "theirs.zip", "config/config.yaml", "--dry-run")
+    cells = ", ".join(f"digits-edm/{cell}" for cell in CELLS[:3])
+    assert f"The same as here, and therefore no rows: {cells}." in copied.command(*add)
+    made = storage.read_json(copied.results / "provenance.json")["cells"]["digits-edm/ddim/nfe2"]
+    assert set(made["code"]) == {"sample", "encode", "decode", "pipeline", "score"}
+    tiny.change_row(copied, tiny.IMAGES)
+    assert "| fit.prompts " in copied.command(*add)
+    (copied.folder / "resources/pipelines/made/tiny-sd3.json.json").unlink()
+    assert re.search(r"\| checkpoints\.model .*not fetched yet", copied.command(*add, status=1))
 
 
 def test_distances_are_of_latents_and_of_decoded_images(sampled):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dode.distillation.backprop import settings
-from dode.distillation.learned import Span, Task, fit
+from dode.distillation.learned import Parts, Span, Task, fit
 from dode.solvers.base import Solver
 
 
@@ -30,6 +30,7 @@ def _takes(solver: Solver, span: Span, *, afs: bool, **options: Any) -> None:
     expense=settings.expense,
     check=_check,
     takes=_takes,
+    parts=lambda *, afs, **_: Parts(grids=["karras"] if afs else []),
 )
 def dyweight(
     task: Task,

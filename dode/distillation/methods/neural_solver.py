@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dode.distillation.learned import Expense, Task, fit
+from dode.distillation.learned import Expense, Parts, Task, fit
 from dode.registry import unknown
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _check(images: int, nfe: int, *, table: str) -> None:
     follows="nothing",
     images=1,
     check=_check,
+    parts=lambda **_: Parts(files=[TABLES]),
 )
 def neural_solver(task: Task, *, table: str = "flow") -> "Student":
     """The table of this many evaluations, whatever the solver, its levels and the model: nothing is fitted here.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dode import solvers
-from dode.distillation.learned import Expense, Task, preparation
+from dode.distillation.learned import Expense, Parts, Task, preparation
 from dode.registry import finite
 
 
@@ -39,6 +39,7 @@ def _expense(
     images=10_000,
     expense=_expense,
     check=_check,
+    parts=lambda *, teacher, **_: Parts(solvers=[teacher]),
 )
 def amed(
     task: Task,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dode.distillation.learned import Expense, Span, Task, preparation
+from dode.distillation.learned import Expense, Parts, Span, Task, preparation
 from dode.solvers.base import Solver
 
 BATCH = 50  # images at once; a part of the result's rounding, so that it is fixed
@@ -33,6 +33,7 @@ def _takes(solver: Solver, span: Span, **options: Any) -> None:
     images=256,
     check=_check,
     takes=_takes,
+    parts=lambda **_: Parts(solvers=["dpm-solver++"]),  # of the fine trajectories
 )
 def dpm_solver_v3(task: Task, *, levels: int = 240) -> dict[str, Any]:
     """l, s and b at ``levels`` + 1 noise levels, equidistant in ``lambda = -log sigma``, each (levels + 1, C, H, W).

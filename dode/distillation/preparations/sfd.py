@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dode import solvers
-from dode.distillation.learned import Expense, Task, preparation
+from dode.distillation.learned import Expense, Parts, Task, preparation
 from dode.solvers import Solver
 
 if TYPE_CHECKING:
@@ -39,7 +39,13 @@ def _expense(images: int, nfe: int, *, substeps: int, teacher: Any, iterations: 
     return Expense(evaluations=iterations * batch * (fine + nfe), gradients=iterations * batch * nfe)
 
 
-@preparation("sfd", source="Zhou et al. 2024, arXiv:2409.19681, Alg. 1", expense=_expense, check=_check)
+@preparation(
+    "sfd",
+    source="Zhou et al. 2024, arXiv:2409.19681, Alg. 1",
+    expense=_expense,
+    check=_check,
+    parts=lambda *, teacher, **_: Parts(solvers=[teacher["name"]]),
+)
 def sfd(
     task: Task,
     *,

@@ -1,7 +1,6 @@
 """From the folder of a finished benchmark to its archive: everything but the samples."""
 
 import datetime
-import re
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +63,17 @@ def _check(by, date, images):
         raise ValueError(f"by: {error}") from None
     if len(by) > LONGEST_NAME:
         raise ValueError(f"by: {len(by)} characters are not allowed; allowed: at most {LONGEST_NAME}")
-    if date is not None and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", date):
+    if date is not None and not _is_day(date):
         raise ValueError(f"date: {date!r} is not allowed; allowed: YYYY-MM-DD, as 2026-11-29")
     if images < 1:
         raise ValueError(f"evidence: {images} images are not allowed; allowed: at least 1")
+
+
+def _is_day(date):
+    try:
+        return datetime.date.fromisoformat(date).isoformat() == date  # it reads other forms too
+    except ValueError:
+        return False
 
 
 def _facts(finished):
