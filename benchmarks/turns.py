@@ -38,10 +38,10 @@ def cost(jobs, seconds, patched):
     """(CPU seconds of Snakemake's own process, looks at the ready jobs) of a run on two cores."""
     with tempfile.TemporaryDirectory() as folder:
         text = WORKFLOW.format(root=str(ROOT), patched=patched, jobs=jobs, seconds=seconds)
-        (Path(folder) / "Snakefile").write_text(text)
+        (Path(folder) / "Snakefile").write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--scheduler", "greedy", "--quiet", "all"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        return json.loads((Path(folder) / "cost.json").read_text())
+        return json.loads((Path(folder) / "cost.json").read_text(encoding="utf-8"))
 
 
 def main():

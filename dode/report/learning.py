@@ -36,6 +36,6 @@ def of_record(made: Mapping[str, Any], *, said: bool = False) -> bool:
 
     ``said``: what is said of it elsewhere, which stands where its solver or its grid is unknown here.
     """
-    solver, grid = made["run"]["solver"], made["run"]["grid"]["name"]
+    solver, grid = made["run"]["solver"], made["run"].get("grid", {}).get("name")
     known = solver in solvers.names() and grid in grids.names()
     return distilled(solver, grid, fitted="fit" in made) if known else "fit" in made or said
