@@ -49,7 +49,8 @@ def peak_memory(jobs: Iterable[str | Path]) -> float | None:
     files = [Path(job) for job in jobs]
     if not files or not all(path.is_file() for path in files):
         return None
-    rows = [row for job in files for row in csv.DictReader(job.read_text(encoding="utf-8").splitlines(), delimiter="\t")]
+    texts = (path.read_text(encoding="utf-8") for path in files)
+    rows = [row for text in texts for row in csv.DictReader(text.splitlines(), delimiter="\t")]
     found = [row["max_rss"] for row in rows if row["max_rss"] not in ("-", "NA")]  # of a job shorter than its watch
     return max(map(float, found), default=None)
 
