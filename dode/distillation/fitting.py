@@ -217,9 +217,8 @@ def check_method(
     """ValueError where the fit ``name`` has no such options, solver or number of images, before any evaluation."""
     method, steps = learned.fits.get(name), len(levels) - 1
     learned.fits.check_options(name, options)
-    span = learned.Span(steps, float(levels[-1]), ModelFacts.of(denoise).sigma_min)
-    method.check_solver(solver, span, **options)
     method.check(images, solver.nfe(steps, end=levels[-1]), **options)
+    method.check_solver(solver, learned.Span(steps, float(levels[-1]), ModelFacts.of(denoise).sigma_min), **options)
 
 
 def fit_by_method(
