@@ -96,6 +96,18 @@ class Metered:
         return getattr(self._denoise, name)
 
 
+def recorded(path: Path) -> dict[str, Any] | None:
+    """``made``, ``meter`` and ``state`` of a file that a :class:`Checkpoint` wrote; None of none, or a damaged one."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    digest, record = content[:DIGEST], content[DIGEST:]
+    if hashlib.sha256(record).digest() != digest:
+        log.warning("%s is damaged, or of another version; beginning anew", path)
+        return None
+    return torch.load(io.BytesIO(record), map_location="cpu", weights_only=True)
+
+
 class Checkpoint:
     """How far a method is: what it needs to go on to the same result after a kill.
 
@@ -120,15 +132,8 @@ class Checkpoint:
 
         A file that is damaged is passed over too: a method that begins anew ends in the same result.
         """
-        if self.path is None or not self.path.exists():
-            return None
-        content = self.path.read_bytes()
-        digest, record = content[:DIGEST], content[DIGEST:]
-        if hashlib.sha256(record).digest() != digest:
-            log.warning("%s is damaged, or of another version; beginning anew", self.path)
-            return None
-        found = torch.load(io.BytesIO(record), map_location="cpu", weights_only=True)
-        if found["made"] != self.made:
+        found = None if self.path is None else recorded(self.path)
+        if found is None or found["made"] != self.made:
             return None
         self.meter.evaluations, self.meter.gradients = found["meter"]
         return found["state"]

@@ -5,11 +5,10 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from dode import storage
 from dode.benchmark import jobs
-from dode.distillation.task import Checkpoint
+from dode.distillation.task import Checkpoint, recorded
 from dode.images import pixels
 from workspace import REPOSITORY, Workspace
 
@@ -118,7 +117,7 @@ def unfinished(joint, folder, times):
 def test_a_killed_fit_goes_on_to_the_same_file(joint, folder):
     whole = (joint.cell("joint/nfe2") / "lambdas.json").read_bytes()
     workspace, lambdas, checkpoint = unfinished(joint, folder, 8)
-    before = torch.load(checkpoint, weights_only=True)
+    before = recorded(checkpoint)
     assert any(not part["progress"]["done"] for part in before["state"].values())
     made = {name: json.loads(whole)[name] for name in ("cell", "code", "distill", "teacher")}
     assert json.loads(before["made"]) == made

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from dode.distillation.task import recorded
 from test_interruptions import end, wait_for
 
 CELL = "results/tiny/digits-edm/student/nfe1"
@@ -28,7 +29,7 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights_and_samples(fresh
     os.killpg(process.pid, signal.SIGKILL)
     end(process)
     assert not (fresh.folder / WEIGHTS).exists()
-    kept = torch.load(fresh.folder / f"{WEIGHTS}.checkpoint", weights_only=True)["state"]["done"]
+    kept = recorded(fresh.folder / f"{WEIGHTS}.checkpoint")["state"]["done"]
     assert 0 < kept < TRAINING["iterations"]
     for workspace in (fresh, other):
         workspace.snakemake(SAMPLES)
