@@ -7,6 +7,7 @@ from snakemake.utils import min_version
 
 from dode import locks
 from dode.benchmark import beforehand, refusals, surroundings, turns
+from dode.fetching import places
 
 min_version("9.0")
 with surroundings.told_alone(logger):
@@ -17,7 +18,7 @@ with surroundings.told_alone(logger):
 # A configuration given on the command line replaces this one; it is not laid over it.
 if not workflow.overwrite_configfiles:
 
-    configfile: surroundings.configuration(ROOT)
+    configfile: str(places.default_configuration(ROOT))
 
 
 include: "rules/common.smk"

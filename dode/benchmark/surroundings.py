@@ -47,11 +47,6 @@ def is_module(workflow: Any) -> bool:
     return not workflow.modifier.is_main_snakefile() and workflow.modifier.is_module
 
 
-def configuration(root: Path) -> str:
-    """The configuration where none is named: that of the working directory, or else the workflow's own."""
-    return str(places.CONFIG if places.CONFIG.exists() else root / places.CONFIG)
-
-
 def check(workflow: Any, root: Path) -> None:
     """Refuse a run that is bound to fail, or would take its configuration for something else.
 
@@ -73,7 +68,7 @@ def check(workflow: Any, root: Path) -> None:
         return  # its configuration is the other workflow's, and so are profiles
     for path in sorted(root.glob("profiles/*/*.yaml")):
         validation.read_yaml(path)
-    for path in workflow.overwrite_configfiles or [configuration(root)]:
+    for path in workflow.overwrite_configfiles or [places.default_configuration(root)]:
         validation.read_mapping(path)
 
 

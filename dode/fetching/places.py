@@ -43,6 +43,11 @@ def folders_of_cards(root: str | Path) -> list[Path]:
     return folders if folders[0].resolve() != folders[1].resolve() else folders[:1]
 
 
+def default_configuration(root: Path) -> Path:
+    """The configuration where none is named: that of the working directory, or else the workflow's own in ``root``."""
+    return CONFIG if CONFIG.exists() else root / CONFIG
+
+
 def configuration(named: str | Path | None = None) -> Path:
     """The configuration that a command means.
 
@@ -55,7 +60,7 @@ def configuration(named: str | Path | None = None) -> Path:
     """
     folder = workflow() / "config"
     if named is None:
-        return CONFIG if CONFIG.exists() else workflow() / CONFIG
+        return default_configuration(workflow())
     if Path(named).is_file():
         return Path(named)
     if str(named) == Path(named).name and (own := folder / f"{named}.yaml").is_file():

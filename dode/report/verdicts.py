@@ -52,9 +52,8 @@ def margin(one: Entry, other: Entry, confidence: float = CONFIDENCE) -> float | 
 
 def _of_seeds(one, other, confidence):
     if _paired(one, other):
-        differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
-        bound = special.stdtrit(len(differences) - 1, (1 + confidence) / 2)
-        return float(bound * statistics.stdev(differences) / math.sqrt(len(differences)))
+        differences = _differences(one, other)
+        return _of_differences(differences, len(differences), confidence)
     errors = [error for error in map(standard_error, (one, other)) if error is not None]
     if len(errors) < 2:
         return None
@@ -67,12 +66,23 @@ def _of_seeds(one, other, confidence):
     return float(bound * spread)
 
 
-def _of_counts(one, other, confidence):
-    """The least margin of shares of images; 0 of other scores."""
+def _differences(one, other):
+    """By seed."""
+    return [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
+
+
+def _of_differences(differences, seeds, confidence):
+    """The margin of Student's test, where so many ``seeds`` have the standard deviation of ``differences``."""
+    bound = special.stdtrit(seeds - 1, (1 + confidence) / 2)
+    return float(bound * statistics.stdev(differences) / math.sqrt(seeds))
+
+
+def _of_counts(one, other, confidence, more=0):
+    """The least margin of shares of images, with so many ``more`` seeds; 0 of other scores."""
     counts = [_count(entry) for entry in (one, other)]
     if None in counts:
         return 0.0
-    images = min(count * len(entry["blocks"]) for count, entry in zip(counts, (one, other), strict=True))
+    images = min(count * (len(entry["blocks"]) + more) for count, entry in zip(counts, (one, other), strict=True))
     bound = special.ndtri((1 + confidence) / 2)
     return float(bound * math.sqrt(abs(one["value"] - other["value"]) / images) + 1 / images)
 
@@ -99,10 +109,8 @@ def unsettled(one: Entry, other: Entry) -> bool:
     """
     if not (_paired(one, other) and len(one["blocks"]) == 2 and tied(one, other)):
         return False
-    differences = [a - b for a, b in zip(one["blocks"], other["blocks"], strict=True)]
-    bound = special.stdtrit(2, (1 + CONFIDENCE) / 2)
-    first, second = ({**entry, "blocks": [*entry["blocks"], entry["blocks"][0]]} for entry in (one, other))
-    own = max(bound * statistics.stdev(differences) / math.sqrt(3), _of_counts(first, second, CONFIDENCE))
+    differences = _differences(one, other)
+    own = max(_of_differences(differences, 3, CONFIDENCE), _of_counts(one, other, CONFIDENCE, more=1))
     return bool(abs(statistics.fmean(differences)) > own)
 
 

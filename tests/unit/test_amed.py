@@ -180,11 +180,16 @@ def test_the_bottleneck_of_a_compiled_network_is_seen_whatever_ran_before(compil
         torch.testing.assert_close(found[:, 0], EIGHT[:, 0, 0, 0])
 
 
-def test_amed_prepares_and_samples_the_same_on_a_compiled_network(prepared):
+def edm_network(**options):
     torch.manual_seed(0)
-    plain = networks.create("edm-song-unet", **EDM)
-    for parameter in plain.parameters():
+    network = networks.create("edm-song-unet", **EDM, **options)
+    for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def test_amed_prepares_and_samples_the_same_on_a_compiled_network(prepared):
+    plain = edm_network()
     noise, sigmas = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)), grids.karras(steps=2)
     found = []
     for network in (plain, torch.compile(plain, backend="eager")):
@@ -271,10 +276,7 @@ def test_every_unet_says_where_its_bottleneck_is(name, options):
 
 
 def test_the_bottleneck_is_read_in_training_and_sampling_alike_whatever_the_batches(prepared):
-    torch.manual_seed(0)
-    network = networks.create("edm-song-unet", **EDM)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.1)
+    network = edm_network()
     noise, sigmas = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)), grids.karras(steps=2)
     ends = []
     for batch_size in (None, 2):
@@ -291,10 +293,7 @@ def test_the_bottleneck_is_read_in_training_and_sampling_alike_whatever_the_batc
 
 
 def test_guidance_counts_with_the_bottleneck_of_the_conditional_images():
-    torch.manual_seed(0)
-    network = networks.create("edm-song-unet", **EDM, label_dim=3)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.1)
+    network = edm_network(label_dim=3)
     denoise = DataPrediction(network, sigma_data=0.5, classes=3).conditioned([0, 1, 2])
     x, sigma = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor(2.0).double()
     found = []

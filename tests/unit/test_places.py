@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from dode.__main__ import main
-from dode.benchmark import surroundings
 from dode.commands import run
 from dode.fetching import places
 from workspace import REPOSITORY
@@ -27,12 +26,12 @@ def test_this_projects_own_are_known_by_their_names(name):
 
 def test_a_file_goes_before_a_name_and_none_is_that_of_the_folder_or_the_embedded_one(elsewhere):
     embedded = REPOSITORY / "config" / "config.yaml"
-    assert places.configuration() == Path(surroundings.configuration(REPOSITORY)) == embedded
+    assert places.configuration() == Path(places.default_configuration(REPOSITORY)) == embedded
     for path in ("mnist", "config/config.yaml"):
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).touch()
     assert places.configuration("mnist") == Path("mnist")
-    assert places.configuration() == Path(surroundings.configuration(REPOSITORY)) == Path("config/config.yaml")
+    assert places.configuration() == Path(places.default_configuration(REPOSITORY)) == Path("config/config.yaml")
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "add"])

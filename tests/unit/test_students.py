@@ -188,7 +188,7 @@ def denoisers():
     yield "flow", FlowPrediction(Called(), schedule=grids.schedules.schedules.create("flow"))
 
 
-@pytest.mark.parametrize(("kind", "denoise"), denoisers())
+@pytest.mark.parametrize(("kind", "denoise"), list(denoisers()))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_consistency_function_is_the_identity_at_the_lowest_level(kind, denoise, dtype):
     function, x = denoise.as_consistency_function(), mixture.latents(3, 0).to(dtype)

@@ -14,7 +14,7 @@ from dode import grids, solvers
 from dode.distillation import learned
 from dode.distillation.backprop import ld3, runs, training
 from dode.distillation.backprop.bns import BespokeNonStationary
-from dode.distillation.backprop.dyweight import ADAMS_BASHFORTH, DyWeight
+from dode.distillation.backprop.dyweight import DyWeight
 from dode.distillation.backprop.gs import GeneralizedSolver
 from dode.distillation.backprop.levels import FreeLevels, differentiated
 from dode.distillation.backprop.s4s import Multistep
@@ -24,6 +24,7 @@ from dode.grids.facts import ModelFacts, flow_prior, vp_prior
 from dode.grids.schedules import FlowSchedule
 from dode.models import mixture
 from dode.sampling import Student
+from dode.solvers.ipndm import ADAMS_BASHFORTH
 
 FACTS = ModelFacts(sigma_min=0.002, sigma_max=80.0)
 SHORT = {
@@ -117,7 +118,8 @@ def test_gs_is_trained_as_by_its_authors_code():
 def test_dyweight_ends_where_its_authors_code_ends(count, analytic):
     generator, steps = np.random.default_rng(count), count + analytic
     sigmas = levels_of(steps + 1)[:-1]
-    weights = [[value + generator.normal() * 0.05 for value in ADAMS_BASHFORTH[min(step, 2)]] for step in range(steps)]
+    orders = [min(step + 1, 3) for step in range(steps)]
+    weights = [[value + generator.normal() * 0.05 for value in ADAMS_BASHFORTH[order]] for order in orders]
     factors = 1 + generator.normal(size=count) * 0.05
     parameters = DyWeight(sigmas, FACTS, history=3, analytic=analytic)
     student = parameters.student(torch.tensor([*itertools.chain(*weights), *factors], dtype=torch.float64))

@@ -10,8 +10,7 @@ from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm, level_of
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
-
-ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+from dode.solvers.ipndm import ADAMS_BASHFORTH
 
 
 class DyWeight(Parameters):
@@ -34,7 +33,7 @@ class DyWeight(Parameters):
         self.sigmas, self.facts, self.analytic = sigmas, facts, analytic
         counts = [min(step, history) for step in range(1, len(sigmas))]
         self.sizes = [*counts, len(counts) - analytic]
-        weights = [torch.tensor(ADAMS_BASHFORTH[count - 1], dtype=torch.float64) for count in counts]
+        weights = [torch.tensor(ADAMS_BASHFORTH[count], dtype=torch.float64) for count in counts]
         self.start = torch.cat([*weights, torch.ones(self.sizes[-1], dtype=torch.float64)])
 
     def form(self, z: Tensor) -> LinearForm:

@@ -7,12 +7,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dode.distillation.backprop.dyweight import ADAMS_BASHFORTH
 from dode.distillation.backprop.runs import known
 from dode.distillation.backprop.training import Parameters
 from dode.distillation.linear_form import LinearForm, level_of
 from dode.grids.facts import ModelFacts
 from dode.sampling import Student
+from dode.solvers.ipndm import ADAMS_BASHFORTH
 
 
 class ParallelDirections(Parameters):
@@ -74,7 +74,7 @@ class ParallelDirections(Parameters):
             begins_without = self.analytic and step == 0
             slopes.append(x / (1 + sigma**2).sqrt() if begins_without else slope(x, sigma, sigma))
             last = slopes[: -self.order - 1 : -1]
-            ahead = sum(w * own for w, own in zip(ADAMS_BASHFORTH[len(last) - 1], last, strict=True))
+            ahead = sum(w * own for w, own in zip(ADAMS_BASHFORTH[len(last)], last, strict=True))
             found = torch.zeros_like(x)
             for share, weight, direction, time in zip(*(own[step] for own in self.numbers(z)), strict=True):
                 middle = sigma_next**share * sigma ** (1 - share)

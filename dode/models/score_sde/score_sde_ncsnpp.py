@@ -88,11 +88,15 @@ class Block(nn.Module):
         """``embedding`` (1 or B, n) behind its nonlinearity."""
         h = functional.silu(self.GroupNorm_0(x))
         if self.resample is not None:
-            margin = (self.taps.shape[-1] - 1) // 2
-            h, x = (filtered(each, self.taps, self.resample, margin) for each in (h, x))
+            h, x = (resized(each, self.taps, self.resample) for each in (h, x))
         h = self.Conv_0(h) + self.Dense_0(embedding)[:, :, None, None]
         h = self.Conv_1(functional.silu(self.GroupNorm_1(h)))
         return (h + (x if self.Conv_2 is None else self.Conv_2(x))) * math.sqrt(0.5)
+
+
+def resized(image: Tensor, taps: Tensor, how: str) -> Tensor:
+    """Half ("down") or twice ("up") as large in each direction, filtered with ``taps``."""
+    return filtered(image, taps, how, (taps.shape[-1] - 1) // 2)
 
 
 class Halving(nn.Module):
@@ -144,6 +148,8 @@ class NCSNpp(nn.Module):
     Other keys are as all published configurations with these options have them: blocks of the type ``biggan``,
     ``skip_rescale``, ``progressive_combine: sum``.
     """
+
+    taps: Tensor
 
     def __init__(
         self,
@@ -232,12 +238,13 @@ class NCSNpp(nn.Module):
                 if self.side == "residual":
                     h = side = (next(part)(side) + h) * math.sqrt(0.5)
                 elif self.side == "input_skip":
-                    side = self._resized(side, "down")
+                    side = resized(side, self.taps, "down")
                     h = next(part)(side, h)
                 skips.append(h)
         h = next(part)(skips[-1], embedding)
         h = next(part)(h)
-        h, output = next(part)(h, embedding), torch.zeros(())
+        h = next(part)(h, embedding)
+        output: Any = None  # of the smallest level that has one
         for level, attends in reversed(list(enumerate(self.attends))):
             for _ in range(self.depth + 1):
                 h = next(part)(torch.cat([h, skips.pop()], dim=1), embedding)
@@ -246,13 +253,10 @@ class NCSNpp(nn.Module):
             if self.sums or level == 0:
                 norm, image = next(part), next(part)
                 own = image(functional.silu(norm(h)))
-                output = self._resized(output, "up") + own if output.dim() else own
+                output = own if output is None else resized(output, self.taps, "up") + own
             if level:
                 h = next(part)(h, embedding)
         return output
-
-    def _resized(self, image, how):
-        return filtered(image, self.taps, how, (self.taps.shape[-1] - 1) // 2)
 
     def _embedded(self, part, condition):
         """Of the condition, behind the nonlinearity that every block begins with: (1 or B, 4 nf)."""
