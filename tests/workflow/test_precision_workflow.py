@@ -64,7 +64,7 @@ def test_a_choice_is_measured_once_for_all_jobs_of_a_cell(measured):
 def test_another_choice_makes_its_cells_again_in_it_and_no_other(measured, folder):
     """Of another machine that has chosen bfloat16: from then on this is the choice here too."""
     workspace = measured.copy(folder)
-    before = storage.read_json(choice(workspace, "nfe2"))
+    before = storage.read_json(choice(workspace, "fine"))
     choose(workspace, "nfe2", Way("bfloat16"))
     planned = workspace.plan(*TARGETS)
     assert {f"{rule} {CELL}" for rule in ("teacher", "distill", "gather", "score")} <= planned
@@ -72,7 +72,7 @@ def test_another_choice_makes_its_cells_again_in_it_and_no_other(measured, folde
     workspace.snakemake(TARGETS[0])
     assert precisions_of(workspace, CELL) == [dataclasses.asdict(Way("bfloat16"))] * 3
     assert workspace.plan(*TARGETS) == set()
-    choose(workspace, "fine", Way(**before["plain"]))  # written again, the same: nothing follows
+    choose(workspace, "fine", Way(**before["fine"]))  # written again, the same: nothing follows
     assert not {job for job in workspace.plan(*TARGETS) if FINE in job}
 
 
