@@ -1,22 +1,23 @@
 """Whether a fit helps: every solver on the embedded models, plain on its best grid, with the greedy fit, and jointly.
 
-``python benchmarks/fits.py`` measures what is missing in ``results/fits.csv`` and writes the last section of
-docs/solvers.md: it goes on where it was killed. ``--print`` writes nothing; ``--models``, ``--solvers`` and ``--nfe``
-choose some; ``--quick`` only shows that it runs.
+``python benchmarks/fits.py`` measures what ``benchmarks/fits.csv`` lacks, where each number is kept, and writes the
+last section of docs/solvers.md: it goes on where it was killed. ``--print`` writes nothing; ``--models``,
+``--solvers`` and ``--nfe`` choose some; ``--quick`` only shows that it runs.
 
 A cell is a model, a solver with its default options, a number of evaluations, and one of: plain on eight grids,
 each as it is, with an analytic first step, to the smallest noise level instead of 0, and with both; the paper's fit
 (one coefficient per evaluation, one after the other) on the model's own grid, three coefficients refined together on
-the searched grid, and the joint fit, which begins on the model's own grid. All cells of a model are scored on the same
-noise. The fine solution is a cell too: a FID below its own is no gain.
+the searched grid, and the joint fit, which begins on the model's own grid. Of the plain solver's 32 grids those are
+scored that are among the best three, by RMSE or by paired FID, on the images that fits see. All cells of a model are
+scored on the same noise. The fine solution is a cell too: a FID below its own is no gain.
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import functools
 import itertools
-import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -45,10 +46,14 @@ SOLVERS = [
         solvers.create(name).method.prepare or solvers.create(name).per_image or solvers.create(name).method.network
     )
 ]
-FOUND = ROOT / "results" / "fits.csv"
+FOUND = ROOT / "benchmarks" / "fits.csv"
 USUAL = (3, 4, 5, 6, 8, 10, 15, 20)
 #: Evaluations that a solver of two or more per interval can make, nearest to the usual ones.
-OWN_NFES = {"heun": (3, 5, 7, 9, 15, 19), "pndm": (5, 9, 13, 15, 20)}
+TWO_STAGES = (3, 5, 7, 9, 15, 19)
+OWN_NFES = {
+    **dict.fromkeys(("heun", "flow-heun", "flow-midpoint"), TWO_STAGES),
+    "pndm": (5, 9, 13, 15, 20),
+}
 NFES = sorted({*USUAL, *itertools.chain(*OWN_NFES.values())})
 GRIDS = {
     "karras": ("karras", {}),
@@ -73,7 +78,7 @@ FITS = {
     "joint": {"fit": "joint", "clip": True},
 }
 SCORES = ("paired_fid", "self_fid", "fid", "rmse")
-FITTED, CANDIDATES, SEARCHED, BLOCKS = 200, 61, 64, 3
+FITTED, CANDIDATES, SEARCHED, BLOCKS, TRIED = 200, 61, 64, 3, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +91,8 @@ class Model:
         fine: solver, evaluations and grid of the fine solution.
         images: scored in each of the blocks.
         batch: images per call of the network.
-        joint: (solvers, most evaluations) that are fitted jointly; None for all.
+        solvers: those that are measured.
+        nfes: the numbers of evaluations.
     """
 
     features: str
@@ -95,13 +101,14 @@ class Model:
     images: int
     batch: int
     shape: tuple[int, int, int]
-    joint: tuple[tuple[str, ...], int] | None = None
+    solvers: tuple[str, ...] = tuple(SOLVERS)
+    nfes: tuple[int, ...] = tuple(NFES)
 
 
 MODELS = {
     "digits-edm": Model("digits-classifier", "karras", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
     "digits-ddpm": Model("digits-classifier", "trailing", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
-    # An evaluation of 28x28 images costs so much more that only some solvers are fitted jointly.
+    # An evaluation of 28x28 images costs so much more that only some are measured.
     "mnist-ddpm": Model(
         "mnist-classifier",
         "trailing",
@@ -109,7 +116,8 @@ MODELS = {
         200,
         100,
         (1, 28, 28),
-        (("ddim", "ipndm", "dpm-solver++", "unipc"), 10),
+        ("ddim", "ipndm", "dpm-solver++", "unipc"),
+        (5, 6, 8, 10),
     ),
 }
 
@@ -132,6 +140,7 @@ class Bench:
         self.real = self._real()
         self.latents = self._noise(fitted, "fit", 0)
         self.ends = self._fine(self.latents)
+        self.aim = self._gaussian(self.ends)
         searched = self._noise(min(SEARCHED, fitted), "fit", 1)
         self.candidates = {
             end: grids.for_model(self.denoise, "karras", CANDIDATES - 1, end=end) for end in ("zero", "sigma_min")
@@ -174,21 +183,39 @@ class Bench:
         kind, options = GRIDS[name]
         return grids.for_model(self.denoise, kind, steps, **options, **ending)
 
-    def measure(self, solver, nfe, grid, fit):
-        """The scores, a value per block; those of a solver that breaks down or cannot make ``nfe`` are missing."""
+    def promising(self, method, nfe):
+        """Grids on which a plain solver is among the best :data:`TRIED` on the fitting images, by either score."""
+        found = {}
+        for name in map("".join, itertools.product(GRIDS, ENDINGS)):
+            with contextlib.suppress(FloatingPointError, ValueError):  # it may not be able to make so many evaluations
+                end = dode.sample(method, self.denoise, self.latents, self.grid(name, method, nfe))
+                rmse = (end - self.ends).square().mean().sqrt().item()
+                found[name] = (rmse, distances.fid(self._gaussian(end), self.aim))
+        ranked = [sorted(found, key=lambda name: found[name][score]) for score in (0, 1)]
+        return sorted({*ranked[0][:TRIED], *ranked[1][:TRIED]})
+
+    def measure(self, solver, nfe, fit):
+        """``{grid: scores}``, a value per block; of a fit that breaks down or cannot be made the reason alone."""
         method = solvers.create(solver)
+        if fit == "fine":
+            return {self.model.fine[2]: self.scores(self.references)}
+        if fit == "plain":
+            return {
+                grid: self.scores(
+                    [dode.sample(method, self.denoise, noise, self.grid(grid, method, nfe)) for noise in self.scored]
+                )
+                for grid in self.promising(method, nfe)
+            } or {"": {"note": "no grid on which it makes so many evaluations"}}
+        grid = "searched" if fit == "refined" else self.model.own
+        options = dict(FITS[fit], **({"ends": self.ends} if fit == "joint" else {}))
         try:
-            sigmas = self.grid(grid, method, nfe)
-            if fit == "fine":
-                made = self.references
-            elif fit == "plain":
-                made = [dode.sample(method, self.denoise, latents, sigmas) for latents in self.scored]
-            else:
-                options = dict(FITS[fit], **({"ends": self.ends} if fit == "joint" else {}))
-                found = dode.distill(method, self.denoise, self.latents, sigmas, **options)
-                made = [found.student.sample(self.denoise, latents) for latents in self.scored]
+            found = dode.distill(method, self.denoise, self.latents, self.grid(grid, method, nfe), **options)
         except (FloatingPointError, ValueError) as error:
-            return {"note": str(error)[:80]}
+            return {grid: {"note": str(error)[:80]}}
+        return {grid: self.scores([found.student.sample(self.denoise, noise) for noise in self.scored])}
+
+    def scores(self, made):
+        """Those of the end states of the blocks."""
         own = [self._gaussian(ends) for ends in made]
         squares = [(x - y).square().mean().item() for x, y in zip(made, self.references, strict=True)]
         found = {
@@ -197,26 +224,20 @@ class Bench:
             "fid": [distances.fid(one, self.real) for one in own],
             "rmse": [value**0.5 for value in squares],
         }
-        return {name: json.dumps([float(f"{value:.6g}") for value in values]) for name, values in found.items()}
+        return {name: " ".join(f"{value:.5g}" for value in values) for name, values in found.items()}
 
 
 def cells(options):
-    """``(model, solver, nfe, grid, fit)`` of everything that is asked for."""
-    yield from ((model, *MODELS[model].fine, "fine") for model in options.models)
-    for model, solver in itertools.product(options.models, options.solvers):
-        of = MODELS[model]
-        for nfe in OWN_NFES.get(solver, USUAL):
-            if nfe not in options.nfe:
-                continue
-            for grid, ending in itertools.product(GRIDS, ENDINGS):
-                yield model, solver, nfe, grid + ending, "plain"
-            yield model, solver, nfe, of.own, "greedy"
-            yield model, solver, nfe, "searched", "refined"
-            if of.joint is None or (solver in of.joint[0] and nfe <= of.joint[1]):
-                yield model, solver, nfe, of.own, "joint"
+    """``(model, solver, nfe, fit)`` of everything that is asked for, the long ones last."""
+    yield from ((model, *MODELS[model].fine[:2], "fine") for model in options.models)
+    for fit, model, solver in itertools.product(("plain", *FITS), options.models, options.solvers):
+        if solver in MODELS[model].solvers:
+            for nfe in OWN_NFES.get(solver, USUAL):
+                if nfe in options.nfe and nfe in MODELS[model].nfes:
+                    yield model, solver, nfe, fit
 
 
-COLUMNS = ("model", "solver", "nfe", "grid", "fit", *SCORES, "note")
+COLUMNS = ("model", "solver", "nfe", "fit", "grid", *SCORES, "note")
 
 
 @functools.cache
@@ -236,19 +257,18 @@ def measured(options):
     options.found.parent.mkdir(parents=True, exist_ok=True)
     done = set()
     if options.found.is_file():
-        done = set(pd.read_csv(options.found)[list(COLUMNS[:5])].itertuples(index=False, name=None))
+        done = set(pd.read_csv(options.found)[list(COLUMNS[:4])].itertuples(index=False, name=None))
     left = [cell for cell in cells(options) if cell not in done]
     images, fitted = (40, 24) if options.quick else (None, FITTED)
     for model in {cell[0] for cell in left}:
         bench(model, images, fitted)
-    left.sort(key=lambda cell: cell[4] == "joint")  # the long ones last
     with options.found.open("a", newline="", encoding="utf-8") as file, multiprocessing.Pool(options.workers) as pool:
         writer = csv.DictWriter(file, COLUMNS)
         if not done:
             writer.writeheader()
         tasks = [(cell, images, fitted) for cell in left]
         for cell, scores in tqdm(pool.imap_unordered(_one, tasks), total=len(tasks), desc="cells", mininterval=5):
-            writer.writerow({**dict(zip(COLUMNS, cell, strict=False)), **scores})
+            writer.writerows({**dict(zip(COLUMNS, (*cell, grid), strict=False)), **of} for grid, of in scores.items())
             file.flush()
             os.fsync(file.fileno())
 
@@ -259,7 +279,7 @@ def entries(frame):
     for row in frame.dropna(subset=["paired_fid"]).to_dict("records"):
         of = {}
         for score in SCORES:
-            blocks = json.loads(row[score])
+            blocks = [float(value) for value in row[score].split()]
             value, error = float(np.mean(blocks)), float(np.std(blocks, ddof=1))
             of[score] = {"value": value, "error": error, "error_kind": "seeds", "blocks": blocks}
         found.setdefault((row["model"], row["solver"], row["nfe"]), {})[row["fit"], row["grid"]] = of
