@@ -16,8 +16,8 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /source
 COPY requirements.lock requirements-dev.lock pyproject.toml ./
-# A mount's user has no name and no home in here; caches go beside the results.
-ENV HOME=/work MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/work/.cache
+# A mount's user has no name and no home in here. Snakemake asks for the name; caches go beside the results.
+ENV USER=dode HOME=/work MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/work/.cache
 RUN python -m pip install --require-hashes --no-deps --requirement "$LOCK"
 # torch and torchvision are not in the lock, as every platform has other builds; their pins are those of pyproject.toml.
 RUN python -c 'import tomllib; \

@@ -1,4 +1,4 @@
-"""The recipe of the container, which cannot be built here: what it names is there, and pins are in one place."""
+"""The recipe of the container, which tests do not build: what it names is there, and pins are in one place."""
 
 import re
 import shlex
@@ -30,3 +30,10 @@ def test_the_lock_is_followed_and_torchs_pins_are_the_projects():
         {"print": lambda *pins, **_: found.extend(pins), "open": lambda *_: (REPOSITORY / "pyproject.toml").open("rb")},
     )
     assert [pin.split("==")[0] for pin in found] == ["torch", "torchvision"]
+
+
+def test_a_user_without_an_account_has_a_name_and_a_home():
+    """``--user 1234:1234`` has no entry in the image's passwd file, where Snakemake would look for the name."""
+    environment = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.*)$", DOCKERFILE, flags=re.MULTILINE))))
+    assert environment["USER"]
+    assert environment["HOME"] == re.findall(r"^WORKDIR (.*)$", DOCKERFILE, flags=re.MULTILINE)[-1]
