@@ -40,7 +40,7 @@ docs: .venv/dev
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs/site docs build/site
 	@echo "The site: build/site/index.html"
 
-# The archives that others can add to their tables (docs/sharing.md). That of MNIST takes hours.
+# The archives that others can add to their tables (docs/sharing.md): 40 minutes on two cores, most for that of MNIST.
 PACK := $(BIN)/python -m dode pack --by "the dode project" --evidence 32
 archives: .venv/dev
 	$(BIN)/snakemake
