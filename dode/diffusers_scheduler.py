@@ -239,6 +239,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """The network's input at the present evaluation; a copy, which the network may write to."""
+        sample = calls.noise(sample)
         found = self.coordinates.network_input(sample, self.levels[min(self._index, len(self.levels) - 1)])
         if self._index == 0 and self._told_factor != 1:
             found = found * self._told_factor
@@ -276,7 +277,13 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         if self._run is None:
             sample = self._begun(sample)
             calls.check_unit(sample, "sample", float(self.init_noise_sigma))
-        output = calls.tensor(model_output, sample)[:, : sample.shape[1]]
+        output = calls.tensor(model_output, sample)
+        if output.shape != (len(sample), *output.shape[1:2], *sample.shape[2:]) or output.shape[1] < sample.shape[1]:
+            raise ValueError(
+                f"model_output: its shape {tuple(output.shape)} is not that of the sample, {tuple(sample.shape)}, but "
+                "for more channels"
+            )
+        output = output[:, : sample.shape[1]]
         if not calls.finite(output):
             raise calls.breakdown(output, sample, self._where(), [output.dtype])
         if self._run is None:

@@ -5,12 +5,12 @@ unknown, and what is unknown agrees with nothing. The columns are described in d
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from dode import grids, solvers
 from dode.benchmark import csv_rows
+from dode.weights import foreign_json
 
 #: What the source says, in its own words.
 SOURCE = (
@@ -77,9 +77,9 @@ def _nfe(row: dict[str, str]) -> int | None:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
+        value = foreign_json.parsed(text.encode(), "it", ValueError)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a JSON object: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{text!r} is not a JSON object")
     return value

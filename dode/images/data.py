@@ -148,7 +148,12 @@ def load(source: Source, image_shape: Sequence[int]) -> tuple[np.ndarray | Image
         OSError: where one cannot be read.
     """
     if isinstance(source, str):
-        return sources.create(source)
+        images, labels = sources.create(source)
+        if images.shape[1:] != tuple(image_shape):
+            raise ValueError(
+                f"the images of '{source}' are {images.shape[1:]}, the model's {tuple(image_shape)}; nothing is resized"
+            )
+        return images, labels
     if image_shape[0] not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, but the model's images have {image_shape[0]}")
     reader = {"folder": _folder, "zip": _zip, "hub": _hub}[_kind(source)]

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read(file: str | Path, *, column: str | None = None, sha256: str | None = No
 
     Raises:
         ValueError: in one sentence with the number of the row, for a file that is none of these, is not text in UTF-8,
-            has another sha256, no such column or a row without a prompt.
+            has another sha256, no such column, a row without a prompt, or one with more values than columns.
     """
     path = Path(file)
     if not path.is_file():
@@ -54,6 +55,8 @@ def _read(path, column, sha256, state):
     for number, row in enumerate(rows, 1):
         if not isinstance(row, str):
             raise ValueError(f"row {number} of '{path}' is {json.dumps(row)[:80]}, which is no text")
+        if re.search("[\ud800-\udfff]", row):
+            raise ValueError(f"row {number} of '{path}' has half of a surrogate pair, which is no character")
         if not any(character.isprintable() and not character.isspace() for character in row):
             raise _empty(number, path)
     return tuple(row.strip() for row in rows)
@@ -77,6 +80,12 @@ def _csv(text, path, column):
         raise ValueError(f"column: '{path}': {unknown('column', column, names)}")
     if names.count(column) > 1:
         raise ValueError(f"column: '{path}' has the column '{column}' more than once; rename the others")
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(names):  # what follows an unquoted comma of a prompt would be lost
+            raise ValueError(
+                f"row {number} of '{path}' has {len(row)} values for {len(names)} columns; a prompt with a comma must be "
+                "in quotes"
+            )
     place = names.index(column)
     return [row[place] if len(row) > place else "" for row in rows]
 
@@ -104,6 +113,11 @@ def _coco(text, path, column):
             raise ValueError(
                 f"'{path}' is not a file of COCO's captions: it has no list '{key}' of objects with '{own}'"
             )
+    for key, own in keys.items():
+        if not all(isinstance(each[own], int | str) for each in found[key]):
+            raise ValueError(
+                f"'{path}' is not a file of COCO's captions: an '{own}' of '{key}' is no number and no text"
+            )
     captions: dict[Any, Any] = {}
     for each in found["annotations"]:
         captions.setdefault(each["image_id"], each.get("caption", ""))
@@ -112,9 +126,21 @@ def _coco(text, path, column):
 
 def _parsed(text, what):
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=_once)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{what} is not JSON: {error}") from None
+    except ValueError as error:  # of a key, or of an integer with thousands of digits
+        raise ValueError(f"{what} {error}") from None
+
+
+def _once(pairs):
+    """An object of JSON, which keeps the last of what it has twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"has the key {json.dumps(twice)[:80]} twice")
+    return found
 
 
 def check_count(rows: list[str], file: str | Path, scored: int, fitted: int) -> None:

@@ -105,6 +105,12 @@ def test_images_are_opened_as_they_are_asked_for(folder):
         found[3:4]
 
 
+def test_images_of_a_name_that_have_another_shape_than_the_models_are_refused():
+    """An extractor that resizes would compare them with any."""
+    with pytest.raises(ValueError, match=r"the images of 'digits' are \(1, 8, 8\), the model's \(1, 28, 28\)"):
+        data.load("digits", (1, 28, 28))
+
+
 def test_an_image_of_another_size_is_named(folder):
     Image.new("RGB", (8, 7)).save(folder / "a2.png")
     found, _ = data.load({"folder": str(folder)}, SHAPE)

@@ -82,6 +82,12 @@ def test_a_file_that_is_edited_is_read_again(file):
             {},
             "line 2: the byte 0xe9 is not UTF-8; allowed: text in UTF-8",
         ),
+        (
+            "a.csv",
+            "id,prompt\n1,x\n2,a dog, asleep\n",
+            {},
+            "row 2 of .* has 3 values for 2 columns; a prompt with a comma",
+        ),
         ("a.csv", "prompt,prompt\nx,y\n", {}, "column: .* has the column 'prompt' more than once; rename the others"),
         ("a.csv", "", {}, "is not CSV with a row of names above"),
         (
@@ -94,6 +100,9 @@ def test_a_file_that_is_edited_is_read_again(file):
         ("a.jsonl", '{"prompt": 3}\n', {}, "row 1 of .* is 3, which is no text"),
         ("a.jsonl", '{"prompt": "x"}\n[1]\n', {}, "row 2 of .* is not a JSON object"),
         ("a.jsonl", '{"prompt": \n', {}, "row 1 of .* is not JSON"),
+        ("a.jsonl", '{"prompt": "x", "prompt": "y"}\n', {}, 'row 1 of .* has the key "prompt" twice'),
+        ("a.jsonl", '{"prompt": "\\ud800 cat"}\n', {}, "row 1 of .* has half of a surrogate pair"),
+        ("a.json", '{"images": [{"id": [1]}], "annotations": []}', {}, "an 'id' of 'images' is no number and no text"),
         ("a.json", "[]", {}, "is not a file of COCO's captions: it has no list 'images' of objects with 'id'"),
         (
             "a.json",
