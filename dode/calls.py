@@ -32,7 +32,7 @@ def noise(latents: Any) -> Tensor:
     found = _of_array(latents)
     if not isinstance(found, Tensor):
         raise ValueError(f"latents must be a tensor or an array of floating-point numbers, not {_what(latents)}")
-    if found.dtype not in FLOATS:
+    if found.dtype not in FLOATS or found.layout is not torch.strided:
         raise ValueError(
             f"latents must be of float16, bfloat16, float32 or float64, not {_what(latents)}: unit-normal noise has "
             "fractions, and images come back in its type"
@@ -82,8 +82,8 @@ def tensor(output: Any, like: Tensor) -> Tensor:
 
 
 def _of_array(value):
-    """An array of NumPy as a tensor where torch has its type, else as it is."""
-    if not isinstance(value, np.ndarray):
+    """An array of NumPy as a tensor where torch has its type and nothing of it is masked, else as it is."""
+    if not isinstance(value, np.ndarray) or np.ma.is_masked(value):
         return value
     try:  # a copy has torch's order of bytes, no negative strides, and may be written to
         return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
@@ -95,6 +95,7 @@ def _what(value):
     """A value of a wrong kind in words."""
     name = type(value).__name__
     if isinstance(value, np.ndarray | Tensor):
+        name = f"sparse {name}" if isinstance(value, Tensor) and value.layout is not torch.strided else name
         return f"{name} of {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, Mapping):
         return f"{name} with {', '.join(map(repr, value)) or 'nothing'}"

@@ -38,7 +38,13 @@ class Correction:
     """``advance`` function of a distilled run: ``proposal + R_k lambda_k``; ``prediction`` is the model's."""
 
     def __init__(self, lambdas: ArrayLike, directions: DirectionsLike | None, prediction: str, *, evaluations: int):
-        self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
+        try:
+            self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
+        except (TypeError, RuntimeError, ValueError):  # torch's, of what is no number
+            raise ValueError(
+                f"lambdas must be a fit, or its coefficients (K, m), not {type(lambdas).__name__}; an exported result "
+                "samples by itself (dode.load)"
+            ) from None
         if self.lambdas.ndim == 1:
             self.lambdas = self.lambdas[:, None]
         if self.lambdas.ndim != 2 or len(self.lambdas) != evaluations:
@@ -227,7 +233,11 @@ def _student(solver, sigmas, lambdas, directions, told, facts, latents):
     check_levels(checked(sigmas).numpy(), facts)
     fit = getattr(lambdas, "fit", lambdas)  # coefficients that were taken from a fit know it
     if not hasattr(fit, "student"):
-        return Student(solver, sigmas, lambdas, directions, told)
+        student = Student(solver, sigmas, lambdas, directions, told)
+        levels = told_levels(told, student.nfe)
+        if levels is not None:
+            check_levels(levels.sort(descending=True).values.numpy(), facts, "told")
+        return student
     fit.check(solver, sigmas, facts, latents)
     if fit is not lambdas:  # the same numbers along other directions would be another solver
         own = fit.student.directions

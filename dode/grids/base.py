@@ -27,6 +27,7 @@ grids = FileRegistry("grid", "dode.grids", Path(__file__).parent)
 #: A grid as a function of keyword options.
 Spacing: TypeAlias = Callable[..., tuple[np.ndarray, Variable]]
 
+MOST_STEPS = 10_000_000  # of a teacher of the finest solver
 FILLED = {"steps": "the nfe", "schedule": "the model's card", "model": "the model's card", "prepared": "the workflow"}
 
 
@@ -61,6 +62,8 @@ def grid(
         def levels(*, steps, afs=False, end="zero", **options):
             if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
                 raise ValueError(f"grid '{name}': steps must be an integer of at least 1, not {steps!r}")
+            if steps > MOST_STEPS:
+                raise ValueError(f"grid '{name}': steps must be at most {MOST_STEPS:,}, not {steps:,}")
             shared.check(name, steps, afs=afs, end=end)
             # In the precision of NumPy's own numbers, such as float32, the levels would be rounded too.
             own = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Evenly spaced levels from this on are timesteps: as noise levels they would leave out all that matters.
 EVEN = 100.0
+# As are whole numbers from there on, however spaced, which leave out all below this but one.
+WHOLE = 10.0
 
 
 def complete(name: str, facts: ModelFacts, **options: Any) -> dict[str, Any]:
@@ -42,13 +44,29 @@ def check(name: str, steps: int, facts: ModelFacts, **options: Any) -> None:
             )
 
 
-def check_levels(levels: np.ndarray, facts: ModelFacts | None = None) -> None:
-    """Raise ValueError for timesteps in the place of noise levels, and for levels above those that a model knows."""
+def check_levels(levels: np.ndarray, facts: ModelFacts | None = None, name: str = "sigmas") -> None:
+    """Raise ValueError for times in the place of noise levels, and for levels above those that a model knows.
+
+    Args:
+        levels: descending.
+        facts: of the model.
+        name: of the levels, for the message.
+    """
     first, parts = float(levels[0]), (levels, levels[levels > 0])
+    why = None
     if first >= EVEN and any(len(part) > 2 and np.ptp(np.diff(part)) <= 2 for part in parts):
+        why = "evenly spaced"
+    elif first >= EVEN and len(parts[1]) > 3 and parts[1][-2] > WHOLE and (levels == np.rint(levels)).all():
+        why = f"whole numbers, nearly all above {WHOLE:g}"
+    if why:
         raise ValueError(
-            f"sigmas: {listed(levels)} are timesteps and not noise levels, as they are evenly spaced; a schedule's "
+            f"{name}: {listed(levels)} are timesteps and not noise levels, as they are {why}; a schedule's "
             "sigma(index) turns one into the other (dode.grids.schedules)"
+        )
+    if facts is not None and facts.prediction == "flow" and first <= 1:
+        raise ValueError(
+            f"{name}: the first, {first:.6g}, is no noise level to begin with; of the times t of flow matching, from 1 "
+            "to 0, the noise levels are t / (1 - t)"
         )
     if facts is None or facts.sigma_max is None:
         return
@@ -58,7 +76,7 @@ def check_levels(levels: np.ndarray, facts: ModelFacts | None = None) -> None:
     rounded = highest if facts.round_sigma is None else float(facts.round_sigma(np.array(highest)))
     if first > max(highest, rounded) * 1.01:
         raise ValueError(
-            f"sigmas: the first, {first:.6g}, is above {highest:.6g}, the highest noise level that the model "
+            f"{name}: the first, {first:.6g}, is above {highest:.6g}, the highest noise level that the model "
             "knows; timesteps are no noise levels"
         )
 

@@ -45,7 +45,10 @@ class Grid(torch.Tensor):
 
 def checked(sigmas: Levels) -> torch.Tensor:
     """Float64 tensor of a usable grid on the CPU: 1-d, at least two levels, finite, descending, not negative."""
-    levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").as_subclass(torch.Tensor)
+    try:
+        levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").as_subclass(torch.Tensor)
+    except (TypeError, RuntimeError, ValueError):  # torch's, of what is no number
+        raise ValueError(f"sigmas must be noise levels, numbers, not {str(sigmas)[:60]!r}") from None
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(
             f"sigmas must be a 1-d sequence of at least two noise levels, not of shape {tuple(levels.shape)}"

@@ -266,6 +266,8 @@ def runs_with(latents, sampler):
         (np.array([["a"]]), "an array of floating-point numbers, not ndarray of <U1"),
         ([[1.0]], "not list of 1"),
         (None, "not NoneType"),
+        (torch.ones(2, 1, 2, 2).to_sparse(), "not sparse Tensor of float32"),
+        (np.ma.masked_greater(np.ones((2, 1, 2, 2)), 0), "not MaskedArray of float64"),
         (torch.ones(4), r"of shape \(B, C, H, W\), one entry per image, not \(4,\)"),
         (torch.tensor(1.0), r"not \(\)"),
     ],
@@ -326,6 +328,8 @@ def test_noise_that_is_not_finite_is_refused(value):
         np.linspace(999, 0, 6),
         np.linspace(999, 0, 7).round(),  # whole, and so not quite even
         [981, 961, 941, 921, 901],
+        [999, 851, 640, 399, 131, 0],  # as Karras et al. space them
+        np.linspace(999**0.5, 0, 6).round() ** 2,
         [150.0, 100.0, 50.0, 0.0],
     ],
 )
@@ -335,11 +339,44 @@ def test_timesteps_in_the_place_of_noise_levels_are_refused(levels):
         lambda: dode.distill(DDIM, right, noise(40), levels),
         lambda: next(sampling.evaluations(DDIM, noise(), levels)),
     ):
-        with pytest.raises(ValueError, match=r"sigmas: (999|981|150), .* are timesteps and not noise levels"):
+        with pytest.raises(ValueError, match=r"sigmas: \d+, .* are timesteps and not noise levels"):
             run()
     sigmas = [float(level) for level in levels if level > 0]
     with pytest.raises(ValueError, match="are timesteps and not noise levels"):
         grids.of_model.check("explicit", len(sigmas), models.ModelFacts(), sigmas=sigmas)
+
+
+def test_whole_noise_levels_are_no_timesteps():
+    for levels in ([500, 200, 50, 10, 5, 2, 1, 0], [100, 50, 20, 0], [1000, 100, 10, 1, 0]):
+        grids.of_model.check_levels(np.array(levels, dtype=float))
+
+
+def test_timesteps_that_the_network_is_told_are_refused():
+    with pytest.raises(ValueError, match="told: 999, 819, 639, 459, 279, 99 are timesteps and not noise levels"):
+        dode.sample(DDIM, right, noise(), KARRAS, told=np.linspace(999, 99, 6))
+
+
+def test_times_of_flow_matching_are_no_noise_levels():
+    """diffusers calls them sigmas."""
+    model = models.FlowPrediction(Network(), schedule=schedules.schedules.create("flow"))
+    with pytest.raises(ValueError, match="the first, 1, is no noise level to begin with; of the times t of flow"):
+        dode.sample(DDIM, model, noise(), np.linspace(1, 0, 6))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"solver": "ddim"}, r"solver: 'ddim' is not allowed; allowed: what dode.solvers.create\(name\) returns"),
+        ({"sigmas": "80 5 0"}, "sigmas must be noise levels, numbers, not '80 5 0'"),
+        ({"lambdas": "fit.json"}, "lambdas must be a fit, or its coefficients .*, not str; an exported result samples"),
+        ({"lambdas": 1j}, "lambdas must be a fit, .* not complex"),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_sentence(changed, says):
+    given = {"solver": DDIM, "denoise": right, "latents": noise(), "sigmas": KARRAS}
+    with pytest.raises(ValueError, match=says) as caught:
+        dode.sample(**{**given, **changed})
+    assert "\n" not in str(caught.value)
 
 
 def test_levels_above_the_models_own_are_refused():
