@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from dode.registry import FileRegistry
+from dode.registry import FileRegistry, finite
 from dode.solvers.base import Solver
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ F = TypeVar("F", bound=Callable)
 Follows: TypeAlias = Literal["nothing", "ends", "states"]
 IMAGES = 200  # noises that a method learns from by default
 BACKWARD = 2  # evaluations that one costs more if gradients flow back through it
+
+#: What values of a kind of option are, by its annotation; others are left to the method.
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "float": (finite, "a finite number"),
+    "float | None": (lambda value: value is None or finite(value), "a finite number, or null"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "str": (lambda value: isinstance(value, str), "a name"),
+}
+_RATES, _DECAYS = ("rate", "learning_rate", "told_learning_rate"), ("averaging",)
 
 _HERE = Path(__file__).parent
 fits = FileRegistry("fit", "dode.distillation.methods", _HERE / "methods")
@@ -132,8 +142,21 @@ class Learned:
         return self._parts(**self.filled(options))
 
     def check(self, images: int, nfe: int, **options: Any) -> None:
-        """Raise ValueError, in one sentence, for what the method could learn nothing from."""
+        """Raise ValueError, in one sentence, for options of other kinds, or what the method could learn nothing from."""
+        self._check_kinds(options)
         self._check(images, nfe, **self.filled(options))
+
+    def _check_kinds(self, options):
+        """Options are of the kinds that the method's signature says; rates and decays are within their bounds."""
+        for name, value in options.items():
+            kind = self.function.__annotations__.get(name)
+            is_right, allowed = _KINDS.get(getattr(kind, "__name__", str(kind)), (lambda value: True, ""))
+            if not is_right(value):
+                raise ValueError(f"{self.name}: {name} must be {allowed}, not {value!r}")
+            if name in _RATES and value is not None and not value > 0:
+                raise ValueError(f"{self.name}: {name} must be a number above 0, not {value!r}")
+            if name in _DECAYS and not 0 <= value < 1:
+                raise ValueError(f"{self.name}: {name} must be a decay from 0 to below 1, not {value!r}")
 
     def check_solver(self, solver: Solver, span: Span, **options: Any) -> None:
         """Raise ValueError, in one sentence, for a solver on such levels that the method is not for."""

@@ -96,6 +96,18 @@ def test_what_is_asked_for_in_vain_is_refused_before_any_evaluation():
     ]:
         with pytest.raises(ValueError, match=message):
             dode.distill(solver, never, latents, sigmas, fit="stretch", ends=latents, **options)
+    for name, option, value, says in [
+        ("ect", "rate", -1e-3, "a number above 0"),
+        ("ect", "rate", None, "a finite number"),
+        ("progressive-distillation", "iterations", 2.5, "a whole number"),
+        ("consistency-distillation", "batch", True, "a whole number"),
+        ("amed", "teacher", ["heun"], "a name"),
+        ("ect", "spread", -1.0, "is no standard deviation"),
+    ]:
+        with pytest.raises(ValueError, match=f"{option}.* {says}"):
+            learned.preparations.get(name).check(300, 2, **{option: value})
+    with pytest.raises(ValueError, match="averaging must be a decay from 0 to below 1, not 2"):
+        learned.fits.get("gs").check(300, 2, averaging=2)
     with pytest.raises(ValueError, match=r"fit must be one of 'joint', .*did you mean 'stretch'"):
         dode.distill(solver, never, latents, sigmas, fit="strech")
     with pytest.raises(ValueError, match="options: a fit 'greedy' has no such option"):

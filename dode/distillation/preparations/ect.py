@@ -13,7 +13,16 @@ SLOPE, WIDTH = 8.0, 1.0  # k and b of n(t) = 1 + k sigmoid(-b t)
 
 
 def _check(
-    images: int, nfe: int, *, q: float, stages: int, iterations: int, batch: int, average: float, **_: Any
+    images: int,
+    nfe: int,
+    *,
+    q: float,
+    stages: int,
+    iterations: int,
+    batch: int,
+    spread: float,
+    average: float,
+    **_: Any,
 ) -> None:
     if not q > 1:
         raise ValueError(f"q: {q} brings the points no nearer; allowed: above 1")
@@ -22,6 +31,8 @@ def _check(
             f"stages, iterations and batch must be at least 1, and iterations at least stages, not {stages}, "
             f"{iterations} and {batch}"
         )
+    if spread <= 0:
+        raise ValueError(f"spread: {spread} is no standard deviation; allowed: above 0")
     if not 0 <= average < 1:
         raise ValueError(f"average: {average} is no decay of an average; allowed: from 0 to below 1")
 
