@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.metadata
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dode import calls, driver, grids, sampling, solvers, storage
+from dode import calls, driver, grids, sampling, solvers, storage, texts
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
 from dode.grids import spellings
@@ -110,7 +112,7 @@ class Sampler:
     @property
     def citation(self) -> str:
         """What to cite, one source per line."""
-        return "\n".join(self.record["citation"])
+        return "\n".join(map(texts.shown, self.record["citation"]))
 
     @property
     def evaluated(self) -> list[float]:
@@ -213,7 +215,7 @@ class Sampler:
 
     def __repr__(self) -> str:
         kind = "plain" if self.lambdas is None and self.solver.name != NAME else "distilled"
-        return f"<{kind} {self.solver.name}, NFE {self.nfe}, of {self.record['model']['card']}>"
+        return texts.shown(f"<{kind} {self.solver.name}, NFE {self.nfe}, of {self.record['model']['card']}>")
 
 
 def load(source: str | Path | dict[str, Any]) -> Sampler:
@@ -225,6 +227,10 @@ def load(source: str | Path | dict[str, Any]) -> Sampler:
     """
     if isinstance(source, dict):
         return _sampler(_plain(source), "result")
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(
+            f"result: {type(source).__name__} is not allowed; allowed: a file, or its contents as a dictionary"
+        )
     if Path(source).exists() and not Path(source).is_file():
         raise ValueError(f"{source}: not a regular file")
     with Path(source).open("rb") as file:
@@ -235,7 +241,7 @@ def load(source: str | Path | dict[str, Any]) -> Sampler:
 def _parsed(content, what):
     if len(content) > MAX_BYTES:
         raise ValueError(f"{what}: it has more than {MAX_BYTES} bytes, which no exported result has")
-    return foreign_json.parsed(content, f"{what}: it", ValueError)
+    return foreign_json.parsed(content.removeprefix(codecs.BOM_UTF8), f"{what}: it", ValueError)
 
 
 def _plain(record):

@@ -52,8 +52,8 @@ def _umask():
     return mask
 
 
-def write_where_told(path: str | Path, text: str) -> None:
-    """Write text where a user says, as UTF-8: ``-`` is standard output.
+def write_where_told(path: str | Path, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8, where a user says: ``-`` is standard output.
 
     A link is followed, a regular file is replaced whole and keeps its permissions, and what is no regular file, such as
     a pipe or ``/dev/stdout``, is written to. Nothing else in the folder is touched.
@@ -62,8 +62,13 @@ def write_where_told(path: str | Path, text: str) -> None:
         OSError: where that cannot be done; what was there is left as it was.
     """
     if str(path) == "-":
-        sys.stdout.write(text)
+        if isinstance(content, str):
+            sys.stdout.write(content)
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
         return
+    data = content.encode() if isinstance(content, str) else content
     before = None
     with contextlib.suppress(FileNotFoundError):
         before = os.stat(path)
@@ -71,13 +76,15 @@ def write_where_told(path: str | Path, text: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     own = os.path.abspath(path).startswith(("/dev/", "/proc/"))  # where a link may lead to a file that is being written
     if own or (before is not None and not stat.S_ISREG(before.st_mode)):
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_bytes(data)
         return
     target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            file.write(data)
         os.chmod(name, 0o666 & ~_umask() if before is None else stat.S_IMODE(before.st_mode))
         _on_disk(name)
         os.replace(name, target)

@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 LONGEST = 1000  # characters of a key
 #: Integers that torch, numpy and safetensors can hold: of 64 bits, with a sign.
 LEAST, MOST = -(2**63), 2**63 - 1
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, or a whole one
 
 
 def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infinite: bool = False) -> Any:
@@ -22,7 +24,7 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infi
 
     Raises:
         error: where the text is not JSON, has a key twice or a very long one, an integer beyond :data:`LEAST` and
-            :data:`MOST`, or a number such as NaN or 1e999.
+            :data:`MOST`, a number such as NaN or 1e999, or half of a surrogate pair.
     """
 
     allowed = f"allowed: integers from {LEAST} to {MOST}"
@@ -52,6 +54,11 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infi
     hooks: dict[str, Any] = {"parse_int": integer, "parse_float": real}
     hooks["parse_constant"] = lambda name: float(name) if infinite and name != "NaN" else constant(name)
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=once, **hooks)
+        found = json.loads(content.decode("utf-8"), object_pairs_hook=once, **hooks)
+        if HALF.search(content):  # it could be neither printed nor written
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError:
+        raise error(f"{what} has half of a surrogate pair, which is no character") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise error(f"{what} is not JSON, or cut off: {str(problem)[:200]}") from None

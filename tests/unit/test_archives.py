@@ -64,6 +64,18 @@ def test_nothing_is_written_that_could_not_be_read(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_archive_is_written_where_a_user_says(tmp_path, capsysbinary):
+    """Behind a link and to standard output; a file that is named as that of a killed writer stays."""
+    neighbour = tmp_path / ".shared.zip.12345678.zip"
+    neighbour.write_text("not ours")
+    (tmp_path / "link.zip").symlink_to("shared.zip")
+    for path in (tmp_path / "link.zip", "-"):
+        format.write(path, forged_archives.few(), by="", date="2026-11-29")
+    assert (tmp_path / "link.zip").is_symlink()
+    assert capsysbinary.readouterr().out == (tmp_path / "shared.zip").read_bytes()
+    assert neighbour.read_text() == "not ours"
+
+
 @pytest.fixture
 def unpacked(tmp_path):
     """A folder of results as far as it is needed to be told what it lacks."""

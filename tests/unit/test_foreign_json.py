@@ -27,3 +27,10 @@ def test_an_integer_beyond_64_bits_is_refused_with_what_is_allowed(digits, says)
     with pytest.raises(ValueError, match="it has") as caught:
         foreign_json.parsed(f"[{digits}]".encode(), "it", ValueError)
     assert str(caught.value) == f"{says}allowed: integers from {-(2**63)} to {2**63 - 1}"
+
+
+def test_half_of_a_surrogate_pair_is_refused_and_a_whole_one_is_not():
+    assert foreign_json.parsed(rb'["\uD83D\ude00"]', "it", ValueError) == ["\N{GRINNING FACE}"]
+    for text in (rb'["\ud83d"]', rb'{"\udead": 1}', rb'["\ude00\ud83d"]'):
+        with pytest.raises(ValueError, match="it has half of a surrogate pair, which is no character"):
+            foreign_json.parsed(text, "it", ValueError)

@@ -1,5 +1,6 @@
 """Exported results: what loads, what is refused."""
 
+import codecs
 import copy
 import json
 import os
@@ -546,6 +547,21 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path, good):
     endless["fit"] = endless
     with pytest.raises(ValueError, match="cannot be written as JSON"):
         dode.load(endless)
+
+
+def test_a_byte_order_mark_is_passed_over_and_what_is_shown_is_escaped(tmp_path, good):
+    """As editors write the first; the names in a file are somebody else's."""
+    record = {**good, "model": {**good["model"], "card": "\x1b[31mred"}, "citation": ["\x1b]0;title\x07"]}
+    (tmp_path / "mine.json").write_bytes(codecs.BOM_UTF8 + json.dumps(record).encode())
+    sampler = dode.load(tmp_path / "mine.json")
+    assert repr(sampler).endswith(r"of \x1b[31mred>")
+    assert sampler.citation == r"\x1b]0;title\x07"
+
+
+@pytest.mark.parametrize("source", [None, [], b"{}", 3])
+def test_what_is_neither_a_file_nor_its_contents_is_one_sentence(source):
+    with pytest.raises(ValueError, match="is not allowed; allowed: a file, or its contents as a dictionary"):
+        dode.load(source)
 
 
 def test_numbers_of_the_record_may_be_none_at_all(good):

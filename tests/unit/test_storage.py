@@ -178,7 +178,8 @@ def test_a_file_that_a_user_names_is_replaced_whole_and_keeps_its_permissions_al
 
 def test_what_is_no_regular_file_is_written_to(tmp_path, capsys):
     storage.write_where_told("-", "to the output")
-    assert capsys.readouterr().out == "to the output"
+    storage.write_where_told("-", b" and bytes")
+    assert capsys.readouterr().out == "to the output and bytes"
     storage.write_where_told("/dev/null", "nothing")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     os.mkfifo(tmp_path / "pipe")
@@ -193,7 +194,7 @@ def test_what_cannot_be_written_is_left_as_it_was(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     for path in ("folder", "loop", "folder/none/mine.json"):
-        with pytest.raises(OSError, match=path.split("/")[-1].split(".")[0]):
+        with pytest.raises(OSError, match=f"{path}'?$"):
             storage.write_where_told(tmp_path / path, "text")
     (tmp_path / "mine.json").write_text("old")
     monkeypatch.setattr(storage.os, "replace", lambda *_: 1 / 0)

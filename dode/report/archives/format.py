@@ -45,13 +45,14 @@ class Archive:
     """An archive that has been read and checked.
 
     Attributes:
-        path: of the file; ``sha256`` of its bytes.
+        path: of the file; ``sha256`` of its bytes, ``size`` their number.
         about: the manifest: ``benchmark``, ``by``, ``date``, ``dode``.
         provenance, facts, scores, fits, halves, thumbnails, evidence: its members (``archive.schema.yaml``).
     """
 
-    def __init__(self, path: Path, sha256: str, members: Mapping[str, Any]):
+    def __init__(self, path: Path, sha256: str, size: int, members: Mapping[str, Any]):
         self.path, self.sha256, self.about = path, sha256, members[MANIFEST]
+        self.size = size
         self.provenance, self.facts = members["provenance.json"], members["facts.json"]
         self.scores, self.fits, self.halves = (members[f"{name}.json"] for name in ("scores", "fits", "halves"))
         self.thumbnails, self.evidence = members["thumbnails.json"], members["evidence.json"]
@@ -71,7 +72,7 @@ def write(path: str | Path, members: Mapping[str, Any], *, by: str, date: str) -
     """Write an archive and read it again; the same contents give the same bytes.
 
     Args:
-        path: of the file.
+        path: of the file; ``-`` and the like as of :func:`dode.storage.write_where_told`.
         members: the values of :data:`MEMBERS` by name.
         by: who measured it; empty if that is not to be said.
         date: when, ``YYYY-MM-DD``.
@@ -92,8 +93,8 @@ def write(path: str | Path, members: Mapping[str, Any], *, by: str, date: str) -
             packed.writestr(entry, texts[name], zipfile.ZIP_DEFLATED, 9)
     content = file.getvalue()
     found = _read(Path(path), content)
-    with storage.atomic(path) as temporary:
-        temporary.write_bytes(content)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    storage.write_where_told(path, content)
     return found
 
 
@@ -151,7 +152,7 @@ def _read(path, content):
             raise error(f"damaged: {name} is not what its checksum says")
     if set(about["members"]) != set(MEMBERS):
         raise error("its manifest names other members than it has")
-    found = Archive(path, hashlib.sha256(content).hexdigest(), members)
+    found = Archive(path, hashlib.sha256(content).hexdigest(), len(content), members)
     _tell_fitted(found)
     fault = _contradiction(found)
     if fault:
