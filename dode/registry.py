@@ -152,6 +152,9 @@ def check_options(kind: str, name: str, function: Callable, options: Mapping[str
             raise ValueError(
                 f"{kind} '{name}': option '{key}' must be a finite number, not {options[key]!r}{written(options[key])}"
             )
+        # Text such as "no" would be taken for true.
+        if isinstance(parameter.default, bool) and not isinstance(options.get(key, True), bool):
+            raise ValueError(f"{kind} '{name}': option '{key}' must be true or false, not {options[key]!r}")
 
 
 def written(value: Any, *, fraction: bool = True) -> str:

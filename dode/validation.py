@@ -329,6 +329,8 @@ def _nearest_key(name, known, schema):
 
 def _sentence(error, schema):
     """One sentence for a schema error."""
+    if error.validator == "oneOf" and error.context:
+        return _sentence(_of_the_named(error.context), schema)
     key = _key(error.absolute_path)
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
@@ -358,6 +360,15 @@ def _sentence(error, schema):
     value = repr(error.instance)
     value = value if len(value) <= 200 else f"{value[:200]}..."
     return f"{key}: {value} is not allowed; allowed: {allowed() if allowed else error.message[:500]}{hint}"
+
+
+def _of_the_named(errors):
+    """Of the errors of several forms, one of the form whose name the value has, or else the first."""
+    forms: dict[Any, list[Any]] = {}
+    for error in errors:
+        forms.setdefault(error.schema_path[0], []).append(error)
+    named = [own for own in forms.values() if not any("name" in error.path for error in own)]
+    return (named or list(forms.values()))[0][0]
 
 
 def validate(instance: Any, schema: str | Path, what: str) -> None:

@@ -140,8 +140,13 @@ class Dependencies:
         return reading(self.cards[card])
 
     def expected(self, card: str) -> str:
-        """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file."""
+        """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file.
+
+        Of a file of this machine its own: where it is another one now, it is fetched again, and refused there.
+        """
         published = self.published(card)
+        if (own := checksums.of_local(self.cards[card], folder_of(self.benchmark.root, card))) is not None:
+            return own
         entry = self.locked.get(f"{card}/{file_name(self.cards[card])}")
         return published if len(published) == 64 or entry is None else entry["sha256"]
 

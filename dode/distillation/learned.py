@@ -142,7 +142,7 @@ class Learned:
         return self._parts(**self.filled(options))
 
     def check(self, images: int, nfe: int, **options: Any) -> None:
-        """Raise ValueError, in one sentence, for options of other kinds, or what the method could learn nothing from."""
+        """Raise ValueError, in one sentence, for options of other kinds, or what nothing could be learnt from."""
         self._check_kinds(options)
         self._check(images, nfe, **self.filled(options))
 

@@ -67,6 +67,7 @@ class _Job:
     def __init__(self, name, card, target, root, store, renew):
         self.card, self.target, self.root, self.store, self.renew = card, target, root, store, renew
         self.name, self.key = name, f"{name}/{target.name}"
+        self.folder = cards.folder_of(root, name)
 
     def expected(self):
         """What the file must be, as far as is known now."""
@@ -81,6 +82,9 @@ class _Job:
         place = self.store.place(expected.sha256, self.target.name) if self.store else self.target
         if not place.exists():
             return None
+        own = checksums.of_local(self.card, self.folder)
+        if own is not None and not all(own.startswith(said) for kind, said, _ in expected.digests if kind == "sha256"):
+            return None  # it is said as it is fetched
         fault = expected.fault(place)
         if fault is None:
             log.info("%s is already there, and its checksum is right", place)
@@ -97,18 +101,24 @@ class _Job:
         if recorded and not expected.digests:
             checksums.require_writable(self.root, self.key)  # before the download and not after it
         beside = self.store.folder / self.target.name if self.store else self.target
-        with fetched(self.card["urls"], expected, beside=beside, folder=cards.folder_of(self.root, self.name)) as found:
-            if recorded:
-                before = self._record(found, bool(expected.digests))
-            if self.store:
-                return self.store.add(found.path, found.sha256, self.target.name), before
-            os.replace(found.path, self.target)
-            return self.target, before
+        try:
+            with fetched(self.card["urls"], expected, beside=beside, folder=self.folder) as found:
+                if recorded:
+                    before = self._record(found, bool(expected.digests))
+                if self.store:
+                    return self.store.add(found.path, found.sha256, self.target.name), before
+                os.replace(found.path, self.target)
+                return self.target, before
+        except ValueError as error:
+            if checksums.of_local(self.card, self.folder) is None:
+                raise
+            where = f"the entry {self.key} of {checksums.NAME}" if recorded else "the sha256 of its card"
+            raise ValueError(f"{error}. If the file was changed on purpose, remove {where}") from None
 
     def _compare(self):
         """Refuse a card that contradicts the small files beside its weights, before these are downloaded."""
         try:
-            files = repositories.described(self.card, cards.folder_of(self.root, self.name), online=True)
+            files = repositories.described(self.card, self.folder, online=True)
         except OSError as error:
             log.warning("the files beside the weights could not be read, and the card is not compared: %s", error)
             return

@@ -202,6 +202,9 @@ def _check_card(card: Card, place: str) -> None:
             f"{place}: schedule: the card has a preconditioning too, whose noise levels are other ones; leave one of "
             "them out"
         )
+    for key in ("sigma_min", "sigma_max"):
+        if "schedule" in card and key in card:
+            raise ConfigError(f"{place}: {key}: the noise levels are those of the card's schedule; leave the key out")
     if "schedule" in card:
         try:
             schedules.create(**card["schedule"])

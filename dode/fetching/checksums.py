@@ -5,15 +5,17 @@ then on, and committed. ``make lock-checkpoints`` changes it on purpose.
 """
 
 import datetime
+import functools
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dode import locks, storage
-from dode.fetching import places
+from dode.fetching import downloads, places
 from dode.fetching.fetch import Found
 from dode.validation import ConfigError, read_yaml
 
@@ -49,6 +51,27 @@ def _entries(path):
         if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != KEYS:
             raise ConfigError(f"{path}: the entry '{key}' must have the keys {', '.join(KEYS)}")
     return entries
+
+
+def of_local(card: Mapping[str, Any], folder: str | Path) -> str | None:
+    """The SHA-256 of the file of this machine that is the only one a card names; None where there is no such file.
+
+    It may have been changed since it was fetched, as one that is trained on is.
+    """
+    urls = card.get("urls", [])
+    if len(urls) != 1 or not urls[0].startswith("file:"):
+        return None
+    source = downloads.local(urls[0], folder)
+    if not source.is_file():
+        return None
+    state = source.stat()
+    return _of_file(source, (state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+@functools.cache
+def _of_file(source, state):
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_writable(root: str | Path, key: str) -> None:

@@ -92,11 +92,16 @@ def _refuse_size(announced, size):
         raise Refused(supervision.too_long(announced, size))
 
 
+def local(url: str, folder: str | Path) -> Path:
+    """The file of a ``file:`` URL, which may be relative to ``folder``."""
+    return Path(folder) / unquote(urlparse(url).path)
+
+
 def _copy(url, path, size, folder):
     place = urlparse(url)
     if place.netloc not in ("", "localhost"):
         raise OSError(f"a file: URL is of this machine, and not of the host '{place.netloc}': write file:///path")
-    source = Path(folder) / unquote(place.path)
+    source = local(url, folder)
     if source.exists() and not source.is_file():  # a device or a pipe has no end, or waits for a writer
         raise OSError(f"{source} is no regular file")
     shutil.copyfile(source, path)

@@ -220,7 +220,10 @@ def _ends(name: str, steps: int, beta_min: float | None, beta_max: float | None,
                 f"; OpenAI's code scales them by 1000 / steps, to beta_min: {low} and beta_max: {high}, others do not"
             )
         raise ValueError(text)
-    return BETAS[0] if beta_min is None else beta_min, BETAS[1] if beta_max is None else beta_max
+    low, high = BETAS[0] if beta_min is None else beta_min, BETAS[1] if beta_max is None else beta_max
+    if low > high:
+        raise ValueError(f"beta_min of a schedule must be at most beta_max, not {low} and {high}")
+    return low, high
 
 
 @schedules.register("linear")

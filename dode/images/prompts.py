@@ -83,8 +83,8 @@ def _csv(text, path, column):
     for number, row in enumerate(rows, 1):
         if len(row) > len(names):  # what follows an unquoted comma of a prompt would be lost
             raise ValueError(
-                f"row {number} of '{path}' has {len(row)} values for {len(names)} columns; a prompt with a comma must be "
-                "in quotes"
+                f"row {number} of '{path}' has {len(row)} values for {len(names)} columns; a prompt with a comma must "
+                "be in quotes"
             )
     place = names.index(column)
     return [row[place] if len(row) > place else "" for row in rows]

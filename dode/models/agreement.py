@@ -9,6 +9,7 @@ from typing import Any
 
 from dode.models.edm import recorded
 from dode.models.hub import repository
+from dode.registry import finite
 from dode.weights import safetensors_files
 
 
@@ -73,7 +74,11 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
     """
     options = card["network"]["options"]
     where, config = "the network's options", options.get("config")
+    if card["network"]["name"] == repository.NETWORK and (fault := _fault_of_config(config)):
+        return fault
     config = config if isinstance(config, Mapping) else None
+    if "index_scale" in options and not (finite(options["index_scale"]) and options["index_scale"] > 0):
+        return f"network.options.index_scale: {options['index_scale']!r} is not allowed; allowed: a number above 0"
     if config is not None:
         where, classes, shape = f"{where} (config)", config.get("num_class_embeds"), repository.image_shape(config)
     else:
@@ -91,6 +96,16 @@ def fault_of_options(card: Mapping[str, Any]) -> str | None:
             f"image_shape: {card['image_shape']}, but {where} say out_channels {outputs}; allowed: {channels}, or "
             f"{2 * channels} with variances"
         )
+    return None
+
+
+def _fault_of_config(config):
+    """What is no ``config.json``, or a truth value of it that is none: text such as "no" would be taken for true."""
+    if not isinstance(config, Mapping):
+        return f"network.options.config: {config!r} is not allowed; allowed: the keys of a {repository.CONFIG}"
+    for key, default in repository.DEFAULTS.items():
+        if isinstance(default, bool) and not isinstance(config.get(key, default), bool):
+            return f"network.options.config.{key}: {config[key]!r} is not allowed; allowed: true or false"
     return None
 
 

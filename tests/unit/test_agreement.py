@@ -1,5 +1,6 @@
 """A card that contradicts its network's options, its file, or the files beside its weights is refused with both."""
 
+import hashlib
 import inspect
 import json
 import re
@@ -62,6 +63,22 @@ def published(name):
             "image_shape: [1, 16, 16], but the network's options say [1, 8, 8]",
         ),
         ("digits-ddpm", {"classes": 10}, "classes: 10, but the network's options say none"),
+        (
+            "iddpm-imagenet64",
+            {"network__options__index_scale": 0},
+            "index_scale: 0 is not allowed; allowed: a number above",
+        ),
+        ("iddpm-imagenet64", {"network__options__index_scale": "0.25"}, "index_scale: '0.25' is not allowed"),
+        (
+            "mnist-ddpm",
+            {"network__options__config": "config.json"},
+            "network.options.config: 'config.json' is not allowed; allowed: the keys of a config.json",
+        ),
+        (
+            "mnist-ddpm",
+            {"network__options__config__flip_sin_to_cos": "no"},
+            "network.options.config.flip_sin_to_cos: 'no' is not allowed; allowed: true or false",
+        ),
         ("ddpm-cifar10", {"classes": 10}, "classes: 10, but the network's options say none"),
         ("iddpm-imagenet64", {"classes": 1000}, "classes: 1000, but the network's options say none"),
         ("edm-cifar10-uncond", {"classes": 10}, "classes: 10, but the network's options say none"),
@@ -383,3 +400,24 @@ def test_a_card_that_says_all_asks_the_hub_nothing_until_its_weights_are_fetched
     with pytest.raises(ValueError, match=r"mine\.yaml: network\.options\.config\.norm_eps: 1e-06, but config\.json"):
         acquire.obtain("mine", card, checkout.root / "weights", root=checkout.root)
     assert not (checkout.root / "weights").exists()
+
+
+@pytest.mark.parametrize("said", ["by the lock file", "by the card"])
+def test_a_file_of_ones_own_that_was_changed_since_it_was_fetched_is_refused(checkout, monkeypatch, said):
+    """As one is that is trained on: results would go on with the old weights in silence."""
+    monkeypatch.chdir(checkout.root)
+    own, target = checkout.root / "config" / "models" / "mine.bin", checkout.root / "fetched" / "mine.bin"
+    own.write_bytes(b"weights")
+    card = published("digits-edm") | {"urls": ["file:mine.bin"]}
+    card["sha256"] = hashlib.sha256(b"weights").hexdigest()
+    if said == "by the lock file":
+        del card["sha256"]
+    card = checkout.read(card)
+    acquire.obtain("mine", card, target, root=checkout.root)
+    acquire.obtain("mine", card, target, root=checkout.root)
+    own.write_bytes(b"others!")
+    with pytest.raises(ValueError, match=r"sha256 is .* says .*If the file was changed on purpose, remove the"):
+        acquire.obtain("mine", card, target, root=checkout.root)
+    assert target.read_bytes() == b"weights"
+    own.unlink()  # what was fetched is enough
+    acquire.obtain("mine", card, target, root=checkout.root)

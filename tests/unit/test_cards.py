@@ -107,6 +107,17 @@ def test_licences_that_forbid_something_say_so():
         ("ddpm-cifar10", {"prediction": "data"}, "the key 'preconditioning' is missing"),
         ("edm-cifar10-cond", {"prediction": "v"}, "the key 'schedule' is missing"),
         ("edm-cifar10-cond", {"schedule": {"name": "linear"}}, "schedule: the card has a preconditioning too"),
+        (
+            "ddpm-cifar10",
+            {"sigma_max": 80},
+            "sigma_max: the noise levels are those of the card's schedule; leave the key",
+        ),
+        ("edm-cifar10-cond", {"sigma_max": 1e300}, "sigma_max: 1e.300 is not allowed; allowed: at most 1000000000.0"),
+        (
+            "edm-cifar10-cond",
+            {"prediction": "noise", "preconditioning": {"name": "vp", "sigma_data": 0.5}},
+            "preconditioning: unknown key 'sigma_data'.*known: beta_d, beta_min, name, steps",
+        ),
         ("ddpm-cifar10", {"schedule": {"name": "linear", "steps": 4000}}, "schedule: schedule 'linear' of 4000 steps"),
         ("ddpm-cifar10", {"precision": {"dtype": "float61"}}, "precision.dtype: 'float61' is not one of float32"),
         ("ddpm-cifar10", {"format": "safetensors", "key": -1}, "key: a file of the format safetensors has no keys"),

@@ -298,7 +298,7 @@ def test_what_a_step_refuses(unet):
     with pytest.raises(ValueError, match="eta"):
         scheduler.step(x, first, x, eta=1.0)
     for output in (x.transpose(1, 2), x.reshape(len(x), 1, 4, 16), torch.cat([x, x]), x[:1], x.flatten(1)):
-        with pytest.raises(ValueError, match="model_output: its shape .* is not that of the sample"):
+        with pytest.raises(ValueError, match=r"model_output: its shape .* is not that of the sample"):
             scheduler.step(output, first, x)
     after = scheduler.step(x, first, x).prev_sample
     with pytest.raises(ValueError, match="changed after the last step"):

@@ -121,3 +121,13 @@ def test_a_number_among_options_must_be_one(value):
     assert registry.create("mine", theta=0.5, variant=None) == 0.5
     with pytest.raises(ValueError, match=r"^thing 'mine': option 'theta' must be a finite number, not "):
         registry.create("mine", theta=value)
+
+
+@pytest.mark.parametrize("value", ["no", "false", 0, 1, None])
+def test_a_truth_value_among_options_must_be_one(value):
+    """The text "no" is true in Python."""
+    registry = Registry("thing")
+    registry.register("mine")(lambda *, flips=False: flips)
+    assert registry.create("mine", flips=True)
+    with pytest.raises(ValueError, match=r"^thing 'mine': option 'flips' must be true or false, not "):
+        registry.create("mine", flips=value)

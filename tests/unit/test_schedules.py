@@ -83,6 +83,7 @@ def test_openais_linear_schedule_of_other_lengths_must_be_spelt_out():
         ({"beta_min": True}, "beta_min of a schedule must be a finite number from 0 to 1e6, not True"),
         ({"beta_max": 10**400}, "beta_max of a schedule must be a finite number from 0 to 1e6, not 1000"),
         ({"beta_max": 2.0}, "all above 0 and below 1"),
+        ({"beta_min": 0.02, "beta_max": 1e-4}, "beta_min of a schedule must be at most beta_max, not 0.02 and 0.0001"),
     ],
 )
 def test_options_that_make_no_schedule_are_refused(name, options, said):
