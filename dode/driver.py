@@ -102,16 +102,17 @@ class Begun:
         return analytic(x, sigma) if self.analytic else self.denoise(x, sigma)
 
 
-def on_grid(solver: Solver, sigmas: Levels) -> Solver:
-    """The solver as it runs on these levels: with the analytic first step where their grid asks for it.
-
-    Raises:
-        ValueError: for what is no solver, such as the name of one.
-    """
+def check_solver(solver: Any) -> None:
+    """Raise ValueError for what is no solver, such as the name of one."""
     if not isinstance(solver, Solver):
         raise ValueError(
             f"solver: {str(solver)[:60]!r} is not allowed; allowed: what dode.solvers.create(name) returns"
         )
+
+
+def on_grid(solver: Solver, sigmas: Levels) -> Solver:
+    """The solver as it runs on these levels: with the analytic first step where their grid asks for it."""
+    check_solver(solver)
     return solver.with_afs() if getattr(sigmas, "afs", False) else solver
 
 

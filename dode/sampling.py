@@ -11,6 +11,7 @@ from dode import calls
 from dode.directions import Directions, DirectionsLike, History, Step
 from dode.driver import (
     Advance,
+    check_solver,
     drive,
     evaluated_levels,
     first_state,
@@ -40,7 +41,7 @@ class Correction:
     def __init__(self, lambdas: ArrayLike, directions: DirectionsLike | None, prediction: str, *, evaluations: int):
         try:
             self.lambdas = torch.as_tensor(lambdas, dtype=torch.float64, device="cpu")
-        except (TypeError, RuntimeError, ValueError):  # torch's, of what is no number
+        except (TypeError, RuntimeError):  # torch's, of what is no number
             raise ValueError(
                 f"lambdas must be a fit, or its coefficients (K, m), not {type(lambdas).__name__}; an exported result "
                 "samples by itself (dode.load)"
@@ -319,6 +320,7 @@ def evaluations(
     """
     known: Any = {"prediction": prediction, "prior_std": prior_std or ve_prior, "sigma_min": sigma_min}
     facts, latents = ModelFacts(**known), calls.noise(latents)
+    check_solver(solver)
     solver.check_shared_levels()
     student = _student(solver, sigmas, lambdas, directions, told, facts, latents)
     solver, levels, correction = student.solver, checked(student.sigmas), student.correction(facts.prediction)

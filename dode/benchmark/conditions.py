@@ -112,6 +112,8 @@ def _check_guide(guidance: dict[str, Any], key: str, card: Card, cards: Cards, r
     if "guide" not in guidance:
         raise ConfigError(f"{key}: the key is missing; it names a card with the role diffusion")
     guide = take_card(guidance["guide"], "diffusion", key, cards, root)
+    if guide is card:
+        raise ConfigError(f"{key}: '{guidance['guide']}' is the model itself, which guides nowhere; take a worse one")
     if "pipeline" in guide and "pipeline" not in card:
         raise ConfigError(f"{key}: '{guidance['guide']}' is a pipeline, which cannot be a guide; take another card")
     if "pipeline" in card:

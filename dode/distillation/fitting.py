@@ -136,6 +136,10 @@ def distill(
     True
     """
     fit_checks.check_fit(fit, alignment, iterations)
+    for name, value in (("clip", clip), ("stages", stages)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, not {value!r}")
+    driver.check_solver(solver)
     solver.check_shared_levels()
     if solver.options.get("prepared") is not None and fit not in fit_checks.STEPWISE:
         raise ValueError(f"solver '{solver.name}' was prepared for its model; a fit '{fit}' takes other solvers")

@@ -47,7 +47,7 @@ def checked(sigmas: Levels) -> torch.Tensor:
     """Float64 tensor of a usable grid on the CPU: 1-d, at least two levels, finite, descending, not negative."""
     try:
         levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").as_subclass(torch.Tensor)
-    except (TypeError, RuntimeError, ValueError):  # torch's, of what is no number
+    except (TypeError, RuntimeError):  # torch's, of what is no number
         raise ValueError(f"sigmas must be noise levels, numbers, not {str(sigmas)[:60]!r}") from None
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(

@@ -1,7 +1,6 @@
 """A few real images to try a model on."""
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from dode.images import data
 from dode.validation import from_home
+from dode.weights import npz_files
 
 PIXELS, FEWEST, MOST = 2**15, 4, 128
 REDUCED = 4.0  # so many pixels of a photograph become one, which hides its own noise
@@ -63,28 +63,40 @@ def of_card(
             f"there is no '{place}'; allowed: {allowed}, whose path may be relative to the working directory"
         )
     if place.endswith(".npz"):
-        whole, labels = _of_file(Path(place))
+        images, labels = _of_file(Path(place), shape, count)
     else:
         source = place if place in names else {"folder" if Path(place).is_dir() else "zip": place}
         data.check(source)
         whole, labels = data.load(source, shape)
-    # All over the set, which may be in the order of its classes; each is read alone.
-    chosen = np.linspace(0, len(whole) - 1, min(count, len(whole))).astype(int)
-    images = np.concatenate([whole[index : index + 1] for index in chosen])
-    if images.shape[1:] != shape:
-        raise ValueError(f"{place} has images of the shape {images.shape[1:]}, but the card says {shape}")
-    return Examples(images, None if labels is None else np.asarray(labels)[chosen], place)
+        chosen = _chosen(len(whole), count)  # each is read alone
+        images = np.concatenate([whole[index : index + 1] for index in chosen])
+        labels = None if labels is None else np.asarray(labels)[chosen]
+    return Examples(images, labels, place)
 
 
-def _of_file(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images, labels = (file.get(name) for name in ("arr_0", "labels"))
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: a single array
-        raise ValueError(f"{path} is not an .npz file of plain arrays: {error}") from None
-    if images is None or images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-        raise ValueError(f"{path} has no images, arr_0 (n, H, W, C) uint8")
-    return images.transpose(0, 3, 1, 2), labels
+def _chosen(total, count):
+    """Indices all over a set, which may be in the order of its classes."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
+def _of_file(path, shape, count):
+    with npz_files.opened(path) as archive:
+        images, labels = (npz_files.member(path, archive, name) for name in ("arr_0", "labels"))
+        if (
+            images is None
+            or len(images.shape) != 4
+            or images.dtype != np.uint8
+            or images.fortran
+            or not images.shape[0]
+        ):
+            raise ValueError(f"{path} has no images, arr_0 (n, H, W, C) uint8")
+        if (own := (images.shape[3], *images.shape[1:3])) != shape:
+            raise ValueError(f"{path} has images of the shape {own}, but the card says {shape}")
+        if labels is not None and (labels.shape != images.shape[:1] or labels.dtype.kind not in "iu"):
+            raise ValueError(f"{path}: labels must be a class for each of the {images.shape[0]} images")
+        chosen = _chosen(images.shape[0], count)
+        found = npz_files.rows(path, images, chosen).transpose(0, 3, 1, 2)
+        return found, None if labels is None else npz_files.array(path, labels)[chosen].astype(np.int64)
 
 
 def photographs(shape: Sequence[int], count: int) -> np.ndarray:

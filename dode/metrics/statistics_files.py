@@ -7,18 +7,17 @@ and ``extractor``, what the features are. A file of fine-step samples has ``mu``
 ``<block>/mu``, and ``images`` is one number per block.
 """
 
-import contextlib
 import hashlib
 import json
 import math
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dode.metrics.distances import Gaussian, Statistics
+from dode.weights import npz_files
 
 AT_ONCE, MAX_IMAGES = 2**26, 10_000_000  # bytes of images in memory; images of a file
 
@@ -128,8 +127,8 @@ def published(
         ValueError: where the file has neither, or they are not what such arrays are.
     """
     moments, own = None, None
-    with _opened(path) as archive:
-        mu, sigma, images = (_member(path, archive, name) for name in ("mu", "sigma", "arr_0"))
+    with npz_files.opened(path) as archive:
+        mu, sigma, images = (npz_files.member(path, archive, name) for name in ("mu", "sigma", "arr_0"))
         if mu is not None and sigma is not None:
             (width,) = (features.shape[1] for features in stream(np.zeros((1, *image_shape), np.uint8)))
             moments = _moments(path, mu, sigma, width)
@@ -144,74 +143,16 @@ def published(
     return Reference(own.moments, own.features, own.count)
 
 
-class _Member(NamedTuple):
-    """An array of an archive whose header was read, and the stream that its elements follow in."""
-
-    stream: IO[bytes]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    fortran: bool
-
-    def read(self, count: int) -> np.ndarray:
-        """The next ``count`` elements; ValueError where there are fewer."""
-        data = self.stream.read(count * self.dtype.itemsize)
-        return np.frombuffer(data, self.dtype, count)
-
-
-@contextlib.contextmanager
-def _of_npz(path):
-    """Whatever goes wrong within is told as one kind of error: of a hostile archive more than its own gets through."""
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(f"{path}: not an .npz file of plain arrays ({type(error).__name__})") from None
-
-
-@contextlib.contextmanager
-def _opened(path):
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such regular file")
-    with contextlib.ExitStack() as stack:
-        with _of_npz(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-        yield archive
-
-
-def _member(path, archive, name):
-    """An array with its header alone, so that nothing is unpacked before its type and shape are known to be right."""
-    with _of_npz(path):
-        found = [entry for entry in archive.infolist() if entry.filename in (name, f"{name}.npy")]
-        if not found:
-            return None
-        (entry,) = found
-        stream = archive.open(entry)
-        if np.lib.format.read_magic(stream) != (1, 0):  # later ones have headers of up to 4 GB
-            raise ValueError("another version of the format")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        if dtype.hasobject or entry.file_size - stream.tell() != math.prod(shape) * dtype.itemsize:
-            raise ValueError("objects, or another number of elements")
-        return _Member(stream, shape, dtype, fortran)
-
-
-def _array(path, member):
-    """All elements of an array."""
-    with _of_npz(path):
-        flat = member.read(math.prod(member.shape))
-        if member.stream.read(1):  # at the end the checksum is compared
-            raise ValueError("more elements")
-        return flat.reshape(member.shape, order="F" if member.fortran else "C")
-
-
 def _batches(path, images):
     """The images (n, C, H, W) of an array, some at a time: the files of large ones have ten gigabytes."""
     each = math.prod(images.shape[1:])
     at_once = max(1, AT_ONCE // each)
     for start in range(0, images.shape[0], at_once):
-        with _of_npz(path):
+        with npz_files.told(path):
             count = min(at_once, images.shape[0] - start)
             part = images.read(count * each).reshape(count, *images.shape[1:]).transpose(0, 3, 1, 2)
         yield part
-    with _of_npz(path):
+    with npz_files.told(path):
         if images.stream.read(1):
             raise ValueError("more elements")
 
@@ -236,7 +177,7 @@ def _moments(path, mu, sigma, width):
         )
     if mu.shape[0] != width:
         raise ValueError(f"{path} is of {mu.shape[0]} features per image, but the dataset's extractor gives {width}")
-    mu, sigma = (_array(path, member).astype(np.float64) for member in (mu, sigma))
+    mu, sigma = (npz_files.array(path, member).astype(np.float64) for member in (mu, sigma))
     try:
         Gaussian.of_moments(mu, sigma)
     except ValueError as error:

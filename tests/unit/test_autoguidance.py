@@ -92,6 +92,10 @@ def test_a_benchmark_has_the_guide_among_its_inputs_and_parameters():
     ("guidance", "says"),
     [
         ({}, r"guidance\.guide: the key is missing; it names a card with the role diffusion"),
+        (
+            {"guide": "digits-edm"},
+            r"guidance\.guide: 'digits-edm' is the model itself, which guides nowhere",
+        ),
         ({"guide": "digits-classifier"}, "has the role 'features', not 'diffusion'"),
         ({"guide": "mnist-ddpm"}, r"its images are \[1, 28, 28\], but the model's \[1, 8, 8\]"),
         ({"guide": "digits-ddpm", "classifier": "x"}, "'autoguidance' guidance uses no classifier"),

@@ -374,9 +374,16 @@ def test_times_of_flow_matching_are_no_noise_levels():
 )
 def test_an_argument_of_another_kind_is_one_sentence(changed, says):
     given = {"solver": DDIM, "denoise": right, "latents": noise(), "sigmas": KARRAS}
-    with pytest.raises(ValueError, match=says) as caught:
-        dode.sample(**{**given, **changed})
-    assert "\n" not in str(caught.value)
+    for run in (dode.sample, dode.distill) if "solver" in changed or "sigmas" in changed else (dode.sample,):
+        with pytest.raises(ValueError, match=says) as caught:
+            run(**{**given, **changed})
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("changed", [{"clip": "yes"}, {"clip": (-1, 1)}, {"fit": "greedy", "stages": "no"}])
+def test_a_truth_value_of_a_fit_must_be_one(changed):
+    with pytest.raises(ValueError, match=r"(clip|stages) must be True or False, not"):
+        dode.distill(DDIM, right, noise(40), KARRAS, **changed)
 
 
 def test_levels_above_the_models_own_are_refused():

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -260,8 +261,8 @@ def test_a_file_that_was_converted_for_another_card_is_not_loaded(own_card, work
             "--data: there is no 'nowhere'; allowed: digits, a folder, a zip file or an",
         ),
         (["digits-edm", "--data", "no.npz"], "--data: there is no 'no.npz'; allowed: digits, "),
-        (["digits-edm", "--data", "empty.npz"], "--data: empty.npz is not an .npz file of plain arrays: "),
-        (["digits-edm", "--data", "single.npz"], "--data: single.npz is not an .npz file of plain arrays: "),
+        (["digits-edm", "--data", "empty.npz"], "--data: empty.npz: not an .npz file of plain arrays (BadZipFile)"),
+        (["digits-edm", "--data", "single.npz"], "--data: single.npz: not an .npz file of plain arrays (BadZipFile)"),
         (["digits-edm", "--data", "images"], "--data: there are no images (files that end in .png"),
         (["digits-edm", "--device", "tpu"], "--device: 'tpu' is not allowed; allowed: auto, cpu,"),
         (["digits-edm", "--data", str(REPOSITORY / "config/models/mnist-real-statistics.npz")], "says (1, 8, 8)"),
@@ -287,3 +288,21 @@ def test_photographs_stand_in_for_colour_images(size):
     assert all(image.std() > 10 for image in own.images.astype(np.float64))
     with pytest.raises(ValueError, match=r"no images of the shape \(1, 16, 16\) are at hand"):
         examples.of_card({"image_shape": [1, 16, 16]})
+
+
+def test_a_few_images_of_a_file_are_read_without_the_others(tmp_path):
+    """What such a file unpacks to may be a thousand times its size."""
+    count, path = 200_000, tmp_path / "many.npz"
+    whole = np.zeros((count, 8, 8, 1), dtype=np.uint8)
+    whole[:, 0, 0, 0] = np.arange(count) % 251
+    np.savez_compressed(path, arr_0=whole, labels=np.arange(count) % 10)
+    tracemalloc.start()
+    own = examples.of_card({"image_shape": [1, 8, 8]}, named=str(path), count=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    chosen = [0, 99_999, 199_999]
+    assert own.images[:, 0, 0, 0].tolist() == [each % 251 for each in chosen]
+    assert own.labels.tolist() == [each % 10 for each in chosen]
+    assert peak < whole.nbytes / 2
+    with pytest.raises(ValueError, match=r"has images of the shape \(1, 8, 8\), but the card says \(3, 8, 8\)"):
+        examples.of_card({"image_shape": [3, 8, 8]}, named=str(path))

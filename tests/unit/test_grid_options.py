@@ -131,7 +131,7 @@ def test_a_step_begins_where_the_analytic_one_has_ended():
 
 REFUSED = [
     ("karras", {"steps": 1, "afs": True}, "grid 'karras': afs needs at least 2 steps, because the first"),
-    ("karras", {"steps": 3, "afs": 1}, "grid 'karras': afs must be true or false, not 1"),
+    ("karras", {"steps": 3, "afs": 1}, "grid 'karras': option 'afs' must be true or false, not 1"),
     ("karras", {"steps": 3, "end": 0}, "grid 'karras': end must be one of 'zero', 'sigma_min', not 0"),
     ("karras", {"steps": 3, "sigma_max": 0.5, "afs": True}, "afs needs a first noise level of at least 1, where noise"),
     ("released", {"steps": 3, "afs": True}, "grid 'released': unknown option 'afs'"),
