@@ -39,7 +39,7 @@ def main():
     bench = Benchmark(yaml.safe_load(arguments.config.read_text(encoding="utf-8")), ROOT)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        path, _, small = synthetic_pages.write(bench, Path(folder))
+        path, _, small = synthetic_pages.write(bench, Path(folder), costed=True)
         wall = time.perf_counter() - start
         whole = path.stat().st_size
         largest = max(len(own["samples"]["png"]) for own in small.values())
