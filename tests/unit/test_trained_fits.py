@@ -18,7 +18,8 @@ from dode.distillation.backprop.dyweight import DyWeight
 from dode.distillation.backprop.gs import GeneralizedSolver
 from dode.distillation.backprop.levels import FreeLevels, differentiated
 from dode.distillation.backprop.s4s import Multistep
-from dode.distillation.linear_form import linear_form
+from dode.distillation.fit_checks import CHECKED
+from dode.distillation.linear_form import LinearForm, linear_form
 from dode.distillation.task import Checkpoint, Task
 from dode.grids.facts import ModelFacts, flow_prior, vp_prior
 from dode.grids.schedules import FlowSchedule
@@ -96,7 +97,7 @@ def test_gs_is_trained_as_by_its_authors_code():
     own = Task(solvers.create("ddim"), in_vp, latents, levels_of(3), ends)
     pairs = runs.Pairs(own, loss="l2", held_out=0.25)
     parameters = GeneralizedSolver(3, pairs.facts, 80.0, 0.002)
-    run = training._Training(own, parameters, pairs, 0.0, None)
+    run = training._Training(own, parameters, pairs, 12, 0.0, None)
     errors = []
     for iteration in range(21):
         with torch.no_grad():
@@ -210,6 +211,39 @@ def test_a_training_costs_what_it_is_expected_to(name):
     fitted(name, own)
     expected = learned.fits.get(name).expense(24, 4, **SHORT[name])
     assert (own.meter.evaluations, own.meter.gradients) == tuple(expected)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", SHORT)
+def test_no_more_images_are_held_out_at_once_than_fit_in_the_memory_of_an_iteration(name, recompute):
+    """An iteration keeps what its evaluations made, four times a batch of 4, or with ``recompute`` that of one."""
+    seen = []
+
+    def counting(x, sigma):
+        seen.append(len(x))
+        return mixture.denoise(x, sigma)
+
+    fitted(name, task(60, denoise=counting), batch=4, held_out=0.8, recompute=recompute)
+    assert max(seen) <= max(CHECKED, 4 if recompute else 16)
+
+
+def test_a_gradient_keeps_each_state_once():
+    """What is kept grows as the evaluations, not as their square."""
+    evaluations, latents, kept = 16, mixture.latents(4, 1), {}
+    student = Student(solvers.create("ipndm"), levels_of(evaluations))
+    coefficients = linear_form(student, FACTS).coefficients.requires_grad_(True)
+    form = LinearForm(coefficients, torch.as_tensor(student.sigmas[:-1].tolist()))
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        end = runs.end_states(form, lambda x, sigma: 2 * x / (1 + sigma**2), latents)
+    states = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / latents.nbytes
+    assert states < 2 * evaluations + 2
+    (found,) = torch.autograd.grad(end.square().sum(), coefficients)
+    assert bool(found[-1].all())
 
 
 class Often(Checkpoint):

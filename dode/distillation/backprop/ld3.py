@@ -229,10 +229,7 @@ class _Rounds:
 
     def look(self, decoupled: bool = False) -> None:
         """Judge the present numbers by the held-out images, at their moved noise."""
-        part = slice(self.pairs.fitted, len(self.soft.noise))
-        with torch.no_grad():
-            losses = self.pairs.losses(self.present, part, self.soft.noise[part])
-        self.held_out = float(losses.mean())
+        self.held_out = self.pairs.error(self.present, self.size, self.soft.noise)
         if math.isinf(self.first_error):
             self.first_error = self.held_out
         if self.held_out < self.best_error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from dode import calls
 from dode.distillation.backprop import settings
@@ -20,6 +21,7 @@ from dode.grids.facts import ModelFacts
 from dode.models.denoiser import for_images
 from dode.sampling import Student
 from dode.solvers.base import Denoise
+from dode.solvers.formulas import combine
 
 #: Of end states and those that they should be, (B, C, H, W) both: (B,).
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -43,8 +45,7 @@ def end_states(form: LinearForm, denoise: Denoise, latents: Tensor) -> Tensor:
     Raises:
         ValueError: for a model through which no gradients flow, where they should.
     """
-    rows = form.coefficients.to(latents.device)
-    basis = [latents.to(torch.float64)]
+    rows, basis = form.coefficients, [latents.to(torch.float64)]
     for index, told in enumerate(form.told):
         x = _combined(rows[index], basis)
         basis.append(calls.evaluate(denoise, x, told, latents.dtype, to=torch.float64))
@@ -54,7 +55,28 @@ def end_states(form: LinearForm, denoise: Denoise, latents: Tensor) -> Tensor:
 
 
 def _combined(row, basis):
-    return torch.tensordot(row[: len(basis)], torch.stack(basis), 1)
+    return cast(Tensor, _Combination.apply(row[: len(basis)], *basis))
+
+
+class _Combination(torch.autograd.Function):
+    """``sum_j row_j basis_j``, which keeps the tensors of the basis themselves for the gradient, and copies of none.
+
+    What torch's own products keep grows with the square of the evaluations.
+    """
+
+    @staticmethod
+    def forward(ctx, row, *basis):
+        ctx.save_for_backward(row, *basis)
+        return combine(basis, row.tolist())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope):
+        row, *basis = ctx.saved_tensors
+        of_row, *of_basis = ctx.needs_input_grad
+        products = torch.stack([torch.sum(slope * each) for each in basis]).to(row.device) if of_row else None
+        weights = zip(row.tolist(), of_basis, strict=True)
+        return products, *(weight * slope if needed else None for weight, needed in weights)
 
 
 def known(form: LinearForm, facts: ModelFacts) -> LinearForm:
@@ -123,6 +145,7 @@ class Pairs:
         ends = task.ends
         assert ends is not None  # which a fit that follows them has
         self.images = Images(denoise.differentiable(recompute=recompute), task.latents, ends, clip=task.clip)
+        self.recompute, self.batches = recompute, getattr(task.denoise, "batches", None)
         self.loss = LOSSES[loss] if isinstance(loss, str) else loss
         self.fitted = settings.fitted(len(task.latents), held_out)
 
@@ -136,11 +159,23 @@ class Pairs:
         end = end_states(form, self.images.bound(part, limited=False), noise)
         return self.loss(self.images.seen(end), self.images.targets[part]).flatten()
 
-    def error(self, form: LinearForm) -> float:
-        """The mean loss of the held-out images."""
+    def error(self, form: LinearForm, size: int, noise: Tensor | None = None) -> float:
+        """The mean loss of the held-out images, in no more memory than an iteration takes, or the model's own batch.
+
+        Without gradients nothing is kept of one evaluation for the next, so that as many times more images go at once
+        as there are evaluations.
+
+        Args:
+            form: of :meth:`form`.
+            size: images of an iteration.
+            noise: of all images, in the place of their own.
+        """
+        alike = size if self.recompute else size * len(form.told)
+        most, end = max(alike, getattr(self.batches, "size", None) or 0), len(self.images.latents)
+        parts = [slice(start, min(start + most, end)) for start in range(self.fitted, end, most)]
         with torch.no_grad():
-            part = slice(self.fitted, len(self.images.latents))
-            return float(self.losses(self.form(form), part).mean())
+            found = [self.losses(form, part, None if noise is None else noise[part]) for part in parts]
+            return float(torch.cat(found).mean())
 
     def batch(self, iteration: int, size: int) -> slice:
         """The images of an iteration; each epoch has all that make whole batches once, in an order of its own.

@@ -84,8 +84,8 @@ def train(
         ValueError: for a model without gradients.
         NonFiniteError: where not even the beginning has a finite loss.
     """
-    run = _Training(task, parameters, pairs, averaging, soft)
     size, every = min(batch, pairs.fitted), settings.interval(iterations)
+    run = _Training(task, parameters, pairs, size, averaging, soft)
     with tqdm(total=iterations, initial=run.iteration, desc=name, mininterval=5) as bar:
         if math.isinf(run.first_error):
             run.look()
@@ -107,8 +107,8 @@ def train(
 class _Training:
     """How far a training is."""
 
-    def __init__(self, task, parameters, pairs, averaging, soft):
-        self.parameters, self.pairs, self.averaging = parameters, pairs, averaging
+    def __init__(self, task, parameters, pairs, size, averaging, soft):
+        self.parameters, self.pairs, self.size, self.averaging = parameters, pairs, size, averaging
         self.z = parameters.start.clone().requires_grad_(True)
         self.adam = torch.optim.Adam([self.z], betas=BETAS)
         self.average, self.best = parameters.start.clone(), parameters.start.clone()
@@ -137,7 +137,7 @@ class _Training:
     def look(self) -> None:
         """Judge the present numbers by the held-out images."""
         z = self.average if self.averaging else self.z.detach()
-        self.held_out = self.pairs.error(self.parameters.form(z))
+        self.held_out = self.pairs.error(self.pairs.form(self.parameters.form(z)), self.size)
         if math.isinf(self.first_error):
             self.first_error = self.held_out
         if self.held_out < self.best_error:
