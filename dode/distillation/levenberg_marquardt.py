@@ -8,6 +8,7 @@ the images, so that no Jacobian of all of them is ever in memory.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +17,7 @@ import torch
 
 from dode import calls
 from dode.distillation.comparison import Comparison
+from dode.distillation.damped_steps import Damping, normal_equations
 from dode.distillation.linear_form import LinearForm
 from dode.models.denoiser import for_images
 from dode.solvers.base import Denoise
@@ -29,10 +31,8 @@ LOG_LEVEL_STEP = 2 * STEP  # and in the logarithm of a noise level
 TOO_ROUGH, OF_ENTRIES, ROUGHEST = 3e-3, 64, 0.05
 PROBED = 16  # images on which the rounding is measured
 FARTHEST = 1.0  # the most by which the logarithm of a level moves in one iteration
-DAMPING, EASED, STIFFENED, STIFFEST, LEAST = 1e-2, 0.2, 5.0, 1e6, 1e-6
-# Of the largest diagonal entry of the normal matrix; what moves the images less than this is damped like this. So a
-# flat direction is not followed into the network's rounding.
-FLAT = 1e-6
+# ``flat``: a flat direction is not followed into the network's rounding.
+DAMPING = Damping(first=1e-2, stiffest=1e6, least=1e-6, flat=1e-6, smallest=1e-300)
 # Weight of a coefficient's square beside the squared error, at least: large coefficients of opposite sign on nearly
 # equal outputs magnify the rounding of the network and of the state.
 RIDGE = 1e-8
@@ -40,7 +40,7 @@ PATIENCE = 3  # iterations that are worse on the held-out images
 # What an end state has beyond [-1, 1] is not seen in a saved image. It counts for this share, so that a pixel keeps a
 # derivative where it is clipped, and unclipped states stay near the fine solution's.
 BEYOND = 0.1
-VALUES = 2**25  # float64 values of a Jacobian in memory: 256 MiB
+VALUES = 2**25  # float64 values of a Jacobian, or of the states of a run, in memory: 256 MiB
 KEPT = 2**26  # values of network outputs that are kept from one iteration to the next
 
 
@@ -156,9 +156,13 @@ class Images:
 
     def errors(self, form: LinearForm, part: slice, *, limited: bool = False) -> torch.Tensor:
         """Mean squared error of each image, (B,), in units of the spread squared; infinite after a breakdown."""
-        end = self.run(form, part, limited=limited).end
-        found = (self.seen(end) - self.targets[part]).square().flatten(1).mean(1) / self.spread**2
-        return torch.where(end.isfinite().flatten(1).all(1), found, math.inf).cpu()
+        size, found = max(1, VALUES // (self.latents[0].numel() * (len(form.told) + 1))), []
+        for start in range(part.start, part.stop, size):
+            some = slice(start, min(start + size, part.stop))
+            end = self.run(form, some, limited=limited).end
+            own = (self.seen(end) - self.targets[some]).square().flatten(1).mean(1) / self.spread**2
+            found.append(torch.where(end.isfinite().flatten(1).all(1), own, math.inf).cpu())
+        return torch.cat(found)
 
 
 class Run(NamedTuple):
@@ -199,7 +203,7 @@ def minimise(
     *,
     iterations: int,
     enough: float,
-    damping: float = DAMPING,
+    damping: float = DAMPING.first,
     state: Progress | None = None,
     report: Callable[[Progress], object] = lambda progress: None,
 ) -> Progress:
@@ -247,16 +251,12 @@ def minimise(
 
 def _iterate(problem, state, held, enough):
     """One iteration: a Jacobian, and steps until one lowers the error."""
-    z, damping = torch.tensor(state.z, dtype=torch.float64), state.damping
-    gram, gradient = problem.normal_equations(z)
-    while damping < STIFFEST:
-        candidate = problem.moved(z, gram, gradient, damping)
-        error = math.inf if candidate is None else problem.attempt(candidate)
-        if error < state.error:
-            break
-        damping *= STIFFENED
-    else:
+    z = torch.tensor(state.z, dtype=torch.float64)
+    moved = functools.partial(problem.moved, z, *problem.normal_equations(z))
+    found = DAMPING.lower(state.error, state.damping, moved, problem.attempt)
+    if found is None:
         return dataclasses.replace(state, iteration=state.iteration + 1, done=True)
+    candidate, error, damping = found
     problem.accept()
     own = held(candidate)
     worse = Comparison.of(torch.tensor(state.held_out).double(), torch.tensor(own).double()).worse if own else False
@@ -264,7 +264,7 @@ def _iterate(problem, state, held, enough):
     return Progress(
         z=candidate.tolist(),
         error=error,
-        damping=max(damping * EASED, LEAST),
+        damping=damping,
         best=state.best if worse else candidate.tolist(),
         best_error=state.best_error if worse else error,
         held_out=state.held_out if worse else own,
@@ -316,26 +316,26 @@ class _Problem:
 
     def normal_equations(self, z):
         """``J^T J`` and ``J^T r``."""
-        count = len(z)
-        gram = torch.zeros(count, count, dtype=torch.float64)
-        gradient = torch.zeros(count, dtype=torch.float64)
-        form, shifted = self.parameters.form(z), list(self._shifted(z))
-        for index, part in enumerate(self.parts):
-            run = self.kept[index] if self.kept else self.images.run(form, part)
-            here = self.residual(run.end, part)
-            jacobian = here.new_zeros(len(here), count)
-            for column, (other, change, first) in enumerate(shifted):
-                if other is not None:
-                    there = self.residual(self.images.run(other, part, run.outputs, first).end, part)
-                    jacobian[:, column] = (there - here) / change
-            gram += (jacobian.T @ jacobian).cpu()
-            gradient += (jacobian.T @ here).cpu()
+        gram, gradient = normal_equations(self._linearised(z), len(z))
         gram.diagonal()[~self.parameters.levels] += self.images.ridge
         gradient[~self.parameters.levels] += self.images.ridge * z[~self.parameters.levels]
         # Next to a breakdown of the solver there is no derivative; such a parameter stays.
         broken = ~gram.diagonal().isfinite()
         gram[broken], gram[:, broken], gradient[broken] = 0, 0, 0
         return gram, gradient
+
+    def _linearised(self, z):
+        """Of each part the Jacobian and the residuals."""
+        form, shifted = self.parameters.form(z), list(self._shifted(z))
+        for index, part in enumerate(self.parts):
+            run = self.kept[index] if self.kept else self.images.run(form, part)
+            here = self.residual(run.end, part)
+            jacobian = here.new_zeros(len(here), len(z))
+            for column, (other, change, first) in enumerate(shifted):
+                if other is not None:
+                    there = self.residual(self.images.run(other, part, run.outputs, first).end, part)
+                    jacobian[:, column] = (there - here) / change
+            yield jacobian, here
 
     def _shifted(self, z: torch.Tensor) -> Iterator[tuple[Any, float, int]]:
         """For each parameter the form a step away, the step, and the first evaluation that differs."""
@@ -356,10 +356,8 @@ class _Problem:
 
     def moved(self, z, gram, gradient, damping):
         """z after a step, within the bounds; None where the equations cannot be solved."""
-        levels, diagonal = self.parameters.levels, gram.diagonal()
-        diagonal = diagonal.clamp(min=max(FLAT * float(diagonal.max()), 1e-300))
-        step, failed = torch.linalg.solve_ex(gram + damping * torch.diag(diagonal), -gradient)
-        if bool(failed) or not bool(step.isfinite().all()):
+        levels, step = self.parameters.levels, DAMPING.step(gram, gradient, damping)
+        if step is None:
             return None
         if bool(levels.any()):
             step = step * min(1.0, FARTHEST / max(float(step[levels].abs().max()), 1e-300))

@@ -6,19 +6,20 @@ differences, one student run per coefficient, so that any black-box denoiser and
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
 
 from dode.calls import NonFiniteError
+from dode.distillation.damped_steps import Damping, normal_equations
 
 RELATIVE_STEP = 1e-3  # of the forward differences, in sizes of the state at the coefficient's noise level
-DAMPING, EASED, STIFFENED, STIFFEST = 1e-3, 0.2, 5.0, 1e8
+DAMPING = Damping(first=1e-3, stiffest=1e8, flat=1e-12)
 ENOUGH = 1e-4  # a smaller relative gain ends the refinement
 # Iterations without a gain on the held-out images; their error, a few images' mostly, does not fall evenly.
 PATIENCE = 4
-# Float64 values in a Jacobian. It is there twice while its columns are put together: 256 MiB of a job's 1,000.
-VALUES = 2**24
+VALUES = 2**24  # float64 values in a Jacobian: 128 MiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,32 +70,26 @@ def refine_jointly(
     current, error = lambdas, problem.error(lambdas)
     best, best_held = lambdas, unseen.error(lambdas)
     record = {"rmse_fitted": [error, error], "rmse_held_out": [best_held, best_held]}
-    damping, made, since = DAMPING, 0, 0
+    damping, made, since = DAMPING.first, 0, 0
     for _ in range(iterations):
         if not bool((scales != 0).any()):
             break
         try:
-            gram, gradient = problem.normal_equations(current)
+            equations = problem.normal_equations(current)
         except NonFiniteError:  # next to a breakdown of the student there is no derivative
             break
         made += 1
-        accepted = None
-        while accepted is None and damping <= STIFFEST:
-            candidate = problem.moved(current, gram, gradient, damping)
-            candidate_error = problem.error(candidate)
-            if candidate_error < error:
-                accepted = candidate
-            damping *= EASED if accepted is not None else STIFFENED
-        if accepted is None:
+        lower = DAMPING.lower(error, damping, functools.partial(problem.moved, current, *equations), problem.error)
+        if lower is None:
             break
-        gain, current, error = 1 - candidate_error / error, accepted, candidate_error
+        before, (current, error, damping) = error, lower
         held = unseen.error(current)
         if held < best_held:
             best, best_held, since = current, held, 0
             record = {key: [values[0], new] for (key, values), new in zip(record.items(), (error, held), strict=True)}
         else:
             since += 1
-        if since == PATIENCE or gain < ENOUGH:
+        if since == PATIENCE or 1 - error / before < ENOUGH:
             break
     return best, Refinement(made, problem.runs, *(tuple(values) for values in record.values()))
 
@@ -131,27 +126,24 @@ class _Problem:
     def normal_equations(self, lambdas):
         """``J^T J`` and ``J^T r`` by forward differences, summed over the chunks."""
         self.runs += 1 + len(self.active)
-        gram = torch.zeros(len(self.active), len(self.active), dtype=torch.float64)
-        gradient = torch.zeros(len(self.active), dtype=torch.float64)
+        return normal_equations(self._linearised(lambdas), len(self.active))
+
+    def _linearised(self, lambdas):
+        """Of each chunk the Jacobian and the residuals."""
         for noise, end, start in self._chunks():
             here = self.student(lambdas, noise, start)
-            columns = []
-            for (row, column), change in zip(self.active, self.changes, strict=True):
+            jacobian = here.new_zeros(here.numel(), len(self.active))
+            for index, ((row, column), change) in enumerate(zip(self.active, self.changes, strict=True)):
                 shifted = lambdas.clone()
                 shifted[row, column] += change
-                columns.append(((self.student(shifted, noise, start) - here) / change).flatten())
-            jacobian = torch.stack(columns, dim=1)
-            gram += (jacobian.T @ jacobian).cpu()
-            gradient += (jacobian.T @ (here - end).flatten()).cpu()
-        return gram, gradient
+                jacobian[:, index] = ((self.student(shifted, noise, start) - here) / change).flatten()
+            yield jacobian, (here - end).flatten()
 
     def moved(self, lambdas, gram, gradient, damping):
-        """``lambdas`` after the step ``-(J^T J + damping diag)^-1 J^T r``; NaN where there is no such step."""
-        diagonal = gram.diagonal()
-        diagonal = diagonal.clamp(min=1e-12 * float(diagonal.max()))
-        step, failed = torch.linalg.solve_ex(gram + damping * torch.diag(diagonal), -gradient)
-        if bool(failed):
-            step.fill_(float("nan"))
+        """``lambdas`` after a step; None where there is no such step."""
+        step = DAMPING.step(gram, gradient, damping)
+        if step is None:
+            return None
         lambdas = lambdas.clone()
         for (row, column), change in zip(self.active, step.tolist(), strict=True):
             lambdas[row, column] += change

@@ -135,6 +135,20 @@ def test_the_jacobian_in_parts_is_that_of_all_images_at_once(monkeypatch):
     torch.testing.assert_close(gradient_of_parts, gradient, rtol=1e-6, atol=1e-9)
 
 
+def test_errors_in_parts_are_those_of_all_images_at_once(monkeypatch):
+    form, seen = linear_form(Student(IPNDM, grids.log_snr(steps=3)), FACTS), []
+
+    def counting(x, sigma):
+        seen.append(len(x))
+        return mixture.denoise(x, sigma)
+
+    images = Images(counting, mixture.latents(20, 1), exact(20, 1), clip=False)
+    whole = images.errors(form, slice(2, 20))
+    monkeypatch.setattr(levenberg_marquardt, "VALUES", 5 * 4 * images.latents[0].numel())
+    torch.testing.assert_close(images.errors(form, slice(2, 20)), whole, rtol=1e-12, atol=0)
+    assert seen == [18] * 3 + [5] * 9 + [3] * 3
+
+
 @pytest.mark.parametrize("name", ["ddim", "ipndm", "heun", "dpm-solver++"])
 def test_a_joint_fit_is_much_nearer_the_exact_solution_than_the_plain_solver(name):
     """RMSE on 2,048 fresh samples of the toy; measured ratios at 5 evaluations: 2.3 to 51."""

@@ -98,6 +98,24 @@ def test_the_fitted_error_never_rises_and_the_best_held_out_iterate_is_kept(monk
     assert worse, "in no case was an iterate better on the fitted images refused by the held-out ones"
 
 
+def test_a_refinement_has_the_numbers_that_it_always_had():
+    """Golden values, of the solver when it had steps of its own."""
+    fit = dode.distill(
+        DDIM, mixture.denoise, mixture.latents(64, 3), KARRAS5, directions=2, iterations=8, fit="refined"
+    )
+    expected = [
+        [0.0, 0.022840778551461636],
+        [1.2363197156732257, -0.03909868703554654],
+        [0.31047645768101195, -0.3244789044616581],
+        [0.04747451821474109, 1.4479420553518418],
+        [0.10029990805500867, 0.0],
+    ]
+    torch.testing.assert_close(fit.lambdas, torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-7)
+    record = fit.refinement
+    assert (record.iterations, record.runs) == (8, 90)
+    assert record.rmse_held_out == pytest.approx((0.20164046666266786, 0.014888113437877456), rel=1e-6)
+
+
 @pytest.mark.parametrize("directions", [1, 3, {"outputs": "both"}], ids=["1", "3", "both"])
 def test_recorded_errors_are_those_of_sampling_the_same_images(directions):
     latents = mixture.latents(48, 1)
