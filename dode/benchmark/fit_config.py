@@ -116,9 +116,10 @@ def _check_method(entry: dict[str, Any], key: str, card: Card, dataset: dict[str
 
 def check_solver(entry: dict[str, Any], key: str, card: Card, of_grid: Mapping[str, Any]) -> None:
     """Refuse what a solver with a network of its own, or one that adds noise, does not go with."""
-    name, method = entry["solver"], solvers.create(entry["solver"], **entry["options"]).method
-    if method.stochastic and "distill" in entry:
-        raise ConfigError(f"{key}.distill: '{name}' adds noise on its way, so that no fit corrects it; leave it out")
+    name, own = entry["solver"], solvers.create(entry["solver"], **entry["options"])
+    method = own.method
+    if "distill" in entry:
+        refuse(f"{key}.distill", fit_checks.check_noiseless, own)
     if method.network and "distill" in entry:
         raise ConfigError(f"{key}.distill: '{name}' has a network of its own and is not fitted besides; leave it out")
     if method.stochastic and of_grid.get("afs"):

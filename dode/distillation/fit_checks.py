@@ -186,6 +186,14 @@ def check_fit(fit: str, alignment: str, iterations: int | None = None) -> None:
         raise ValueError(f"iterations must be an integer of at least 1, not {iterations!r}")
 
 
+def check_noiseless(solver: Any) -> None:
+    """Raise ValueError for a solver that adds noise on its way: its end states are no function of the first noise."""
+    if solver.method.stochastic:
+        raise ValueError(
+            f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; take another, or sample it plain"
+        )
+
+
 def arguments(fit: str) -> set[str]:
     """The arguments of :func:`dode.distill` that a fit has, besides solver, model, noise and levels."""
     if fit in FITS:

@@ -143,10 +143,7 @@ def distill(
     solver.check_shared_levels()
     if solver.options.get("prepared") is not None and fit not in fit_checks.STEPWISE:
         raise ValueError(f"solver '{solver.name}' was prepared for its model; a fit '{fit}' takes other solvers")
-    if solver.method.stochastic:
-        raise ValueError(
-            f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; give another solver"
-        )
+    fit_checks.check_noiseless(solver)
     latents = calls.noise(latents)
     calls.check_unit(latents)
     check_levels(checked(sigmas).numpy(), ModelFacts.of(denoise))

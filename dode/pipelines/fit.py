@@ -174,9 +174,12 @@ def _begun(name):
     """The solver that a fit begins at: one of the differential equation, for which nothing is prepared."""
     found = solvers.create(name)
     found.check_shared_levels()
-    if found.method.stochastic or found.method.prepare or found.method.network:
-        why = "adds noise on its way" if found.method.stochastic else "needs what is prepared for a model"
-        raise ValueError(f"solver: '{name}' {why}, so that no fit begins at it; 'ipndm' or 'unipc' suit most pipelines")
+    fit_checks.check_noiseless(found)
+    if found.method.prepare or found.method.network:
+        raise ValueError(
+            f"solver: '{name}' needs what is prepared for a model, so that no fit begins at it; 'ipndm' or 'unipc' suit "
+            "most pipelines"
+        )
     return found
 
 

@@ -312,7 +312,7 @@ REFUSED = {
     "height": ({"height": 17}, "height: 17 is not a multiple of 2"),
     "height as text": ({"height": "16"}, "height: '16' is not allowed; allowed: an integer, in pixels"),
     "solver": ({"solver": "eular"}, "unknown solver 'eular'"),
-    "noisy": ({"solver": "consistency"}, "solver: 'consistency' adds noise on its way, so that no fit begins at it"),
+    "noisy": ({"solver": "consistency"}, "solver 'consistency' adds noise on its way, so that no fit corrects it"),
     "prepared": ({"solver": "dpm-solver-v3"}, "solver: 'dpm-solver-v3' needs what is prepared for a model"),
     "network": ({"solver": "sfd", "steps": 6}, "solver: 'sfd' needs what is prepared for a model"),
     "by image": ({"solver": "amed", "steps": 6}, "solver 'amed' chooses its noise levels by image"),

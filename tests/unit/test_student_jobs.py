@@ -138,7 +138,7 @@ def test_an_edit_of_the_training_changes_the_preparation_alone():
             {"distill": {"fit": "greedy"}},
             "solvers[0].distill: 'progressive-distillation' has a network of its own and is not fitted besides",
         ),
-        ({"solver": "ect", "distill": {"fit": "greedy"}}, "solvers[0].distill: 'ect' adds noise on its way"),
+        ({"solver": "ect", "distill": {"fit": "greedy"}}, "solvers[0].distill: solver 'ect' adds noise on its way"),
         (
             {"solver": "ect", "grid": {"name": "karras", "options": {"afs": True}}},
             "solvers[0].grid.options.afs: 'ect' follows no trajectory",
