@@ -190,7 +190,7 @@ def check_noiseless(solver: Any) -> None:
     """Raise ValueError for a solver that adds noise on its way: its end states are no function of the first noise."""
     if solver.method.stochastic:
         raise ValueError(
-            f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; take another, or sample it plain"
+            f"solver '{solver.name}' adds noise on its way, so that no fit corrects it; take another, or no fit"
         )
 
 

@@ -177,8 +177,8 @@ def _begun(name):
     fit_checks.check_noiseless(found)
     if found.method.prepare or found.method.network:
         raise ValueError(
-            f"solver: '{name}' needs what is prepared for a model, so that no fit begins at it; 'ipndm' or 'unipc' suit "
-            "most pipelines"
+            f"solver: '{name}' needs what is prepared for a model, so that no fit begins at it; 'ipndm' or 'unipc' "
+            "suit most pipelines"
         )
     return found
 

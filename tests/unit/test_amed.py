@@ -256,6 +256,7 @@ SDE = {"image_shape": (3, 8, 8), "nf": 16, "ch_mult": (1, 2), "num_res_blocks": 
         ("edm2-unet", EDM | {"head_width": 16}),
         ("score-sde-ncsnpp", SDE),
         ("score-sde-ncsnpp", SDE | {"attn_resolutions": ()}),
+        ("score-sde-ddpm", SDE | {"nf": 32}),
         ("diffusers-unet2d", {"config": HUB}),
     ],
 )

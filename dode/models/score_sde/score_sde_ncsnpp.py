@@ -5,7 +5,7 @@ the options here have the names of its configurations. EDM's networks of this ki
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,9 @@ from torch.nn import functional
 from dode.models import unet_parts
 from dode.models.edm.layers import filtered, group_norm, outer, positional_angles
 from dode.models.networks import networks
+from dode.models.score_sde.layers import EPS, Attention, Numbered, sines
 
-EPS = 1e-6
 FIR, BOX = (1, 3, 3, 1), (1, 1)
-UNUSED = "sigmas"  # a table of noise levels that the repository's own samplers read
 
 
 class Features(nn.Module):
@@ -30,38 +29,6 @@ class Features(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         return sines(condition.reshape(-1, 1).float() * (2 * math.pi * self.W.float()))
-
-
-def sines(angles: Tensor) -> Tensor:
-    """Sines, then cosines."""
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-class Nin(nn.Module):
-    """``x W + b`` of each pixel: (B, pixels, n) to (B, pixels, m)."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.W = nn.Parameter(torch.randn(inputs, outputs) * inputs**-0.5)
-        self.b = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.W + self.b
-
-
-class Attention(nn.Module):
-    """``(x + P softmax(q^T k / sqrt(C)) v) / sqrt(2)`` over all pixels, one head."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.GroupNorm_0 = group_norm(width, EPS)
-        self.NIN_0, self.NIN_1, self.NIN_2, self.NIN_3 = (Nin(width, width) for _ in range(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.GroupNorm_0(x).flatten(2).transpose(1, 2)
-        q, k, v = (part(h).unsqueeze(1) for part in (self.NIN_0, self.NIN_1, self.NIN_2))
-        h = self.NIN_3(functional.scaled_dot_product_attention(q, k, v).squeeze(1))
-        return (x + h.transpose(1, 2).unflatten(2, x.shape[2:])) * math.sqrt(0.5)
 
 
 class Block(nn.Module):
@@ -126,7 +93,7 @@ class Joined(nn.Module):
 
 
 @networks.register("score-sde-ncsnpp")
-class NCSNpp(nn.Module):
+class NCSNpp(Numbered):
     """``F = network(x, condition)`` as the ``preconditioning`` ``ve`` or ``vp`` calls it, x of images in [-1, 1].
 
     NCSN++ (``ve``): the condition is ``ln(sigma / 2)``, the logarithm of the level of images in [0, 1], on which it was
@@ -190,7 +157,7 @@ class NCSNpp(nn.Module):
             for _ in range(self.depth):
                 yield Block(width, own, **self.options)
                 if self.attends[level]:
-                    yield Attention(own)
+                    yield _attention(own)
                 width = own
                 skips.append(width)
             if level < len(widths) - 1:
@@ -201,13 +168,13 @@ class NCSNpp(nn.Module):
                 elif self.side == "input_skip":
                     yield Joined(channels, width)
                 skips.append(width)
-        yield from (Block(width, width, **self.options), Attention(width), Block(width, width, **self.options))
+        yield from (Block(width, width, **self.options), _attention(width), Block(width, width, **self.options))
         for level, own in reversed(list(enumerate(widths))):
             for _ in range(self.depth + 1):
                 yield Block(width + skips.pop(), own, **self.options)
                 width = own
             if self.attends[level]:
-                yield Attention(width)
+                yield _attention(width)
             if self.sums or level == 0:
                 yield group_norm(width, EPS)
                 yield nn.Conv2d(width, channels, 3, padding=1)
@@ -219,10 +186,6 @@ class NCSNpp(nn.Module):
         """The module in the middle (:mod:`dode.solvers.bottleneck`)."""
         attention = [place for place, part in enumerate(self.all_modules) if isinstance(part, Attention)]
         return self.all_modules[attention[sum(self.attends) * self.depth] + 1]
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
-        """As torch's, without a checkpoint's ``sigmas``."""
-        return super().load_state_dict({name: state_dict[name] for name in state_dict if name != UNUSED}, **options)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``x`` (B, C, H, W), scaled by the preconditioning; ``condition`` 0-d or (B,)."""
@@ -266,6 +229,10 @@ class NCSNpp(nn.Module):
         if not self.fourier:
             found = sines(positional_angles(condition, first.in_features, endpoint=True))
         return functional.silu(second(functional.silu(first(found.to(first.weight.dtype)))))
+
+
+def _attention(width):
+    return Attention(width, group_norm(width, EPS), math.sqrt(0.5))
 
 
 def _check(option, value, allowed):
