@@ -7,9 +7,11 @@ Names are imported when first used, for most bring torch.
 from dode import registry
 
 _WHERE = {
-    **dict.fromkeys(("DataPrediction", "Denoiser"), "dode.models.denoiser"),
-    **dict.fromkeys(("ImagePrediction", "NoisePrediction", "VelocityPrediction"), "dode.models.denoiser"),
-    "FlowPrediction": "dode.models.denoiser",
+    "Denoiser": "dode.models.denoiser",
+    **dict.fromkeys(
+        ("DataPrediction", "ImagePrediction", "NoisePrediction", "VelocityPrediction", "FlowPrediction"),
+        "dode.models.predictions",
+    ),
     **dict.fromkeys(("facts_of", "differentiable", "for_images", "prediction_of", "prior_std"), "dode.models.denoiser"),
     **dict.fromkeys(("load", "load_network", "of_card", "with_weights"), "dode.models.loading"),
     "ModelFacts": "dode.grids.facts",

@@ -209,7 +209,7 @@ class Classifier(Guided):
     ``D' = D + scale sigma^2 / sqrt(1 + sigma^2) grad``. Only the gradient is computed with autograd.
 
     Args:
-        denoise: a :class:`dode.models.denoiser.VariancePreserving` of classes.
+        denoise: a :class:`dode.models.predictions.VariancePreserving` of classes.
         scale: factor on the gradient.
         classifier: ``classifier(x_vp, index) -> logits`` (B, classes), index 0-d; called with as many images at once as
             the model, in the precision of its first parameter (single without parameters).

@@ -9,11 +9,12 @@ from torch import nn
 
 from dode.grids.facts import ModelFacts
 from dode.models import agreement
-from dode.models.denoiser import Denoiser, FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
+from dode.models.denoiser import Denoiser
 from dode.models.guidance import Guided, guidances
 from dode.models.networks import networks
 from dode.models.precision import lowered
 from dode.models.preconditioning import preconditionings
+from dode.models.predictions import FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.weights import safetensors_files, states
 
 ON_A_SCHEDULE = {kind.prediction: kind for kind in (NoisePrediction, VelocityPrediction, ImagePrediction)}

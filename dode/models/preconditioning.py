@@ -15,8 +15,9 @@ from dode import calls
 from dode.grids.facts import ModelFacts, iddpm_levels, nearest_entry, nearest_level
 from dode.models import levels
 from dode.models.conditions import Conditions
-from dode.models.denoiser import DataPrediction, Denoiser
+from dode.models.denoiser import Denoiser
 from dode.models.levels import Level
+from dode.models.predictions import DataPrediction
 from dode.registry import Registry
 from dode.solvers.formulas import vp_time
 
@@ -28,7 +29,7 @@ preconditionings.register("edm")(DataPrediction)
 def consistency(network: nn.Module, *, sigma_data: float, **options: Any) -> DataPrediction:
     """A consistency model: ``edm`` with the scalings of :class:`dode.models.boundary.Boundary`.
 
-    Song et al. 2023, arXiv 2303.01469, App. C; arguments as of :class:`dode.models.denoiser.DataPrediction`.
+    Song et al. 2023, arXiv 2303.01469, App. C; arguments as of :class:`dode.models.predictions.DataPrediction`.
     """
     return DataPrediction(network, sigma_data=sigma_data, **options).as_consistency_function()
 

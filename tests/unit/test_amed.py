@@ -18,9 +18,9 @@ from dode.distillation import learned, task, teacher
 from dode.distillation.backprop import amed as training
 from dode.models import mixture
 from dode.models.batches import Batches
-from dode.models.denoiser import DataPrediction
 from dode.models.guidance import ClassifierFree
 from dode.models.networks import networks
+from dode.models.predictions import DataPrediction
 from dode.solvers import amed
 from dode.solvers.bottleneck import Bottleneck
 

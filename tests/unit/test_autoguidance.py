@@ -9,8 +9,8 @@ from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
 from dode.fetching.cards import load_card
-from dode.models.denoiser import DataPrediction
 from dode.models.guidance import Autoguidance
+from dode.models.predictions import DataPrediction
 from dode.validation import ConfigError
 from workspace import REPOSITORY, TINY
 

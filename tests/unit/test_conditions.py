@@ -8,8 +8,9 @@ import torch
 from dode.grids.facts import ModelFacts
 from dode.grids.schedules import schedules
 from dode.models.conditions import Conditions
-from dode.models.denoiser import Denoiser, FlowPrediction, NoisePrediction, VelocityPrediction
+from dode.models.denoiser import Denoiser
 from dode.models.guidance import ClassifierFree, passes
+from dode.models.predictions import FlowPrediction, NoisePrediction, VelocityPrediction
 
 LINEAR = schedules.create("linear", steps=1000)
 

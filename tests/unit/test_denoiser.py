@@ -13,8 +13,9 @@ from dode.directions import Directions
 from dode.grids import schedules
 from dode.grids.facts import ModelFacts, vp_prior
 from dode.models import mixture
-from dode.models.denoiser import DataPrediction, NoisePrediction, prediction_of, prior_std
+from dode.models.denoiser import prediction_of, prior_std
 from dode.models.loading import ON_A_SCHEDULE
+from dode.models.predictions import DataPrediction, NoisePrediction
 
 LINEAR = schedules.schedules.create("linear")
 IMAGES = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 2, 3, 3)))

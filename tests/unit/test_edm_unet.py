@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from dode import models
-from dode.models.denoiser import DataPrediction
 from dode.models.edm.layers import Conv
 from dode.models.edm.unet import inner_state
 from dode.models.networks import networks
+from dode.models.predictions import DataPrediction
 from edm_reference import Reference, halving
 
 SONG, DHARIWAL = "edm-song-unet", "edm-dhariwal-unet"

@@ -17,8 +17,8 @@ from dode.distillation import teacher as teachers
 from dode.distillation.task import Task
 from dode.grids.facts import ModelFacts
 from dode.models import mixture
-from dode.models.denoiser import DataPrediction
 from dode.models.embedded.residual_mlp import ResidualMLP
+from dode.models.predictions import DataPrediction
 from dode.validation import ConfigError
 
 ROOT = Path(__file__).parents[2]

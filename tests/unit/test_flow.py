@@ -14,8 +14,8 @@ from dode import driver, grids, models, solvers
 from dode.grids.facts import ModelFacts, flow_prior, vp_prior
 from dode.grids.schedules import FlowSchedule, schedules
 from dode.models import mixture
-from dode.models.denoiser import FlowPrediction
 from dode.models.networks import networks
+from dode.models.predictions import FlowPrediction
 from dode.portable import Sampler
 from dode.sampling import Student
 from dode.solvers.formulas import PURE_NOISE

@@ -14,11 +14,11 @@ from dode import calls, driver, models, sampling, solvers
 from dode.directions import Directions, History
 from dode.grids import schedules
 from dode.models import levels, mixture
-from dode.models.denoiser import DataPrediction, FlowPrediction
 from dode.models.guidance import Autoguidance, Classifier, ClassifierFree
 from dode.models.loading import ON_A_SCHEDULE
 from dode.models.networks import networks
 from dode.models.preconditioning import preconditionings
+from dode.models.predictions import DataPrediction, FlowPrediction
 from dode.solvers.base import Method, Proposal, Solver
 
 LINEAR, FLOW = schedules.schedules.create("linear"), schedules.schedules.create("flow")

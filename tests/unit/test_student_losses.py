@@ -17,7 +17,7 @@ from dode.distillation.preparations import consistency_distillation, ect, progre
 from dode.distillation.task import Task
 from dode.grids.facts import ModelFacts
 from dode.models.boundary import Boundary
-from dode.models.denoiser import DataPrediction
+from dode.models.predictions import DataPrediction
 
 IMAGES = torch.sin(torch.arange(80.0, dtype=torch.float64)).view(5, 1, 4, 4)
 NOISE = 1.3 * torch.cos(1.7 * torch.arange(80.0, dtype=torch.float64)).view(5, 1, 4, 4)

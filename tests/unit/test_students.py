@@ -14,8 +14,8 @@ from dode.distillation import learned, students
 from dode.distillation.task import Checkpoint, Task
 from dode.grids.facts import ModelFacts
 from dode.models import mixture
-from dode.models.denoiser import DataPrediction, FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
 from dode.models.guidance import guidances
+from dode.models.predictions import DataPrediction, FlowPrediction, ImagePrediction, NoisePrediction, VelocityPrediction
 from inside_out import driven
 
 SPREAD = 0.7  # standard deviation of the Gaussian's data
