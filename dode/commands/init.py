@@ -104,21 +104,35 @@ def _check(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _drafts() -> Iterator[dict[Path, Path]]:
-    """Drafts by the files that they are of, under other names: what is cut off at any moment takes none."""
+    """Drafts by the files that they are of, under other names: what is cut off before all are written takes none.
+
+    The configuration's is renamed last. So what is cut off between two renames leaves it beside the card, and an init
+    that writes the same card again goes on from there.
+    """
     found: dict[Path, Path] = {}
     try:
         yield found
-        for path, draft in found.items():
-            _require_free(path)
-            draft.rename(path)
+        todo = [path for path, draft in found.items() if not _is(path, draft)]
+        for path in todo:
+            _require_free(path, ", and not as this init writes it; delete it if one that was cut off left it, or")
+        for path in todo:
+            found[path].rename(path)
     finally:
         for draft in found.values():
             draft.unlink(missing_ok=True)
 
 
+def _is(path: Path, draft: Path) -> bool:
+    """Whether a file is there already, with the text of the draft."""
+    return path.exists() and path.read_bytes() == draft.read_bytes()
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f"{path.stem}{places.DRAFT}{path.suffix}")
+
+
 def _write(path: Path, text: str, drafts: dict[Path, Path]) -> Path:
-    _require_free(path)
-    draft = path.with_name(f"{path.stem}{places.DRAFT}{path.suffix}")
+    draft = _draft(path)
     draft.parent.mkdir(parents=True, exist_ok=True)
     drafts[path] = draft
     draft.write_text(text, encoding="utf-8")
@@ -150,7 +164,7 @@ def _name_of(checkpoint: str) -> str:
 
 
 def _paths(name: str) -> tuple[Path, Path]:
-    """Where card and configuration go; refuses what is there."""
+    """Where card and configuration go; refuses what is there, but for the card of an init that was cut off."""
     from dode.fetching import cards
 
     if not re.fullmatch(NAME, name) or name.endswith(places.DRAFT):
@@ -158,17 +172,18 @@ def _paths(name: str) -> tuple[Path, Path]:
             f"--name: {name!r} is not allowed; allowed: letters, digits and . _ + -, a letter or digit first, and not "
             f"{places.DRAFT} last"
         )
-    if name in cards.names(ROOT):
-        raise ValueError(f"--name: there is a card '{name}' already; choose another name")
     folder = places.CONFIG.parent
     paths = folder / "models" / f"{name}.yaml", folder / f"{name}.yaml"
+    cut_off = paths[0].exists() and not paths[1].exists() and _draft(paths[1]).exists()
+    if name in cards.names(ROOT) and not cut_off:
+        raise ValueError(f"--name: there is a card '{name}' already; choose another name")
     _require_free(paths[1])
     return paths
 
 
-def _require_free(path: Path) -> None:
+def _require_free(path: Path, why: str = ";") -> None:
     if path.exists():
-        raise ValueError(f"--name: {path} is there already; choose another name")
+        raise ValueError(f"--name: {path} is there already{why} choose another name")
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

@@ -316,6 +316,22 @@ def test_what_is_cut_off_takes_no_name(run, root, tmp_path, monkeypatch):
     assert not list(root.rglob("*.draft*"))
 
 
+def test_what_is_cut_off_between_two_renames_is_completed(run, root, tmp_path):
+    """As SIGKILL leaves it: a card, and the configuration under the name of its draft."""
+    folder = unet(tmp_path / "mine", sample_size=32)
+    run(folder, "--no-check")
+    card, config = root / "config" / "models" / "mine.yaml", root / "config" / "mine.yaml"
+    draft, expected = config.with_name("mine.draft.yaml"), [card.read_text(), config.read_text()]
+    config.rename(draft)
+    run(folder, "--no-check")
+    assert [card.read_text(), config.read_text()] == expected
+    assert not list(root.rglob("*.draft*"))
+    config.rename(draft)
+    said = run(folder, "--no-check", "--licence", "MIT", status=1)
+    assert "models/mine.yaml is there already, and not as this init writes it; delete it if one that was" in said
+    assert card.read_text() == expected[0]
+
+
 def test_everything_is_written_where_one_stands(run, root, tmp_path, monkeypatch):
     """Also where dode is imported from a checkout elsewhere."""
     before = sorted(root.rglob("*"))
