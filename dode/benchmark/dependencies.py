@@ -18,8 +18,8 @@ from dode.distillation import learned
 from dode.fetching import checksums, pipelines
 from dode.fetching.cards import file_name, folder_of, reading
 from dode.images import prompts
+from dode.metrics import prompt_scores
 from dode.metrics.extractors import extractors
-from dode.metrics.prompt_scores import scorers
 from dode.models.networks import networks
 from dode.pipelines.registry import families
 
@@ -191,6 +191,16 @@ class Dependencies:
         """The digest of the prompts of images as ``prompts``; of classes nothing."""
         return {key: value for key, value in self._encoded(dataset, stream, images).items() if key == "prompts"}
 
+    def guiding(self, dataset: str) -> dict[str, str]:
+        """The cards of the networks that guide a dataset id's model, by their key of ``guidance``."""
+        guidance = self.benchmark.datasets[dataset].get("guidance") or {}
+        return {key: guidance[key] for key in GUIDING if key in guidance}
+
+    def scorers(self, dataset: str) -> dict[str, str]:
+        """The cards of the scorers of a dataset id's prompts, by their metric."""
+        cards = self.benchmark.datasets[dataset].get("prompt_scores", [])
+        return {prompt_scores.metric(self.cards[card]): card for card in cards}
+
     def prompt_score(self, dataset: str, card: str) -> dict[str, Any]:
         """What the images of a dataset id are scored by: a scorer, and their prompts."""
         own = self.benchmark.datasets[dataset]
@@ -309,7 +319,7 @@ class Dependencies:
 
     def prompt_score_code(self, card: str) -> str:
         """Digest of the code of the scores of images by their prompts with the scorer of a card."""
-        return self.code("prompt_score.py", scorers.module_of(self.cards[card]["network"]["name"]))
+        return self.code("prompt_score.py", prompt_scores.scorers.module_of(self.cards[card]["network"]["name"]))
 
     def features_code(self, script: str, features: str) -> str:
         """Digest of the code of a script that takes the features of the card ``features``."""

@@ -12,6 +12,7 @@ from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
 from dode.benchmark.parameters import resolved
+from dode.fetching import pipelines
 from dode.report.archives import elsewhere, format
 from dode.validation import ConfigError, copied
 
@@ -23,7 +24,7 @@ def record(benchmark: Benchmark) -> dict[str, Any]:
     they are fetched; of pipelines see :func:`with_manifests`.
     """
     depends = Dependencies(benchmark)
-    cards = {dataset[part] for dataset in benchmark.datasets.values() for part in ("model", "features")}
+    cards = {card for dataset in benchmark.datasets for card in _cards(depends, dataset)}
     found = {
         "datasets": {name: _dataset(benchmark, depends, name) for name in benchmark.datasets},
         "cells": {str(cell): _cell(depends, cell) for cell in benchmark.cells.values()},
@@ -33,11 +34,11 @@ def record(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def with_manifests(record: Mapping[str, Any], manifests: Mapping[str, str]) -> dict[str, Any]:
-    """A :func:`record` with the checksums of the pipelines' folders, which are known once these are fetched.
+    """A :func:`record` with the checksums of folders, of pipelines and scorers, known once these are fetched.
 
     Args:
         record: of the benchmark.
-        manifests: of the pipelines by card, as far as they are there.
+        manifests: of the folders by card, as far as they are there.
     """
     known = {card: records.read(path) for card, path in manifests.items()}
     fetched = {card: {"sha256": own["sha256"], "published": "none"} for card, own in known.items() if own is not None}
@@ -46,8 +47,9 @@ def with_manifests(record: Mapping[str, Any], manifests: Mapping[str, str]) -> d
 
 def manifests(benchmark: Benchmark) -> dict[str, str]:
     """The files of :func:`with_manifests`, whether they are there or not."""
-    files, cards = Files(benchmark), {benchmark.datasets[name]["model"] for name in benchmark.in_latents()}
-    return {card: files.fetched(card) for card in sorted(cards)}
+    files, depends = Files(benchmark), Dependencies(benchmark)
+    cards = {card for dataset in benchmark.datasets for card in _cards(depends, dataset)}
+    return {card: files.fetched(card) for card in sorted(cards) if pipelines.of_card(benchmark.cards[card]) is not None}
 
 
 def with_precisions(record: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -71,6 +73,13 @@ def choices(benchmark: Benchmark) -> dict[str, str]:
     return {name: path for name, path in found.items() if path is not None}
 
 
+def _cards(depends: Dependencies, dataset: str) -> list[str]:
+    """The cards of all networks that samples and scores of a dataset id depend on."""
+    own = depends.benchmark.datasets[dataset]
+    others = {**depends.guiding(dataset), **depends.scorers(dataset)}
+    return [own["model"], own["features"], *others.values()]
+
+
 def _dataset(benchmark: Benchmark, depends: Dependencies, name: str) -> dict[str, Any]:
     own, scoring = benchmark.datasets[name], dict(depends.score(name))
     return {
@@ -80,7 +89,14 @@ def _dataset(benchmark: Benchmark, depends: Dependencies, name: str) -> dict[str
         "features": {"card": own["features"], **scoring.pop("card")},
         "real_version": scoring.pop("real"),
         "scoring": scoring,
+        **({"guiding": guiding} if (guiding := depends.guiding(name)) else {}),
+        **({"scorers": scorers} if (scorers := _scorers(depends, name)) else {}),
     }
+
+
+def _scorers(depends: Dependencies, dataset: str) -> dict[str, Any]:
+    cards = depends.scorers(dataset)
+    return {metric: {"card": card, **depends.prompt_score(dataset, card)["card"]} for metric, card in cards.items()}
 
 
 def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
@@ -102,7 +118,7 @@ def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
 
 
 def _checkpoint(depends: Dependencies, card: str) -> dict[str, Any]:
-    if "pipeline" in depends.cards[card]:
+    if pipelines.of_card(depends.cards[card]) is not None:
         return {"sha256": None, "published": "not fetched yet"}
     expected = depends.expected(card)
     return {"sha256": expected if len(expected) == 64 else None, "published": depends.published(card)}

@@ -17,6 +17,7 @@ from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
 from dode.benchmark.software import revision, versions
 from dode.fetching import checksums, pipelines
+from dode.metrics import prompt_scores
 
 PACKAGES = ("dode", "torch", "torchvision", "numpy", "scipy", "clean-fid", "diffusers", "snakemake")
 ENVIRONMENT = ("software", "machine")
@@ -36,6 +37,7 @@ def names(benchmark: Benchmark) -> dict[str, Any]:
                 "features": dataset["features"],
                 "real": facts.real_text(name),
                 "reference": str(benchmark.reference(name)),
+                **{kind: own for kind, own in _others(depends, name).items() if own},
             }
             for name, dataset in benchmark.datasets.items()
         },
@@ -49,6 +51,10 @@ def names(benchmark: Benchmark) -> dict[str, Any]:
             for name, card in benchmark.cards.items()
         },
     }
+
+
+def _others(depends: Dependencies, dataset: str) -> dict[str, dict[str, str]]:
+    return {"guiding": depends.guiding(dataset), "scorers": depends.scorers(dataset)}
 
 
 def completed(
@@ -65,7 +71,8 @@ def completed(
         scores, fits: what the files of scores and fits of the cells say, by cell.
 
     Returns:
-        ``datasets`` by id: what a dataset's cells share; ``cells`` by name: the parameters of trajectory (``run``),
+        ``datasets`` by id: what a dataset's cells share, with the cards of networks that guide (``guiding``) and of
+        scorers of prompts (``scorers``) where there are any; ``cells`` by name: the parameters of trajectory (``run``),
         samples and fit, the digests of the code, and ``environments``, indices among those of the whole record;
         ``checkpoints`` with the sha256 of each; ``software`` and ``revision`` of the checkout as the record was
         written.
@@ -93,7 +100,7 @@ def completed(
     locked = checksums.read(root)
     return {
         "benchmark": names["benchmark"],
-        "datasets": {name: _dataset(own, scores[own["reference"]]["made"]) for name, own in names["datasets"].items()},
+        "datasets": {name: _dataset(own, scores[own["reference"]]) for name, own in names["datasets"].items()},
         "cells": cells,
         "checkpoints": {
             card: {**entry, "sha256": _sha256(entry, locked.get(f"{card}/{entry['file']}"))}
@@ -110,10 +117,14 @@ def _without_model(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in cell.items() if key != "model"}
 
 
-def _dataset(own: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-    scoring = dict(made["scoring"])
+def _dataset(own: Mapping[str, Any], score: Mapping[str, Any]) -> dict[str, Any]:
+    made, scoring = score["made"], dict(score["made"]["scoring"])
+    cards = [each["scoring"]["card"] for each in score.get("prompt_scores", [])]
+    by_metric = {prompt_scores.metric(card): card for card in cards}
+    scorers = {metric: {"card": own["scorers"][metric], **card} for metric, card in by_metric.items()}
     return {
         **own,
+        **({"scorers": scorers} if scorers else {}),
         "model": made["cell"]["model"],
         "features": {"card": own["features"], **scoring.pop("card")},
         "real_version": scoring.pop("real"),

@@ -35,6 +35,7 @@ class Metric:
         tabled: whether Markdown and LaTeX have a table of it; the CSV has all.
         aim: whether it is against the fine-step solver.
         of_real: whether it is against real images.
+        of_scorer: whether it is by a scorer of prompts, of which a card says which.
         any_count: whether its expected value is the same for every number of images.
         count: how its value depends on the number of images, one sentence.
         bias: what it means for the metric where ``biased`` of a ``score.json`` names ``generated`` or ``real`` images.
@@ -52,6 +53,7 @@ class Metric:
     tabled: bool = True
     aim: bool = False
     of_real: bool = False
+    of_scorer: bool = False
     any_count: bool = False
     count: str = ""
     bias: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
@@ -217,6 +219,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             meaning="How well images fit their prompts by a CLIP: 100 times the cosine of the two embeddings.",
             range="0 to 100",
             lower_is_better=False,
+            of_scorer=True,
             any_count=True,
             count=_UNBIASED.format("CLIP score"),
             warning=_OF_PROMPTS,
@@ -227,6 +230,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             meaning="Which image people would prefer for the prompt, by a CLIP that was trained on their choices.",
             range="",
             lower_is_better=False,
+            of_scorer=True,
             any_count=True,
             count=_UNBIASED.format("PickScore"),
             warning=_OF_PROMPTS,
@@ -238,6 +242,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             range="−1 to 1",
             scale=100.0,
             lower_is_better=False,
+            of_scorer=True,
             any_count=True,
             count=_UNBIASED.format("HPS v2"),
             warning=_OF_PROMPTS,

@@ -23,7 +23,7 @@ class Row(NamedTuple):
     The errors are standard errors. ``difference`` is the second minus the first, ``margin`` half the width of its
     confidence interval (:func:`dode.report.verdicts.margin`); ``beyond`` whether it is larger than that. It is None
     where that cannot be said, which ``why`` says: an error is not known, the numbers of images differ in a metric that
-    depends on them, or the fine-step solvers in one that is against them.
+    depends on them, the fine-step solvers in one that is against them, or the scorers in one of prompts.
     """
 
     cell: str
@@ -98,7 +98,20 @@ def _pair(name, first, second):
         reasons["different number of images"] = lambda metric: not metric.any_count
     if None not in aims and aims[0] != aims[1]:
         reasons["different fine-step solver"] = lambda metric: metric.aim
+    scorers = [each.scorers(name) for each in (first, second)]
+    faults = {
+        metric: _of_scorers(*(own[metric] for own in scorers)) for metric in scorers[0].keys() & scorers[1].keys()
+    }
+    for why in filter(None, faults.values()):
+        reasons[why] = lambda metric, why=why: any(metric is METRICS[name] for name in faults if faults[name] == why)
     return *(file["metrics"] for file in files), reasons
+
+
+def _of_scorers(first, second):
+    """Why scores by two scorers cannot be compared; empty where both are the same."""
+    if first == second and first["sha256"] is not None:
+        return ""
+    return "scorer not recorded" if None in (first["sha256"], second["sha256"]) else "different scorer"
 
 
 def rows(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dode import storage
+from dode.metrics import prompt_scores
 from dode.names import REFERENCE, CellName, cells_with
 from dode.registry import unknown
 from dode.report import learning
@@ -71,6 +72,20 @@ class Finished:
             return None
         dataset = self.provenance["datasets"].get(CellName.read(cell).dataset, {})
         return self.provenance["cells"].get(dataset.get("reference"), {}).get("run")
+
+    def scorers(self, cell: str) -> dict[str, dict[str, Any]]:
+        """What a cell's prompts were scored by, by metric: ``card``, the part of it that decides it, and ``sha256``.
+
+        That is of the folder's manifest; None where it is not recorded.
+        """
+        cards = [own["scoring"]["card"] for own in self.score_file(cell).get("prompt_scores", [])]
+        known = {} if self.provenance is None else self.provenance["checkpoints"]
+        dataset = {} if self.provenance is None else self.provenance["datasets"].get(CellName.read(cell).dataset, {})
+        names = {metric: own["card"] for metric, own in dataset.get("scorers", {}).items()}
+        return {
+            metric: {"card": card, "sha256": known.get(names.get(metric), {}).get("sha256")}
+            for metric, card in ((prompt_scores.metric(card), card) for card in cards)
+        }
 
     def measured(self, dataset: str) -> list[dict[str, Any]]:
         """The cells of a dataset but its reference, as :mod:`dode.report.verdicts` takes them.

@@ -51,6 +51,30 @@ def one(*blocks, error=None):
     return {"d/s/nfe5": {"fid": entry(*blocks, error=error)}}
 
 
+def with_scorers(finished, name, checksums, value=20.0):
+    """A benchmark whose prompts were scored: by metric the checksum of the scorer, or None where it is not recorded."""
+    cell = "d/s/nfe5"
+    record = provenance([cell])
+    record["datasets"]["d"] = {"scorers": {metric: {"card": metric} for metric, own in checksums.items() if own}}
+    record["checkpoints"] |= {metric: {"sha256": own} for metric, own in checksums.items() if own}
+    found = finished(name, {cell: {metric: entry(value, error=0.1) for metric in ("fid", *checksums)}}, record)
+    score = json.loads((found.folder / cell / "score.json").read_text())
+    cards = [{"network": {"name": "clip", "options": {"score": metric}}} for metric in checksums]
+    score["prompt_scores"] = [{"scoring": {"card": card}} for card in cards]
+    (found.folder / cell / "score.json").write_text(json.dumps(score))
+    return found
+
+
+def test_scores_of_prompts_are_compared_where_the_scorer_is_the_same(finished):
+    first = with_scorers(finished, "first", {"clip_score": "a" * 64, "pick_score": "b" * 64})
+    for checksum, why in (("a" * 64, ""), ("c" * 64, "different scorer"), (None, "scorer not recorded")):
+        own = {"clip_score": checksum, "pick_score": "b" * 64}
+        found = comparison.compare(first, with_scorers(finished, f"to {why}", own, value=30.0))
+        rows = {row.metric: row for row in found.rows}
+        assert (rows["clip_score"].beyond, rows["clip_score"].why) == (None if why else True, why)
+        assert rows["pick_score"].beyond is rows["fid"].beyond is True
+
+
 def test_a_difference_of_single_seeds_counts_from_their_interval_on(finished):
     """Errors 3 and 4 make 5, and an interval of 9.8 to either side."""
     first = finished("first", one(20.0, error=3.0))

@@ -18,6 +18,7 @@ from dode.report import collection, tables
 from dode.report import frame as frames
 from dode.report.archives import added, format
 from dode.report.archives import elsewhere as comparison
+from dode.report.differences import differences
 from dode.report.page import texts
 from dode.validation import ConfigError, read_yaml
 from forged_archives import DEMO, ROOT
@@ -60,6 +61,50 @@ def test_cells_of_which_everything_agrees_are_the_same_and_no_rows(archive):
     }
     (control,) = found["controls"]
     assert control == {"name": "digits-edm/reference/nfe79", "own": "digits-edm/reference/nfe79", "differences": []}
+
+
+def test_a_network_that_guides_is_known_by_its_checksum():
+    """Another file behind the same card makes other images."""
+    guidance = {"name": "autoguidance", "scale": 2.0, "guide": "digits-ddpm"}
+    own = record(**{"datasets[0].guidance": guidance})
+    assert own["datasets"]["digits-edm"]["guiding"] == {"guide": "digits-ddpm"}
+    other = copy.deepcopy(own)
+    other["checkpoints"]["digits-ddpm"]["sha256"] = "0" * 64
+    grounds = [comparison.ground(each, "digits-edm") for each in (own, other)]
+    assert [key for key, *_ in differences(*grounds)] == ["checkpoints.guide"]
+    assert "guiding" not in record()["datasets"]["digits-edm"]
+
+
+def by(scorer, record):
+    """A record whose prompts were scored by a scorer with that checksum; None for one without scorers."""
+    found = copy.deepcopy(record)
+    if scorer is not None:
+        found["datasets"]["digits-edm"]["scorers"] = {"clip_score": {"card": "clip", "network": {"name": "clip"}}}
+        found["checkpoints"]["clip"] = {"file": "clip.json", "published": "none", "sha256": scorer * 64}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "key"),
+    [
+        ("a", "a", None),
+        ("a", None, None),
+        (None, "a", None),
+        ("a", "b", "scorers.clip_score.checkpoint"),
+        ("not recorded", "a", "scorers.clip_score.checkpoint"),
+    ],
+)
+def test_scores_of_one_scorer_stand_beside_those_of_the_same(tmp_path, theirs, own, key):
+    found = forged_archives.few()
+    if theirs != "not recorded":
+        found["provenance.json"] = by(theirs, found["provenance.json"])
+    if theirs is not None:
+        for score in found["scores.json"].values():
+            score["metrics"]["clip_score"] = score["metrics"]["self_fid"]
+    archive = format.read(forged_archives.written(tmp_path / "theirs.zip", found))
+    chosen = comparison.select(archive, by(own, record()))
+    changed = [change[0] for each in chosen["apart"] for change in each["differences"]]
+    assert key in changed if key else not changed
 
 
 def test_names_do_not_decide_what_is_the_same(archive):

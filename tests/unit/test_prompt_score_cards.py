@@ -1,5 +1,6 @@
 """Cards of scorers of images by their prompts: what they may say, their folders, and where a dataset names them."""
 
+import copy
 import json
 import re
 
@@ -7,13 +8,15 @@ import pytest
 import yaml
 
 from checkouts import Checkout
-from dode.benchmark import evaluations
+from dode.benchmark import elsewhere, evaluations
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
 from dode.fetching import checksums, downloads, pipelines, renewal
 from dode.metrics.catalogue import METRICS
+from dode.report.archives import elsewhere as comparison
+from dode.report.differences import differences
 from dode.validation import ConfigError
 from test_pipeline_cards import Hub
 from test_pipeline_cards import card as pipeline_card
@@ -204,6 +207,24 @@ def test_each_cell_has_a_job_and_a_file_for_each_scorer(benchmark):
     assert Workloads(found).jobs(cell)["prompt_score"] == 2
     assert "prompt_score" not in Workloads(without).jobs(without.cells_of("digits-edm")[0])
     assert all(evaluations.count(found, rule, cell) == 0 for rule in ("prompt_score", "score_pipeline"))
+
+
+def test_the_record_that_archives_are_compared_with_has_the_scorers_and_their_checksums(benchmark, monkeypatch):
+    monkeypatch.setattr(Dependencies, "code", lambda depends, *parts: "a digest")
+    found = benchmark({"datasets[0].prompt_scores": ["a", "b"]})
+    record = elsewhere.record(found)
+    scorers = record["datasets"]["digits-edm"]["scorers"]
+    assert {metric: own["card"] for metric, own in scorers.items()} == {"clip_score": "a", "pick_score": "b"}
+    assert set(record["checkpoints"]) == {"mine", "digits-classifier", "a", "b"}
+    assert elsewhere.manifests(found) == {
+        **{name: f"resources/scorers/{name}.json" for name in "ab"},
+        "mine": "resources/pipelines/mine.json",
+    }
+    known = copy.deepcopy(record)
+    known["checkpoints"]["a"]["sha256"] = "0" * 64
+    grounds = [comparison.ground(each, "digits-edm") for each in (record, known)]
+    assert [key for key, *_ in differences(*grounds)] == ["scorers.clip_score.checkpoint"]
+    assert "scorers" not in elsewhere.record(benchmark({}))["datasets"]["digits-edm"]
 
 
 def test_scores_depend_on_the_card_and_on_the_prompts_of_scored_images(benchmark, tmp_path):

@@ -1,7 +1,8 @@
 """Which cells of an archive can stand beside those of one's own benchmark, which are the same, and what differs.
 
 Scores of two cells can be compared where their *ground* is the same: model, real images or statistics, features, how
-they are scored, number of images and seeds, the seed, classes and guidance, and the fine-step solver. A cell is *the
+they are scored, number of images and seeds, the seed, classes and guidance, and the fine-step solver, each network with
+its checksum; of the scorers of prompts, those of a score that both have. A cell is *the
 same* as one of mine only if its ground, its solver with options and grid, its fit and all code agree. Versions and
 machines determine nothing (docs/architecture.md), and are named nevertheless.
 """
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dode.metrics.catalogue import METRICS
 from dode.names import CellName
 from dode.registry import unknown
 from dode.report.archives.format import Archive
@@ -24,21 +26,35 @@ def ground(record: Record, dataset: str) -> dict[str, Any]:
     """What the cells of a dataset share, of a record as :mod:`dode.benchmark.provenance` writes it."""
     own, cells = record["datasets"][dataset], record["cells"]
     fine = cells[own["reference"]]
-    checksums = {part: record["checkpoints"].get(card, {}) for part, card in _cards(own).items()}
-    return {
+
+    def checksum(card: str) -> str | None:
+        entry = record["checkpoints"].get(card, {})
+        return entry.get("sha256") or entry.get("published")
+
+    found = {
         "model": own["model"],
-        "features": {key: value for key, value in own["features"].items() if key != "card"},
+        "features": _without_card(own["features"]),
         "real": own["real_version"],
         "scoring": own["scoring"],
         "samples": fine["samples"],
         # Where a precision was chosen by measurement, scores cannot tell it from the card's, which is the model's.
         "reference": {key: value for key, value in fine["run"].items() if key != "precision"},
-        "checkpoints": {part: own.get("sha256") or own.get("published") for part, own in checksums.items()},
+        "checkpoints": {part: checksum(card) for part, card in _cards(own).items()},
     }
+    if "scorers" in own:
+        found["scorers"] = {
+            metric: {**_without_card(scorer), "checkpoint": checksum(scorer["card"])}
+            for metric, scorer in own["scorers"].items()
+        }
+    return found
+
+
+def _without_card(own):
+    return {key: value for key, value in own.items() if key != "card"}
 
 
 def _cards(own):
-    return {"model": own["card"], "features": own["features"]["card"]}
+    return {"model": own["card"], "features": own["features"]["card"], **own.get("guiding", {})}
 
 
 def making(record: Record, cell: str) -> dict[str, Any]:
@@ -77,7 +93,7 @@ def select(archive: Archive, own: Record, *, solvers: Iterable[str] | None = Non
     taken: dict[str, str] = {}
     for dataset in theirs["datasets"]:
         cells = [cell["name"] for cell in archive.facts["cells"] if cell["dataset"] == dataset]
-        mine, changes = _nearest(ground(theirs, dataset), dataset, grounds)
+        mine, changes = _nearest(_with_all_scorers(ground(theirs, dataset), archive, cells), dataset, grounds)
         if not changes and mine in taken:  # two of its datasets are one here
             changes = [["dataset", dataset, taken[mine]]]
         if not changes and re.match(r"(folder|zip)-", str(theirs["datasets"][dataset]["real_version"])):
@@ -100,9 +116,23 @@ def select(archive: Archive, own: Record, *, solvers: Iterable[str] | None = Non
     return found
 
 
+def _with_all_scorers(ground, archive, cells):
+    """Of an archive from before scorers were in its record, those that its scores must be by."""
+    scored = {name for cell in cells for name in archive.scores[cell]["metrics"] if METRICS[name].of_scorer}
+    unknown = {name: {"checkpoint": "not recorded"} for name in sorted(scored - set(ground.get("scorers", {})))}
+    return {**ground, "scorers": {**ground.get("scorers", {}), **unknown}} if unknown else ground
+
+
+def _between(ground, other):
+    """What differs of two grounds; a scorer that one alone has gives a score that is compared with none."""
+    shared = ground.get("scorers", {}).keys() & other.get("scorers", {}).keys()
+    pair = ({**each, "scorers": {name: each["scorers"][name] for name in sorted(shared)}} for each in (ground, other))
+    return [list(each) for each in differences(*pair)]
+
+
 def _nearest(ground, name, grounds):
     """The dataset of mine with that ground, or the one of the same name, or with the fewest differences; and these."""
-    found = {own: [list(each) for each in differences(ground, other)] for own, other in grounds.items()}
+    found = {own: _between(ground, other) for own, other in grounds.items()}
     own = min(found, key=lambda own: (bool(found[own]), own != name, len(found[own])))
     if ground["model"] != grounds[own]["model"]:
         return own, [["model", _named(ground), _named(grounds[own])]]  # all else follows from that
