@@ -148,7 +148,7 @@ class DDPM(Numbered):
         part = iter(self.all_modules)
         first, second, enter = next(part), next(part), next(part)
         angles = unet_parts.sinusoids(self.first + self.per_log * condition, self.width // 2, self.width // 2 - 1)
-        embedding = functional.silu(second(functional.silu(first(sines(angles).to(enter.weight.dtype)))))
+        embedding = functional.silu(second(functional.silu(first(sines(angles).to(x.dtype)))))
         skips = [enter(x)]
         for level, attends in enumerate(self.attends):
             for _ in range(self.depth):
