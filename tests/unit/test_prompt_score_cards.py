@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from checkouts import Checkout
-from dode.benchmark import elsewhere, evaluations
+from dode.benchmark import elsewhere, evaluations, provenance
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
@@ -225,6 +225,12 @@ def test_the_record_that_archives_are_compared_with_has_the_scorers_and_their_ch
     grounds = [comparison.ground(each, "digits-edm") for each in (record, known)]
     assert [key for key, *_ in differences(*grounds)] == ["scorers.clip_score.checkpoint"]
     assert "scorers" not in elsewhere.record(benchmark({}))["datasets"]["digits-edm"]
+    by = [{"scoring": Dependencies(found).prompt_score("digits-edm", name)} for name in "ab"]
+    made = {"cell": {"model": {}}, "samples": {}, "code": {}, "scoring": {"card": {}, "real": None}}
+    score = {"software": {}, "machine": {}, "samples": [], "made": made, "prompt_scores": by}
+    named = provenance.names(found)
+    written = provenance.completed(named, found.root, dict.fromkeys(named["labels"], score), {})
+    assert written["datasets"]["digits-edm"]["scorers"] == scorers
 
 
 def test_scores_depend_on_the_card_and_on_the_prompts_of_scored_images(benchmark, tmp_path):
