@@ -31,8 +31,9 @@ def bns(
 ) -> Any:
     """Train the form of :class:`dode.distillation.backprop.bns.BespokeNonStationary` by Adam.
 
-    It begins as the task's solver on its levels (the paper: Euler's or the midpoint method); the first told level and
-    the last level stay.
+    It begins as the task's solver on its levels; the first told level and the last level stay. The paper begins at
+    Euler's method or the midpoint method on equal steps in time, which are ``ddim`` and ``flow-midpoint`` on the grid
+    ``flow-linear`` with ``spacing="trailing"``.
 
     Args:
         iterations, batch, learning_rate: the rate falls as half a cosine to 0.
