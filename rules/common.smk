@@ -2,7 +2,7 @@
 import re
 
 from dode import names
-from dode.benchmark import elsewhere, reruns, runs, scripting
+from dode.benchmark import digests, elsewhere, reruns, runs, scripting
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.facts import Facts
 from dode.benchmark.files import Files
@@ -10,6 +10,7 @@ from dode.benchmark.dependencies import Dependencies, computed
 from dode.benchmark.workloads import Workloads
 
 scripting.prepare_environment(ROOT)
+digests.keep(digests.KEPT)
 with surroundings.told_alone(logger):
     BENCH = Benchmark(config, ROOT)
     FILES, DEPENDS, FACTS, WORK = Files(BENCH), Dependencies(BENCH), Facts(BENCH), Workloads(BENCH)

@@ -16,18 +16,25 @@ name is meant. Another version of Python may print the same syntax tree differen
 """
 
 import ast
+import atexit
 import builtins
+import contextlib
 import functools
 import hashlib
+import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from dode import storage
 from dode.benchmark import bare_code
 from dode.fetching import places
 
 PACKAGE = Path(__file__).parents[1]
 FRAME = PACKAGE / "benchmark" / "scripting.py"
+KEPT = Path(".snakemake", "dode-code.json")  # what a run has read of source files, for the next one
 
 
 @functools.cache
@@ -43,6 +50,7 @@ class _Statement:
     """A statement at the top level of a module, bare.
 
     Attributes:
+        source: the statement as text, with its checks.
         names: what it defines; empty where it counts as soon as the module is imported.
         mentions: the identifiers in it.
         modules: files of this package that it imports.
@@ -51,22 +59,90 @@ class _Statement:
         errors: what the checks in it raise.
     """
 
-    def __init__(self, tree: ast.stmt):
-        nodes = list(ast.walk(tree))
-        self.source, self.names, self.modules = ast.unparse(tree), _names(tree), _modules(nodes)
-        self.mentions = bare_code.mentions(self.source, nodes)
-        self.bases = bare_code.bases(tree)
-        self.caught = bare_code.caught_errors(nodes)
-        self.errors = bare_code.checked_errors(nodes)
+    def __init__(self, facts: dict[str, Any], read: "Read"):
+        self.facts, self.read, self.source = facts, read, facts["source"]
+        self.names, self.mentions, self.caught, self.errors = (
+            frozenset(facts[key]) for key in ("names", "mentions", "caught", "errors")
+        )
+        self.modules, self.bases = _files(facts["imports"]), tuple(facts["bases"])
 
-    @functools.cache  # noqa: B019 - there is one of each statement as long as the program runs
     def text(self, caught: frozenset[str]) -> str:
         """The statement as text without its checks, but for those that raise what is ``caught``."""
-        return self.source if self.errors <= caught else bare_code.without_checks(self.source, caught)
+        if self.errors <= caught:
+            return self.source
+        found, kept = self.facts.setdefault("unchecked", {}), " ".join(sorted(caught))
+        if kept not in found:
+            found[kept] = bare_code.without_checks(self.source, caught)
+            self.read.changed = True
+        return found[kept]
 
 
-def _modules(nodes: Iterable[ast.AST]) -> tuple[Path, ...]:
-    """Files of this package that are imported anywhere among the nodes, with the packages that they are in."""
+def _facts(tree: ast.stmt) -> dict[str, Any]:
+    """What a :class:`_Statement` is made of, as JSON has it."""
+    nodes, source = list(ast.walk(tree)), ast.unparse(tree)
+    return {
+        "source": source,
+        "names": sorted(_names(tree)),
+        "mentions": sorted(bare_code.mentions(source, nodes)),
+        "imports": sorted(_imports(nodes)),
+        "bases": bare_code.bases(tree),
+        "caught": sorted(bare_code.caught_errors(nodes)),
+        "errors": sorted(bare_code.checked_errors(nodes)),
+    }
+
+
+class Read:
+    """What has been read of source files, ``{place: {"of": digest, "statements": [...]}}``, for later runs as well.
+
+    Reading takes most of the time in which a graph of jobs is built, and is the same for the same contents.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.changed = False
+
+    def load(self, path: Path) -> None:
+        """What was saved at ``path``; a file that cannot be read, or that other code wrote, is passed over."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            saved = storage.read_json(path)
+            if saved["by"] == _reader():
+                self.found = saved["files"]
+
+    def save(self, path: Path) -> None:
+        """For later runs, if there is something new."""
+        if self.changed:
+            with contextlib.suppress(OSError), storage.atomic(path) as file:  # a folder may be full, or not writable
+                file.write_text(json.dumps({"by": _reader(), "files": self.found}), encoding="utf-8")
+
+    def statements(self, path: Path) -> tuple[_Statement, ...]:
+        """Those of a source file, without what cannot change a number."""
+        content, place = path.read_bytes(), str(_place(path))
+        known = {"of": hashlib.sha256(content).hexdigest()}
+        if self.found.get(place, {}).get("of") != known["of"]:
+            tree = bare_code.bare(ast.parse(content))
+            made = [_facts(each) for each in tree.body if not isinstance(each, ast.Pass)]
+            self.found[place], self.changed = {**known, "statements": made}, True
+        return tuple(_Statement(each, self) for each in self.found[place]["statements"])
+
+
+def _reader() -> str:
+    """What the statements of a file depend on besides its contents: this Python, and the code here."""
+    own = b"\0".join(Path(file).read_bytes() for file in (__file__, bare_code.__file__))
+    return f"{sys.version} {hashlib.sha256(own).hexdigest()}"
+
+
+_read = Read()
+
+
+def keep(path: str | Path) -> None:
+    """Let later runs have from the file ``path`` what this one reads of source files, as far as these stay the same."""
+    place = Path(path).absolute()
+    _read.load(place)
+    atexit.register(_read.save, place)
+
+
+def _imports(nodes: Iterable[ast.AST]) -> set[str]:
+    """Dotted names in this package that are imported anywhere among the nodes, with the packages that they are in."""
     dotted = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -74,8 +150,12 @@ def _modules(nodes: Iterable[ast.AST]) -> tuple[Path, ...]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             dotted |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     own = {name for name in dotted if name.split(".")[0] == PACKAGE.name}
-    own |= {name.rsplit(".", place)[0] for name in own for place in range(name.count(".") + 1)}
-    return tuple(sorted(path for name in own if (path := _file_of(name)) not in (None, FRAME.resolve())))
+    return own | {name.rsplit(".", place)[0] for name in own for place in range(name.count(".") + 1)}
+
+
+def _files(dotted: Iterable[str]) -> tuple[Path, ...]:
+    """The files of modules among the dotted names."""
+    return tuple(sorted(path for name in dotted if (path := _file_of(name)) not in (None, FRAME.resolve())))
 
 
 def _names(statement: ast.stmt) -> frozenset[str]:
@@ -90,8 +170,7 @@ def _names(statement: ast.stmt) -> frozenset[str]:
 
 @functools.cache
 def _statements(path: Path) -> tuple[_Statement, ...]:
-    tree = bare_code.bare(ast.parse(path.read_text(encoding="utf-8")))
-    return tuple(_Statement(each) for each in tree.body if not isinstance(each, ast.Pass))
+    return _read.statements(path)
 
 
 def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:

@@ -5,6 +5,7 @@ Each test has a copy of the package to edit, in the same place as the others', w
 
 import ast
 import functools
+import json
 import shutil
 from pathlib import Path
 
@@ -323,3 +324,48 @@ def test_what_may_have_an_effect_counts(copy, function):
     before = copy.digest("scripts/new.py")
     copy.replace("scripts/new.py", "> 1", "> 2")
     assert copy.digest("scripts/new.py") != before
+
+
+KEPT = "import math\n\n\ndef half(x):\n    if x < 0:\n        raise ValueError('negative')\n    return x / 2\n"
+
+
+def kept(path, source):
+    """A later run's reader of that source file, from the file at ``path``; its statements' names and texts."""
+    read = digests.Read()
+    read.load(path)
+    found = [(each.names, each.mentions, each.text(frozenset())) for each in read.statements(source)]
+    read.save(path)
+    return found
+
+
+def test_what_was_read_is_the_same_for_a_later_run_which_does_not_parse_it_again(tmp_path, monkeypatch):
+    path, source = tmp_path / "kept.json", tmp_path / "half.py"
+    source.write_text(KEPT)
+    first = kept(path, source)
+    assert [names for names, _, _ in first] == [{"math"}, {"half"}]
+    assert first[1][2] == "def half(x):\n    return x / 2"
+    monkeypatch.setattr(digests.bare_code, "bare", None)
+    monkeypatch.setattr(digests.bare_code, "without_checks", None)
+    assert kept(path, source) == first
+
+
+@pytest.mark.parametrize("how", ["edited", "cut off", "of other code", "no such thing"])
+def test_what_was_read_is_passed_over_where_it_may_be_wrong(tmp_path, how):
+    path, source = tmp_path / "kept.json", tmp_path / "half.py"
+    source.write_text(KEPT)
+    first, text = kept(path, source), path.read_text()
+    saved = json.loads(text)
+    for entry in saved["files"].values():
+        entry["statements"][1]["unchecked"] = {"": "wrong"}
+    if how == "edited":
+        source.write_text(KEPT.replace("x / 2", "x / 3"))
+        first[1] = (*first[1][:2], "def half(x):\n    return x / 3")
+    wrong = {
+        "edited": json.dumps(saved),
+        "cut off": text[:-10],
+        "of other code": json.dumps({**saved, "by": "another Python"}),
+        "no such thing": "[]",
+    }
+    path.write_text(wrong[how])
+    assert kept(path, source) == first
+    assert json.loads(path.read_text())["by"] == saved["by"]
