@@ -1,5 +1,6 @@
 """The real Snakemake in a temporary copy of the repository, on the smallest benchmark that has every part."""
 
+import compileall
 import os
 import re
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from dode.benchmark import records
+import shared
+from dode.benchmark import digests, records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ["Snakefile", "rules", "scripts", "dode", "config", "profiles", "slurm", "report", "envs"]
@@ -22,7 +24,7 @@ LAST_RESORT = 3600  # seconds for a run that takes one minute on a machine that 
 class Workspace:
     """A copy of the repository in ``folder`` whose jobs import the copy's package, run in ``environment``.
 
-    ``python`` runs Snakemake, and Snakemake the jobs with it; but ``start`` uses Python itself.
+    ``python`` runs Snakemake, and Snakemake the jobs with it.
     """
 
     def __init__(self, folder, environment=os.environ, python=sys.executable):
@@ -34,11 +36,7 @@ class Workspace:
     @classmethod
     def fresh(cls, folder, config=TINY, **options):
         """Nothing has run yet; ``config`` is the copy's config/config.yaml (None: the repository's own)."""
-        Path(folder).mkdir(parents=True)
-        for part in PARTS:
-            there = REPOSITORY / part
-            copy = shutil.copytree if there.is_dir() and not there.is_symlink() else shutil.copy2
-            copy(there, Path(folder) / part, **({} if copy is shutil.copytree else {"follow_symlinks": False}))
+        shutil.copytree(shared.once(shared.folder() / "repository", _read), folder, symlinks=True)
         if config is not None:
             shutil.copy2(config, Path(folder) / "config" / "config.yaml")
         return cls(folder, **options)
@@ -47,11 +45,11 @@ class Workspace:
         """A copy as it stands, with modification times and Snakemake's records."""
         return Workspace(shutil.copytree(self.folder, folder, symlinks=True), self.environment, self.python)
 
-    def start(self, *arguments, python=sys.executable):
+    def start(self, *arguments):
         """A running ``snakemake`` in a process group of its own."""
         environment = {key: value for key, value in self.environment.items() if not key.startswith("SNAKEMAKE")}
         return subprocess.Popen(
-            [python, "-m", "snakemake", *arguments],
+            [self.python, "-m", "snakemake", *arguments],
             cwd=self.folder,
             env={**environment, "PYTHONPATH": str(self.folder)},
             stdout=subprocess.PIPE,
@@ -63,8 +61,8 @@ class Workspace:
         )
 
     def attempt(self, *arguments):
-        """``snakemake`` to its end, by the workspace's ``python``: (exit status, standard output, standard error)."""
-        with self.start(*arguments, python=self.python) as process:
+        """``snakemake`` to its end: (exit status, standard output, standard error)."""
+        with self.start(*arguments) as process:
             try:
                 output, errors = process.communicate(timeout=LAST_RESORT)
             except subprocess.TimeoutExpired:
@@ -81,7 +79,7 @@ class Workspace:
     def command(self, *arguments, status=0):
         """``python -m dode`` of the copy to its end, with that exit status: standard output."""
         how = {"cwd": self.folder, "env": {**self.environment, "PYTHONPATH": str(self.folder)}}
-        done = subprocess.run([sys.executable, "-m", "dode", *arguments], **how, capture_output=True, text=True)
+        done = subprocess.run([self.python, "-m", "dode", *arguments], **how, capture_output=True, text=True)
         assert done.returncode == status, done.stderr[-5000:]
         return done.stdout
 
@@ -116,6 +114,21 @@ class Workspace:
         files = [path for path in sorted(self.folder.glob(pattern)) if path.parent.name != records.FOLDER]
         files = [path for path in files if path.is_file()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+
+
+def _read(folder):
+    """A copy of the repository whose code has been compiled and digested, so that its copies need not do it again."""
+    folder.mkdir()
+    for part in PARTS:
+        there = REPOSITORY / part
+        copy = shutil.copytree if there.is_dir() and not there.is_symlink() else shutil.copy2
+        copy(there, folder / part, **({} if copy is shutil.copytree else {"follow_symlinks": False}))
+    compileall.compile_dir(folder / "dode", quiet=2)
+    read = digests.Read()
+    for path in [*REPOSITORY.glob("dode/**/*.py"), *REPOSITORY.glob("scripts/*.py")]:
+        for statement in read.statements(path):
+            statement.text(frozenset())
+    read.save(folder / digests.KEPT)
 
 
 def _named(rule, path):

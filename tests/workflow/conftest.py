@@ -1,46 +1,34 @@
 """Fixtures of the workflow tests: copies of the repository, before a run and after one."""
 
-import contextlib
-import fcntl
-import os
+import re
 import shutil
 
 import pytest
 
 import forked_python
+import shared
 from workspace import Workspace
 
 
-@contextlib.contextmanager
-def _alone(path):
-    """One process at a time."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="session")
-def once(tmp_path_factory):
+def once():
     """``once(name, make)``: a workspace that ``make(folder)`` finishes, once for all workers of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
-    def made(name, make):
-        folder, done = base / name, base / f"{name}.done"
-        with _alone(base / f"{name}.lock"):
-            if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                make(folder)
-                done.touch()
-        return Workspace(folder, python=forked_python.executable())
+    def made(name, make, script="script"):
+        return Workspace(shared.once(shared.folder() / name, make), python=forked_python.executable(script))
 
     return made
 
 
 @pytest.fixture(scope="session")
 def finished(once):
-    """The tiny benchmark, run by Python itself; leave it as it is."""
-    return once("finished", lambda folder: Workspace.fresh(folder).snakemake())
+    """The tiny benchmark; leave it as it is. Its report is made by Python itself, which runs nothing else again."""
+
+    def make(folder):
+        Workspace.fresh(folder, python=forked_python.executable()).snakemake("--omit-from", "workflow_report")
+        assert len(re.findall("^Job .*: ", Workspace(folder).snakemake(), flags=re.M)) == 1
+
+    return once("finished", make)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 TABLE = "results/tiny/table.csv"
@@ -55,10 +56,12 @@ def test_run_goes_on_after_its_main_process_alone_is_killed(workspace):
     """Its job lives on for a while, beside the new run's for the same cell."""
     table, arrays = (workspace.folder / TABLE).read_bytes(), workspace.contents("results/**/*.npy")
     remade(workspace, "ddim/nfe2")
+    forking, workspace.python = workspace.python, sys.executable  # forked jobs are killed with their run
     process = workspace.start(TABLE)
     wait_for(workspace, "results/tiny/digits-edm/*/*/shards", process)
     os.kill(process.pid, signal.SIGKILL)
     end(process)
+    workspace.python = forking
     workspace.snakemake(TABLE)
     assert (workspace.folder / TABLE).read_bytes() == table
     assert workspace.contents("results/**/*.npy") == arrays
@@ -66,17 +69,19 @@ def test_run_goes_on_after_its_main_process_alone_is_killed(workspace):
 
 def test_second_run_is_refused_by_one_message_that_names_the_first(workspace):
     remade(workspace, "ddim/nfe2", "heun/nfe3")
-    process, lock = workspace.start(), workspace.folder / ".snakemake/dode.lock"
-    while not lock.read_text().startswith(f"{process.pid} on "):
+    lock = workspace.folder / ".snakemake/dode.lock"
+    before, process = lock.read_text(), workspace.start()
+    while lock.read_text() in (before, ""):
         assert process.poll() is None, process.communicate()[1][-5000:]
         time.sleep(0.02)
     status, output, errors = workspace.attempt()
-    first = process.poll()
+    first, owner = process.poll(), lock.read_text()
     os.killpg(process.pid, signal.SIGKILL)
     end(process)
     assert first is None
     assert status != 0
     assert (output + errors).count("another run") == 1
-    assert f"process {process.pid} on " in errors
+    assert owner.split(" on ")[0] != before.split(" on ")[0]
+    assert f"process {owner.split(' on ')[0]} on " in errors
     assert "Traceback" not in errors
     assert "Sampling" not in errors

@@ -10,7 +10,7 @@ from dode import storage
 from dode.benchmark import jobs
 from dode.distillation.task import Checkpoint, recorded
 from dode.images import pixels
-from workspace import REPOSITORY, Workspace
+from workspace import REPOSITORY
 
 CHECKPOINT = REPOSITORY / "config" / "models" / "digits-edm.safetensors"
 ENDS = "results/tiny/digits-edm/fine-ends/24-seed0.safetensors"
@@ -102,7 +102,7 @@ def test_a_fit_says_what_became_of_every_family(joint):
 
 def unfinished(joint, folder, times):
     """A copy whose joint fit has been killed as it replaced its checkpoint for the so manieth time."""
-    workspace = Workspace(joint.copy(folder).folder)
+    workspace = joint.copy(folder)
     lambdas = workspace.cell("joint/nfe2") / "lambdas.json"
     lambdas.unlink()
     hook = workspace.folder / "sitecustomize.py"

@@ -1,24 +1,17 @@
 """Pipelines in the workflow without their weights: the shipped example before any job, and a decoder that overflows."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
 
+import forked_python
 from dode.benchmark.cells import Benchmark
 from dode.images import prompts
 from workspace import REPOSITORY, Workspace
 
 EXAMPLE = REPOSITORY / "config/pipelines.yaml"
-
-
-@pytest.fixture
-def shipped(folder):
-    """The repository's own configurations."""
-    return Workspace.fresh(folder, config=None)
 
 
 def test_the_example_is_planned_without_weights_and_network(shipped):
@@ -32,15 +25,14 @@ def test_the_example_is_planned_without_weights_and_network(shipped):
         **dict.fromkeys(("sample", "gather_latents", "decode"), 2 * (5 * 3 + 1)),
         "distill": 2 * 3,
     }
-    command = [sys.executable, "-m", "dode", "plan", "config/pipelines.yaml"]
-    done = subprocess.run(command, cwd=shipped.folder, capture_output=True, text=True, check=True)
-    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in done.stdout.splitlines() if "|" in line}
+    said = shipped.command("plan", "config/pipelines.yaml")
+    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in said.splitlines() if "|" in line}
     found = {name: [int(cell.replace(",", "")) for cell in rows[name][3:5]] for name in ("sd15", "flux")}
     sd, flux = found["sd15"], found["flux"]
     assert sd[0] - flux[0] == (2 * 200 + 200) * (79 - 59)  # the fine solutions of scored and of fitting images
     assert flux[0] > 2 * 200 * 5 * (5 + 8 + 12) + 3 * 40000 + 600 * 59  # what is sampled, and the budgets of the fits
     assert (sd[1], flux[1]) == (2 * sd[0], flux[0])
-    assert "Besides, 800 prompts are encoded and 12,800 latents decoded." in done.stdout
+    assert "Besides, 800 prompts are encoded and 12,800 latents decoded." in said
 
 
 def test_the_examples_prompts_are_as_many_as_it_needs_and_all_different(shipped, monkeypatch):
@@ -51,7 +43,10 @@ def test_the_examples_prompts_are_as_many_as_it_needs_and_all_different(shipped,
 
 
 def test_a_decoder_that_overflows_in_half_precision_says_which_images_and_what_to_change(folder):
-    """Its activations are beyond float16's largest number before they are normalized, and right in float32."""
+    """Its activations are beyond float16's largest number before they are normalized, and right in float32.
+
+    The prompts are encoded by Python itself: what forks have imported, they need not find.
+    """
     pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
     import pipeline_workspaces as tiny
 
@@ -66,6 +61,8 @@ def test_a_decoder_that_overflows_in_half_precision_says_which_images_and_what_t
     card = {**tiny.CARD, "precision": {"decoder": "float16"}}
     path.write_text(yaml.safe_dump(card), encoding="utf-8")
     target = "results/tiny/digits-edm/ddim/nfe2/samples.npy"
+    workspace.snakemake("results/tiny/digits-edm/conditions/sample-20.safetensors")
+    workspace.python = forked_python.executable("pipelines")
     status, output, errors = workspace.attempt(target)
     assert status != 0
     said = re.search(r"^decode/digits-edm/ddim/2: ValueError: (.*) \(see .*\)$", output + errors, re.MULTILINE)

@@ -38,11 +38,11 @@ def sampled(once):
     """The tiny pipeline's benchmark, run to its end; leave it as it is."""
 
     def make(folder):
-        workspace = Workspace.fresh(folder, python=forked_python.executable())
+        workspace = Workspace.fresh(folder, python=forked_python.executable("pipelines"))
         tiny.prepare(workspace)
         workspace.snakemake()
 
-    return once("sampled-pipeline", make)
+    return once("sampled-pipeline", make, "pipelines")
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_an_exported_cell_gives_its_latents(sampled, by_hand, tmp_path, solver):
 
 
 def test_a_killed_run_goes_on_to_the_same_images(sampled, folder):
-    workspace = Workspace.fresh(folder, python=forked_python.executable())
+    workspace = Workspace.fresh(folder, python=forked_python.executable("pipelines"))
     tiny.prepare(workspace)
     for moment in ("conditions/*.safetensors", "*/*/ends.npy"):
         process = workspace.start("results/tiny/table.csv")

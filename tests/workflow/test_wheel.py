@@ -11,7 +11,7 @@ import pytest
 
 from workspace import PARTS, REPOSITORY, TINY, Workspace
 
-SCORE = "results/tiny/digits-edm/ddim/nfe2/score.json"
+SCORE = "results/tiny/digits-edm/d-ddim/nfe2/score.json"
 
 
 class Installed:
