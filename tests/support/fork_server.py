@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = "jsonschema pandas pooch safetensors.torch scipy.linalg seaborn sklearn.datasets snakemake.script torch"
+SCRIPT += " torch._dynamo"  # which takes a second, and which a tensor on the device `meta` imports
 #: What is imported for Snakemake, which does without torch, for the scripts of its jobs, and for those of pipelines.
 IMPORTED = {
     "snakemake": "jsonschema pandas snakemake.cli snakemake.report.html_reporter snakemake_executor_plugin_slurm",
