@@ -7,6 +7,7 @@ import importlib
 import marshal
 import multiprocessing.connection
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -89,8 +90,12 @@ def _carry_out(streams, client, arguments, folder, environment):
             if (Path(path) / "sitecustomize.py").exists():
                 importlib.import_module("sitecustomize")
         if as_module:
-            if sys.argv[0] == "snakemake":
-                sys.modules["snakemake.workflow"].Workflow._rundir = folder  # noted as it was imported
+            if sys.argv[0] == "snakemake":  # what it notes as it is imported
+                sys.modules["snakemake.workflow"].Workflow._rundir = folder
+                registry = sys.modules["snakemake_interface_executor_plugins.registry"].ExecutorPluginRegistry()
+                for package in pkgutil.iter_modules(added):
+                    if package.name.startswith("snakemake_executor_plugin_"):
+                        registry.register_plugin(package.name, importlib.import_module(package.name))
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         else:
             runpy.run_path(sys.argv[0], run_name="__main__")
