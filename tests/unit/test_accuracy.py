@@ -15,13 +15,14 @@ every_step_count = pytest.mark.parametrize("steps", [1, 2, 3, 7])
 
 
 @every_variant
-@pytest.mark.parametrize("grid", grids.families())
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_few_steps_stay_finite(variant, grid, steps):
+def test_few_steps_stay_finite(variant):
+    """On every grid, with 1, 2 or 3 steps, which another variant has with other grids."""
     name, options = variant
-    solver = solvers.create(name, **options)
-    result = dode.sample(solver, mixture.denoise, mixture.latents(64, 7), grids.grids.create(grid, steps=steps))
-    assert result.isfinite().all()
+    solver, first = solvers.create(name, **options), variants.ALL.index(variant)
+    for number, grid in enumerate(grids.families(), start=first):
+        steps = number % 3 + 1
+        result = dode.sample(solver, mixture.denoise, mixture.latents(64, 7), grids.grids.create(grid, steps=steps))
+        assert result.isfinite().all(), (grid, steps)
 
 
 @every_variant

@@ -104,7 +104,7 @@ def test_three_directions_leave_the_residual_of_the_unregularised_projection(ste
 
 RELEASED = {("ddim", "data"), ("heun", "data"), ("ddim", "noise")}
 PAIRINGS = [
-    pytest.param(variant, prediction, alignment, id=f"{variants.label(variant)}-{prediction}-{alignment}")
+    (variant, prediction, alignment)
     for variant in variants.SHARED
     for prediction in ("data", "noise")
     for alignment in ("aligned", "released")
@@ -119,10 +119,17 @@ def model_and_grid(prediction, steps):
     return mixture.denoise, grids.karras(steps=steps)
 
 
-@pytest.mark.parametrize(("variant", "prediction", "alignment"), PAIRINGS)
-@pytest.mark.parametrize("directions", [1, 2, 3, 4])
-def test_no_fitted_evaluation_is_further_from_its_target_than_before(variant, prediction, alignment, directions):
-    name, options = variant
+#: Two numbers of directions each, so that every solver, prediction and alignment meets all four.
+FITTED = [
+    pytest.param(each, directions, id=f"{variants.label(each[0])}-{each[1]}-{each[2]}-{directions}")
+    for number, each in enumerate(PAIRINGS)
+    for directions in ((1, 3), (2, 4))[(number + number // 2) % 2]
+]
+
+
+@pytest.mark.parametrize(("pairing", "directions"), FITTED)
+def test_no_fitted_evaluation_is_further_from_its_target_than_before(pairing, directions):
+    (name, options), prediction, alignment = pairing
     (denoise, sigmas), solver = model_and_grid(prediction, 4), solvers.create(name, **options)
     fit = dode.distill(
         solver,

@@ -14,12 +14,10 @@ from dode.grids import schedules
 from dode.models import mixture
 from inside_out import driven
 from noise_mixture import NoiseMixture
-from variants import SHARED, label
+from variants import SHARED, paired
 
 
-@pytest.mark.parametrize("variant", SHARED, ids=label)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("end", [0.0, 0.01])
+@pytest.mark.parametrize(("variant", "dtype", "end"), paired(SHARED, [torch.float32, torch.float64], [0.0, 0.01]))
 def test_a_run_inside_out_is_the_run_to_the_bit(variant, dtype, end):
     """Of every solver, with and without inner stages, plain and corrected, and with the same calls of the network."""
     name, options = variant

@@ -19,6 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mutations
 from dode import checkpoints
 from dode.checkpoints import CheckpointError, persistent, pickles, tensors, torch_files
 from dode.weights import sources
@@ -363,7 +364,7 @@ def test_one_storage_under_many_names_does_not_fill_the_disk(source):
     refused(source, "more than four times the file", "torch", None)
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, database=None)
+@settings(max_examples=mutations.examples(150), deadline=None, derandomize=True, database=None)
 @given(
     st.lists(
         st.one_of(

@@ -37,10 +37,11 @@ def images_of(student, count=48, seed=3, **options):
     return Images(mixture.denoise, latents, student.sample(mixture.denoise, latents), clip=False, **options)
 
 
-@pytest.mark.parametrize("prior", [None, vp_prior], ids=["ve", "vp"])
-@pytest.mark.parametrize("told", [False, True], ids=["own", "told"])
-@pytest.mark.parametrize(("name", "options"), variants.SHARED, ids=map(variants.label, variants.SHARED))
-def test_the_form_of_every_solver_is_its_run(name, options, told, prior):
+@pytest.mark.parametrize(
+    ("variant", "told", "prior"), variants.paired(variants.SHARED, [False, True], [None, vp_prior])
+)
+def test_the_form_of_every_solver_is_its_run(variant, told, prior):
+    name, options = variant
     solver = solvers.create(name, **options)
     steps = next(steps for steps in range(5, 20) if solver.nfe(steps) >= 5)
     sigmas, latents = grids.log_snr(steps=steps), mixture.latents(6, 1)

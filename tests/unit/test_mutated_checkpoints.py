@@ -5,6 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import mutations
 from dode import checkpoints
 from dode.checkpoints import CheckpointError
 from mutations import mutated
@@ -25,7 +26,11 @@ OPTIONS = {"zip": ("torch", None), "legacy": ("torch", 1), "edm": ("edm-pickle",
 
 @pytest.mark.parametrize("name", list(OPTIONS))
 @settings(
-    max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=mutations.examples(100),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_mutated_files_are_refused_or_hold_tensors_within_the_file(valid, name, data):

@@ -6,6 +6,8 @@ equation.
 
 import itertools
 
+import pytest
+
 from dode import solvers
 
 
@@ -25,6 +27,20 @@ SHARED_DEFAULTS, SHARED = (
 SHARED_NAMES = [name for name, _ in SHARED_DEFAULTS]
 #: And those for which nothing is prepared, which a job runs as they are.
 READY_DEFAULTS = [(name, options) for name, options in SHARED_DEFAULTS if not solvers.create(name).method.prepare]
+
+
+def paired(variants, *choices):
+    """``(variant, value, value, ...)``: each variant with each value of the lists once, and each two values together.
+
+    Of two lists of two values these are half of the product: one variant has (0, 0) and (1, 1), the next one the rest.
+    """
+    found = []
+    for number, variant in enumerate(variants):
+        for turn in range(max(map(len, choices))):
+            own = [values[(turn + place * number) % len(values)] for place, values in enumerate(choices)]
+            words = (getattr(each, "__name__", str(each)) for each in own)
+            found.append(pytest.param(variant, *own, id="-".join([label(variant), *words])))
+    return found
 
 
 def label(variant):
