@@ -1,6 +1,7 @@
 """Who may import whom: the library knows nothing of the benchmark, and no room is in a circle."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,37 @@ def test_no_room_is_in_a_circle():
 
 def test_few_modules_lie_beside_the_rooms():
     assert len(list(ROOT.glob("*.py"))) <= 15
+
+
+#: These import those of their submodules that are used.
+WHOLE = {"dode", "jsonschema", "numpy", "os", "torch"}
+
+
+def not_imported(tree):
+    """Submodules that are used by their full name, such as ``scipy.linalg``, without an import of them in the file."""
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    roots = {name.split(".")[0] for name in imported} - WHOLE
+    used = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in roots
+    }
+    covered = {name.rsplit(".", place)[0] for name in imported for place in range(name.count(".") + 1)}
+    return sorted(filter(is_module, used - covered))
+
+
+def is_module(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of what is no package
+        return False
+
+
+def test_submodules_that_are_used_are_imported_where_they_are():
+    """Another import may bring them in, in these tests and in jobs that are forked; in a job that just starts, none."""
+    files = [*ROOT.rglob("*.py"), *(ROOT.parent / "scripts").glob("*.py")]
+    found = {str(path): not_imported(ast.parse(path.read_text(encoding="utf-8"))) for path in files}
+    assert {name: missing for name, missing in found.items() if missing} == {}
+    assert not_imported(ast.parse("import scipy\nscipy.linalg.sqrtm")) == ["scipy.linalg"]
+    assert not_imported(ast.parse("import scipy.stats\nscipy.linalg.sqrtm(scipy.stats)")) == ["scipy.linalg"]
+    assert not_imported(ast.parse("import scipy.linalg\nscipy.linalg.sqrtm")) == []
