@@ -6,6 +6,7 @@ import yaml
 from safetensors.torch import save_file
 
 import dode
+import forked_python
 from dode import models
 from dode.__main__ import main
 from dode.grids.facts import ModelFacts
@@ -31,6 +32,7 @@ SOLVERS = [
 
 def test_a_flow_model_is_sampled_distilled_scored_and_exported(fresh, tmp_path):
     torch.manual_seed(0)
+    fresh.python = forked_python.executable("pipelines")  # whose jobs find diffusers imported
     cards = fresh.folder / "config" / "models"
     save_file(networks.create("diffusers-unet2d", config=NETWORK).state_dict(), cards / "flow.safetensors")
     (cards / "flow.yaml").write_text(yaml.safe_dump(CARD))
