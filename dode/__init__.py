@@ -22,6 +22,7 @@ _WHERE = {
     "distill_pipeline": "dode.pipelines.fit",
     "load": "dode.portable",
     **{name: f"=dode.{name}" for name in ("directions", "grids", "models", "solvers")},
+    "data": "=dode.images.data",
     **{name: f"=dode.distillation.{name}" for name in ("released", "search", "teacher")},
 }
 __all__ = ["__version__", *_WHERE]
