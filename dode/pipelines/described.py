@@ -5,6 +5,7 @@ what the network was trained for and which images it makes. A card takes from th
 (:func:`completed`) and must not contradict them (:func:`fault`).
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ ALONE = {".": ["transformers", "the model"]}
 
 #: How a network is guided, by the key ``guidance_embeds`` of its configuration: FLUX.1-dev's and schnell's have it.
 GUIDED: dict[Any, str] = {True: "embedded", False: "never"}
+
+#: Pipelines that give their scheduler the times to step at, uniform from 1 to 1/N, and the shift for the image's size.
+OWN_TIMES = ("FluxPipeline",)
 
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -87,9 +91,6 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
         card = {**repository.trained(scheduler), **card}
     pipeline.setdefault("guidance", GUIDED.get(config.get("guidance_embeds"), "classifier-free"))
     card["pipeline"] = pipeline
-    grid = None if scheduler is None else flow.grid(scheduler)
-    if grid is not None and isinstance(card.get("sampling", {}), Mapping):
-        card["sampling"] = {"grid": grid, **card.get("sampling", {})}
     if "classes" not in card and config.get("num_embeds_ada_norm") and not _encoders(files):
         card["classes"] = config["num_embeds_ada_norm"]
     if decoder is not None:
@@ -98,7 +99,22 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
             card.setdefault("image_shape", [decoder.get("out_channels", 3), *(_scale(decoder) * each for each in size)])
         if _is_shape(card.get("image_shape")):
             card.setdefault("latent_shape", latent_shape(card["image_shape"], decoder))
+    grid = None if scheduler is None else _grid(card, scheduler, config)
+    if grid is not None and isinstance(card.get("sampling", {}), Mapping):
+        card["sampling"] = {"grid": grid, **card.get("sampling", {})}
     return card
+
+
+def _grid(card: Mapping[str, Any], scheduler: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The grid at which the pipeline itself steps; None where it is none of this project's."""
+    kind = card["pipeline"]["class"]
+    if kind not in OWN_TIMES:
+        return flow.grid(scheduler)
+    fixed = flow.grid({**scheduler, "use_dynamic_shifting": False})
+    if fixed is None or fixed["name"] != "flow-linear" or not _is_shape(latent := card.get("latent_shape")):
+        return None
+    shift = flow.shift_of_size(scheduler, math.prod(latent[1:]) / limits.sides(kind, network).unit ** 2)
+    return {"name": "flow-linear", "options": {"shift": shift, "spacing": "trailing"}}
 
 
 def latent_shape(image_shape: list[int], decoder: Mapping[str, Any]) -> list[int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from dode.models.batches import Batches
 from dode.models.conditions import Conditions
+from dode.models.hub import flow
 from dode.pipelines import limits
 from dode.pipelines.registry import families
 
@@ -206,21 +206,9 @@ class Family:
         return self.channels, found[0], found[1]
 
     def shift(self, height: int | None = None, width: int | None = None) -> float:
-        """The ``shift`` s of flow matching's grids for images of this size, by the scheduler's configuration.
-
-        Where it depends on the size (``use_dynamic_shifting``): ``s = e^mu`` with mu linear in the number of tokens of
-        an image (Esser et al. 2024, arXiv 2403.03206, Sec. 5.3.2; Black Forest Labs' FLUX), or mu itself where
-        ``time_shift_type`` is "linear".
-        """
-        known = self.pipe.scheduler.config
-        if not known.get("use_dynamic_shifting"):
-            return float(known.get("shift") or known.get("flow_shift") or 1.0)
+        """The ``shift`` of flow matching's grids for images of this size (:func:`flow.shift_of_size`)."""
         _, high, wide = self.latent_shape(height, width)
-        tokens = high * wide / self.patch**2
-        least, most = known.get("base_image_seq_len", 256), known.get("max_image_seq_len", 4096)
-        low, top = known.get("base_shift", 0.5), known.get("max_shift", 1.15)
-        mu = low + (top - low) * (tokens - least) / (most - least)
-        return mu if known.get("time_shift_type") == "linear" else math.exp(mu)
+        return flow.shift_of_size(self.pipe.scheduler.config, high * wide / self.patch**2)
 
     @property
     def channels(self) -> int:

@@ -1,5 +1,6 @@
 """Cards of pipelines, completed from the configurations in their folders, and what contradicts these. No weights."""
 
+import math
 import re
 import types
 
@@ -52,6 +53,34 @@ def test_a_networks_configuration_says_how_it_is_guided(checkout, name, way):
     found = checkout.read({**card(), "image_shape": [3, 32, 16]})
     assert found["pipeline"]["guidance"] == way
     assert found["latent_shape"] == [4, 16, 8]
+    # At the times that the pipeline gives its scheduler, t = 1 to 1/N.
+    assert found["sampling"]["grid"] == {"name": "flow-linear", "options": {"shift": 3.0, "spacing": "trailing"}}
+
+
+def test_a_shift_by_the_images_size_is_that_of_the_cards_images(checkout):
+    dynamic = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
+    make(checkout.folder / "pipe", "flux", scheduler=dynamic, decoder={"block_out_channels": [8] * 4})
+    options = {pixels: checkout.read(shaped(pixels))["sampling"]["grid"]["options"] for pixels in (256, 1024)}
+    assert options[256] == {"shift": pytest.approx(math.exp(0.5)), "spacing": "trailing"}  # 16 x 16 tokens
+    assert options[1024]["shift"] == pytest.approx(math.exp(1.15))  # 64 x 64, as config/models/flux1-dev.yaml has it
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"base_shift": "0.5"}, "base_shift must be a finite number, not '0.5'"),
+        ({"base_image_seq_len": 4096}, "base_image_seq_len and max_image_seq_len must differ, and both are 4096"),
+        ({"base_shift": 1e9, "max_shift": 2e9}, "the shift of 4096 tokens must be a finite number above 0"),
+    ],
+)
+def test_a_shift_that_is_none_is_refused(checkout, changes, says):
+    scheduler = {"use_dynamic_shifting": True, **changes}
+    make(checkout.folder / "pipe", "flux", scheduler=scheduler, decoder={"block_out_channels": [8] * 4})
+    assert says in checkout.refusal(shaped(1024))
+
+
+def shaped(pixels):
+    return {**card(), "image_shape": [3, pixels, pixels]}
 
 
 def test_a_pipeline_without_encoders_has_classes(checkout):

@@ -1,5 +1,6 @@
 """What the configuration of a diffusers scheduler says of flow matching. Imports no torch."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,37 @@ OWN_GRID: dict[str, tuple[Any, ...]] = {
     "final_sigmas_type": (None, "zero"),
     **ELSEWHERE,
 }
+
+#: Keys of a shift that depends on the number of tokens, with diffusers' values where a configuration has none.
+DYNAMIC = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
+LARGEST = 700  # exponent in float64
+
+
+def shift_of_size(scheduler: Mapping[str, Any], tokens: float) -> float:
+    """The ``shift`` s of flow matching's grids for images of so many tokens, by a scheduler's configuration.
+
+    Where it depends on the size (``use_dynamic_shifting``): ``s = e^mu`` with mu linear in the number of tokens (Esser
+    et al. 2024, arXiv 2403.03206, Sec. 5.3.2; Black Forest Labs' FLUX), or mu itself where ``time_shift_type`` is
+    "linear".
+
+    Raises:
+        ValueError: for a key that is no finite number, one number of tokens in both, or a shift that is none.
+    """
+    if not scheduler.get("use_dynamic_shifting"):
+        return float(scheduler.get("shift") or scheduler.get("flow_shift") or 1.0)
+    for key in (known := {**DYNAMIC, **{key: scheduler[key] for key in DYNAMIC if key in scheduler}}):
+        if not finite(known[key]):
+            raise ValueError(f"{key} must be a finite number, not {repr(known[key])[:100]}")
+    least, most, low, top = known.values()
+    if least == most:
+        raise ValueError(f"base_image_seq_len and max_image_seq_len must differ, and both are {least}")
+    mu = low + (top - low) * (tokens - least) / (most - least)
+    shift = mu if scheduler.get("time_shift_type") == "linear" else math.exp(min(mu, LARGEST))
+    if not 0 < shift < math.exp(LARGEST):
+        raise ValueError(
+            f"the shift of {tokens:g} tokens must be a finite number above 0; by {', '.join(DYNAMIC)} it is not"
+        )
+    return shift
 
 
 def is_flow(scheduler: Mapping[str, Any]) -> bool:
