@@ -21,6 +21,8 @@ from dode.validation import ConfigError
 FLOW, NONE = "flow", "none"
 #: What a reader of a configuration should know of its keys.
 REMARKS = {"statistics": " # so that FIDs are to these images; `data: {folder: ...}` or `{zip: ...}` for your own"}
+#: Which of the two usual spacings is better depends on model and solver (docs/solvers.md).
+SPACED = ' # "leading" may suit DDIM and iPNDM better; the entry of a solver can have a grid of its own'
 SCALE = 5.0  # of guidance, where nothing else is known
 MOST_PIXELS = 2**17  # of a batch
 #: The fine solution of each kind of model: solver and evaluations.
@@ -202,7 +204,7 @@ def configuration(
         images, seeds: how many are scored.
         prompts: the file of prompts of a pipeline.
     """
-    own_grid = known.get("sampling", {}).get("grid")
+    own_grid, usual = known.get("sampling", {}).get("grid"), grid(known)
     lines = [f"    {key}: {_flow(value)}{REMARKS.get(key, '')}" for key, value in against.items()]
     if prompts is not None:
         lines.append(
@@ -221,7 +223,7 @@ def configuration(
         images=images,
         seeds=seeds,
         kept=min(images, 200),
-        grid="" if own_grid else f"    grid: {_flow(grid(known))}\n",
+        grid="" if own_grid else f"    grid: {_flow(usual)}{SPACED if usual['name'] == 'uniform-index' else ''}\n",
         reference=_flow(reference),
         solvers=entries,
         batch=batch(known),

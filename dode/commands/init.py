@@ -21,6 +21,12 @@ IMAGES = 500
 NFE = (5, 8, 10)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
 #: The options that values of the configuration come from.
+#: What a card lacks where the checkpoint does not say it, with the options that do.
+MISSING = {
+    "image_shape": "--image-shape 3 1024 1024, or the channels, height and width that it makes",
+    "prediction": "--prediction epsilon --schedule linear, or what it was trained with",
+    "schedule": "--prediction epsilon --schedule linear, or what it was trained with",
+}
 OPTIONS = {r"datasets\[0\]\.(images|seeds|prompts|data)[^:]*": r"--\1", r"solvers\[\d+\]\.(nfe)[^:]*": r"--\1"}
 ROOT = places.workflow()
 
@@ -45,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", help="of the weights (default: what the hub says)")
     parser.add_argument("--prediction", help="what the network outputs, where the checkpoint does not say")
     parser.add_argument("--schedule", help="name of its noise schedule, where the checkpoint does not say")
+    parser.add_argument(
+        "--image-shape",
+        type=int,
+        nargs=3,
+        metavar=("CHANNELS", "HEIGHT", "WIDTH"),
+        help="of its images, where the checkpoint does not say (FLUX: 3 1024 1024), or another one that it can make",
+    )
     parser.add_argument("--no-check", action="store_true", help="do not try the weights")
 
 
@@ -84,7 +97,11 @@ def _check(options: argparse.Namespace) -> None:
     from dode.validation import from_home
 
     images = [] if options.images is None else [options.images]
-    limits = (("nfe", options.nfe or [], 1, 100_000), ("seeds", [options.seeds], 1, 1000), ("images", images, 2, None))
+    shape = options.image_shape or []
+    limits = (
+        *(("nfe", options.nfe or [], 1, 100_000), ("seeds", [options.seeds], 1, 1000), ("images", images, 2, None)),
+        ("image-shape", shape, 1, None),
+    )
     for option, values, least, most in limits:
         for value in values:
             if value < least or (most is not None and value > most):
@@ -187,7 +204,7 @@ def _require_free(path: Path, why: str = ";") -> None:
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    given = {"licence": options.licence, "prediction": options.prediction}
+    given = {"licence": options.licence, "prediction": options.prediction, "image_shape": options.image_shape}
     found: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     return found | ({"schedule": {"name": options.schedule}} if options.schedule else {})
 
@@ -202,12 +219,9 @@ def _card(name: str, own: dict[str, Any], kind: str, path: Path, written: dict[P
     try:
         known = load_card(ROOT, draft.stem, "card")
     except ConfigError as problem:
-        error, hint = str(problem).replace(draft.name, path.name), ""
-        if "'prediction' is missing" in error or "'schedule' is missing" in error:
-            hint = (
-                "; the checkpoint does not say it: --prediction epsilon --schedule linear, or what it was trained with"
-            )
-        raise ValueError(f"{error}{hint}") from None
+        error = str(problem).replace(draft.name, path.name)
+        given = [how for key, how in MISSING.items() if f"'{key}' is missing" in error]
+        raise ValueError(error + "".join(f"; the checkpoint does not say it: {how}" for how in given[:1])) from None
     draft.write_text(drafts.card(own, known, kind), encoding="utf-8")
     return known
 

@@ -19,6 +19,11 @@ WHOLE = {
     **{"evaluations": "evaluations", "gradients": "with gradients", "passes": "network passes"},
 }
 HOURS = {"sampling": "sampling, h", "fitting": "fitting, h", "scoring": "scoring, h"}
+#: What measures evaluations_per_second, of networks of images and of pipelines.
+MEASURED_BY = {
+    False: "benchmarks/throughput.py of the repository measures it",
+    True: "of a pipeline it follows from the log of a sampling job: docs/pipelines.md, What it costs",
+}
 SIZES = {"samples": "samples on disk", "others": "other files"}
 
 
@@ -46,19 +51,21 @@ def run(options: argparse.Namespace) -> None:
     print(_table(found))
     whole, hours = found.loc["all"], found[list(HOURS)].sum(axis=1, skipna=False)
     if math.isnan(hours["all"]):
-        without = ", ".join(name for name in benchmark.datasets if math.isnan(hours[name]))
-        print(
-            f"\nNo GPU hours for {without}: evaluations_per_second is missing (benchmarks/throughput.py measures it)."
-        )
+        without = [name for name in benchmark.datasets if math.isnan(hours[name])]
+        kinds = {name in benchmark.in_latents() for name in without}
+        how = "; ".join(words for kind, words in MEASURED_BY.items() if kind in kinds)
+        print(f"\nNo GPU hours for {', '.join(without)}: evaluations_per_second is missing ({how}).")
     else:
         days = hours["all"] / options.gpus / 24
+        gpus = "1 GPU that waits" if options.gpus == 1 else f"{options.gpus} GPUs that wait"
         print(
-            f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {options.gpus} GPUs that wait for nothing "
-            "at the configuration's speeds."
+            f"\n{_number(hours['all'])} GPU hours; {_number(days)} days on {gpus} for nothing at the configuration's "
+            "speeds."
         )
     _say_precisions(benchmark, measured)
     if whole["decoded"]:
-        print(f"Besides, {whole['encoded']:,.0f} prompts are encoded and {whole['decoded']:,.0f} latents decoded.")
+        encoded = f"{whole['encoded']:,.0f} prompts are encoded and " if whole["encoded"] else ""
+        print(f"Besides, {encoded}{whole['decoded']:,.0f} latents {'' if encoded else 'are '}decoded.")
     kept = benchmark.config["execution"]["keep_samples"]
     passing = "" if kept else f", and the samples of the cells at work, of {_size(whole['samples'])} (keep_samples)"
     print(f"Disk: {_size(whole['others'] + kept * whole['samples'])} at the end{passing}.")

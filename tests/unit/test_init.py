@@ -15,11 +15,12 @@ import yaml
 from PIL import Image
 
 import families
+import pipeline_folders
 from checkouts import CONFIG, SCHEDULER
 from dode import checkpoints, models
 from dode.__main__ import main
 from dode.benchmark.cells import Benchmark
-from dode.commands import check_model, init, plan
+from dode.commands import add, audit, check_model, init, plan
 from dode.fetching import identified
 from dode.fetching.cards import load_card, names
 from workspace import REPOSITORY
@@ -38,7 +39,7 @@ def root(tmp_path, monkeypatch):
     for name in (*names, "inception-clean", "cifar10-edm-statistics", "inception-tensorflow"):
         for path in MODELS.glob(f"{name}.*"):
             shutil.copy(path, root / "config" / "models")
-    for module in (init, check_model, plan):
+    for module in (add, audit, check_model, init, plan):
         monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.setattr(identified.places, "workflow", lambda: root)
     monkeypatch.chdir(root)
@@ -180,6 +181,28 @@ def test_a_pipeline_gets_prompts_and_guidance(run, root):
     assert dataset["images"] == 200  # of the 400 prompts that it comes with, 200 are fitted on
 
 
+def test_a_pipeline_that_does_not_say_its_size_is_given_it(run, root, tmp_path):
+    dynamic = {"use_dynamic_shifting": True}
+    folder = pipeline_folders.make(
+        tmp_path / "flux", "flux", scheduler=dynamic, decoder={"block_out_channels": [8] * 4}
+    )
+    said = run(folder, status=1)
+    assert "the key 'image_shape' is missing; the checkpoint does not say it: --image-shape 3 1024 1024" in said
+    said = run(folder, "--image-shape", 3, 512, 256)
+    assert "of a pipeline it follows from the log of a sampling job" in said
+    card, config = written(root, "flux")
+    assert card["image_shape"] == [3, 512, 256]
+    assert card["sampling"]["grid"]["options"]["shift"] == pytest.approx(
+        1.7217, abs=1e-4
+    )  # e^(.5 + .65 (512 - 256) / 3840)
+    assert "grid" not in config["datasets"][0]
+
+
+def test_a_pipeline_of_classes_has_no_prompts_to_encode(run, tmp_path):
+    said = run(pipeline_folders.make(tmp_path / "dit", "dit"), "--nfe", 3)
+    assert "Besides, 10,500 latents are decoded." in said  # 500 images x 3 seeds of seven cells
+
+
 @pytest.mark.parametrize("name", ["edm-cifar10-cond", "edm-imagenet64"])
 def test_a_pickle_of_edms_says_all_itself(run, root, tmp_path, name):
     family = families.FAMILIES[name](3)
@@ -277,6 +300,7 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(run, root,
         (["--nfe", "0"], "--nfe: 0 is not allowed; allowed: 1 to 100000"),
         (["--nfe", "5", "8", "5"], "--nfe: 5 is given twice"),
         (["--images", "1"], "--images: 1 is not allowed; allowed: at least 2"),
+        (["--image-shape", "3", "0", "8"], "--image-shape: 0 is not allowed; allowed: at least 1"),
         (["--seeds", "0"], "--seeds: 0 is not allowed; allowed: 1 to 1000"),
         (["--data", "gone.zip"], "--data: there is no 'gone.zip'"),
         (["--prompts", "gone.txt"], "--prompts: there is no file 'gone.txt'"),
