@@ -62,5 +62,5 @@ def run(options: argparse.Namespace) -> int:
     entry = {"file": str(options.archive), "sha256": archive.sha256}
     changed = archive_entries.put(path, entry | ({"solvers": options.solvers} if options.solvers else {}))
     what = "Added to" if changed else "It is already in"
-    print(texts.shown(f"{what} {path}. Now: snakemake --configfile {path}"))
+    print(texts.shown(f"{what} {path}. Now: python -m dode run {path}"))
     return 0

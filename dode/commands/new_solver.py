@@ -55,9 +55,9 @@ Under `solvers` of a configuration, plain and distilled:
   - {{id: {name}, label: {label}, solver: {name}, nfe: [5, 10]}}
   - {{id: j-{name}, label: J-{label}, solver: {name}, nfe: [5, 10], distill: {{fit: joint}}}}
 
-Then, to see what runs, and to run it:
-  snakemake --dry-run
-  snakemake"""
+Then, to see what that configuration runs, and to run it:
+  snakemake --configfile CONFIGURATION --dry-run
+  snakemake --configfile CONFIGURATION"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -123,7 +123,7 @@ def distill_pipeline(
         log.info("family %s: error %s, held out %s", rung.family, rung.rmse_fitted, rung.rmse_held_out)
     if fit.family == "plain":
         why = [f"{rung.family}: {rung.skipped or 'not better on the held-out images'}" for rung in fit.rungs[1:]]
-        log.warning("nothing was fitted, the scheduler is plain %s (%s)", begun, "; ".join(why))
+        log.warning("nothing was fitted, the scheduler is plain %s (%s)", solver, "; ".join(why))
     record = portable.of_fit(
         fit,
         grid=grid,

@@ -204,7 +204,7 @@ def test_a_link_opens_its_cell_with_all_its_parts(visit, made):
     assert [float(text.replace("−", "-")) for text in shown] == pytest.approx(lambdas[0], abs=1e-6)
     export, again = texts(page, "#cell .command code")
     assert "export results/digits digits-edm d-ddim-refined 5 " in export
-    assert again == f"snakemake results/digits/{CELL}/score.json --configfile digits.json"
+    assert again == f"python -m dode run digits.json -- results/digits/{CELL}/score.json"
     page.locator("#cell .buttons button:nth-child(2)").click()
     assert "10 evaluations" in page.evaluate("document.querySelector('#cell header p').textContent")
 

@@ -402,6 +402,7 @@ def test_the_command_says_what_becomes_of_the_cells_and_edits_the_configuration(
     assert main(["add", str(archive.path), str(path)]) == 0
     said = capsys.readouterr().out
     assert "Rows of digits-edm: 4 cells, marked †1." in said
+    assert f"Added to {path}. Now: python -m dode run {path}" in said  # an installed dode has no Snakefile beside it
     assert read_yaml(path)["archives"] == [{"file": str(archive.path), "sha256": archive.sha256}]
     Benchmark(read_yaml(path), ROOT)
     assert main(["add", str(archive.path), str(path)]) == 0
