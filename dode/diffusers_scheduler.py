@@ -121,7 +121,7 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
 
     @classmethod
     def from_config(  # type: ignore[override]
-        cls, config: Any = None, **options: Any
+        cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any
     ) -> DodeScheduler | tuple[DodeScheduler, dict[str, Any]]:
         """From the configuration of the pipeline's present scheduler, with ``result=``; see diffusers.
 
@@ -131,7 +131,8 @@ class DodeScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both 
         """
         # A value that was that scheduler's default would be taken for this one's default.
         known, own = declared(config, options), set(inspect.signature(cls.__init__).parameters) - {"self"}
-        found = super().from_config({**{key: known[key] for key in own & set(known)}, **options}, **options)
+        taken = {**{key: known[key] for key in own & set(known)}, **options}
+        found = super().from_config(taken, return_unused_kwargs=return_unused_kwargs, **options)
         # Pipelines read more than is used here, and the scheduler that was replaced may come back.
         others = {key: value for key, value in known.items() if key not in {*own, *options} and not key.startswith("_")}
         (found[0] if isinstance(found, tuple) else found).register_to_config(**others)

@@ -1,6 +1,7 @@
 """Which configurations of schedulers ``DodeScheduler`` takes, and in which sentence it refuses the others."""
 
 import json
+import logging
 import tracemalloc
 
 import diffusers
@@ -154,8 +155,9 @@ def test_what_a_configuration_declares_otherwise_is_refused(config, said):
         (diffusers.EDMDPMSolverMultistepScheduler(), 0.5, (0.0001, 0.02)),
     ],
 )
-def test_configurations_of_both_families_are_taken_whole(other, sigma_data, betas, tmp_path):
-    """With the defaults of the class where a saved one leaves them out."""
+def test_configurations_of_both_families_are_taken_whole(other, sigma_data, betas, tmp_path, caplog, monkeypatch):
+    """With the defaults of the class where a saved one leaves them out, and no word of keys that are ignored."""
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     made = record("ddim", {}, 5, distilled=False) | {"sigmas": [10.0, 5.0, 2.0, 1.0, 0.5, 0.0]}
     own = DodeScheduler.from_config(other.config, result=made)
     own.save_pretrained(tmp_path)
@@ -166,6 +168,7 @@ def test_configurations_of_both_families_are_taken_whole(other, sigma_data, beta
     for scheduler in found:
         assert scheduler.config.sigma_data == sigma_data
         assert (scheduler.config.beta_start, scheduler.config.beta_end) == betas
+    assert "not expected" not in caplog.text
 
 
 @pytest.mark.parametrize(
