@@ -29,8 +29,9 @@ SMALL = (".json", ".txt", ".model")
 #: The folder of a single model in the words of an index: it is its own and only component.
 ALONE = {".": ["transformers", "the model"]}
 
-#: How a network is guided, by the key ``guidance_embeds`` of its configuration: FLUX.1-dev's and schnell's have it.
-GUIDED: dict[Any, str] = {True: "embedded", False: "never"}
+#: How a network that was distilled is guided, by the class of its pipeline and the key ``guidance_embeds`` of its
+#: configuration: that of FLUX.1-dev and schnell. Sana's has the key too, and is guided classifier-free.
+GUIDED: dict[str, dict[Any, str]] = {"FluxPipeline": {True: "embedded", False: "never"}}
 
 #: Pipelines that give their scheduler the times to step at, uniform from 1 to 1/N, and the shift for the image's size.
 OWN_TIMES = ("FluxPipeline",)
@@ -89,7 +90,7 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     scheduler, config, decoder = files.get(SCHEDULER), _network(files), files.get(CONFIGS[DECODER])
     if scheduler is not None and not {"prediction", "schedule"} <= set(card):
         card = {**repository.trained(scheduler), **card}
-    pipeline.setdefault("guidance", GUIDED.get(config.get("guidance_embeds"), "classifier-free"))
+    pipeline.setdefault("guidance", _guided(pipeline["class"], config) or "classifier-free")
     card["pipeline"] = pipeline
     if "classes" not in card and config.get("num_embeds_ada_norm") and not _encoders(files):
         card["classes"] = config["num_embeds_ada_norm"]
@@ -142,7 +143,7 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
             yield f"latent_shape: {card['latent_shape']}, but for images {shape} {CONFIGS[DECODER]} says {own}"
     yield from _faults_of_limits(card, files)
     network, guided = _network(files), card["pipeline"]["guidance"]
-    said = GUIDED.get(network.get("guidance_embeds"))
+    said = _guided(card["pipeline"]["class"], network)
     if network and guided != said and "embedded" in (guided, said):
         yield f"pipeline.guidance: {guided}, but {_place(files)} says guidance_embeds {network.get('guidance_embeds')}"
     classes = network.get("num_embeds_ada_norm")
@@ -171,6 +172,12 @@ def _faults_of_limits(card: Mapping[str, Any], files: Files) -> Iterator[str]:
             f"latent_shape: {latent}, but by in_channels {network['in_channels']} of {_place(files)} the network takes "
             f"latents of {channels} channels"
         )
+
+
+def _guided(kind: str, network: Mapping[str, Any]) -> str | None:
+    """How a network that was distilled is guided; None for others."""
+    said = network.get("guidance_embeds")
+    return GUIDED[kind].get(said) if kind in GUIDED and isinstance(said, bool) else None
 
 
 def _network(files: Files) -> Mapping[str, Any]:

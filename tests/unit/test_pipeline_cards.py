@@ -57,6 +57,11 @@ def test_a_networks_configuration_says_how_it_is_guided(checkout, name, way):
     assert found["sampling"]["grid"] == {"name": "flow-linear", "options": {"shift": 3.0, "spacing": "trailing"}}
 
 
+def test_a_key_that_says_nothing_of_guidance_elsewhere_takes_none_away(checkout):
+    make(checkout.folder / "pipe", "sana", network={"guidance_embeds": False})  # as diffusers saves Sana's
+    assert checkout.read(card())["pipeline"]["guidance"] == "classifier-free"
+
+
 def test_a_shift_by_the_images_size_is_that_of_the_cards_images(checkout):
     dynamic = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
     make(checkout.folder / "pipe", "flux", scheduler=dynamic, decoder={"block_out_channels": [8] * 4})
