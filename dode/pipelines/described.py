@@ -111,8 +111,8 @@ def _grid(card: Mapping[str, Any], scheduler: Mapping[str, Any], network: Mappin
     kind = card["pipeline"]["class"]
     if kind not in OWN_TIMES:
         return flow.grid(scheduler)
-    fixed = flow.grid({**scheduler, "use_dynamic_shifting": False})
-    if fixed is None or fixed["name"] != "flow-linear" or not _is_shape(latent := card.get("latent_shape")):
+    fixed, latent = flow.grid({**scheduler, "use_dynamic_shifting": False}), card.get("latent_shape")
+    if fixed is None or fixed["name"] != "flow-linear" or latent is None or not _is_shape(latent):
         return None
     shift = flow.shift_of_size(scheduler, math.prod(latent[1:]) / limits.sides(kind, network).unit ** 2)
     return {"name": "flow-linear", "options": {"shift": shift, "spacing": "trailing"}}
