@@ -5,6 +5,7 @@ Everything that decides a result is in a rule's ``params``; for a cell, as :mod:
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -142,11 +143,14 @@ class Dependencies:
     def expected(self, card: str) -> str:
         """The checksum that a card's file must have, as far as it is known: of the card, or of the lock file.
 
-        Of a file of this machine its own: where it is another one now, it is fetched again, and refused there.
+        Of a file of this machine its own: where it is another one now, or the card says another checksum, it is fetched
+        again, and refused there.
         """
         published = self.published(card)
         if (own := checksums.of_local(self.cards[card], folder_of(self.benchmark.root, card))) is not None:
-            return own
+            said = self.cards[card].get("sha256", "")
+            # Where they differ something that no file has, whichever of the two was fetched.
+            return own if own.startswith(said) else hashlib.sha256(f"{said} {own}".encode()).hexdigest()
         entry = self.locked.get(f"{card}/{file_name(self.cards[card])}")
         return published if len(published) == 64 or entry is None else entry["sha256"]
 

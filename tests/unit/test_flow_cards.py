@@ -177,8 +177,8 @@ def test_a_card_takes_zero_terminal_snr(checkout):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"rescale_betas_zero_snr": "yes"}, "rescale_betas_zero_snr of a schedule must be true or false, not 'yes'"),
-        ({"rescale_betas_zero_snr": 1}, "rescale_betas_zero_snr of a schedule must be true or false, not 1"),
+        ({"rescale_betas_zero_snr": "yes"}, "'rescale_betas_zero_snr' must be true or false, not 'yes'"),
+        ({"rescale_betas_zero_snr": 1}, "'rescale_betas_zero_snr' must be true or false, not 1"),
     ],
 )
 def test_a_bad_zero_terminal_snr_is_refused(checkout, changes, says):

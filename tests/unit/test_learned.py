@@ -42,7 +42,7 @@ def stretch(task, *, rounds=ROUNDS, killed=None):
 @pytest.fixture(autouse=True)
 def method(monkeypatch):
     """The method ``stretch`` among the registered ones."""
-    monkeypatch.setattr(learned.fits, "_functions", {})
+    monkeypatch.setattr(learned.fits, "_functions", dict(learned.fits._functions))
     monkeypatch.setitem(learned.fits.modules, "stretch", __name__)
 
     def check(images, nfe, *, rounds, killed):

@@ -377,6 +377,7 @@ def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
     options = {"image_size": 8, "in_channels": 1, "multipliers": [1], "attention_resolutions": [], "classes": 10}
     with_classes = {"name": "adm-unet", "options": options}
     add_card(tmp_path, "digits-classes", like="digits-ddpm", classes=10, network=with_classes)
+    add_card(tmp_path, "digits-worse", like="digits-ddpm", classes=10, network=with_classes)
     network = {"name": "adm-classifier", "options": {"classes": 10}}
     add_card(tmp_path, "digits-judge", like="adm-imagenet128-classifier", network=network)
     distill = {"fit": "greedy", "images": 4, "substeps": 3}
@@ -386,7 +387,7 @@ def test_guidance_is_a_part_of_an_evaluation(tmp_path, counted):
         {"solver": "ddim", "nfe": [3], "grid": {"name": "searched", "options": {"candidates": 9, "images": 7}}},
     ]
     planned = []
-    others = {"classifier": {"classifier": "digits-judge"}, "autoguidance": {"guide": "digits-classes"}}
+    others = {"classifier": {"classifier": "digits-judge"}, "autoguidance": {"guide": "digits-worse"}}
     for name in (None, "classifier-free", *others):
         own = others.get(name, {})
         guidance = {"guidance": {"name": name, "scale": 2.0, **own}} if name else {}

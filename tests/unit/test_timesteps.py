@@ -56,7 +56,7 @@ def test_a_range_of_levels_bounds_the_timesteps(options, steps):
         (4, {"steps_offset": -1}, "steps_offset must be an integer of at least 0, not -1"),
         (4, {"steps_offset": 0.5}, "steps_offset must be an integer of at least 0, not 0.5"),
         (4, {"spacing": "leading", "steps_offset": 500}, "steps_offset must be at most 249 with 4 steps, not 500"),
-        (4, {"leave_lowest": 1}, "leave_lowest must be true or false, not 1"),
+        (4, {"leave_lowest": 1}, "leave_lowest. must be true or false, not 1"),
         (1001, {}, "at most 1000 steps on this schedule, not 1001"),
         (1000, {"leave_lowest": True}, "at most 999 steps on this schedule, not 1000"),
     ],
