@@ -188,8 +188,11 @@ def check(paths: Iterable[str | Path]) -> None:
 
 
 def remaking(paths: Iterable[str | Path]) -> str:
-    """What to do, in words. A file by itself, so that what was made from it stays if it comes out the same."""
-    return f"before anything else, make it again: snakemake {' '.join(map(str, paths))}"
+    """What to do, in words. A file by itself, so that what was made from it stays if it comes out the same.
+
+    The command is another one with another configuration, on a cluster and from a wheel.
+    """
+    return f"before anything else, make it again: the command of the run, and after it -- {' '.join(map(str, paths))}"
 
 
 def damaged_files(folder: str | Path, *, contents: bool = True) -> Iterator[tuple[Path, str]]:

@@ -381,7 +381,9 @@ def test_damaged_shard_is_noticed_and_made_again(damage, said, cluster, unfinish
         assert said in run.said
         assert [job["state"] for job in run.jobs() if job["comment"].startswith("rule_gather")] == ["FAILED"]
         path = shard.relative_to(run.folder)
-        assert run.said.splitlines()[-1].endswith(f"before anything else, make it again: snakemake {path}")
+        assert run.said.splitlines()[-1].endswith(
+            f"before anything else, make it again: the command of the run, and after it -- {path}"
+        )
         aside = shard.with_name(f"{shard.name}.damaged")
         assert aside.is_file()
         run.start()

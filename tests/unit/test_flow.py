@@ -297,7 +297,7 @@ def test_zero_terminal_snr_is_sampled_as_diffusers_ddim_does(steps):
 
 @pytest.mark.parametrize("option", ["yes", 1, None])
 def test_rescaling_is_true_or_false(option):
-    with pytest.raises(ValueError, match="rescale_betas_zero_snr. must be true or false, not"):
+    with pytest.raises(ValueError, match=r"rescale_betas_zero_snr. must be true or false, not"):
         schedules.create("linear", rescale_betas_zero_snr=option)
 
 

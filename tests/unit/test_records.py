@@ -60,7 +60,7 @@ def test_the_command_finds_what_is_damaged_under_a_folder(written, capsys):
     assert not written.exists()
     said = capsys.readouterr().out
     assert "other contents" in said
-    assert f"before anything else, make it again: snakemake {written}" in said
+    assert f"before anything else, make it again: the command of the run, and after it -- {written}" in said
     assert main(["verify", str(written.parent)]) == 0
 
 

@@ -47,7 +47,7 @@ def test_a_job_whose_input_was_set_aside_is_not_tried_again(classes, shard):
     damage(shard)
     assert (job.restart_times, other.restart_times, group_class(other, job).restart_times) == (0, 2, 0)
     assert list(refused) == [str(shard)]
-    assert f"make it again: snakemake {shard}" in refusals.sentence(refused)
+    assert f"make it again: the command of the run, and after it -- {shard}" in refusals.sentence(refused)
 
 
 def test_a_job_whose_input_is_made_again_or_only_missing_is_tried_as_ever(classes, shard):

@@ -68,7 +68,7 @@ def test_a_job_that_refuses_its_input_is_not_tried_again_and_is_the_last_word(wo
     assert len([line for line in errors.splitlines() if line.startswith("score/digits-edm/ddim/2: DamagedError")]) == 1
     assert errors.splitlines()[-1] == (
         f"{path}: not what was written; set aside (.damaged). No job that needs it was tried again: before anything "
-        f"else, make it again: snakemake {path}"
+        f"else, make it again: the command of the run, and after it -- {path}"
     )
     workspace.snakemake(str(path))
     workspace.snakemake()
