@@ -162,6 +162,11 @@ def run_of(found, cell):
     return [found["provenance.json"]["cells"][cell]["run"], found["scores.json"][cell]["made"]["cell"]]
 
 
+def facts_of(found, cell):
+    """What tables say of a cell."""
+    return next(own for own in found["facts.json"]["cells"] if own["name"] == cell)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -186,8 +191,8 @@ def test_parameters_that_no_configuration_can_have_are_refused(tmp_path, change,
     def edit(found):
         for run in run_of(found, DDIM):
             change(run)
-        cell = next(cell for cell in found["facts.json"]["cells"] if cell["name"] == DDIM)
-        cell["method"] = run_of(found, DDIM)[0]["solver"]
+        run, facts = run_of(found, DDIM)[0], facts_of(found, DDIM)
+        facts |= {"method": run["solver"], "distilled": run["grid"]["name"] == "searched"}
 
     with pytest.raises(ValueError, match=says) as caught:
         audited(forged_archives.edited(tmp_path / "forged.zip", edit), DDIM)
@@ -220,6 +225,7 @@ def test_a_searched_grid_is_that_of_the_levels_in_the_archive(tmp_path):
     def edit(found):
         for run in run_of(found, DDIM):
             run["grid"] = copy.deepcopy(grid)
+        facts_of(found, DDIM)["distilled"] = True
         found["evidence.json"][DDIM]["levels"] = levels
 
     path = forged_archives.edited(tmp_path / "searched.zip", edit)
@@ -232,6 +238,7 @@ def test_a_searched_grid_is_that_of_the_levels_in_the_archive(tmp_path):
         edit(found)
         for run in run_of(found, DDIM):
             run["grid"] = copy.deepcopy(explicit)
+        facts_of(found, DDIM)["distilled"] = False
 
     expected = audited(forged_archives.edited(tmp_path / "explicit.zip", same), DDIM, images=3)
     assert [image.distance for image in searched.images] == [image.distance for image in expected.images]
