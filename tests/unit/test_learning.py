@@ -121,6 +121,7 @@ def prepared(found, *, fitted=None):
     found["provenance.json"]["cells"][AMED]["label"] = "AMED"
     for cell in cells.values():
         if fitted is None:  # as archives were before
+            del cell["fitted"]
             cell |= {"prepared": True} if cell["name"] == AMED else {}
         else:
             cell |= {"fitted": cell["distilled"], "distilled": cell["distilled"] or cell["name"] in (AMED, SEARCHED)}
