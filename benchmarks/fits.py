@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from embedded import card
+from toy import NAMES as SOLVERS
 from toy import PAGE, replace
 from tqdm import tqdm
 
@@ -39,13 +40,6 @@ from dode.models import loading
 from dode.report import verdicts
 
 ROOT = Path(__file__).parents[1]
-SOLVERS = [
-    name
-    for name in solvers.names()
-    if not (
-        solvers.create(name).method.prepare or solvers.create(name).per_image or solvers.create(name).method.network
-    )
-]
 FOUND = ROOT / "benchmarks" / "fits.csv"
 USUAL = (3, 4, 5, 6, 8, 10, 15, 20)
 #: Evaluations that a solver of two or more per interval can make, nearest to the usual ones.
