@@ -394,13 +394,16 @@ ODD = st.sampled_from(
 )
 
 
-@settings(
+fuzzed = settings(
     max_examples=mutations.examples(20),
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@fuzzed
 @given(data=st.data())
 def test_whatever_values_an_archive_has_it_is_refused_or_can_be_shown(tmp_path_factory, data):
     """Any values changed, with right checksums: one kind of error, or a site."""
@@ -423,13 +426,7 @@ def test_whatever_values_an_archive_has_it_is_refused_or_can_be_shown(tmp_path_f
     assert isinstance(archive, str) or site.write([archive], folder / "site")[0].is_file()
 
 
-@settings(
-    max_examples=mutations.examples(20),
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@fuzzed
 @given(data=st.data())
 def test_whatever_bytes_a_file_has_there_is_one_kind_of_error(tmp_path_factory, data):
     content = DEMO.read_bytes()

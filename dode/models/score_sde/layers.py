@@ -55,3 +55,9 @@ class Attention(nn.Module):
         q, k, v = (part(h).unsqueeze(1) for part in (self.NIN_0, self.NIN_1, self.NIN_2))
         h = self.NIN_3(functional.scaled_dot_product_attention(q, k, v).squeeze(1))
         return (x + h.transpose(1, 2).unflatten(2, x.shape[2:])) * self.scale
+
+
+def after_middle_attention(modules: nn.ModuleList, before: int) -> nn.Module:
+    """The module in the middle: it follows the attention there, which comes after those of the way down, ``before``."""
+    attention = [place for place, part in enumerate(modules) if isinstance(part, Attention)]
+    return modules[attention[before] + 1]

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dode.models import unet_parts
 from dode.models.networks import networks
-from dode.models.score_sde.layers import EPS, Attention, Nin, Numbered, sines
+from dode.models.score_sde.layers import EPS, Attention, Nin, Numbered, after_middle_attention, sines
 
 GROUPS = 32
 
@@ -139,8 +139,7 @@ class DDPM(Numbered):
     @property
     def bottleneck(self) -> nn.Module:
         """The module in the middle (:mod:`dode.solvers.bottleneck`)."""
-        attention = [place for place, part in enumerate(self.all_modules) if isinstance(part, Attention)]
-        return self.all_modules[attention[sum(self.attends) * self.depth] + 1]
+        return after_middle_attention(self.all_modules, sum(self.attends) * self.depth)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``x`` (B, C, H, W) as the preconditioning or the schedule has it; ``condition`` 0-d or (B,)."""

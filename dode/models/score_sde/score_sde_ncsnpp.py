@@ -15,7 +15,7 @@ from torch.nn import functional
 from dode.models import unet_parts
 from dode.models.edm.layers import filtered, group_norm, outer, positional_angles
 from dode.models.networks import networks
-from dode.models.score_sde.layers import EPS, Attention, Numbered, sines
+from dode.models.score_sde.layers import EPS, Attention, Numbered, after_middle_attention, sines
 
 FIR, BOX = (1, 3, 3, 1), (1, 1)
 
@@ -184,8 +184,7 @@ class NCSNpp(Numbered):
     @property
     def bottleneck(self) -> nn.Module:
         """The module in the middle (:mod:`dode.solvers.bottleneck`)."""
-        attention = [place for place, part in enumerate(self.all_modules) if isinstance(part, Attention)]
-        return self.all_modules[attention[sum(self.attends) * self.depth] + 1]
+        return after_middle_attention(self.all_modules, sum(self.attends) * self.depth)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``x`` (B, C, H, W), scaled by the preconditioning; ``condition`` 0-d or (B,)."""
