@@ -8,8 +8,6 @@ rule distill:
         f"{CELL}/lambdas.json",
     log:
         f"{LOGS}/distill/{names.WILDCARDS}.log",
-    benchmark:
-        f"{LOGS}/distill/{names.WILDCARDS}.tsv"
     group:
         group("distill")
     conda:

@@ -8,8 +8,6 @@ rule fine_ends:
         f"{RESULTS}/{{dataset}}/fine-ends/{{images}}-seed{{seed}}.safetensors",
     log:
         f"{LOGS}/fine_ends/{{dataset}}/{{images}}-seed{{seed}}.log",
-    benchmark:
-        f"{LOGS}/fine_ends/{{dataset}}/{{images}}-seed{{seed}}.tsv"
     wildcard_constraints:
         images="[0-9]+",
         seed="[0-9]+",

@@ -26,8 +26,6 @@ rule prompt_score:
         f"{CELL}/prompt-scores/{{card}}.json",
     log:
         f"{LOGS}/prompt_score/{names.WILDCARDS}/{{card}}.log",
-    benchmark:
-        f"{LOGS}/prompt_score/{names.WILDCARDS}/{{card}}.tsv"
     wildcard_constraints:
         dataset=IN_LATENTS,
     group:

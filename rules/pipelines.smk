@@ -35,8 +35,6 @@ rule encode:
         f"{RESULTS}/{{dataset}}/conditions/{{stream}}-{{images}}.safetensors",
     log:
         f"{LOGS}/encode/{{dataset}}/{{stream}}-{{images}}.log",
-    benchmark:
-        f"{LOGS}/encode/{{dataset}}/{{stream}}-{{images}}.tsv"
     wildcard_constraints:
         stream="sample|fit",
         images="[0-9]+",
@@ -84,8 +82,6 @@ rule decode:
         ends=f"{CELL}/ends.npy",
     log:
         f"{LOGS}/decode/{names.WILDCARDS}.log",
-    benchmark:
-        f"{LOGS}/decode/{names.WILDCARDS}.tsv"
     wildcard_constraints:
         dataset=IN_LATENTS,
     group:

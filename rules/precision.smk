@@ -9,8 +9,6 @@ rule precision:
         choice=f"{RESULTS}/{{dataset}}/precision/{{part}}/choice.json",
     log:
         f"{LOGS}/precision/{{dataset}}/{{part}}.log",
-    benchmark:
-        f"{LOGS}/precision/{{dataset}}/{{part}}.tsv"
     wildcard_constraints:
         part="fine|nfe[0-9]+",
     conda:

@@ -8,8 +8,6 @@ rule prepare:
         f"{CELL}/prepared/{{prepared}}.safetensors",
     log:
         f"{LOGS}/prepare/{names.WILDCARDS}/{{prepared}}.log",
-    benchmark:
-        f"{LOGS}/prepare/{names.WILDCARDS}/{{prepared}}.tsv"
     wildcard_constraints:
         prepared="[^/]+",
     group:

@@ -11,8 +11,6 @@ rule sample:
         environment=temp(f"{CELL}/shards/{{shard}}-of-{{shards}}.json"),
     log:
         f"{LOGS}/sample/{names.WILDCARDS}/{{shard}}-of-{{shards}}.log",
-    benchmark:
-        f"{LOGS}/sample/{names.WILDCARDS}/{{shard}}-of-{{shards}}.tsv"
     group:
         group("sample")
     conda:

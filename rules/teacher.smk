@@ -7,8 +7,6 @@ rule teacher:
         f"{CELL}/teacher.safetensors",
     log:
         f"{LOGS}/teacher/{names.WILDCARDS}.log",
-    benchmark:
-        f"{LOGS}/teacher/{names.WILDCARDS}.tsv"
     group:
         group("teacher")
     conda:

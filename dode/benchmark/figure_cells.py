@@ -128,11 +128,11 @@ def _times(benchmark: Benchmark, cell: Cell, logs: str) -> list[str]:
     names = dict.fromkeys(_learning(cell), str(cell))
     if "prepare" in names:
         names["prepare"] += "/" + Path(Files(benchmark).preparations(cell)["prepared_solver"]).stem
-    paths = [f"{logs}/{rule}/{name}.tsv" for rule, name in names.items()]
+    paths = [f"{logs}/{rule}/{name}.json" for rule, name in names.items()]
     if not cell.follows_ends:
         return paths
     images, seed = benchmark.fine_ends(cell)
-    return [f"{logs}/fine_ends/{cell.dataset['id']}/{images}-seed{seed}.tsv", *paths]
+    return [f"{logs}/fine_ends/{cell.dataset['id']}/{images}-seed{seed}.json", *paths]
 
 
 def _kind(cell: Cell) -> str:

@@ -41,12 +41,13 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
 
     An exception is written to the log in full and to the terminal in one line that names the rule and its cell.
     """
+    start = _age()
     held = locks.share(JOBS_LOCK)  # noqa: F841 - the lock is given back when this process ends
     if _is_left_behind():
         raise SystemExit(1)
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
-    for path in (log, _lasted(log), log.with_suffix(".tsv")):  # the last is what Snakemake measures
+    for path in (log, _taken(log)):
         path.unlink(missing_ok=True)  # written anew: what a link at its place leads to is left alone
     terminal = sys.stderr
     with log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
@@ -62,7 +63,8 @@ def execute(main: Callable[[Any], object], snakemake: Any) -> None:
             made = None if reruns.is_laid_there(snakemake.rule) else reruns.made(snakemake)
             for path in snakemake.output:
                 records.write(path, made)
-            storage.write_json(_lasted(log), {"seconds": time.monotonic() - begun})
+            taken = {"seconds": time.monotonic() - begun, "start": start, "memory": _peak_memory()}
+            storage.write_json(_taken(log), {name: value for name, value in taken.items() if value is not None})
         except Exception as error:
             with contextlib.suppress(OSError):  # on a full disk there may be no place for this either
                 stream.write(texts.shown(traceback.format_exc(), lines=True))
@@ -104,9 +106,35 @@ def _is_left_behind() -> bool:
     return own is not None and locks.owner(RUN_LOCK) not in (own, "")
 
 
-def _lasted(log: Path) -> Path:
-    """The file beside a job's log that says how many seconds it took, without the start of Python and its imports."""
+def _taken(log: Path) -> Path:
+    """The file beside a job's log that says what it took.
+
+    ``seconds`` are without those of its ``start``, which are Python's and its imports'; ``memory`` is in MB.
+    Snakemake's ``benchmark:`` tells them not apart, and looks at the memory only every half minute. What the
+    system does not say is left out.
+    """
     return Path(log).with_suffix(".json")
+
+
+def _age() -> float | None:
+    """Seconds since this process began, in hundredths."""
+    try:
+        begun = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except OSError:  # not Linux
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - begun / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_memory() -> float | None:
+    """The most resident memory in MB that this process has had, without its children and what is on a GPU.
+
+    What ``getrusage`` says begins with the memory of the process that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def _is_full(error: Exception) -> bool:

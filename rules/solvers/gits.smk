@@ -8,8 +8,6 @@ rule search_grid:
         f"{CELL}/prepared/searched.json",
     log:
         f"{LOGS}/search_grid/{names.WILDCARDS}.log",
-    benchmark:
-        f"{LOGS}/search_grid/{names.WILDCARDS}.tsv"
     group:
         group("search_grid")
     conda:

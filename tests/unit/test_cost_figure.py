@@ -17,24 +17,22 @@ ROOT = Path(__file__).parents[2]
 LINE = {"color": "C0", "marker": "o", "linestyle": "-"}
 
 
-def job(path, own, whole):
-    """What a job leaves that took ``whole`` seconds, ``own`` without its start."""
-    path.write_text(f"s\th:m:s\n{whole}\t0\n")
-    storage.write_json(path.with_suffix(".json"), {"seconds": own})
-    return path
+def job(path, own, start):
+    """What a job leaves that took ``own`` seconds after its start."""
+    storage.write_json(path, {"seconds": own, "start": start})
 
 
 def test_seconds_are_of_the_latest_whole_set_of_shards_and_without_starts(tmp_path):
-    job(tmp_path / "0-of-1.tsv", 5.0, 7.0)
+    job(tmp_path / "0-of-1.json", 5.0, 2.0)
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
-    job(tmp_path / "0-of-3.tsv", 1.0, 4.0)
+    job(tmp_path / "0-of-3.json", 1.0, 3.0)
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
-    job(tmp_path / "1-of-3.tsv", 2.0, 4.0)
-    job(tmp_path / "2-of-3.tsv", 3.0, 4.0)
+    job(tmp_path / "1-of-3.json", 2.0, 2.0)
+    job(tmp_path / "2-of-3.json", 3.0, 1.0)
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path))[0] == 6.0
     assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path / "none")) is None
     (tmp_path / "1-of-3.json").unlink()
-    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) is None
+    assert cost_figure.seconds(cost_figure.sampling_jobs(tmp_path)) == (5.0, [2.0])
 
 
 def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_them(tmp_path):
@@ -44,11 +42,11 @@ def test_a_fit_takes_the_seconds_of_its_own_jobs_and_is_unknown_without_one_of_t
         cell["solver"]: cell["times"]["fit"] for cell in figure_cells.costs(benchmark, Workloads(benchmark), "logs")
     }
     for name, rules in (("released", ["teacher", "distill"]), ("local", ["distill"])):
-        assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.tsv" for rule in rules]
-    teacher, distill = tmp_path / "teacher.tsv", tmp_path / "distill.tsv"
-    job(teacher, 4.0, 7.0)
+        assert found[name] == [f"logs/{rule}/digits-edm/{name}/nfe5.json" for rule in rules]
+    teacher, distill = tmp_path / "teacher.json", tmp_path / "distill.json"
+    job(teacher, 4.0, 3.0)
     assert cost_figure.seconds([teacher, distill]) is None
-    job(distill, 0.5, 2.5)
+    job(distill, 0.5, 2.0)
     assert cost_figure.seconds([teacher, distill]) == (4.5, [3.0, 2.0])
     teacher.unlink()
     assert cost_figure.seconds([teacher, distill]) is None

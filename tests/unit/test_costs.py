@@ -7,6 +7,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from dode import storage
 from dode.benchmark import learning_jobs, prepared
 from dode.distillation.task import Meter
 from dode.report import costs
@@ -90,15 +91,13 @@ def test_what_is_written_of_costs_is_read_again_by_cell(tmp_path):
 
 
 def test_peak_memory_is_that_of_the_job_that_took_most(tmp_path):
-    """Of a job that was begun again, too; one that ended before it was looked at says nothing."""
-    header = "s\th:m:s\tmax_rss\n"
-    for name, rows in (("a", ("1\t0\t300.5", "2\t0\t250")), ("b", ("1\t0\t-",)), ("c", ("1\t0\tNA",))):
-        (tmp_path / f"{name}.tsv").write_text(header + "\n".join(rows) + "\n")
-    jobs = [tmp_path / f"{name}.tsv" for name in "abc"]
-    assert cost_figure.peak_memory(jobs) == 300.5
-    assert cost_figure.peak_memory(jobs[1:]) is None
-    assert cost_figure.peak_memory([]) is None
-    assert cost_figure.peak_memory([*jobs, tmp_path / "none.tsv"]) is None
+    """One of an earlier version of this project says nothing of it."""
+    for name, taken in (("a", {"memory": 300.5}), ("b", {"memory": 250.0}), ("c", {})):
+        storage.write_json(tmp_path / f"{name}.json", {"seconds": 1.0, **taken})
+    a, b, c = (tmp_path / f"{name}.json" for name in "abc")
+    assert cost_figure.peak_memory([b, a]) == 300.5
+    for unknown in ([], [a, c], [a, tmp_path / "none.json"]):
+        assert cost_figure.peak_memory(unknown) is None
 
 
 def test_the_files_hold_every_digit(tmp_path):

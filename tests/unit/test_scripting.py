@@ -4,15 +4,18 @@ import contextlib
 import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from snakemake.iocontainers import InputFiles, Params
 
 from dode import storage
 from dode.benchmark import devices, records, scripting
 
+ROOT = Path(__file__).parents[2]
 TAKES_A_GPU = """
 import sys, tempfile
 from types import SimpleNamespace
@@ -65,16 +68,40 @@ def test_what_a_job_writes_is_recorded(tmp_path):
     assert records.damage(tmp_path / "out.txt") == "has other contents than those written"
 
 
-def test_the_seconds_of_a_job_stand_beside_its_log_without_its_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(scripting, "time", SimpleNamespace(monotonic=iter([1000.0, 1002.5, 2000.0]).__next__))
+TAKES_MEMORY = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from snakemake.iocontainers import InputFiles, Params
+from dode.benchmark import scripting
+folder = Path(sys.argv[1])
+job = {"input": InputFiles([]), "output": [folder / "out.txt"], "log": [folder / "log.txt"], "params": Params()}
+def main(job):
+    job.output[0].write_bytes(np.ones(200 * 2**20, "b")[:1])
+    time.sleep(0.01)
+scripting.execute(main, SimpleNamespace(rule="rule", wildcards=[], threads=1, **job))
+"""
+
+
+def test_a_job_notes_its_seconds_its_start_and_its_peak_memory_but_not_that_of_who_started_it(tmp_path):
+    held, begun = np.ones(600 * 2**20, "b"), time.monotonic()
+    subprocess.run([sys.executable, "-c", TAKES_MEMORY, tmp_path], cwd=ROOT, check=True)
+    taken, lasted = storage.read_json(tmp_path / "log.json"), time.monotonic() - begun
+    assert 200 < taken["memory"] < held.nbytes / 2**20
+    assert taken["seconds"] >= 0.01
+    assert taken["start"] > 0.01
+    assert taken["seconds"] + taken["start"] < lasted + 0.02  # the system counts a start in hundredths
+
+
+def test_a_job_that_fails_notes_nothing(tmp_path):
     job = Job(tmp_path)
-    seconds = Path(job.log[0]).with_suffix(".json")
-    assert not seconds.exists()
     scripting.execute(lambda job: job.output[0].write_text("done"), job)
-    assert storage.read_json(seconds) == {"seconds": 2.5}
+    taken = Path(job.log[0]).with_suffix(".json")
+    assert taken.exists()
     with pytest.raises(SystemExit):
         scripting.execute(lambda job: 1 / 0, job)
-    assert not seconds.exists()
+    assert not taken.exists()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +124,7 @@ def test_a_job_of_a_killed_run_that_the_next_one_could_not_wait_for_does_nothing
 
 
 def test_a_link_at_the_path_of_a_log_is_not_followed(tmp_path):
-    for name in ("log.txt", "log.json", "log.tsv"):
+    for name in ("log.txt", "log.json"):
         (tmp_path / f"outside-{name}").write_text("mine")
         (tmp_path / name).symlink_to(tmp_path / f"outside-{name}")
     scripting.execute(lambda job: job.output[0].write_text("done"), Job(tmp_path))

@@ -1,6 +1,5 @@
 """The figure of costs: what a fit takes beside sampling, and beside published trainings of student networks."""
 
-import csv
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,41 +23,32 @@ _EQUAL: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 1}
 _PUBLISHED = {"color": "0.45", "linestyle": "", "marker": "D", "markersize": 5}
 
 
-def seconds(jobs: Iterable[str | Path]) -> tuple[float, list[float]] | None:
-    """Seconds that the jobs with these benchmark files of Snakemake took, and those of each one's start.
+def _read(jobs: Iterable[str | Path]) -> list[dict[str, float]]:
+    """What the jobs with these files beside their logs took; nothing where one of them has none."""
+    files = [Path(job) for job in jobs]
+    return [storage.read_json(path) for path in files] if all(path.is_file() for path in files) else []
 
-    A job's own seconds are in a JSON file beside its benchmark file.
+
+def seconds(jobs: Iterable[str | Path]) -> tuple[float, list[float]] | None:
+    """Seconds that the jobs with these files beside their logs took, and those of each one's start.
 
     Returns:
-        ``(seconds, [seconds of the start, ...])``; None where one of the jobs says nothing or has no such file.
+        ``(seconds, [seconds of the start, ...])``; None where one of the jobs has no such file.
     """
-    files = [Path(job) for job in jobs]
-    values = [job.with_suffix(".json") for job in files]
-    if not files or not all(path.is_file() for path in [*files, *values]):
-        return None
-    own = [storage.read_json(path)["seconds"] for path in values]
-    whole = [list(csv.DictReader(job.read_text(encoding="utf-8").splitlines(), delimiter="\t")) for job in files]
-    return sum(own), [max(float(rows[-1]["s"]) - part, 0.0) for rows, part in zip(whole, own, strict=True)]
+    found = _read(jobs)
+    return (sum(job["seconds"] for job in found), [job["start"] for job in found if "start" in job]) if found else None
 
 
 def peak_memory(jobs: Iterable[str | Path]) -> float | None:
-    """Most memory in MB that one of the jobs with these benchmark files of Snakemake took; None where it is not known.
-
-    That of the process and its children as the system counts it (``max_rss``), on a GPU without what is there.
-    """
-    files = [Path(job) for job in jobs]
-    if not files or not all(path.is_file() for path in files):
-        return None
-    texts = (path.read_text(encoding="utf-8") for path in files)
-    rows = [row for text in texts for row in csv.DictReader(text.splitlines(), delimiter="\t")]
-    found = [row["max_rss"] for row in rows if row["max_rss"] not in ("-", "NA")]  # of a job shorter than its watch
-    return max(map(float, found), default=None)
+    """Most memory in MB that one of the jobs with these files beside their logs took; None where it is not known."""
+    found = _read(jobs)
+    return max(job["memory"] for job in found) if found and all("memory" in job for job in found) else None
 
 
 def sampling_jobs(folder: str | Path) -> list[Path]:
-    """Benchmark files of all shards of the latest whole set in ``folder`` (``<shard>-of-<shards>.tsv``)."""
+    """The files of all shards of the latest whole set in ``folder`` (``<shard>-of-<shards>.json``)."""
     sets: dict[int, list[Path]] = {}
-    for path in Path(folder).glob("*-of-*.tsv"):
+    for path in Path(folder).glob("*-of-*.json"):
         sets.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
     whole = [paths for count, paths in sets.items() if len(paths) == count]
     return max(whole, key=lambda paths: max(path.stat().st_mtime for path in paths), default=[])
