@@ -3,10 +3,11 @@ from pathlib import Path
 from snakemake.dag import DAG
 from snakemake.jobs import GroupJob, Job
 from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.script import PythonScript
 from snakemake.utils import min_version
 
 from dode import locks
-from dode.benchmark import beforehand, refusals, surroundings, turns
+from dode.benchmark import beforehand, forked_jobs, refusals, surroundings, turns
 from dode.fetching import places
 
 min_version("9.0")
@@ -67,7 +68,11 @@ onstart:
             shared_folder=workflow.storage_settings.assume_common_workdir,
             logger=logger,
         )
-        beforehand.check(BENCH, local=workflow.executor_plugin.name == "local", say=logger.info)
+        local = workflow.executor_plugin.name == "local"
+        beforehand.check(BENCH, local=local, say=logger.info)
+        if local and EXECUTION["forked_jobs"] and forked_jobs.are_possible(EXECUTION["device"]):
+            modules = [*forked_jobs.MODULES, *(forked_jobs.OF_PIPELINES if BENCH.in_latents() else [])]
+            forked_jobs.begin(PythonScript, ROOT / "scripts", modules)
 
 
 rule all:

@@ -8,25 +8,26 @@ what was called, and all in its process group, has killed what was forked, and a
 
 import atexit
 import os
-import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import fork_server
 import shared
+from dode.benchmark import forked_jobs
 
 # It starts in no time. What it is given, its environment and its standard streams go to one of the processes above.
 CLIENT = """#!{python} -IS
-import marshal, os, socket, sys
+import os, sys
 if sys.argv[1].startswith("-") and sys.argv[1] != "-m":  # a child of a job, with options of its own
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-server = socket.socket(socket.AF_UNIX)
-server.connect({folder!r} + ("/snakemake" if sys.argv[1:3] == ["-m", "snakemake"] else "/{script}"))
-socket.send_fds(server, [b"!"], [0, 1, 2])
-server.sendall(marshal.dumps((os.path.abspath(sys.argv[0]), sys.argv[1:], os.getcwd(), dict(os.environ))))
-status = int(server.makefile().readline())
-sys.exit(status if status >= 0 else 128 - status)
+sys.path.insert(0, {clients!r})
+import fork_client
+os.environ[{shared!r}] = {folder!r} + "/{script}"
+server = {folder!r} + ("/snakemake" if sys.argv[1:3] == ["-m", "snakemake"] else "/{script}")
+sys.exit(fork_client.run(server, [os.path.abspath(sys.argv[0]), *sys.argv[1:]]))
 """
+_CLIENTS = str(Path(forked_jobs.__file__).parent)
 
 
 def executable(script="script"):
@@ -36,7 +37,8 @@ def executable(script="script"):
     client = shared.folder() / f"python-{script}"
     if not client.exists():
         with tempfile.NamedTemporaryFile("w", dir=client.parent, delete=False) as file:
-            file.write(CLIENT.format(python=sys.executable, folder=str(client.parent), script=script))
+            own = {"python": sys.executable, "clients": _CLIENTS, "shared": forked_jobs.SHARED}
+            file.write(CLIENT.format(**own, folder=str(client.parent), script=script))
         os.chmod(file.name, 0o755)
         os.replace(file.name, client)
     return str(client)
@@ -49,12 +51,10 @@ def start():
 
 
 def _start(kind):
-    if (shared.folder() / kind).exists():
+    path = shared.folder() / kind
+    if path.exists():
         return
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    server = subprocess.Popen(
-        [sys.executable, "-P", fork_server.__file__, kind, shared.folder()], env=environment, **options
-    )
+    modules, program = fork_server.IMPORTED[kind], Path(fork_server.__file__)
+    server = forked_jobs.start(path, modules, program, env=environment, start_new_session=True)
     atexit.register(server.communicate)  # which ends it
-    assert server.stdout.readline() == b"ready\n"

@@ -1,0 +1,97 @@
+"""Jobs of a local run that are forked from a process which has imported what they import.
+
+Starting Python and importing torch takes most of a short job's time; what is left of it in a forked one is a tenth.
+:mod:`dode.benchmark.fork_server` is the process, one for a run. It is there on Linux alone (elsewhere libraries do not
+bear to be forked), where no GPU is used, for jobs on this machine, in the Python of Snakemake itself; other jobs start
+a Python each. ``benchmarks/starts.py`` measures it.
+"""
+
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+#: What the scripts import.
+MODULES = (
+    *("jsonschema", "pandas", "pooch", "safetensors.torch", "scipy.linalg", "seaborn", "sklearn.datasets"),
+    *("snakemake.script", "torch", "torch._dynamo"),  # the last is imported for a tensor on the device meta
+)
+#: What those of pipelines import besides; torchvision may need a declaration first.
+OF_PIPELINES = (
+    str(Path(__file__).parents[1] / "models" / "torchvision_operators.py"),
+    "torchvision",
+    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
+)
+#: So many jobs start a Python each: a run of fewer would only wait for imports that they do not all need.
+FIRST = 2
+#: In the environment: the socket of a process that forks and that several runs share.
+SHARED = "DODE_FORKED_JOBS"
+_PROGRAM = Path(__file__).with_name("fork_server.py")
+_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, in WSL
+
+
+def are_possible(device: str) -> bool:
+    """Whether jobs that compute on this device (``execution: device``) may be forked on this machine."""
+    return sys.platform == "linux" and (device == "cpu" or not any(map(os.path.exists, _GPUS)))
+
+
+def begin(script_class: Any, scripts: Path, modules: Sequence[str] = MODULES) -> None:
+    """From now on, have Snakemake (its class ``PythonScript``) fork the jobs whose scripts are in this folder.
+
+    The process that forks starts with the first job that needs it, and ends with this one.
+    """
+    own, count, lock, scripts = script_class.execute_script, itertools.count(1), threading.Lock(), scripts.resolve()
+    started: list[subprocess.Popen] = []
+    path = Path(os.environ[SHARED]) if SHARED in os.environ else None
+
+    def is_ours(script: Any) -> bool:
+        elsewhere = script.conda_env or script.container_img or script.env_modules or not script.is_local
+        return not elsewhere and Path(script.local_path).resolve().parent == scripts
+
+    def server() -> Path:
+        nonlocal path
+        with lock:
+            if path is None:
+                path = Path(tempfile.mkdtemp(prefix="dode-")) / "jobs"
+                with contextlib.suppress(OSError):  # the client finds no server then, and becomes the job
+                    started.append(start(path, modules))
+            return path
+
+    def execute_script(script: Any, fname: str, edit: bool = False) -> None:
+        if not is_ours(script) or (path is None and next(count) <= FIRST):
+            own(script, fname, edit)
+            return
+        command, client = "{python:q} -IS {client:q} {path:q} {fname:q}", Path(__file__).with_name("fork_client.py")
+        script._execute_cmd(command, python=sys.executable, client=client, path=server(), fname=fname)
+
+    script_class.execute_script = execute_script
+
+
+def start(path: Path, modules: Sequence[str], program: Path = _PROGRAM, **options: Any) -> subprocess.Popen:
+    """Start a process that forks.
+
+    Args:
+        path: of the socket where it is asked. Who may write there may run code as this user.
+        modules: what it imports as it is first asked.
+        program: which calls :func:`dode.benchmark.fork_server.serve`.
+        options: of ``subprocess.Popen``.
+
+    Returns:
+        The process, which ends as its standard input does, and removes its socket.
+
+    Raises:
+        OSError: where there can be no such socket.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        number = listener.fileno()
+        command = [sys.executable, "-P", str(program), str(number), *modules]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], **options)

@@ -1,0 +1,225 @@
+"""Jobs that are forked: like those of a Python each, and gone with whoever asked for them."""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dode.benchmark import forked_jobs
+
+CLIENT = Path(forked_jobs.__file__).with_name("fork_client.py")
+TELLS = """
+import os, sys, tempfile
+print(sys.argv, __name__, sys.path[0], os.getcwd(), sorted(os.environ.items()), sys.executable, sys.stdin.read())
+print(tempfile.gettempdir(), file=sys.stderr)
+"""
+ENDS = {
+    "well": "pass",
+    "with a status": "import sys; sys.exit(3)",
+    "with a sentence": "import sys; sys.exit('what is wrong')",
+    "by a signal": "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+    "with all that was registered": "import atexit; atexit.register(print, 'at last')",
+}
+#: Holds a lock for as long as it lives, and says so.
+HOLDS = """
+import fcntl, sys, time
+held = open(sys.argv[1], "a")
+fcntl.flock(held, fcntl.LOCK_EX)
+print("holds", flush=True)
+try:
+    time.sleep(1000)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+class Server:
+    def __init__(self, folder):
+        self.path = folder / "own" / "jobs"
+        self.path.parent.mkdir()
+        # They share a group, as in a terminal.
+        self.process = forked_jobs.start(self.path, ["not_there", "decimal"], process_group=0)
+
+    def command(self, script, *arguments):
+        return [sys.executable, "-IS", CLIENT, self.path, script, *arguments]
+
+    def begun(self, folder):
+        """A client whose job holds a lock on the file ``lock``."""
+        script = written(folder, HOLDS)
+        command = self.command(script, folder / "lock")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        client = subprocess.Popen(command, process_group=self.process.pid, **pipes)
+        assert client.stdout.readline() == "holds\n"
+        return client
+
+
+@pytest.fixture
+def server(tmp_path):
+    found = Server(tmp_path)
+    yield found
+    found.process.communicate()
+
+
+def written(folder, text):
+    path = folder / "script.py"
+    path.write_text(text)
+    return path
+
+
+def wait_until_gone(folder):
+    """Wait for the end of the job that holds the lock."""
+    with (folder / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def both(server, folder, text, *arguments, **options):
+    """What a script did as a process of its own, and forked."""
+    command = [written(folder, text), *arguments]
+    options = {"capture_output": True, "text": True, **options}
+    return [
+        subprocess.run(whole, check=False, **options)
+        for whole in ([sys.executable, *command], server.command(*command))
+    ]
+
+
+def test_a_forked_job_has_the_arguments_folder_environment_and_streams_of_a_process(server, tmp_path):
+    own = {"LC_ALL": "C.UTF-8", "CAFÉ": "\udcff", "TMPDIR": str(tmp_path)}
+    plain, forked = both(server, tmp_path, TELLS, "--one", "2 3", input="typed", cwd=tmp_path, env=own)
+    assert (forked.stdout, forked.stderr) == (plain.stdout, plain.stderr)
+    assert "typed" in forked.stdout
+    assert forked.stderr == f"{tmp_path}\n"
+
+
+@pytest.mark.parametrize("text", ENDS.values(), ids=ENDS)
+def test_it_ends_as_a_process_does(server, tmp_path, text):
+    plain, forked = both(server, tmp_path, text)
+    shell = plain.returncode if plain.returncode >= 0 else 128 - plain.returncode
+    assert (forked.returncode, forked.stdout, forked.stderr) == (shell, plain.stdout, plain.stderr)
+
+
+def test_an_exception_is_a_traceback(server, tmp_path):
+    plain, forked = both(server, tmp_path, "1 / 0")
+    assert (plain.returncode, forked.returncode) == (1, 1)
+    assert forked.stderr.startswith("Traceback (most recent call last):\n")
+    assert forked.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_it_finds_modules_imported_but_none_of_this_repository(server, tmp_path):
+    _, forked = both(server, tmp_path, "import sys; print([name in sys.modules for name in ('decimal', 'dode')])")
+    assert forked.stdout == "[True, False]\n"
+
+
+def test_a_job_ends_with_the_client_that_asked_for_it(server, tmp_path):
+    client = server.begun(tmp_path)
+    client.kill()
+    wait_until_gone(tmp_path)
+    client.communicate()
+
+
+def test_a_job_ends_with_the_process_that_forked_it_and_its_client_says_so(server, tmp_path):
+    client = server.begun(tmp_path)
+    server.process.kill()
+    wait_until_gone(tmp_path)
+    _, said = client.communicate()
+    assert client.returncode == 1
+    assert said.startswith("the process that jobs are forked from has ended")
+
+
+def test_all_ends_with_who_started_it_and_nothing_is_left(server, tmp_path):
+    client = server.begun(tmp_path)
+    server.process.communicate()
+    wait_until_gone(tmp_path)
+    client.communicate()
+    assert client.returncode != 0
+    assert not server.path.parent.exists()
+
+
+def test_an_interrupt_from_the_terminal_reaches_the_job_alone(server, tmp_path):
+    client = server.begun(tmp_path)
+    os.killpg(server.process.pid, signal.SIGINT)
+    wait_until_gone(tmp_path)
+    client.communicate()
+    assert server.process.poll() is None
+
+
+def test_a_client_that_is_killed_as_it_asks_leaves_the_others_alone(server, tmp_path):
+    for asked in (b"", b"half"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(server.path))
+            if asked:
+                socket.send_fds(connection, [b"!"], [0, 1, 2])
+                connection.sendall(asked)
+    _, forked = both(server, tmp_path, "print(1)")
+    assert forked.stdout == "1\n"
+
+
+def test_where_no_server_answers_the_client_becomes_the_job(tmp_path):
+    command = [sys.executable, "-IS", CLIENT, tmp_path / "none", written(tmp_path, TELLS), "a"]
+    done = subprocess.run(command, input="typed", capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"['{tmp_path}/script.py', 'a'] __main__ {tmp_path} ")
+
+
+class Script:
+    """A job's script as Snakemake has it; ``made`` are those that began, with the program that runs them."""
+
+    conda_env = container_img = env_modules = None
+    is_local = True
+
+    def __init__(self, path, **own):
+        self.local_path = str(path)
+        vars(self).update(own)
+
+    def execute_script(self, fname, edit=False):
+        self.made.append("own")
+
+    def _execute_cmd(self, command, **values):
+        self.made.append(Path(values["client"]).name)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, "fork_client.py"),
+        ({"conda_env": "env"}, "own"),
+        ({"container_img": "img"}, "own"),
+        ({"env_modules": "module"}, "own"),
+        ({"is_local": False}, "own"),
+        ({"local_path": "/elsewhere/one.py"}, "own"),
+    ],
+)
+def test_jobs_are_forked_after_the_first_ones_where_they_run_here_and_are_of_this_workflow(
+    monkeypatch, tmp_path, own, expected
+):
+    monkeypatch.delenv(forked_jobs.SHARED, raising=False)
+    started = []
+    monkeypatch.setattr(forked_jobs, "start", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(forked_jobs.tempfile, "mkdtemp", lambda **options: str(tmp_path))
+    made = []
+    script_class = type("Other", (Script,), {"made": made})
+    forked_jobs.begin(script_class, tmp_path / "scripts")
+    for _ in range(forked_jobs.FIRST + 2):
+        script_class(tmp_path / "rules" / ".." / "scripts" / "one.py", **own).execute_script("one")
+    assert made == ["own"] * forked_jobs.FIRST + [expected] * 2
+    assert len(started) == (expected != "own")
+
+
+@pytest.mark.parametrize(
+    ("platform", "gpu", "device", "possible"),
+    [
+        ("linux", "", "auto", True),
+        ("linux", "/dev/nvidiactl", "auto", False),
+        ("linux", "/dev/nvidiactl", "cpu", True),
+        ("linux", "/dev/kfd", "cuda:0", False),
+        ("darwin", "", "cpu", False),
+    ],
+)
+def test_jobs_are_forked_on_linux_where_no_gpu_is_used(monkeypatch, platform, gpu, device, possible):
+    monkeypatch.setattr(forked_jobs, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(forked_jobs.os.path, "exists", lambda path: path == gpu)
+    assert forked_jobs.are_possible(device) is possible
