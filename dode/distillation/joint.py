@@ -8,6 +8,7 @@ solver, and a larger family not worse than a smaller one, as far as the held-out
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -20,10 +21,12 @@ from tqdm import tqdm
 from dode.directions import OUTPUTS, Directions, DirectionsLike
 from dode.distillation import families, fit_checks
 from dode.distillation.comparison import Comparison
+from dode.distillation.families import APART
 from dode.distillation.levenberg_marquardt import Images, OutOfBudget, Progress, minimise
 from dode.distillation.linear_form import check_linear, level_of, linear_form
 from dode.distillation.task import Checkpoint
 from dode.grids.facts import ModelFacts
+from dode.grids.of_model import for_facts
 from dode.grids.tensor import Levels, checked
 from dode.models.denoiser import for_images
 from dode.sampling import Student
@@ -43,6 +46,9 @@ SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use t
 SHARE = 0.6
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
 STARTS = ((10.0, 0.15), (16.0, 0.1))
+#: With more evaluations plain solvers come so near to fits that it is tried on which of these grids they are best.
+MANY = 12
+NAMED = ("karras", "log-snr", "quadratic", "flow-linear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Rung:
 
     Attributes:
         family: of :data:`dode.distillation.fit_checks.RUNGS`, or ``"plain"``.
-        start: which of its starts was followed.
+        start: which of its starts was followed; of the plain solver the grid, where it is not the given one.
         numbers: how many are fitted.
         iterations: Jacobians of the start that was followed.
         evaluations: network evaluations of one image each, with those of starts that were given up.
@@ -125,8 +131,8 @@ def climb_ladder(
     steps = len(levels) - 1
     ladder = _Ladder(solver, denoise, latents, levels, ends, facts, checkpoint, iterations, clip=clip, budget=budget)
     ladder.check()
-    ladder.begin()
     rungs = fit_checks.rungs(family)
+    ladder.begin(other_grids=bool(set(rungs) & set(fit_checks.MOVED)))
     for rung in rungs:
         of = dataclasses.replace(own, from_noise=True)
         if rung == "lambda":
@@ -169,16 +175,22 @@ class _Ladder:
         check_linear(student, end, student.run(own, noise))
         self.images.evaluations = 0  # what is only checked takes nothing of the budget
 
-    def begin(self):
-        """The plain solver is the ground."""
-        form = linear_form(self.best.student, self.facts)
+    def begin(self, other_grids):
+        """The plain solver is the ground, on the grid where it is best on the fitted images."""
+        student, name = self.best.student, ""
+        form = linear_form(student, self.facts)
         self.images.measure(form)
-        errors = self.images.errors(form, self.held_out)
-        fitted = self.images.errors(form, self.fitted)
+        errors, fitted = (self.images.errors(form, part) for part in (self.held_out, self.fitted))
         if not bool(errors.isfinite().all() and fitted.isfinite().all()):
-            self.best.student.run(self.denoise, self.images.latents)  # says at which evaluation it breaks down
-        fitted = float(fitted.mean())
-        self._add("plain", "", 0, 0, 0, fitted, self.best.student, errors)
+            student.run(self.denoise, self.images.latents)  # says at which evaluation it breaks down
+        for other, sigmas in self._named() if other_grids and self.nfe > MANY else ():
+            tried = Student(self.solver, sigmas)
+            form = linear_form(tried, self.facts)
+            found = self.images.errors(form, self.fitted)
+            if bool(found.isfinite().all()) and found.mean() < fitted.mean():
+                student, name, fitted, errors = tried, other, found, self.images.errors(form, self.held_out)
+        self.sigmas = student.sigmas
+        self._add("plain", name, 0, 0, 0, float(fitted.mean()), student, errors)
 
     def skip(self, family, numbers, why, before=None):
         """Record that nothing of a family was fitted, though evaluations may have been made since ``before``."""
@@ -264,9 +276,18 @@ class _Ladder:
         for first, last in STARTS:
             begin = min(first * self.images.spread, highest)
             end = max(last * self.images.spread, lowest)
-            if begin > end and end * (1 - 2 * families.APART) > float(self.sigmas[-1]) and steps > 1:
+            if begin > end and end * (1 - 2 * APART) > float(self.sigmas[-1]) and steps > 1:
                 levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
                 yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
+
+    def _named(self):
+        """Grids of :data:`NAMED` that end as the given one does, within the levels that the model is known to have."""
+        lowest, highest = (math.exp(limit) for limit in self.limits)
+        for name in NAMED if float(self.sigmas[-1]) == 0 else ():
+            with contextlib.suppress(ValueError):
+                levels = checked(for_facts(self.facts, name, len(self.sigmas) - 1))
+                if levels[0] <= highest * (1 + APART) and levels[-2] >= lowest * (1 - APART) and levels[-1] == 0:
+                    yield name, levels
 
     def _minimise(self, part, parameters, fitted, held_out):
         """A part of the fit, from where the checkpoint has it."""
@@ -327,7 +348,8 @@ def kept(rungs: Sequence[Rung]) -> str:
     """Why the family that was kept was kept, in one sentence."""
     best = [rung for rung in rungs if rung.taken][-1]
     if best.compared is None:
-        return "plain, as no fit was better on the held-out images beyond the error of the difference"
+        grid = f" on the grid {best.start}" if best.start else ""
+        return f"plain{grid}, as no fit was better on the held-out images beyond the error of the difference"
     return (
         f"{best.family}: the squared error of a held-out image is typically {1 - math.exp(best.compared.change):.0%} "
         "lower than with the best before"
