@@ -257,7 +257,7 @@ def measured(options):
     for model in {cell[0] for cell in left}:
         bench(model, images, fitted)
     with options.found.open("a", newline="", encoding="utf-8") as file, multiprocessing.Pool(options.workers) as pool:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if not done:
             writer.writeheader()
         tasks = [(cell, images, fitted) for cell in left]
@@ -345,30 +345,39 @@ def champions(found):
 
 
 def worse(found):
-    """The cells where the joint fit is worse than the same solver plain on its best grid, beyond the error; a list."""
-    lines, compared = [], 0
+    """Where the joint fit is worse than the same solver plain on its best grid, beyond the error.
+
+    Returns:
+        The number of joint fits, a line for each such score, and how many scores are left out: FIDs of a plain solver
+        below that of the fine solution, whose errors cancel the model's.
+    """
+    lines, compared, left_out = [], 0, 0
     for (model, solver, nfe), cell in sorted(found.items()):
         if best(cell, "joint", "fid") is None:
             continue
         compared += 1
         for score in ("paired_fid", "self_fid", "fid"):
             (grid, plain), (_, joint) = best(cell, "plain", score), best(cell, "joint", score)
-            if joint["value"] > plain["value"] and not verdicts.tied(joint, plain):
-                values = f"{number(joint['value'])} against {number(plain['value'])} on `{grid}`"
-                if score == "fid" and (model, *MODELS[model].fine[:2]) in found:
-                    _, fine = best(found[model, *MODELS[model].fine[:2]], "fine", score)
-                    values += f"; the fine solution has {number(fine['value'])} ± {fine['error']:.1g}"
-                lines.append(f"- {model}, `{solver}`, NFE {nfe}, {score.replace('_', ' ')}: {values}")
-    return compared, lines
+            if joint["value"] <= plain["value"] or verdicts.tied(joint, plain):
+                continue
+            text = f"{joint['value']:.3g} against {plain['value']:.3g} on `{grid}`"
+            if score == "fid":
+                _, fine = best(found[model, *MODELS[model].fine[:2]], "fine", score)
+                text += f"; the fine solution has {fine['value']:.3g}"
+                if plain["value"] < fine["value"]:
+                    left_out += 1
+                    continue
+            lines.append(f"- {model}, `{solver}`, NFE {nfe}, {score.replace('_', ' ')}: {text}")
+    return compared, lines, left_out
 
 
 def section(found):
     """What goes into the page."""
-    compared, lines = worse(found)
+    compared, lines, left_out = worse(found)
     verdict = (
         f"Of {compared} joint fits, compared by three scores each with the same solver "
         f"plain on its best grid, {len(lines) or 'none'} {'is' if len(lines) == 1 else 'are'} worse beyond "
-        "the error"
+        f"the error, besides {left_out} FIDs where the plain solver's is below that of the fine solution"
     )
     verdict += ":\n\n" + "\n".join(lines) if lines else "."
     return "\n\n".join([champions(found), verdict, full_tables(found)])

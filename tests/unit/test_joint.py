@@ -479,7 +479,7 @@ def test_with_many_evaluations_the_ground_is_plain_on_the_best_of_the_usual_grid
         IPNDM, mixture.denoise, latents, given, ends, family=family, directions=1, budget=6_000, iterations=1
     )
     assert (rungs[0].family, rungs[0].start) == ("plain", start)
-    plain = Student(IPNDM, grids.create(start, steps=evaluations) if start else given)
+    plain = Student(IPNDM, grids.for_facts(FACTS, start, evaluations) if start else given)
     held_out = slice(40 - fit_checks.held_out(40), 40)
     own = mixture.rmse(plain.sample(mixture.denoise, latents)[held_out], ends[held_out])
     assert rungs[0].rmse_held_out == pytest.approx(own, rel=1e-6)
