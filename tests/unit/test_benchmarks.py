@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -177,3 +178,12 @@ def test_the_picture_of_the_toy_is_of_the_tables(toy):
     first = re.search(r"\| ddim +\| (\S+) / (\S+) / (\S+) / ", text).groups()
     assert [panel["ddim"][1][0] for panel in curves.values()] == list(map(float, first))
     assert [len(errors) for _, errors in best.values()] == [5, 5, 5]
+
+
+def test_the_page_says_what_has_been_measured(monkeypatch):
+    """docs/solvers.md is written from benchmarks/fits.csv alone."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    fits = script("fits")
+    found = fits.entries(pd.read_csv(ROOT / "benchmarks" / "fits.csv"))
+    page = (ROOT / "docs" / "solvers.md").read_text(encoding="utf-8")
+    assert fits.replace(page, "digits", fits.section(found)) == page
