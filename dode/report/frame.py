@@ -128,16 +128,18 @@ def _rows(cell, metrics):
         yield {**of_cell, **statistics}
 
 
+def entry(row: Any) -> dict[str, Any]:
+    """The entry of a row of a :func:`tidy` frame, as in a ``score.json``: value, error (or None) and blocks."""
+    return {
+        "value": row.value,
+        "error": row.error if math.isfinite(row.error) else None,
+        "blocks": [float(block) for block in row.blocks.split()],
+    }
+
+
 def entries(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The entries of rows of a :func:`tidy` frame, as in a ``score.json``: value, error (or None) and blocks."""
-    return [
-        {
-            "value": row.value,
-            "error": row.error if math.isfinite(row.error) else None,
-            "blocks": [float(block) for block in row.blocks.split()],
-        }
-        for row in rows.itertuples()
-    ]
+    """The :func:`entry` of each row."""
+    return [entry(row) for row in rows.itertuples()]
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:

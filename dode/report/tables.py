@@ -1,5 +1,6 @@
 """The tidy frame of scores as Markdown and LaTeX."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -20,51 +21,63 @@ _FLOATS = 18
 
 
 def _tables(frame):
-    for dataset in frame["dataset"].unique():
+    # Rows as tuples: a table of its own as a frame takes pandas tens of milliseconds, and a benchmark has hundreds.
+    found = {}
+    for row in frame.itertuples(index=False):
+        found.setdefault(row.dataset, {}).setdefault(row.metric, []).append(row)
+    for dataset, of_metric in found.items():
         for metric, kind in METRICS.items():
-            rows = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
-            if len(rows) and kind.tabled:
-                yield _table(dataset, metric, rows)
+            if metric in of_metric and kind.tabled:
+                yield _table(dataset, metric, of_metric[metric])
 
 
 def _table(dataset, metric, rows):
-    kind = METRICS[metric]
-    rows = rows.assign(entry=frames.entries(rows), place=ranking.UNMARKED)
-    rows = rows.assign(value=rows["value"] * kind.scale, error=rows["error"] * kind.scale)
-    halves = rows["solver"] == HALVES
-    body = ~halves & ~rows["reference"]
-    for _, column in rows[body].groupby("nfe"):
-        rows.loc[column.index, "place"] = ranking.places(column["entry"], lower_is_better=kind.lower_is_better)
-    cells, measured = rows[body], rows[~halves]
-    own = [cells[cells["solver"] == solver] for solver in _paired(cells)]
-    references = [(f"{row.label} (NFE {row.nfe})", _cell(row)) for row in rows[rows["reference"]].itertuples()]
+    measured, halves = ([row for row in rows if (row.solver == HALVES) == is_halves] for is_halves in (False, True))
+    cells, references = ([row for row in measured if row.reference == is_one] for is_one in (False, True))
+    places, cell = _places(cells, metric), functools.partial(_cell, METRICS[metric])
+    body = {solver: (label, {}) for solver, label in _paired(cells)}
+    for row, place in zip(cells, places, strict=True):
+        body[row.solver][1][row.nfe] = cell(row, place)
     return latex.Table(
         dataset=dataset,
         metric=metric,
-        nfes=sorted(cells["nfe"].unique()),
-        body=[(some["label"].iloc[0], {row.nfe: _cell(row) for row in some.itertuples()}) for some in own],
-        foot=references + [(row.label, _cell(row)) for row in rows[halves].itertuples()],
-        images=_count(measured["images"], "image"),
-        seeds=_count(measured["seeds"], "seed"),
-        halves=_count(rows[halves]["seeds"], "pair") + " of random halves" if halves.any() else "",
-        errors=[name for name in ERROR_KINDS if (measured["error_kind"] == name).any()],
+        nfes=sorted({row.nfe for row in cells}),
+        body=list(body.values()),
+        foot=[(f"{row.label} (NFE {row.nfe})", cell(row)) for row in references]
+        + [(row.label, cell(row)) for row in halves],
+        images=_count((row.images for row in measured), "image"),
+        seeds=_count((row.seeds for row in measured), "seed"),
+        halves=_count((row.seeds for row in halves), "pair") + " of random halves" if halves else "",
+        errors=[name for name in ERROR_KINDS if any(row.error_kind == name for row in measured)],
         sources=_sources(measured),
-        elsewhere=[text for text in dict.fromkeys(cells["measured"]) if text],
-        passes=passes.sentence(
-            (int(nfe), None if pd.isna(own) else int(own))
-            for nfe, own in zip(cells["nfe"], cells["passes"], strict=True)
-        ),
+        elsewhere=[text for text in dict.fromkeys(row.measured for row in cells) if text],
+        passes=passes.sentence((row.nfe, None if pd.isna(row.passes) else row.passes) for row in cells),
     )
 
 
-def _cell(row):
-    return row.value, row.error, row.published, row.place
+def _places(cells, metric):
+    """The mark of each row among those of its NFE."""
+    found, columns = [ranking.UNMARKED] * len(cells), {}
+    for index, row in enumerate(cells):
+        columns.setdefault(row.nfe, []).append(index)
+    for column in columns.values():
+        own = [frames.entry(cells[index]) for index in column]
+        marks = ranking.places(own, lower_is_better=METRICS[metric].lower_is_better)
+        for index, mark in zip(column, marks, strict=True):
+            found[index] = mark
+    return found
+
+
+def _cell(kind, row, place=ranking.UNMARKED):
+    return row.value * kind.scale, row.error * kind.scale, row.published, place
 
 
 def _sources(cells):
     """Who published what: (source, the values with solver and NFE), each source once."""
     found = {}
-    for row in cells[cells["published"] != ""].itertuples():
+    for row in cells:
+        if not row.published:
+            continue
         values, sources = row.published.split(SEPARATOR), row.published_source.split(SEPARATOR)
         for value, source in zip(values, sources, strict=True):
             found.setdefault(source, []).append(f"{value} ({row.label}, NFE {row.nfe})")
@@ -72,15 +85,16 @@ def _sources(cells):
 
 
 def _paired(cells):
-    """Solvers with the distilled ones right under the plain ones of their method; else in the order of the frame."""
-    solvers = cells.drop_duplicates("solver")
-    rank = {method: i for i, method in enumerate(solvers["method"].unique())}
-    keyed = zip(solvers["method"], solvers["distilled"], solvers["solver"], strict=True)
-    return [solver for _, _, solver in sorted(keyed, key=lambda key: (rank[key[0]], key[1]))]
+    """(solver, label), the distilled ones right under the plain ones of their method; else in the order of the rows."""
+    first = {row.solver: row for row in reversed(cells)}
+    solvers = [first[solver] for solver in dict.fromkeys(row.solver for row in cells)]
+    methods = list(dict.fromkeys(row.method for row in solvers))
+    ordered = sorted(solvers, key=lambda row: (methods.index(row.method), row.distilled))
+    return [(row.solver, row.label) for row in ordered]
 
 
-def _count(column, noun):
-    numbers = sorted(int(x) for x in column.dropna().unique())
+def _count(numbers, noun):
+    numbers = sorted({int(x) for x in numbers if not pd.isna(x)})
     if not numbers:
         return ""
     ends = " to ".join(f"{x:,}" for x in dict.fromkeys((numbers[0], numbers[-1])))
@@ -113,7 +127,7 @@ def write_markdown(
 
 
 def _remark(count):
-    published = f"{_count(pd.Series([count]), 'FID')} of this checkpoint in `config/published_fids.csv`"
+    published = f"{_count([count], 'FID')} of this checkpoint in `config/published_fids.csv`"
     return f"Not shown, because not comparable: {published}, published under other or unstated conventions."
 
 
