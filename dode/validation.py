@@ -277,7 +277,7 @@ def is_octal(text: str) -> bool:
 
 @functools.cache
 def _schema(path):
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
 
 
 def _key(path):

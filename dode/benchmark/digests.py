@@ -33,7 +33,7 @@ from dode.benchmark import bare_code
 from dode.fetching import places
 
 PACKAGE = Path(__file__).parents[1]
-FRAME = PACKAGE / "benchmark" / "scripting.py"
+FRAME = PACKAGE.resolve() / "benchmark" / "scripting.py"
 KEPT = Path(".snakemake", "dode-code.json")  # what a run has read of source files, for the next one
 
 
@@ -64,7 +64,7 @@ class _Statement:
         self.names, self.mentions, self.caught, self.errors = (
             frozenset(facts[key]) for key in ("names", "mentions", "caught", "errors")
         )
-        self.modules, self.bases = _files(facts["imports"]), tuple(facts["bases"])
+        self.modules, self.bases = _files(tuple(facts["imports"])), tuple(facts["bases"])
 
     def text(self, caught: frozenset[str]) -> str:
         """The statement as text without its checks, but for those that raise what is ``caught``."""
@@ -153,9 +153,10 @@ def _imports(nodes: Iterable[ast.AST]) -> set[str]:
     return own | {name.rsplit(".", place)[0] for name in own for place in range(name.count(".") + 1)}
 
 
-def _files(dotted: Iterable[str]) -> tuple[Path, ...]:
+@functools.cache
+def _files(dotted: tuple[str, ...]) -> tuple[Path, ...]:
     """The files of modules among the dotted names."""
-    return tuple(sorted(path for name in dotted if (path := _file_of(name)) not in (None, FRAME.resolve())))
+    return tuple(sorted(path for name in dotted if (path := _file_of(name)) not in (None, FRAME)))
 
 
 def _names(statement: ast.stmt) -> frozenset[str]:
@@ -181,13 +182,21 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
         if path not in loaded:
             loaded.add(path)
             todo += [other for each in _statements(path) for other in each.modules]
-    waiting = [(path, place, each) for path in loaded for place, each in enumerate(_statements(path))]
-    mentioned, counted = {"main"}, set()
-    while new := [item for item in waiting if not item[2].names or item[2].names & mentioned]:
-        waiting = [item for item in waiting if item[2].names and not item[2].names & mentioned]
-        counted |= {(path, place) for path, place, _ in new}
-        mentioned = mentioned.union(*(each.mentions for _, _, each in new))
-    return [(path, each) for path in loaded for place, each in enumerate(_statements(path)) if (path, place) in counted]
+    known = [(path, each) for path in loaded for each in _statements(path)]
+    defining: dict[str, list[int]] = {}
+    for place, (_, each) in enumerate(known):
+        for name in each.names:
+            defining.setdefault(name, []).append(place)
+    mentioned, counted = {"main"}, set[int]()
+    waiting = [place for place, (_, each) in enumerate(known) if not each.names] + defining.get("main", [])
+    while waiting:
+        place = waiting.pop()
+        if place not in counted:
+            counted.add(place)
+            new = known[place][1].mentions - mentioned
+            mentioned |= new
+            waiting += [other for name in new for other in defining.get(name, ())]
+    return [known[place] for place in sorted(counted)]
 
 
 class _Caught:
@@ -245,6 +254,7 @@ def code_digest(script: str | Path, *parts: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+@functools.cache
 def _place(path: Path) -> Path:
     """Where a file of the package or of the workflow is in a checkout, as a relative path."""
     workflow = places.INSTALLED.resolve()
