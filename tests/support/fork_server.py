@@ -25,14 +25,23 @@ def by_path(name):
 
 forked_jobs, server = by_path("forked_jobs"), by_path("fork_server")
 OF_SNAKEMAKE = (
-    *("jsonschema", "pandas", "snakemake.cli", "snakemake.report.html_reporter"),
-    "snakemake_executor_plugin_slurm",
+    *("docutils.languages.en", "docutils.readers.standalone", "docutils.writers.html4css1", "jsonschema", "nbformat"),
+    *("pandas", "pooch", "pygments", "smart_open", "snakemake.benchmark", "snakemake.cli", "snakemake.profiles"),
+    *("snakemake.report.html_reporter", "snakemake.storage", "snakemake_executor_plugin_slurm", "symtable", "xxhash"),
+)
+#: What is imported late by what the scripts import: tables, pages, downloads, and what matplotlib draws and writes with.
+LATE = (
+    *("jinja2", "pyarrow.pandas_compat", "requests", "sklearn.datasets.data", "symtable", "tabulate", "yaml"),
+    *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "PIL.BmpImagePlugin"),
+    *("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "fontTools.ttLib.tables.G_D_E_F_"),
+    *("fontTools.ttLib.tables.G_P_O_S_", "fontTools.ttLib.tables.G_S_U_B_", "fontTools.ttLib.tables._g_l_y_f"),
+    "fontTools.ttLib.tables._k_e_r_n",
 )
 #: What is imported for Snakemake, which does without torch, for the scripts of its jobs, and for those of pipelines.
 IMPORTED = {
     "snakemake": OF_SNAKEMAKE,
-    "script": forked_jobs.MODULES,
-    "pipelines": [*forked_jobs.MODULES, *forked_jobs.OF_PIPELINES],
+    "script": [*forked_jobs.MODULES, *LATE],
+    "pipelines": [*forked_jobs.MODULES, *LATE, *forked_jobs.OF_PIPELINES],
 }
 
 
@@ -47,6 +56,10 @@ def run(arguments):
     for path in added:  # as Python does when it starts
         if (Path(path) / "sitecustomize.py").exists():
             importlib.import_module("sitecustomize")
+    if arguments[:2] == ["-P", "-c"]:
+        sys.argv = ["-c", *arguments[3:]]
+        exec(arguments[2], {"__name__": "__main__"})
+        return
     if arguments[0] != "-m":
         server.run_script(arguments)
         return

@@ -1,9 +1,10 @@
 """A ``python`` whose processes are forked from one that has imported what they import: of a short job that is the most.
 
-``executable()`` is called as Python is, with ``-m snakemake ...`` or a script. Before it forks, the process has called
-nothing of what it has imported, and imported nothing of this repository: so what runs does as in a Python that has
-just started, and imports the copy of this repository that it runs in. It dies with whom it was called by: who kills
-what was called, and all in its process group, has killed what was forked, and all that it has started.
+``executable()`` is called as Python is, with ``-m snakemake ...``, ``-P -c ...`` or a script; with other options it is
+Python itself. Before it forks, the process has called nothing of what it has imported, and imported nothing of this
+repository: so what runs does as in a Python that has just started, and imports the copy of this repository that it runs
+in. It dies with whom it was called by: who kills what was called, and all in its process group, has killed what was
+forked, and all that it has started.
 """
 
 import atexit
@@ -19,7 +20,7 @@ from dode.benchmark import forked_jobs
 # It starts in no time. What it is given, its environment and its standard streams go to one of the processes above.
 CLIENT = """#!{python} -IS
 import os, sys
-if sys.argv[1].startswith("-") and sys.argv[1] != "-m":  # a child of a job, with options of its own
+if sys.argv[1][0] == "-" and sys.argv[1] != "-m" and sys.argv[1:3] != ["-P", "-c"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 sys.path.insert(0, {clients!r})
 import fork_client
