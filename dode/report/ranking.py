@@ -25,13 +25,13 @@ def places(entries: Sequence[Entry], *, lower_is_better: bool = True) -> list[in
 
     What is not finite has no place; nor has anything where all are tied, or there is one.
     """
-    loss, tied = _losses(entries, lower_is_better), _ties(entries)
+    loss = _losses(entries, lower_is_better)
     found = np.full(len(entries), UNMARKED)
     for place in (BEST, SECOND):
         left = (found == UNMARKED) & np.isfinite(loss)
         if not left.any():
             break
-        found[left & tied[np.argmin(np.where(left, loss, np.inf))]] = place
+        found[left & _tied(entries, int(np.argmin(np.where(left, loss, np.inf))))] = place
     distinct = (found[np.isfinite(loss)] != BEST).any()
     return found.tolist() if distinct else [UNMARKED] * len(entries)
 
@@ -57,13 +57,13 @@ def _losses(entries, lower_is_better):
 
 def _ties(entries):
     """Whether each two entries are tied, itself included; what is not finite is tied with nothing."""
-    known = [verdicts.known(entry) for entry in entries]
-    return np.array(
-        [
-            [known[i] and known[j] and verdicts.tied(one, other) for j, other in enumerate(entries)]
-            for i, one in enumerate(entries)
-        ]
-    )
+    return np.array([_tied(entries, index) for index in range(len(entries))])
+
+
+def _tied(entries, index):
+    """Whether each entry is tied with the one at ``index``."""
+    one = entries[index]
+    return np.array([verdicts.known(one) and verdicts.known(other) and verdicts.tied(one, other) for other in entries])
 
 
 def mean_ranks(cells: pd.DataFrame, *, lower_is_better: bool = True) -> dict[str, dict[int, tuple[float, int]]]:

@@ -65,9 +65,12 @@ def combine(tensors: Sequence[Tensor], *rows: Sequence[float | Tensor], into: It
     terms = [[(index, float(weight)) for index, weight in enumerate(row) if weight != 0] for row in rows]
     new = functools.partial(torch.empty_like, tensors[0], memory_format=torch.contiguous_format)
     results = [new() if given is None else given for _, given in zip(rows, chain(into, repeat(None)), strict=False)]
-    flat = [tensor.reshape(-1) for tensor in (*tensors, *results)]
-    blocked = flat[0].device.type == "cpu" and sum(map(len, terms)) > 2
-    for parts in zip(*(tensor.split(BLOCK) for tensor in flat), strict=True) if blocked else [flat]:
+    whole = [*tensors, *results]
+    if tensors[0].device.type == "cpu" and tensors[0].numel() > BLOCK and sum(map(len, terms)) > 2:
+        blocks = zip(*(tensor.reshape(-1).split(BLOCK) for tensor in whole), strict=True)
+    else:
+        blocks = iter([whole])
+    for parts in blocks:
         for row, out in zip(terms, parts[len(tensors) :], strict=True):
             _weighted_sum(row, parts, out)
     return results[0] if len(rows) == 1 else results
