@@ -66,10 +66,9 @@ def combine(tensors: Sequence[Tensor], *rows: Sequence[float | Tensor], into: It
     new = functools.partial(torch.empty_like, tensors[0], memory_format=torch.contiguous_format)
     results = [new() if given is None else given for _, given in zip(rows, chain(into, repeat(None)), strict=False)]
     whole = [*tensors, *results]
+    blocks: Iterable[Sequence[Tensor]] = [whole]
     if tensors[0].device.type == "cpu" and tensors[0].numel() > BLOCK and sum(map(len, terms)) > 2:
         blocks = zip(*(tensor.reshape(-1).split(BLOCK) for tensor in whole), strict=True)
-    else:
-        blocks = iter([whole])
     for parts in blocks:
         for row, out in zip(terms, parts[len(tensors) :], strict=True):
             _weighted_sum(row, parts, out)

@@ -35,9 +35,12 @@ def test_dry_run_of_the_default_configuration(shipped):
 
 
 def test_dry_run_of_the_papers_configuration(shipped):
-    """Every kind of job is in it, and as many cells as the configuration has."""
-    text = shipped.snakemake("--dry-run", "--quiet", "rules", "--configfile", "config/paper.yaml")
+    """With one NFE of each solver, as all are alike: every kind of job is in it, and as many cells as there are."""
     config = yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text())
+    for entry in config["solvers"]:
+        del entry["nfe"][1:]
+    (shipped.folder / "config/paper.yaml").write_text(yaml.safe_dump(config))
+    text = shipped.snakemake("--dry-run", "--quiet", "rules", "--configfile", "config/paper.yaml")
     cells = len(config["datasets"]) + sum(len(entry["nfe"]) * len(entry["datasets"]) for entry in config["solvers"])
     fits = sum(len(entry["nfe"]) * len(entry["datasets"]) for entry in config["solvers"] if "distill" in entry)
     jobs = dict(line.split() for line in text.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())

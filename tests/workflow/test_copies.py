@@ -27,21 +27,13 @@ def copied_anew(workspace):
         os.utime(path, (2e9 + number, 2e9 + number))
 
 
-def test_a_copy_without_hidden_files_has_nothing_to_do(workspace):
+def test_a_copy_without_hidden_files_has_nothing_to_do_but_what_is_asked_anew(workspace):
     copied_anew(workspace)
     assert workspace.plan() == set()
-
-
-def test_a_copy_without_hidden_files_is_made_again_for_another_seed(workspace):
-    copied_anew(workspace)
-    workspace.config({"seed": 1})
-    assert everything(workspace)
-
-
-def test_an_added_solver_runs_in_a_copy_without_hidden_files(workspace):
-    copied_anew(workspace)
     workspace.config({"solvers[3]": {"id": "more", "solver": "heun", "nfe": [7]}})
     assert {"sample more/nfe7", "score more/nfe7", "tables"} <= workspace.plan()
+    workspace.config({"seed": 1})
+    assert everything(workspace)
 
 
 def test_an_edit_counts_whatever_triggers_are_asked_for(workspace):

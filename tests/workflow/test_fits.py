@@ -17,27 +17,41 @@ CELLS = {
 }
 
 
-def jobs_of(cell, *rules):
-    return {f"{rule} {cell}" for rule in rules}
+OWN = {"local": {"distill", "sample", "gather", "score"}}
+OWN["refined"] = OWN["local"] | {"teacher"}
+
+
+def planned(workspace, name=""):
+    """The jobs of cells that a run would run; with ``name``, the rules of that cell's."""
+    jobs = {job for job in workspace.plan() if "nfe" in job}
+    return {job.split()[0] for job in jobs if job.endswith(f" {name}/nfe3")} if name else jobs
+
+
+@pytest.fixture(scope="module")
+def fitted(once, finished):
+    """The tiny benchmark with the scores of these cells."""
+
+    def make(folder):
+        workspace = finished.copy(folder)
+        before = workspace.contents("results/**/nfe*/*")
+        workspace.config({f"solvers[{3 + i}]": {"id": name, **own} for i, (name, own) in enumerate(CELLS.items())})
+        own = {f"{rule} {name}/nfe3" for name, rules in OWN.items() for rule in rules}
+        assert planned(workspace) == own
+        scores = (workspace.cell(f"{name}/nfe3") / "score.json" for name in CELLS)
+        text = workspace.snakemake(*(str(score.relative_to(workspace.folder)) for score in scores))
+        assert len(re.findall("^Job .*: ", text, flags=re.M)) == len(own)
+        after = workspace.contents("results/**/nfe*/*")
+        assert {path: content for path, content in after.items() if path in before} == before
+
+    return once("fits", make)
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_cell_of_another_fit_runs_to_its_score(workspace, name):
-    """A local fit has its teacher with it: there is no trajectory to make, and its code follows the teacher's."""
-    cell = f"{name}/nfe3"
-    before = workspace.contents("results/**/nfe*/*")
-    workspace.config({"solvers[3]": {"id": name, **CELLS[name]}})
-    own = jobs_of(cell, "distill", "sample", "gather", "score") | jobs_of(cell, *["teacher"] * (name == "refined"))
-    assert {job for job in workspace.plan() if "nfe" in job} == own
-    score = workspace.cell(cell) / "score.json"
-    text = workspace.snakemake(str(score.relative_to(workspace.folder)))
-    assert len(re.findall("^Job .*: ", text, flags=re.M)) == len(own)
-    after = workspace.contents("results/**/nfe*/*")
-    assert {path: content for path, content in after.items() if path in before} == before
-    assert {job for job in workspace.plan() if cell in job} == set()
-    assert (workspace.cell(cell) / "teacher.safetensors").exists() == (name == "refined")
-
-    fit = json.loads((workspace.cell(cell) / "lambdas.json").read_text())
+def test_a_cell_of_another_fit_runs_to_its_score(fitted, name):
+    """A local fit has its teacher with it: there is no trajectory to make."""
+    folder = fitted.cell(f"{name}/nfe3")
+    assert (folder / "teacher.safetensors").exists() == (name == "refined")
+    fit = json.loads((folder / "lambdas.json").read_text())
     assert np.isfinite(fit["lambdas"]).all()
     assert np.shape(fit["lambdas"]) == (3, 2)
     assert fit["directions"]["outputs"] == ("both" if name == "local" else "data")
@@ -52,9 +66,14 @@ def test_a_cell_of_another_fit_runs_to_its_score(workspace, name):
         assert record["rmse_fitted"][0] == pytest.approx(after[-1], rel=1e-6)
         assert record["rmse_fitted"][1] <= record["rmse_fitted"][0]
         assert record["rmse_held_out"][1] <= record["rmse_held_out"][0]
-    assert json.loads(score.read_text())
+    assert json.loads((folder / "score.json").read_text())
 
-    workspace.append(
-        "dode/solvers/heun.py" if name == "local" else "dode/distillation/refinement.py", "\nCHANGED = True\n"
-    )
-    assert own - jobs_of(cell, "teacher") <= workspace.plan()
+
+def test_the_code_of_a_fit_is_that_of_its_own_kind_and_of_a_teacher_that_it_has_with_it(fitted, folder):
+    workspace = fitted.copy(folder)
+    assert not {job for job in planned(workspace) if any(f" {name}/" in job for name in CELLS)}
+    workspace.append("dode/distillation/refinement.py", "\nCHANGED = True\n")
+    jobs = planned(workspace)
+    assert {job.split()[0] for job in jobs if " refined/" in job} == OWN["refined"] - {"teacher"}
+    workspace.append("dode/solvers/heun.py", "\nCHANGED = True\n")
+    assert planned(workspace, "local") == OWN["local"]
