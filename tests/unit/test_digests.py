@@ -241,18 +241,24 @@ def names(path):
     return found | {node.asname or node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
 
 
-def test_what_is_imported_is_where_the_import_says():
+@pytest.fixture(scope="module")
+def nodes():
+    """Every node of every file of the package and of the scripts, with the file."""
+    paths = [*(ROOT / "dode").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    return [(path, node) for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+
+
+def test_what_is_imported_is_where_the_import_says(nodes):
     """A name that a package hands on when it is asked for it would be missed, and so would a relative import."""
-    for path in [*(ROOT / "dode").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{path}: {ast.unparse(node)}"
-                if node.module.split(".")[0] == "dode":
-                    for alias in node.names:
-                        place = f"{node.module}.{alias.name}"
-                        assert digests._file_of(place) or alias.name in names(digests._file_of(node.module)), (
-                            f"{path}: {ast.unparse(node)}"
-                        )
+    for path, node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: {ast.unparse(node)}"
+            if node.module.split(".")[0] == "dode":
+                for alias in node.names:
+                    place = f"{node.module}.{alias.name}"
+                    assert digests._file_of(place) or alias.name in names(digests._file_of(node.module)), (
+                        f"{path}: {ast.unparse(node)}"
+                    )
 
 
 #: What the digest does not see: it compares names and follows imports. So the package has none of it.
@@ -271,13 +277,6 @@ UNSEEN = {
         and isinstance(node.args[1], ast.JoinedStr | ast.BinOp)
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """Every node of every file of the package and of the scripts, with the file."""
-    paths = [*(ROOT / "dode").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
-    return [(path, node) for path in paths for node in ast.walk(ast.parse(path.read_text()))]
 
 
 @pytest.mark.parametrize("what", UNSEEN)
