@@ -29,7 +29,7 @@ OF_SNAKEMAKE = (
     *("pandas", "pooch", "pygments", "smart_open", "snakemake.benchmark", "snakemake.cli", "snakemake.profiles"),
     *("snakemake.report.html_reporter", "snakemake.storage", "snakemake_executor_plugin_slurm", "symtable", "xxhash"),
 )
-#: What is imported late by what the scripts import: tables, pages, downloads, and what matplotlib draws and writes with.
+#: What is imported late by what the scripts import: for tables, pages and downloads, and by matplotlib as it draws.
 LATE = (
     *("jinja2", "pyarrow.pandas_compat", "requests", "sklearn.datasets.data", "symtable", "tabulate", "yaml"),
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "PIL.BmpImagePlugin"),
