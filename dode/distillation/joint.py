@@ -8,7 +8,6 @@ solver, and a larger family not worse than a smaller one, as far as the held-out
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -48,7 +47,7 @@ SHARE = 0.6
 STARTS = ((10.0, 0.15), (16.0, 0.1))
 #: With more evaluations plain solvers come so near to fits that it is tried on which of these grids they are best.
 MANY = 12
-NAMED = ("karras", "log-snr", "quadratic", "flow-linear")
+NAMED = ("karras", "log-snr", "quadratic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,11 +282,11 @@ class _Ladder:
     def _named(self):
         """Grids of :data:`NAMED` that end as the given one does, within the levels that the model is known to have."""
         lowest, highest = (math.exp(limit) for limit in self.limits)
+        own = {"sigma_min": self.facts.sigma_min or lowest, "sigma_max": self.facts.sigma_max or highest}
         for name in NAMED if float(self.sigmas[-1]) == 0 else ():
-            with contextlib.suppress(ValueError):
-                levels = checked(for_facts(self.facts, name, len(self.sigmas) - 1))
-                if levels[0] <= highest * (1 + APART) and levels[-2] >= lowest * (1 - APART) and levels[-1] == 0:
-                    yield name, levels
+            levels = checked(for_facts(dataclasses.replace(self.facts, **own), name, len(self.sigmas) - 1))
+            if levels[0] <= highest * (1 + APART) and levels[-2] >= lowest * (1 - APART):
+                yield name, levels
 
     def _minimise(self, part, parameters, fitted, held_out):
         """A part of the fit, from where the checkpoint has it."""
