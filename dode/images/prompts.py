@@ -16,6 +16,7 @@ from typing import Any
 
 from dode.registry import unknown
 from dode.validation import read_text
+from dode.weights import foreign_json
 
 COLUMN = "prompt"
 KINDS = (".txt", ".csv", ".jsonl", ".json")
@@ -95,7 +96,7 @@ def _json_lines(text, path, column):
     for number, line in enumerate(_lines(text, path, column), 1):
         if not line.strip():
             raise _empty(number, path)
-        row = _parsed(line, f"row {number} of '{path}'")
+        row = foreign_json.parsed(line.encode(), f"row {number} of '{path}'", ValueError)
         if not isinstance(row, Mapping):
             raise ValueError(f"row {number} of '{path}' is not a JSON object")
         if column not in row:
@@ -105,7 +106,7 @@ def _json_lines(text, path, column):
 
 
 def _coco(text, path, column):
-    found = _parsed(text, f"'{path}'")
+    found = foreign_json.parsed(text.encode(), f"'{path}'", ValueError)
     keys = {"images": "id", "annotations": "image_id"}
     for key, own in keys.items():
         entries = found.get(key) if isinstance(found, Mapping) else None
@@ -122,25 +123,6 @@ def _coco(text, path, column):
     for each in found["annotations"]:
         captions.setdefault(each["image_id"], each.get("caption", ""))
     return [captions[each["id"]] for each in found["images"] if each["id"] in captions]
-
-
-def _parsed(text, what):
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from None
-    except ValueError as error:  # of a key, or of an integer with thousands of digits
-        raise ValueError(f"{what} {error}") from None
-
-
-def _once(pairs):
-    """An object of JSON, which keeps the last of what it has twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"has the key {json.dumps(twice)[:80]} twice")
-    return found
 
 
 def check_count(rows: list[str], file: str | Path, scored: int, fitted: int) -> None:

@@ -34,7 +34,7 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infi
         if any(len(key) > LONGEST for key in found):
             raise error(f"{what} has a key of more than {LONGEST} characters")
         if len(found) != len(pairs):
-            raise error(f"{what} has a key twice")
+            raise error(f"{what} has the key {json.dumps(_first_double(pairs))[:80]} twice")
         return found
 
     def integer(digits):
@@ -62,3 +62,9 @@ def parsed(content: bytes, what: str, error: Callable[[str], Exception], *, infi
         raise error(f"{what} has half of a surrogate pair, which is no character") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise error(f"{what} is not JSON, or cut off: {str(problem)[:200]}") from None
+
+
+def _first_double(pairs):
+    """The first key of an object that it has more than once."""
+    seen: set[str] = set()
+    return next(key for key, _ in pairs if key in seen or seen.add(key))

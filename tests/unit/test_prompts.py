@@ -101,6 +101,7 @@ def test_a_file_that_is_edited_is_read_again(file):
         ("a.jsonl", '{"prompt": "x"}\n[1]\n', {}, "row 2 of .* is not a JSON object"),
         ("a.jsonl", '{"prompt": \n', {}, "row 1 of .* is not JSON"),
         ("a.jsonl", '{"prompt": "x", "prompt": "y"}\n', {}, 'row 1 of .* has the key "prompt" twice'),
+        ("a.jsonl", '{"prompt": "x", "score": NaN}\n', {}, "row 1 of .* has NaN, which is not a finite number"),
         ("a.jsonl", '{"prompt": "\\ud800 cat"}\n', {}, "row 1 of .* has half of a surrogate pair"),
         ("a.json", '{"images": [{"id": [1]}], "annotations": []}', {}, "an 'id' of 'images' is no number and no text"),
         ("a.json", "[]", {}, "is not a file of COCO's captions: it has no list 'images' of objects with 'id'"),

@@ -190,7 +190,7 @@ def test_several_sources_are_all_found_in_their_order(rows_of):
         ({"method": "huen"}, r"line 2, column 'method': unknown solver 'huen' \(did you mean 'heun'"),
         ({"options": '{"ordr": 3}'}, "column 'options': solver 'heun': unknown option 'ordr'"),
         ({"options": "order 3"}, "column 'options': 'order 3' is not a JSON object"),
-        ({"options": '{"order": 2, "order": 3}'}, "is not a JSON object: it has a key twice"),
+        ({"options": '{"order": 2, "order": 3}'}, 'is not a JSON object: it has the key "order" twice'),
         ({"method": ""}, "column 'options': options need a method"),
         ({"grid": '{"name": "edm"}'}, "column 'grid': unknown grid 'edm'"),
         ({"grid": '{"name": "karras", "rho": 7}'}, "column 'grid': .* is not a grid, which has a name and options"),
