@@ -11,7 +11,7 @@ from dode import grids, solvers
 from dode.benchmark import conditions, fit_config, records
 from dode.benchmark.conditions import Cards, refuse, take_card
 from dode.benchmark.execution import settings
-from dode.fetching.cards import Card
+from dode.fetching.cards import Card, without_grid
 from dode.grids.facts import ModelFacts
 from dode.images import data
 from dode.names import HALVES, REFERENCE
@@ -157,7 +157,7 @@ def _check_dataset(
 ) -> None:
     card = take_card(dataset["model"], "diffusion", f"{key}.model", cards, root)
     refuse(f"{key}.model", ModelFacts.of_card, card)
-    _fill_in(dataset, key, cards[dataset["model"]])
+    _fill_in(dataset, key, cards[dataset["model"]], root)
     _check_real(dataset, key, card, cards, root)
     conditions.check(dataset, key, cards, root)
     _check_execution(dataset, key, config["execution"])
@@ -226,7 +226,7 @@ def _check_precision(dataset: dict[str, Any], card: Card, execution: dict[str, A
             )
 
 
-def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
+def _fill_in(dataset: dict[str, Any], key: str, card: Card, root: str | Path) -> None:
     """Fill in from the model's card what the dataset does not say."""
     for option, value in card.get("sampling", {}).items():
         dataset.setdefault(option, copied(value))
@@ -236,7 +236,11 @@ def _fill_in(dataset: dict[str, Any], key: str, card: Card) -> None:
         del dataset["guidance"]
     dataset.setdefault("fit_images", FIT_IMAGES)
     if "grid" not in dataset:
-        raise ConfigError(f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid")
+        why = without_grid(root, dataset["model"])
+        raise ConfigError(
+            f"{key}.grid: the key is missing, and the card '{dataset['model']}' has no sampling.grid"
+            + (f": {why}" if why else "")
+        )
 
 
 def has_real(dataset: Mapping[str, Any]) -> bool:

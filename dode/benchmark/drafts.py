@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dode import texts
 from dode.fetching import cards
 from dode.images.data import sources
 from dode.models.hub import repository
@@ -21,8 +22,12 @@ from dode.validation import ConfigError
 FLOW, NONE = "flow", "none"
 #: What a reader of a configuration should know of its keys.
 REMARKS = {"statistics": " # so that FIDs are to these images; `data: {folder: ...}` or `{zip: ...}` for your own"}
-#: Which of the two usual spacings is better depends on model and solver (docs/solvers.md).
-SPACED = ' # "leading" may suit DDIM and iPNDM better; the entry of a solver can have a grid of its own'
+NOT_ITS_OWN = " # not the model's own, which is none of this project's: {}"
+#: The two usual spacings of a linear schedule, and the solvers whose trajectory RMSE is smaller on the first (on the
+#: embedded models at 5 to 10 evaluations); that of the others is on the second.
+LEADING, TRAILING = "leading", "trailing"
+ON_LEADING = ("ddim", "ipndm")
+SPACED = ", on a grid of its own where that suits it better"
 SCALE = 5.0  # of guidance, where nothing else is known
 MOST_PIXELS = 2**17  # of a batch
 #: The fine solution of each kind of model: solver and evaluations.
@@ -60,7 +65,7 @@ datasets:
     # The fine solution, which the others are held against: enough evaluations that more change nothing.
     reference: {reference}
 
-solvers: # docs/solvers.md; each runs at each number of network evaluations
+solvers: # docs/solvers.md; each runs at each number of network evaluations{spaced}
 {solvers}
 execution:
   device: auto # CUDA where there is one
@@ -134,12 +139,18 @@ def card(found: Mapping[str, Any], completed: Mapping[str, Any], kind: str) -> s
 
 
 def grid(known: Mapping[str, Any]) -> dict[str, Any]:
-    """The time grid of a model whose card names none."""
+    """The time grid of a model: that of its card, else one that suits it."""
+    if "grid" in (own := known.get("sampling", {})):
+        return own["grid"]
     if known["prediction"] == FLOW:
         return {"name": "flow-linear", "options": {"shift": 1.0}}
     if "preconditioning" in known:
         return {"name": "karras", "options": {"rho": 7}}
-    return {"name": "uniform-index", "options": {"spacing": "trailing"}}
+    return _uniform(TRAILING)
+
+
+def _uniform(spacing: str) -> dict[str, Any]:
+    return {"name": "uniform-index", "options": {"spacing": spacing}}
 
 
 def guidance(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,14 +176,14 @@ def batch(known: Mapping[str, Any]) -> int:
 
 
 def solvers(known: Mapping[str, Any], nfe: Sequence[int]) -> list[dict[str, Any]]:
-    """Solvers that suit a model at these numbers of evaluations."""
+    """Solvers that suit a model at these numbers of evaluations, on a linear schedule each with its spacing."""
     every, odd = list(nfe), sorted({count + 1 - count % 2 for count in nfe})
     small = {"budget": 40_000} if "pipeline" in known else {}
     first = {"id": "euler", "label": "Euler (flow)"} if known["prediction"] == FLOW else {"id": "ddim", "label": "DDIM"}
     heun = {"id": "heun", "label": "Heun", "solver": "heun"}
     if known["prediction"] == FLOW:
         heun = {"id": "flow-heun", "label": "Heun (flow)", "solver": "flow-heun"}
-    return [
+    found: list[dict[str, Any]] = [
         {**first, "solver": "ddim", "nfe": every},
         {**heun, "nfe": odd},
         {"id": "dpmpp-2m", "label": "DPM-Solver++ (2M)", "solver": "dpm-solver++", "nfe": every},
@@ -180,6 +191,17 @@ def solvers(known: Mapping[str, Any], nfe: Sequence[int]) -> list[dict[str, Any]
         {"id": "ipndm", "label": "iPNDM", "solver": "ipndm", "nfe": every},
         {"id": "j-ipndm", "label": "J-iPNDM", "solver": "ipndm", "nfe": every, "distill": {"fit": "joint", **small}},
     ]
+    return [{**entry, **_spaced(entry["solver"], known)} for entry in found]
+
+
+def _spaced(solver: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The grid of a solver's entry, on a linear schedule; nothing elsewhere and where it is the dataset's."""
+    schedule = known.get("schedule", {})
+    if "pipeline" in known or schedule.get("name") != "linear" or schedule.get(repository.ZERO_SNR):
+        return {}
+    suits, others = LEADING if solver in ON_LEADING else TRAILING, grid(known)
+    same = others["name"] in ("uniform-index", "timesteps") and others.get("options", {}).get("spacing") == suits
+    return {} if same else {"grid": _uniform(suits)}
 
 
 def configuration(
@@ -192,6 +214,7 @@ def configuration(
     images: int,
     seeds: int,
     prompts: str | None = None,
+    without_grid: str | None = None,
 ) -> str:
     """The text of a configuration.
 
@@ -203,6 +226,7 @@ def configuration(
         nfe: numbers of evaluations.
         images, seeds: how many are scored.
         prompts: the file of prompts of a pipeline.
+        without_grid: why the card has no grid of the model's own (:func:`dode.fetching.cards.without_grid`).
     """
     own_grid, usual = known.get("sampling", {}).get("grid"), grid(known)
     lines = [f"    {key}: {_flow(value)}{REMARKS.get(key, '')}" for key, value in against.items()]
@@ -215,7 +239,9 @@ def configuration(
     zero_snr = known.get("schedule", {}).get(repository.ZERO_SNR)
     if known["prediction"] != FLOW and "pipeline" not in known and not zero_snr:
         reference["grid"] = {"name": "karras"}
-    entries = "".join(f"  - {_flow(entry)}\n" for entry in solvers(known, nfe))
+    why = NOT_ITS_OWN.format(texts.shown(without_grid)) if without_grid else ""
+    chosen = solvers(known, nfe)
+    entries = "".join(f"  - {_flow(entry)}\n" for entry in chosen)
     return CONFIGURATION.format(
         name=name,
         path=path,
@@ -223,9 +249,10 @@ def configuration(
         images=images,
         seeds=seeds,
         kept=min(images, 200),
-        grid="" if own_grid else f"    grid: {_flow(usual)}{SPACED if usual['name'] == 'uniform-index' else ''}\n",
+        grid="" if own_grid else f"    grid: {_flow(usual)}{why}\n",
         reference=_flow(reference),
         solvers=entries,
+        spaced=SPACED if any("grid" in entry for entry in chosen) else "",
         batch=batch(known),
     )
 

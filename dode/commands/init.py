@@ -230,8 +230,10 @@ def _configuration(
     name: str, known: dict[str, Any], paths: tuple[Path, Path], written: dict[Path, Path], options: argparse.Namespace
 ) -> None:
     """Write the configuration, checked."""
+    from dode import texts
     from dode.benchmark import drafts
     from dode.benchmark.cells import Benchmark
+    from dode.fetching.cards import without_grid
     from dode.validation import ConfigError, from_home, read_mapping
 
     against = drafts.real(known, options.data and from_home(options.data), ROOT)
@@ -244,7 +246,10 @@ def _configuration(
             scenes = ROOT / "config" / "prompts" / "scenes.txt"
             _write(own_prompts, scenes.read_text(encoding="utf-8"), written)
     images = _images(options.images, prompts and written.get(Path(prompts), prompts))
-    how: dict[str, Any] = {"images": images, "seeds": options.seeds, "prompts": prompts}
+    why = without_grid(ROOT, written[paths[0]].stem)
+    if why and "grid" not in known.get("sampling", {}):
+        print(texts.shown(f"The grid is not the model's own, which is none of this project's: {why}."))
+    how: dict[str, Any] = {"images": images, "seeds": options.seeds, "prompts": prompts, "without_grid": why}
     text = drafts.configuration(name, known, against, path=paths[1], nfe=options.nfe or NFE, **how)
     config = read_mapping(_write(paths[1], text, written))
     own = config["datasets"][0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from dode.fetching import downloads, pipelines, places, repositories
+from dode.fetching import card_grids, downloads, pipelines, places, repositories
 from dode.grids import spellings
 from dode.grids.schedules import schedules
 from dode.metrics import prompt_scores
@@ -81,6 +81,20 @@ def load_card(root: str | Path, name: str, key: str) -> Card:
     return card
 
 
+def without_grid(root: str | Path, name: str) -> str | None:
+    """Why the card ``name`` has no grid, of a model whose files have a scheduler, in words; None where they have none.
+
+    Raises:
+        ConfigError: as :func:`load_card`.
+    """
+    card, folder = load_card(root, name, "card"), folder_of(root, name)
+    try:
+        card_grids.of(card, _described(card, f"config/models/{name}.yaml", folder, online=False))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _in_our_words(card: Any, place: str) -> Any:
     """A card whose prediction and schedule are spelt as this project spells them, so that it has one digest."""
     found = dict(card) if isinstance(card, dict) else {}
@@ -132,7 +146,7 @@ def _with_pipeline(card: Any, place: str, folder: Path) -> Any:
     try:
         if (own := pipelines.local(pipeline["source"], folder)) is not None:
             pipelines.needed(own, pipeline.get("variant"))
-        return described_pipeline.completed(card, files)
+        return card_grids.completed(described_pipeline.completed(card, files), files)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: {error}") from None
 
@@ -148,19 +162,19 @@ def _with_repository(card: Any, place: str, folder: Path) -> Any:
     options = network.get("options", {})
     if not isinstance(options, dict):
         return card
-    known = "prediction" in card and ("schedule" in card or "preconditioning" in card)
-    # The files of a flow-matching network have the shift too, a part of the grid.
+    known = "prediction" in card and ("schedule" in card or "preconditioning" in card) and "config" in options
+    # What a scheduler says of the grid is asked for where the shift is a part of it; elsewhere it is taken if at hand.
     sampling = card.get("sampling")
-    gridless = card.get("prediction") == "flow" and not (isinstance(sampling, Mapping) and "grid" in sampling)
-    if known and not gridless and "config" in options:
+    gridless = not (isinstance(sampling, Mapping) and "grid" in sampling)
+    if known and not gridless:
         return card
-    files = _described(card, place, folder, online=True)
+    files = _described(card, place, folder, online=not known or card["prediction"] == "flow")
     if "config" not in options and repository.CONFIG not in files:
         raise ConfigError(
             f"{place}: network.options.config: the key is missing, and no {repository.CONFIG} is beside the weights"
         )
     try:
-        return repository.completed(card, files)
+        return card_grids.completed(repository.completed(card, files), files)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: {repository.SCHEDULER} beside the weights: {error}") from None
 

@@ -5,13 +5,12 @@ what the network was trained for and which images it makes. A card takes from th
 (:func:`completed`) and must not contradict them (:func:`fault`).
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from dode.models.hub import flow, repository
+from dode.models.hub import repository
 from dode.pipelines import limits
 from dode.pipelines.registry import families
 from dode.registry import unknown
@@ -32,9 +31,6 @@ ALONE = {".": ["transformers", "the model"]}
 #: How a network that was distilled is guided, by the class of its pipeline and the key ``guidance_embeds`` of its
 #: configuration: that of FLUX.1-dev and schnell. Sana's has the key too, and is guided classifier-free.
 GUIDED: dict[str, dict[Any, str]] = {"FluxPipeline": {True: "embedded", False: "never"}}
-
-#: Pipelines that give their scheduler the times to step at, uniform from 1 to 1/N, and the shift for the image's size.
-OWN_TIMES = ("FluxPipeline",)
 
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -76,7 +72,7 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """The card with what it leaves out and the files say.
 
     That is the class, how its network is guided, prediction, schedule, ``classes`` of a network without encoders,
-    ``image_shape``, ``latent_shape``, and ``sampling.grid`` of a scheduler of flow matching.
+    ``image_shape`` and ``latent_shape``.
 
     Raises:
         ValueError: for a prediction or a schedule that a card cannot have, or a pipeline of an unknown class.
@@ -87,7 +83,7 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
     if pipeline.get("class") not in families.names():
         named = unknown("class", pipeline.get("class"), families.names())
         raise ValueError(f"pipeline.class: {named}; docs/pipelines.md says how to add one")
-    scheduler, config, decoder = files.get(SCHEDULER), _network(files), files.get(CONFIGS[DECODER])
+    scheduler, config, decoder = files.get(SCHEDULER), network_config(files), files.get(CONFIGS[DECODER])
     if scheduler is not None and not {"prediction", "schedule"} <= set(card):
         card = {**repository.trained(scheduler), **card}
     pipeline.setdefault("guidance", _guided(pipeline["class"], config) or "classifier-free")
@@ -98,24 +94,9 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
         size = _pair(config.get("sample_size"))
         if None not in size:
             card.setdefault("image_shape", [decoder.get("out_channels", 3), *(_scale(decoder) * each for each in size)])
-        if _is_shape(card.get("image_shape")):
+        if is_shape(card.get("image_shape")):
             card.setdefault("latent_shape", latent_shape(card["image_shape"], decoder))
-    grid = None if scheduler is None else _grid(card, scheduler, config)
-    if grid is not None and isinstance(card.get("sampling", {}), Mapping):
-        card["sampling"] = {"grid": grid, **card.get("sampling", {})}
     return card
-
-
-def _grid(card: Mapping[str, Any], scheduler: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The grid at which the pipeline itself steps; None where it is none of this project's."""
-    kind = card["pipeline"]["class"]
-    if kind not in OWN_TIMES:
-        return flow.grid(scheduler)
-    fixed, latent = flow.grid({**scheduler, "use_dynamic_shifting": False}), card.get("latent_shape")
-    if fixed is None or fixed["name"] != "flow-linear" or latent is None or not _is_shape(latent):
-        return None
-    shift = flow.shift_of_size(scheduler, math.prod(latent[1:]) / limits.sides(kind, network).unit ** 2)
-    return {"name": "flow-linear", "options": {"shift": shift, "spacing": "trailing"}}
 
 
 def latent_shape(image_shape: list[int], decoder: Mapping[str, Any]) -> list[int]:
@@ -142,7 +123,7 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
         if card["latent_shape"] != (own := latent_shape(shape, decoder)):
             yield f"latent_shape: {card['latent_shape']}, but for images {shape} {CONFIGS[DECODER]} says {own}"
     yield from _faults_of_limits(card, files)
-    network, guided = _network(files), card["pipeline"]["guidance"]
+    network, guided = network_config(files), card["pipeline"]["guidance"]
     said = _guided(card["pipeline"]["class"], network)
     if network and guided != said and "embedded" in (guided, said):
         yield f"pipeline.guidance: {guided}, but {_place(files)} says guidance_embeds {network.get('guidance_embeds')}"
@@ -155,7 +136,7 @@ def _faults(card: Mapping[str, Any], files: Files) -> Iterator[str]:
 
 def _faults_of_limits(card: Mapping[str, Any], files: Files) -> Iterator[str]:
     """What the network and the encoders of its class cannot take."""
-    kind, network, latent = card["pipeline"]["class"], _network(files), card["latent_shape"]
+    kind, network, latent = card["pipeline"]["class"], network_config(files), card["latent_shape"]
     if fault := limits.fault_of_length(kind, card["pipeline"].get("length")):
         yield f"pipeline.length: {fault}"
     found = limits.sides(kind, network or None)
@@ -180,7 +161,8 @@ def _guided(kind: str, network: Mapping[str, Any]) -> str | None:
     return GUIDED[kind].get(said) if kind in GUIDED and isinstance(said, bool) else None
 
 
-def _network(files: Files) -> Mapping[str, Any]:
+def network_config(files: Files) -> Mapping[str, Any]:
+    """The configuration of the network; empty where there is none."""
     return next((files[CONFIGS[name]] for name in NETWORKS if CONFIGS[name] in files), {})
 
 
@@ -196,7 +178,8 @@ def _pair(size: Any) -> tuple[Any, Any]:
     return tuple(size) if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
 
 
-def _is_shape(shape: Any) -> bool:
+def is_shape(shape: Any) -> TypeGuard[list[int]]:
+    """Whether a value is three integers."""
     return isinstance(shape, list) and len(shape) == 3 and all(type(side) is int for side in shape)
 
 

@@ -57,11 +57,14 @@ def card(source="file:pipe", **pipeline):
     return {"role": "diffusion", "licence": "none", "pipeline": {"source": source, **pipeline}}
 
 
-def configured(checkout, family, changes):
-    """A configuration with a pipeline in the place of the tiny one's model; its files are in the working directory."""
+def configured(checkout, family, changes, **files):
+    """A configuration with a pipeline in the place of the tiny one's model; its files are in the working directory.
+
+    ``files`` are other values in the folder of the pipeline, as of :func:`make`.
+    """
     for name in ("digits-classifier.yaml", "digits-edm.yaml"):
         (checkout.folder / name).write_text((REPOSITORY / "config/models" / name).read_text())
-    make(checkout.folder / "pipe", family)
+    make(checkout.folder / "pipe", family, **files)
     shape = {} if family not in ("flux", "schnell") else {"image_shape": [3, 16, 16]}
     (checkout.folder / "mine.yaml").write_text(yaml.safe_dump({**card(), **shape}))
     config = yaml.safe_load(TINY.read_text())

@@ -127,9 +127,10 @@ def test_a_model_that_does_not_denoise_is_said_to(run, tmp_path):
 @pytest.mark.parametrize(
     ("scheduler", "prediction", "grid"),
     [
-        (SCHEDULER, "noise", "uniform-index"),
-        (SCHEDULER | {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}, "v", "uniform-index"),
-        (SCHEDULER | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "v", "uniform-index"),
+        (SCHEDULER, "noise", None),
+        (SCHEDULER | {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}, "v", None),
+        (SCHEDULER | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "v", None),
+        (SCHEDULER | {"_class_name": "DEISMultistepScheduler"}, "noise", "uniform-index"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "flow", None),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}, "flow", "flow-linear"),
     ],
@@ -140,6 +141,14 @@ def test_what_the_scheduler_says_decides_solvers_and_grid(run, root, tmp_path, s
     card, config = written(root, "mine")
     assert card["prediction"] == prediction
     assert config["datasets"][0].get("grid", {}).get("name") == grid
+    assert ("The grid is not the model's own, which is none of this project's: " in said) == (grid is not None)
+    spaced = {entry["id"]: entry["grid"]["options"]["spacing"] for entry in config["solvers"] if "grid" in entry}
+    others, own = (
+        dict.fromkeys(("heun", "dpmpp-2m", "unipc"), "trailing"),
+        dict.fromkeys(("ddim", "ipndm", "j-ipndm"), "leading"),
+    )
+    linear = card["schedule"].get("name") == "linear" and "rescale_betas_zero_snr" not in card["schedule"]
+    assert spaced == ({} if not linear else own if grid else others)
     assert config["datasets"][0]["statistics"] == "cifar10-edm-statistics"  # those of 32x32 pixels in colour
     assert ("flow-heun" in {entry["id"] for entry in config["solvers"]}) == (prediction == "flow")
 

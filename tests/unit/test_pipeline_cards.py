@@ -44,6 +44,9 @@ def test_stable_diffusion_is_of_noise_on_its_schedule(checkout):
     found = checkout.read(card())
     assert found["prediction"] == "noise"
     assert found["schedule"] == {"name": "scaled_linear", "steps": 1000, "beta_min": 0.00085, "beta_max": 0.012}
+    assert found["sampling"]["grid"] == {"name": "timesteps", "options": {"spacing": "leading", "steps_offset": 1}}
+    mine = {"name": "karras", "options": {}}
+    assert checkout.read({**card(), "sampling": {"grid": mine}})["sampling"]["grid"] == mine
 
 
 @pytest.mark.parametrize(("name", "way"), [("flux", "embedded"), ("schnell", "never")])
@@ -86,6 +89,28 @@ def test_a_shift_that_is_none_is_refused(checkout, changes, says):
 
 def shaped(pixels):
     return {**card(), "image_shape": [3, pixels, pixels]}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "says"),
+    [
+        (
+            "sd",
+            {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "log_linear"},
+            "interpolation_type 'log_l",
+        ),
+        (
+            "sana",
+            {"use_dynamic_shifting": True},
+            "the shift depends on the size of the image (use_dynamic_shifting), and",
+        ),
+    ],
+)
+def test_a_card_without_a_grid_is_told_why(refusal, family, changes, says):
+    without = {**ENOUGH, "datasets[0].grid": None}
+    said = refusal(family, without, scheduler=changes)
+    assert "datasets[0].grid: the key is missing, and the card 'mine' has no sampling.grid: " in said
+    assert says in said
 
 
 def test_a_pipeline_without_encoders_has_classes(checkout):
@@ -267,16 +292,16 @@ GUIDED = {"name": "classifier-free", "scale": 3.0}
 def benchmark(checkout, tmp_path, monkeypatch):
     """``benchmark(family, changes)``: the checked configuration of a pipeline in the place of the tiny one's model."""
     monkeypatch.chdir(tmp_path)
-    return lambda family, changes: Benchmark(configured(checkout, family, changes), checkout.root)
+    return lambda family, changes, **files: Benchmark(configured(checkout, family, changes, **files), checkout.root)
 
 
 @pytest.fixture
 def refusal(benchmark):
     """``refusal(family, changes)``: how a configuration of a pipeline is refused, None where it is not."""
 
-    def said(family, changes):
+    def said(family, changes, **files):
         try:
-            benchmark(family, changes)
+            benchmark(family, changes, **files)
         except ConfigError as error:
             return str(error)
         return None

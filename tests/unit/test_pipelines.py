@@ -7,14 +7,16 @@ it into account; each place says what.
 import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 from diffusers import schedulers
 
 import dode
 from dode import grids, solvers
+from dode.fetching import card_grids
+from dode.pipelines import described, model
 from dode.pipelines import family as families
-from dode.pipelines import model
 
 pytest.importorskip("transformers", reason="pipelines need the extra `pipelines`")
 import tiny_pipelines as tiny
@@ -208,6 +210,29 @@ def test_flux_with_the_shift_of_the_images_size(guidance_embeds, scale):
     assert (shift == 1) is not guidance_embeds
     grid = {"name": "flow-linear", "shift": shift, "spacing": "trailing"}
     check(family, ours(family, conditions, noise, "ddim", grid, scale=scale), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 24)])
+def test_stable_diffusion_3_with_the_shift_of_the_images_size(height, width):
+    """As forks of 3.5 have it; of a transformer with 64 and 96 tokens, between 48 and 128."""
+    family = family_of("stable_diffusion_3")
+    dynamic = {"use_dynamic_shifting": True, "base_image_seq_len": 48, "max_image_seq_len": 128, "max_shift": 1.5}
+    pipe, latent = family.pipe, family.latent_shape(height, width)
+    pipe.scheduler = schedulers.FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, **dynamic)
+    noise = torch.randn(2, *latent, generator=torch.Generator().manual_seed(0))
+    call = {"num_inference_steps": STEPS, "height": height, "width": width, "max_sequence_length": 16}
+    expected = pipe(tiny.PROMPTS, latents=noise.clone(), output_type="latent", guidance_scale=4.0, **call).images
+    card = {"pipeline": {"class": "StableDiffusion3Pipeline"}, "latent_shape": [*latent]}
+    files = {
+        described.SCHEDULER: {**pipe.scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"},
+        described.CONFIGS["transformer"]: dict(pipe.transformer.config),
+    }
+    grid = card_grids.of(card, files)
+    assert grid["options"]["shift"] == family.shift(height, width)
+    levels = grids.for_model(model.denoiser(family), grid["name"], STEPS, **grid["options"]).numpy()
+    np.testing.assert_allclose(1000 * levels[:-1] / (1 + levels[:-1]), pipe.scheduler.timesteps, atol=1e-4)
+    found = ours(family, conditions_of(family, ""), noise, "ddim", {"name": grid["name"], **grid["options"]}, scale=4.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=3e-6 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(("guidance_embeds", "scale"), [(True, 3.5), (False, None)])

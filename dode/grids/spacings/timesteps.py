@@ -52,7 +52,8 @@ def timesteps(
         indices = (count - 1 - k) * ((total + 1e-6) // count) + steps_offset
     elif spacing == "linspace":
         indices = (total - 1) * (1 - k / max(count - 1, 1))
-        indices = np.rint(indices) if leave_lowest else indices
+        if leave_lowest:  # of NumPy's own numbers, as these decide where a half is rounded to
+            indices = np.rint(np.linspace(0, total - 1, count))[:0:-1]
     elif spacing == "trailing":
         indices = np.rint(total * (1 - k / steps)) - 1
     else:

@@ -97,13 +97,7 @@ def _mapping(path):
 
 
 def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
-    """The card with what it leaves out and the files say: ``config``, images, classes, prediction, schedule.
-
-    For a network of flow matching also ``sampling.grid``, which has the shift.
-
-    Raises:
-        ValueError: for a shift or a number of steps that is none.
-    """
+    """The card with what it leaves out and the files say: ``config``, images, classes, prediction, schedule."""
     card = dict(card)
     network = dict(card["network"])
     if CONFIG in files and "config" not in (options := network.get("options") or {}):
@@ -119,9 +113,6 @@ def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:
         if own_schedule is not None and prediction in PREDICTIONS.values():
             card.setdefault("prediction", prediction)
             card.setdefault("schedule", own_schedule)
-        sampling, grid = card.get("sampling", {}), flow.grid(scheduler)
-        if grid is not None and isinstance(sampling, Mapping):
-            card["sampling"] = {"grid": grid, **sampling}
     return card
 
 
