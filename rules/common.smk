@@ -23,9 +23,16 @@ ENV = "../envs/dode.yaml"
 # Scripts read it from here and not from params: what is in params reruns a job when it changes.
 EXECUTION = config["execution"] = BENCH.config["execution"]
 cell = BENCH.cell
-# The datasets of pipelines, and the others, as patterns; without any, nothing matches.
-IN_LATENTS = "|".join(map(re.escape, BENCH.in_latents())) or "(?!)"
+
+
+# The datasets of pipelines, those of them without features, and the others, as patterns; without any, nothing matches.
+def matching(names):
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+IN_LATENTS = matching(BENCH.in_latents())
 IN_PIXELS = f"(?!({IN_LATENTS})/)[^/]+"
+WITHOUT_FEATURES = matching(name for name in BENCH.datasets if not BENCH.has_features(name))
 
 
 wildcard_constraints:

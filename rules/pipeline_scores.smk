@@ -13,9 +13,38 @@ use rule score as score_images with:
     log:
         f"{LOGS}/score_images/{names.WILDCARDS}.log",
     wildcard_constraints:
-        dataset=IN_LATENTS,
+        dataset=f"(?!({WITHOUT_FEATURES})/)({IN_LATENTS})",
     message:
         "Scoring the images of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
+
+
+# The same without features, which leaves those of the trajectory.
+rule score_ends:
+    input:
+        reference_ends=rules.score_images.input.reference_ends,
+        ends=rules.gather_latents.output.ends,
+        environments=rules.gather_latents.output.environments,
+    output:
+        f"{CELL}/image-scores.json",
+    log:
+        f"{LOGS}/score_ends/{names.WILDCARDS}.log",
+    wildcard_constraints:
+        dataset=WITHOUT_FEATURES,
+    group:
+        group("score")
+    conda:
+        ENV
+    resources:
+        mem_mb=WORK.memory,
+        runtime=WORK.walltime,
+    params:
+        scoring=lambda wildcards: DEPENDS.score(wildcards.dataset),
+        seeds=lambda wildcards: cell(wildcards).dataset["seeds"],
+        code=lambda wildcards: DEPENDS.score_code(wildcards.dataset),
+    message:
+        "Scoring the ends of {wildcards.dataset}, {wildcards.solver}, NFE {wildcards.nfe}"
+    script:
+        "../scripts/score_ends.py"
 
 
 rule prompt_score:

@@ -220,6 +220,10 @@ class Benchmark:
         """Whether the cells of a dataset id are scored against real images too (:func:`configs.has_real`)."""
         return configs.has_real(self.datasets[dataset])
 
+    def has_features(self, dataset: str) -> bool:
+        """Whether the images of a dataset id are scored by features (:func:`configs.has_features`)."""
+        return configs.has_features(self.datasets[dataset])
+
     def with_data(self) -> list[Dataset]:
         """The datasets that have real images, and not only statistics of them."""
         return [dataset for dataset in self.datasets.values() if "data" in dataset]

@@ -251,6 +251,11 @@ def has_real(dataset: Mapping[str, Any]) -> bool:
     return "data" in dataset or "statistics" in dataset
 
 
+def has_features(dataset: Mapping[str, Any]) -> bool:
+    """Whether a dataset's images are scored by their features; without, distances to the fine solution are left."""
+    return dataset["features"] is not None
+
+
 def _check_real(dataset: dict[str, Any], key: str, card: Card, cards: Cards, root: str | Path) -> None:
     """Check the real images or their statistics, and that the features are those of the statistics."""
     if "data" in dataset:
@@ -266,6 +271,14 @@ def _check_real(dataset: dict[str, Any], key: str, card: Card, cards: Cards, roo
         raise ConfigError(
             f"{key}.data: the key is missing, there is no {key}.statistics, and the card '{dataset['model']}' has none"
         )
+    if dataset.get("features", ...) is None:
+        real = next((kind for kind in ("data", "statistics") if kind in dataset), None)
+        if real is not None:
+            raise ConfigError(
+                f"{key}.features: null is not allowed with {real}, as images are compared with real ones by features; "
+                "name a card, such as inception-clean"
+            )
+        return
     if "statistics" in dataset:
         name = dataset["statistics"]
         card = take_card(name, "statistics", f"{key}.statistics", cards, root)
@@ -275,7 +288,8 @@ def _check_real(dataset: dict[str, Any], key: str, card: Card, cards: Cards, roo
                 "features of two extractors cannot be compared"
             )
     if "features" not in dataset:
-        raise ConfigError(f"{key}.features: the key is missing")
+        without = "" if has_real(dataset) else ", or null for the scores that need none"
+        raise ConfigError(f"{key}.features: the key is missing; name a card, such as inception-clean{without}")
     take_card(dataset["features"], "features", f"{key}.features", cards, root)
 
 

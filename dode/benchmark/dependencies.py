@@ -133,8 +133,9 @@ class Dependencies:
         return computed(self.cards[cell.dataset["model"]])
 
     def features(self, dataset: str) -> Card:
-        """The part of the card of a dataset id's features that decides them."""
-        return computed(self.cards[self.benchmark.datasets[dataset]["features"]])
+        """The part of the card of a dataset id's features that decides them; empty where it has none."""
+        name = self.benchmark.datasets[dataset]["features"]
+        return {} if name is None else computed(self.cards[name])
 
     def reading(self, card: str) -> dict[str, Any]:
         """How a card's file is read, for its conversion."""
@@ -324,6 +325,11 @@ class Dependencies:
     def prompt_score_code(self, card: str) -> str:
         """Digest of the code of the scores of images by their prompts with the scorer of a card."""
         return self.code("prompt_score.py", prompt_scores.scorers.module_of(self.cards[card]["network"]["name"]))
+
+    def score_code(self, dataset: str) -> str:
+        """Digest of the code that scores the cells of a dataset id."""
+        name = self.benchmark.datasets[dataset]["features"]
+        return self.code("score_ends.py") if name is None else self.features_code("score.py", name)
 
     def features_code(self, script: str, features: str) -> str:
         """Digest of the code of a script that takes the features of the card ``features``."""

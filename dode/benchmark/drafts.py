@@ -21,7 +21,10 @@ from dode.validation import ConfigError
 
 FLOW, NONE = "flow", "none"
 #: What a reader of a configuration should know of its keys.
-REMARKS = {"statistics": " # so that FIDs are to these images; `data: {folder: ...}` or `{zip: ...}` for your own"}
+REMARKS = {
+    "statistics": " # so that FIDs are to these images; `data: {folder: ...}` or `{zip: ...}` for your own",
+    "features": " # so there is no paired FID; with a card such as inception-clean, which is downloaded, there is",
+}
 NOT_ITS_OWN = " # not the model's own, which is none of this project's: {}"
 #: The two usual spacings of a linear schedule, and the solvers whose trajectory RMSE is smaller on the first (on the
 #: embedded models at 5 to 10 evaluations); that of the others is on the second.
@@ -82,7 +85,9 @@ def check_data(data: str) -> None:
         )
 
 
-def real(known: Mapping[str, Any], data: str | None, root: str | Path) -> dict[str, Any]:
+def real(
+    known: Mapping[str, Any], data: str | None, root: str | Path, *, features: str | None = None
+) -> dict[str, Any]:
     """What a dataset is scored against, and by which features: keys of the configuration.
 
     Args:
@@ -90,12 +95,22 @@ def real(known: Mapping[str, Any], data: str | None, root: str | Path) -> dict[s
         data: a name of :mod:`dode.images.data`, a folder, a zip file; None for images or statistics of the model's
             shape that this project knows, or of a pipeline for no real images; ``"none"`` for no real images.
         root: of the workflow.
+        features: the card of an extractor; None for one that suits the images, ``"none"`` of a pipeline without real
+            images for none.
 
     Raises:
-        ValueError: for a place that is none, and where a model that is no pipeline would have no real images.
+        ValueError: for a place that is none, and where a model that is no pipeline would have no real images or no
+            features.
     """
     shape = known["image_shape"]
-    features = FEATURES.get(tuple(shape), INCEPTION)
+    if features == NONE:
+        if "pipeline" not in known or data not in (None, NONE):
+            raise ValueError(
+                f"--features: '{NONE}' is allowed for pipelines without real images; others are compared by features"
+            )
+        return {"features": None}
+    given = {} if features is None else {"features": features}
+    features = features or FEATURES.get(tuple(shape), INCEPTION)
     if data == NONE and "pipeline" not in known:
         raise ValueError("--data: 'none' is allowed for pipelines; FIDs of other models are computed against images")
     if "pipeline" in known and (data == NONE or (data is None and tuple(shape) not in OWN_DATA)):
@@ -114,7 +129,7 @@ def real(known: Mapping[str, Any], data: str | None, root: str | Path) -> dict[s
         except ConfigError:  # one of the user's
             continue
         if other["role"] == "diffusion" and list(shape) == other.get("image_shape") and "statistics" in other:
-            return {"statistics": other["statistics"]}
+            return {"statistics": other["statistics"], **given}
     raise ValueError(
         f"--data: this project has no images of the shape {list(shape)}; name a folder or a zip file with such images, "
         "some hundred or more, which FIDs are computed against"
@@ -229,7 +244,10 @@ def configuration(
         without_grid: why the card has no grid of the model's own (:func:`dode.fetching.cards.without_grid`).
     """
     own_grid, usual = known.get("sampling", {}).get("grid"), grid(known)
-    lines = [f"    {key}: {_flow(value)}{REMARKS.get(key, '')}" for key, value in against.items()]
+    lines = []
+    for key, value in against.items():
+        remark = REMARKS.get(key, "") if key != "features" or value is None else ""
+        lines.append(f"    {key}: {_flow(value)}{remark}")
     if prompts is not None:
         lines.append(
             f"    prompts: {_flow({'file': prompts})} # a row an image; those of the fit follow the scored ones"

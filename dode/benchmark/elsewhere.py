@@ -77,7 +77,7 @@ def _cards(depends: Dependencies, dataset: str) -> list[str]:
     """The cards of all networks that samples and scores of a dataset id depend on."""
     own = depends.benchmark.datasets[dataset]
     others = {**depends.guiding(dataset), **depends.scorers(dataset)}
-    return [own["model"], own["features"], *others.values()]
+    return [own["model"], *([own["features"]] if own["features"] else []), *others.values()]
 
 
 def _dataset(benchmark: Benchmark, depends: Dependencies, name: str) -> dict[str, Any]:
@@ -102,8 +102,7 @@ def _scorers(depends: Dependencies, dataset: str) -> dict[str, Any]:
 def _cell(depends: Dependencies, cell: Cell) -> dict[str, Any]:
     run = depends.trajectory(cell).params()
     del run["model"]
-    features = cell.dataset["features"]
-    code = {**depends.sampling_code(cell), "score": depends.features_code("score.py", features)}
+    code = {**depends.sampling_code(cell), "score": depends.score_code(cell.dataset["id"])}
     found = {"run": run, "samples": depends.samples(cell).params()}
     if cell.fitted:
         found["fit"] = {**depends.teacher(cell).params(), **depends.fit(cell).params()}

@@ -102,7 +102,7 @@ class Facts:
                     "real": self.real_text(name),
                     "published_statistics": "statistics" in dataset,
                     "model": self._card(dataset["model"]),
-                    "extractor": self._card(dataset["features"]),
+                    "extractor": self._card(dataset["features"]) if self.benchmark.has_features(name) else None,
                     "incomparable": incomparable.get(name, 0),
                 }
             )

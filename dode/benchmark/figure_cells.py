@@ -44,7 +44,12 @@ def panels(benchmark: Benchmark) -> list[tuple[str, str]]:
 
 
 def has_score(benchmark: Benchmark, dataset: str, name: str) -> bool:
-    """Whether the cells of a dataset id have a score: those of real images need some, self-FID a second seed."""
+    """Whether the cells of a dataset id have a score: those of real images need some, self-FID a second seed.
+
+    Those of features need an extractor.
+    """
+    if METRICS[name].of_features and not benchmark.has_features(dataset):
+        return False
     if METRICS[name].of_real:
         return benchmark.has_real(dataset)
     return name != "self_fid" or benchmark.datasets[dataset]["seeds"] > 1

@@ -123,6 +123,8 @@ class Workloads:
         own, count = self.settings(cell), self._expense(rule, cell).work
         if how is None:
             return None
+        if rule == "score" and not self.benchmark.has_features(cell.dataset["id"]):
+            return 0.0
         if rule in ("score", "prompt_score"):
             return self.scored(cell) / own["features_per_second"] if "features_per_second" in own else 0.0
         speed, further = how

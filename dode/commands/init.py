@@ -27,7 +27,7 @@ MISSING = {
     "prediction": "--prediction epsilon --schedule linear, or what it was trained with",
     "schedule": "--prediction epsilon --schedule linear, or what it was trained with",
 }
-OPTIONS = {r"datasets\[0\]\.(images|seeds|prompts|data)[^:]*": r"--\1", r"solvers\[\d+\]\.(nfe)[^:]*": r"--\1"}
+OPTIONS = {r"datasets\[0\]\.(images|seeds|prompts|data|features)[^:]*": r"--\1", r"solvers\[\d+\]\.(nfe)[^:]*": r"--\1"}
 ROOT = places.workflow()
 
 
@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         help="real images for the FID, of the size that the model makes: a folder, a zip file or digits "
         "(default: those of this size that this project knows; of a pipeline none, which the FID alone needs)",
+    )
+    parser.add_argument(
+        "--features",
+        help="card of what images are scored by (default: this project's classifiers of digits, else inception-clean, "
+        "which is downloaded); none, of a pipeline: only scores that need none, without paired FID and FID",
     )
     parser.add_argument("--nfe", type=int, nargs="+", help="numbers of network evaluations (default: 5 8 10)")
     parser.add_argument(
@@ -236,7 +241,7 @@ def _configuration(
     from dode.fetching.cards import without_grid
     from dode.validation import ConfigError, from_home, read_mapping
 
-    against = drafts.real(known, options.data and from_home(options.data), ROOT)
+    against = drafts.real(known, options.data and from_home(options.data), ROOT, features=options.features)
     prompts = options.prompts
     if "pipeline" in known:
         against |= drafts.guidance(known)
@@ -250,6 +255,9 @@ def _configuration(
     if why and "grid" not in known.get("sampling", {}):
         print(texts.shown(f"The grid is not the model's own, which is none of this project's: {why}."))
     how: dict[str, Any] = {"images": images, "seeds": options.seeds, "prompts": prompts, "without_grid": why}
+    if against.get("features") == drafts.INCEPTION:
+        instead = " --features none leaves them out, with the scores that need them." if "pipeline" in known else ""
+        print(f"The run downloads {drafts.INCEPTION}, whose features images are scored by.{instead}")
     text = drafts.configuration(name, known, against, path=paths[1], nfe=options.nfe or NFE, **how)
     config = read_mapping(_write(paths[1], text, written))
     own = config["datasets"][0]

@@ -35,6 +35,7 @@ class Metric:
         tabled: whether Markdown and LaTeX have a table of it; the CSV has all.
         aim: whether it is against the fine-step solver.
         of_real: whether it is against real images.
+        of_features: whether it is of what a network sees in images.
         of_scorer: whether it is by a scorer of prompts, of which a card says which.
         any_count: whether its expected value is the same for every number of images.
         count: how its value depends on the number of images, one sentence.
@@ -53,6 +54,7 @@ class Metric:
     tabled: bool = True
     aim: bool = False
     of_real: bool = False
+    of_features: bool = False
     of_scorer: bool = False
     any_count: bool = False
     count: str = ""
@@ -99,6 +101,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "paired_fid": Metric(
             name="paired FID",
+            of_features=True,
             latex="paired FID",
             tells="what the few steps cost",
             meaning="Distance between the features of a solver's images and of the fine-step solution's on the same "
@@ -117,6 +120,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="FID",
             latex="FID",
             of_real=True,
+            of_features=True,
             tells="how good the images are, model and solver together",
             meaning="Distance between the features of generated and of real images. One error may hide the other, so a "
             "solver can score better than its own teacher.",
@@ -127,6 +131,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="FID∞",
             latex=r"FID$_\infty$",
             of_real=True,
+            of_features=True,
             meaning="FID extrapolated to infinitely many generated images, for use where there are too few for FID.",
             range="about ≥ 0",
             count="FID∞ removes only the bias due to the number of generated images, and not all of that where there "
@@ -134,6 +139,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "self_fid": Metric(
             name="self-FID",
+            of_features=True,
             latex="self-FID",
             meaning="FID to the model's own fine-step samples on other noise: the solver's error without the model's.",
             aim=True,
@@ -143,6 +149,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="KID × 10³",
             latex=r"KID $\times\,10^3$",
             of_real=True,
+            of_features=True,
             meaning="Distance between the features of generated and of real images by a kernel; being unbiased, it may "
             "be negative near 0.",
             range="about ≥ 0",
@@ -154,6 +161,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="precision",
             latex="precision",
             of_real=True,
+            of_features=True,
             meaning="Share of generated images that lie among the real ones: are they good?",
             range="0 to 1",
             lower_is_better=False,
@@ -163,6 +171,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="recall",
             latex="recall",
             of_real=True,
+            of_features=True,
             meaning="Share of real images that lie among the generated ones: are all kinds of images there?",
             range="0 to 1",
             lower_is_better=False,
@@ -172,6 +181,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="density",
             latex="density",
             of_real=True,
+            of_features=True,
             meaning="How densely real images surround the generated ones; about 1 is best.",
             range="≥ 0, about 1 is best",
             lower_is_better=False,
@@ -182,6 +192,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             name="coverage",
             latex="coverage",
             of_real=True,
+            of_features=True,
             meaning="Share of real images that have a generated image near them.",
             range="0 to 1",
             lower_is_better=False,

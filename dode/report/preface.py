@@ -71,7 +71,10 @@ def against(rows: pd.DataFrame) -> list[str]:
     first = known.iloc[0]
     card = json.loads(first["extractor"] or "{}")
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
-    if first["real"] == "":
+    if not card and first["real"] == "":
+        others = [kind.name for kind in METRICS.values() if kind.of_features and kind.tabled]
+        text = f"Scored without features and real images, so there is no {', '.join(others[:-1])} or {others[-1]}."
+    elif first["real"] == "":
         *others, last = [METRICS[name].name for name in of_real if METRICS[name].tabled]
         without = f"there is no {', '.join(others)} or {last}"
         text = f"Scored without real images by features of {network}, so {without}."

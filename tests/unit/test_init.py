@@ -187,7 +187,25 @@ def test_a_pipeline_gets_prompts_and_guidance(run, root):
     run(MODELS / "text-to-digit", "--name", "alone", "--data", "none")
     (dataset,) = written(root, "alone")[1]["datasets"]
     assert not {"data", "statistics"} & set(dataset)
+    assert dataset["features"] == "mnist-classifier"
     assert dataset["images"] == 200  # of the 400 prompts that it comes with, 200 are fitted on
+
+
+def test_a_pipeline_needs_no_features(run, root, tmp_path):
+    folder = pipeline_folders.make(tmp_path / "mine")
+    said = run(folder, "--name", "loaded", "--nfe", 3)
+    assert (
+        "The run downloads inception-clean, whose features images are scored by. --features none leaves them out"
+        in said
+    )
+    assert written(root, "loaded")[1]["datasets"][0]["features"] == "inception-clean"
+    said = run(folder, "--nfe", 3, "--features", "none")
+    assert "inception" not in said
+    _, config = written(root, "mine")
+    assert config["datasets"][0]["features"] is None
+    assert "features: null # so there is no paired FID; with a card" in (root / "config" / "mine.yaml").read_text()
+    run(folder, "--name", "chosen", "--nfe", 3, "--features", "inception-tensorflow")
+    assert written(root, "chosen")[1]["datasets"][0]["features"] == "inception-tensorflow"
 
 
 def test_a_pipeline_that_does_not_say_its_size_is_given_it(run, root, tmp_path):
@@ -288,6 +306,8 @@ def test_a_repository_of_the_hub_is_of_its_commit(run, root, tmp_path, monkeypat
             "--data: there is no 'gone.zip'; allowed: a folder, a zip file, digits, or of a pipeline none",
         ),
         (unet, ["--data", "none"], "--data: 'none' is allowed for pipelines"),
+        (unet, ["--features", "none"], "--features: 'none' is allowed for pipelines without real images"),
+        (unet, ["--features", "incepton", "--data", "digits"], "--features: "),
         (lambda path: unet(path, sample_size=48), [], "this project has no images of the shape [3, 48, 48]"),
         (unet, ["--schedule", "linaer"], "unknown schedule 'linaer' (did you mean 'linear'?)"),
     ],

@@ -77,12 +77,58 @@ def test_only_a_pipeline_may_be_without(tmp_path, monkeypatch):
         Benchmark(config, root)
 
 
-def test_features_are_needed_all_the_same(tmp_path, monkeypatch):
-    """Of paired FID."""
+def test_features_are_given_up_on_purpose_alone(tmp_path, monkeypatch):
+    """With paired FID."""
     config, root = described(tmp_path, monkeypatch, False)
-    del config["datasets"][0]["features"]
-    with pytest.raises(ConfigError, match=r"datasets\[0\]\.features: the key is missing"):
+    (dataset,) = config["datasets"]
+    del dataset["features"]
+    said = r"^datasets\[0\]\.features: the key is missing; name a card, such as inception-clean, or null for the scores"
+    with pytest.raises(ConfigError, match=said):
         Benchmark(config, root)
+    dataset |= {"features": None, "data": {"folder": "images"}}
+    with pytest.raises(ConfigError, match=r"^datasets\[0\]\.features: null is not allowed with data, as images are"):
+        Benchmark(config, root)
+    dataset |= {"model": "digits-edm", "grid": {"name": "karras"}}
+    del dataset["data"], dataset["prompts"]
+    with pytest.raises(ConfigError, match=r"^datasets\[0\]\.data: the key is missing"):
+        Benchmark(config, root)
+
+
+def test_without_features_the_scores_of_the_trajectory_are_left(tmp_path, monkeypatch):
+    config, root = described(tmp_path, monkeypatch, True)
+    config["datasets"][0]["features"] = None
+    made = Benchmark(config, root)
+    assert [figure_cells.has_score(made, "pipe", name) for name in ("paired_fid", "self_fid", "fid")] == [False] * 3
+    assert figure_cells.curves(made) == ["paired_fid", "fid", "self_fid", "trajectory_rmse"]  # of the other dataset
+    monkeypatch.setattr(figure_cells, "CROWD", 1)
+    assert figure_cells.panels(made) == [("paired_fid", "digits-edm"), ("fid", "digits-edm")]
+    assert Dependencies(made).score("pipe")["card"] == {}
+
+    def without(cell, seeds):
+        found = scored(cell, seeds)
+        if cell.dataset["id"] == "pipe":
+            found["metrics"] = {key: own for key, own in found["metrics"].items() if not METRICS[key].of_features}
+            found["biased"] = []
+        return found
+
+    path, found, _ = synthetic_pages.write(made, tmp_path, scored=without)
+    assert [list(own["choices"]) for own in found["datasets"]] == [
+        ["trajectory_rmse"],
+        ["paired_fid", "fid", "precision", "trajectory_rmse"],
+    ]
+    page = path.read_text(encoding="utf-8")
+    blocks = dict(re.findall(r'<script type="text/html" id="(.*?)">(.*?)</script>', page, flags=re.S))
+    assert "scored without features and real images: paired FID" in blocks["trust/pipe/trajectory_rmse"]
+    assert "<dt>features</dt><dd>none</dd>" in blocks["cell/pipe/ddim/nfe2"]
+    facts = Facts(made)
+    rows = [
+        {**facts.of_cell(cell), **without(cell, 2), "real": ""}
+        for cell in made.cells_of("pipe")
+        if not cell.is_reference
+    ]
+    tables.write_markdown(frames.tidy(rows, []), tmp_path / "table.md")
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "Scored without features and real images, so there is no paired FID, FID, FID∞, self-FID, KID" in text
 
 
 @pytest.mark.parametrize("with_data", [False, True])

@@ -271,3 +271,15 @@ def test_without_real_images_the_scores_that_need_them_are_left_out(copied):
     assert "Scored without real images by features of digit-classifier" in (copied.results / "table.md").read_text()
     assert "The data set has no real images" in (copied.results / "index.html").read_text()
     assert copied.plan(*shown) == set()
+    # Without features, too, the distances to the fine solution stay as they were.
+    config = copied.folder / "config" / "config.yaml"
+    config.write_text(config.read_text().replace("features: digits-classifier", "features: null"))
+    plan = {each.split()[0] for each in copied.plan()}
+    assert {"score_ends", "score_pipeline", "page"} <= plan
+    assert not {"fetch_checkpoint", "decode", "score_images", "reference_statistics"} & plan
+    copied.snakemake(*shown[:2])
+    left = storage.read_json(copied.folder / SCORE)["metrics"]
+    assert set(found["metrics"]) - set(left) == {"paired_fid", "self_fid"}
+    assert all(left[key] == before[key] for key in left)
+    assert "Scored without features and real images" in (copied.results / "table.md").read_text()
+    assert copied.plan(*shown[:2]) == set()

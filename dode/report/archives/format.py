@@ -240,7 +240,7 @@ def _of_dataset(archive, own):
     if CellName.read(own["reference"]).dataset != own["id"]:
         return f"the reference of {own['id']} is another dataset's"
     parts = {"model": record["card"], "extractor": record["features"]["card"]}
-    if any(own[part]["card"] != card or card not in cards for part, card in parts.items()):
+    if any((own[part] or {"card": None})["card"] != card or card not in {*cards, None} for part, card in parts.items()):
         return f"the cards of {own['id']} are not those of its record"
     if own["real"] != record["real"] or own["shape"] != record["model"]["image_shape"]:
         return f"{own['id']} is described in two ways"

@@ -114,7 +114,7 @@ def _measured(cells, paths, made, costs):
 
 def _checksums(dataset, checkpoints):
     """The cards of a dataset with the checksums of their files: the whole one, or else the published one."""
-    own = {part: checkpoints[dataset[part]["card"]] for part in ("model", "extractor")}
+    own = {part: checkpoints[dataset[part]["card"]] for part in ("model", "extractor") if dataset[part]}
     return {part: {**dataset[part], "checksum": own[part]["sha256"] or own[part]["published"]} for part in own}
 
 
