@@ -9,7 +9,8 @@ import pytest
 
 import forged_archives
 from dode.__main__ import main
-from dode.report.archives import format, site
+from dode.metrics.catalogue import METRICS
+from dode.report.archives import elsewhere, format, site
 from dode.report.page import texts
 from forged_archives import DEMO
 
@@ -36,6 +37,30 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "site"
     site.write([format.read(DEMO)], folder)
     return folder
+
+
+def without_features(found):
+    """The few cells as if their images had been scored without features and real ones."""
+    (record,), (facts,) = found["provenance.json"]["datasets"].values(), found["facts.json"]["datasets"]
+    record |= {"features": {"card": None}, "real": "", "real_version": None}
+    facts |= {"extractor": None, "real": "", "published_statistics": False}
+    found["halves.json"] = {}
+    for score in found["scores.json"].values():
+        score |= {"extractor": "{}", "reference": None, "biased": []}
+        score["metrics"] = {key: own for key, own in score["metrics"].items() if not METRICS[key].of_features}
+        score["made"]["scoring"] |= {"card": {}, "real": None}
+
+
+def test_an_archive_without_features_shows_the_distance_to_the_fine_solution(tmp_path):
+    archive = format.read(forged_archives.edited(tmp_path / "few.zip", without_features))
+    site.write([archive], tmp_path / "site")
+    text = visible((tmp_path / "site" / "index.html").read_text())
+    assert "scored without real images and without features. The fine-step solver" in text
+    assert "trajectory RMSE ↓" in text
+    assert "FID ↓" not in text
+    assert elsewhere.ground(archive.provenance, "digits-edm")["checkpoints"]["features"] is None
+    (page,) = (tmp_path / "site").glob("digits-*/index.html")
+    assert "<dt>features</dt><dd>none</dd>" in page.read_text()
 
 
 def visible(text):

@@ -21,8 +21,8 @@ from dode.report.page import page, texts
 
 ASSETS = Path(__file__).parent / "assets"
 MARKER = "dode-site.json"  # names the files of a site, so that the next one removes them and nothing else
-#: The scores of the index, the first one first.
-SHOWN = ("paired_fid", "fid")
+#: The scores of the index, the first one first, and the one in their place where images were scored without features.
+SHOWN, WITHOUT_FEATURES = ("paired_fid", "fid"), ("trajectory_rmse",)
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+@-]*"
 
 
@@ -104,7 +104,8 @@ class Ground:
         newest = self.cells[0].newest
         self.dataset = next(own for own in newest.archive.facts["datasets"] if own["id"] == newest.facts["dataset"])
         self.samples = newest.archive.provenance["cells"][newest.name]["samples"]
-        self.metrics = [key for key in SHOWN if any(cell.newest.value(key) is not None for cell in self.measured)]
+        shown = SHOWN if self.dataset["extractor"] else WITHOUT_FEATURES
+        self.metrics = [key for key in shown if any(cell.newest.value(key) is not None for cell in self.measured)]
         self.reference = next((cell for cell in self.cells if cell.facts["reference"]), None)
 
     @property
