@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import marshal
 import multiprocessing
 import multiprocessing.connection
@@ -111,6 +112,9 @@ def _carry_out(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has closed it
+    # What they were opened for may have been a file, and is now a pipe.
+    out, err = _opened(1, sys.stdout, line_buffering=os.isatty(1)), _opened(2, sys.stderr, line_buffering=True)
+    vars(sys).update(stdout=out, __stdout__=out, stderr=err, __stderr__=err)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -122,6 +126,12 @@ def _carry_out(
         raise SystemExit(1) from None
     finally:
         atexit._run_exitfuncs()  # a process of multiprocessing leaves them out
+
+
+def _opened(number: int, like: Any, *, line_buffering: bool) -> Any:
+    """A standard stream, as Python opens it."""
+    buffer = open(number, "wb", closefd=False)  # noqa: SIM115 - until the process ends
+    return io.TextIOWrapper(buffer, like.encoding, like.errors, line_buffering=line_buffering)
 
 
 def run_script(arguments: list[str]) -> None:

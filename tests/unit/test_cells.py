@@ -111,7 +111,7 @@ def test_defaults_are_filled_in():
     assert benchmark.config["kid"] == {"subsets": 10, "subset_size": 500}
     assert benchmark.config["neighbours"] == {"precision_recall": 3, "density_coverage": 5, "images": 10_000}
     how = {"device": "auto", "batch_size": 500, "shards": 1, "threads": 1, "channels_last": False, "compile": False}
-    how["precision"] = "card"
+    how |= {"precision": "card", "forked_jobs": True}
     cluster = {"gpus": 0, "mem_mb": 4000, "runtime": 60, "job_minutes": 15, "keep_samples": True, "downloads": "here"}
     assert benchmark.config["execution"] == {**how, **cluster, "datasets": {}}
 

@@ -18,6 +18,9 @@ TELLS = """
 import os, sys, tempfile
 print(sys.argv, __name__, sys.path[0], os.getcwd(), sorted(os.environ.items()), sys.executable, sys.stdin.read())
 print(tempfile.gettempdir(), file=sys.stderr)
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(errors="backslashreplace")
+print(sys.stdout.encoding, sys.stderr.errors, sys.__stdout__ is sys.stdout, sys.__stderr__ is sys.stderr)
 """
 ENDS = {
     "well": "pass",
@@ -44,7 +47,8 @@ class Server:
         self.path = folder / "own" / "jobs"
         self.path.parent.mkdir()
         # They share a group, as in a terminal.
-        self.process = forked_jobs.start(self.path, ["not_there", "decimal"], process_group=0)
+        with (folder / "output").open("w") as output:  # where a seek is possible, which it is not in a pipe
+            self.process = forked_jobs.start(self.path, ["not_there", "decimal"], process_group=0, stdout=output)
 
     def command(self, script, *arguments):
         return [sys.executable, "-IS", CLIENT, self.path, script, *arguments]
