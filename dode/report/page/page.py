@@ -1,6 +1,5 @@
 """The page: one HTML file that holds its texts, scripts and pictures, and loads nothing."""
 
-import functools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.bccache
 import matplotlib.colors
 from markupsafe import Markup
 
@@ -221,11 +221,30 @@ def _settings(entry):
     return {key: entry[key] for key in ("k", "images", "subsets", "subset_size", "peak") if key in entry}
 
 
-@functools.cache  # with the compiled templates: a site has a page per archive and cell
+class _Compiled(jinja2.BytecodeCache):
+    """What the templates were compiled to, for the next page of this process: a site has one per archive and cell."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        """Jinja asks for a template; a bucket knows whether what it is given is of the same source."""
+        if bucket.key in self.known:
+            bucket.bytecode_from_string(self.known[bucket.key])
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        """Jinja has compiled one."""
+        self.known[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
 def environment(folder: Path, *filters: str) -> jinja2.Environment:
     """Where the templates of a folder are rendered, with some filters of :mod:`dode.report.page.texts`."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
+        bytecode_cache=_COMPILED,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
