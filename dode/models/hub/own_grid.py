@@ -41,7 +41,7 @@ CURVED: dict[str, str | None] = {
 }
 #: Which of them a scheduler reads; one that is not here reads none.
 READ: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(({*FRACTIONAL} - {ANCESTRAL}) | {SINGLESTEP, UNIPC, EULER}, (*CURVED,)[:3]),
+    **{name: (*CURVED,)[:3] for name in (*FRACTIONAL, SINGLESTEP, UNIPC, EULER) if name != ANCESTRAL},
     MULTISTEP: (*CURVED,),
 }
 #: Options with which the levels are those of no grid here, with the values that change nothing.
