@@ -111,7 +111,7 @@ def _carry_out(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has closed it
+    sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False), sys.stdout.encoding)  # multiprocessing has closed it
     # What they were opened for may have been a file, and is now a pipe.
     out, err = _opened(1, sys.stdout, line_buffering=os.isatty(1)), _opened(2, sys.stderr, line_buffering=True)
     vars(sys).update(stdout=out, __stdout__=out, stderr=err, __stderr__=err)

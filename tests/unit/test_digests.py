@@ -50,7 +50,8 @@ class Copy:
         with self.monkeypatch.context() as patch:
             patch.setattr(digests, "PACKAGE", self.root / "dode")
             patch.setattr(digests, "FRAME", self.root / "dode/benchmark/scripting.py")
-            patch.setattr(digests, "_file_of", functools.cache(digests._file_of.__wrapped__))
+            for name in ("_file_of", "_files"):  # whose answers are paths of another copy
+                patch.setattr(digests, name, functools.cache(getattr(digests, name).__wrapped__))
             patch.setattr(digests, "_code", digests._code.__wrapped__)
             patch.setattr(digests, "_statements", lambda path: parsed(path, path.read_bytes(), files))
             return digests.code_digest(self.root / script, *modules)
