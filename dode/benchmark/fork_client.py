@@ -21,12 +21,20 @@ def run(server: str, arguments: Sequence[str]) -> int:
     Raises:
         OSError: where no server takes the job, which then has not begun.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback of its own
+    for number in range(3):  # or the connection would take the place of a stream that is closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(server)
     socket.send_fds(connection, [b"!"], [0, 1, 2])
     connection.sendall(marshal.dumps((list(arguments), os.getcwd(), dict(os.environ))))
-    answer = connection.makefile().readline()
+    answers = connection.makefile()
+    if answers.readline() != "begun\n":
+        raise OSError("the server could not take it")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback of its own
+    answer = answers.readline()
     if not answer:
         print(f"the process that jobs are forked from has ended, and with it {arguments[0]}", file=sys.stderr)
         return 1

@@ -21,11 +21,13 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 10.0  # seconds for a client to say what it wants, which it does at once
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -45,47 +47,73 @@ def serve(
         run: called in the forked process with the arguments, in the client's folder and environment.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the jobs, too
-    if alive in multiprocessing.connection.wait([listener, alive]):
-        return
-    for module in modules:
-        with contextlib.suppress(Exception):
-            runpy.run_path(module)["declare"]() if module.endswith(".py") else importlib.import_module(module)
-    gc.freeze()  # or a collection in a forked process copies every page that has an object
-    fork = multiprocessing.get_context("fork")
-    running: dict[int, tuple[Any, socket.socket]] = {}
-    while True:
-        connections = [connection for _, connection in running.values()]
-        ready = multiprocessing.connection.wait([listener, alive, *running, *connections])
-        if alive in ready:
-            break
-        for sentinel, (process, connection) in list(running.items()):
-            if connection in ready:  # who asked has been killed
-                _kill(process)
-            if {sentinel, connection} & set(ready):
-                del running[sentinel]
-                process.join()
-                with connection, contextlib.suppress(OSError):
-                    connection.sendall(b"%d\n" % process.exitcode)
-        if listener in ready:
-            connection, _ = listener.accept()
-            streams: list[int] = []
-            try:
-                _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-                asked = marshal.load(connection.makefile("rb"))
-            except (OSError, EOFError, ValueError, TypeError):  # who asked has been killed as it did
-                connection.close()
-            else:
-                process = fork.Process(target=_carry_out, args=(os.getpid(), streams, run, *asked))
-                process.start()
-                running[process.sentinel] = process, connection
-            for stream in streams:
-                os.close(stream)
-    for process, _ in running.values():
-        _kill(process)
-    path = Path(listener.getsockname())
-    with contextlib.suppress(OSError):  # where it has been removed, or others are in its folder
-        path.unlink()
-        path.parent.rmdir()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    jobs: dict[int, tuple[Any, socket.socket]] = {}  # by a descriptor that becomes readable as the process ends
+    try:
+        if alive in multiprocessing.connection.wait([listener, alive]):
+            return
+        for module in modules:
+            with contextlib.suppress(Exception):
+                runpy.run_path(module)["declare"]() if module.endswith(".py") else importlib.import_module(module)
+        gc.freeze()  # or a collection in a forked process copies every page that has an object
+        while True:
+            connections = [connection for _, connection in jobs.values()]
+            ready = multiprocessing.connection.wait([listener, alive, *jobs, *connections])
+            if alive in ready:
+                return
+            for ended, (process, connection) in list(jobs.items()):
+                if connection in ready:  # who asked has been killed
+                    _kill(process)
+                if {ended, connection} & set(ready):
+                    del jobs[ended]
+                    os.close(ended)
+                    process.join()
+                    with connection, contextlib.suppress(OSError):
+                        connection.sendall(b"%d\n" % process.exitcode)
+            if listener in ready:
+                with contextlib.suppress(OSError):  # who asked has been killed, or takes its job upon itself
+                    _begin(listener, [listener, *connections], run, jobs)
+    finally:
+        for process, _ in jobs.values():
+            _kill(process)
+        path = Path(listener.getsockname())
+        with contextlib.suppress(OSError):  # where it has been removed, or others are in its folder
+            path.unlink()
+            path.parent.rmdir()
+
+
+def _begin(
+    listener: socket.socket, held: Sequence[socket.socket], run: Callable[[list[str]], object], jobs: Any
+) -> None:
+    """Fork for a client and tell it so; OSError where that cannot be done, and then it is told nothing."""
+    connection, _ = listener.accept()
+    streams: list[int] = []
+    process: Any = None
+    try:
+        connection.settimeout(PATIENCE)
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+        if len(streams) < 3:
+            raise OSError("it has sent no three streams")
+        try:
+            asked = marshal.load(connection.makefile("rb"))
+        except (EOFError, ValueError, TypeError):
+            raise OSError("it has sent something else") from None
+        process = multiprocessing.get_context("fork").Process(
+            target=_carry_out, args=(os.getpid(), [*held, connection], streams, run, *asked)
+        )
+        process.start()
+        jobs[os.pidfd_open(process.pid)] = process, connection
+        connection.settimeout(None)
+        connection.sendall(b"begun\n")
+    except OSError:
+        if process is not None and process.pid:  # the client, told nothing, does its job itself
+            _kill(process)
+            process.join()
+        connection.close()
+        raise
+    finally:
+        for stream in streams:
+            os.close(stream)
 
 
 def _kill(process: Any) -> None:
@@ -98,6 +126,7 @@ def _kill(process: Any) -> None:
 
 def _carry_out(
     parent: int,
+    held: Sequence[socket.socket],
     streams: Sequence[int],
     run: Callable[[list[str]], object],
     arguments: list[str],
@@ -109,23 +138,35 @@ def _carry_out(
     if os.getppid() != parent:  # which has ended before that
         os._exit(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for each in held:  # or what this process forks would keep them open
+        each.close()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False), sys.stdout.encoding)  # multiprocessing has closed it
-    # What they were opened for may have been a file, and is now a pipe.
+    # What they were opened for may have been a file, and is now a pipe; multiprocessing has closed the input.
     out, err = _opened(1, sys.stdout, line_buffering=os.isatty(1)), _opened(2, sys.stderr, line_buffering=True)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), out.encoding)
     vars(sys).update(stdout=out, __stdout__=out, stderr=err, __stderr__=err)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # that of TMPDIR, which may be another
+    if "numpy" in sys.modules:  # whose global generator would go on from the same state in all
+        sys.modules["numpy"].random.seed()
+    interrupted = False
     try:
         run(arguments)
+    except KeyboardInterrupt:
+        interrupted = True
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None
     finally:
+        threading._shutdown()  # type: ignore[attr-defined] # in this order, as Python does
         atexit._run_exitfuncs()  # a process of multiprocessing leaves them out
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _opened(number: int, like: Any, *, line_buffering: bool) -> Any:

@@ -2,13 +2,15 @@
 
 Starting Python and importing torch takes most of a short job's time; what is left of it in a forked one is a tenth.
 :mod:`dode.benchmark.fork_server` is the process, one for a run. It is there on Linux alone (elsewhere libraries do not
-bear to be forked), where no GPU is used, for jobs on this machine, in the Python of Snakemake itself; other jobs start
-a Python each. ``benchmarks/starts.py`` measures it.
+bear a fork), where no GPU is used, for jobs of one thread on this machine, in the Python of Snakemake itself; others
+start a Python each. ``benchmarks/starts.py`` measures it.
 """
 
+import atexit
 import contextlib
 import itertools
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,12 +36,20 @@ FIRST = 2
 #: In the environment: the socket of a process that forks and that several runs share.
 SHARED = "DODE_FORKED_JOBS"
 _PROGRAM = Path(__file__).with_name("fork_server.py")
+#: What Snakemake sets for a job to its threads, and libraries read as they are imported.
+_OF_THREADS = ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR")
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, in WSL
 
 
 def are_possible(device: str) -> bool:
     """Whether jobs that compute on this device (``execution: device``) may be forked on this machine."""
-    return sys.platform == "linux" and (device == "cpu" or not any(map(os.path.exists, _GPUS)))
+    if sys.platform != "linux" or (device != "cpu" and any(map(os.path.exists, _GPUS))):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:  # before Linux 5.3
+        return False
+    return True
 
 
 def begin(script_class: Any, scripts: Path, modules: Sequence[str] = MODULES) -> None:
@@ -53,14 +63,16 @@ def begin(script_class: Any, scripts: Path, modules: Sequence[str] = MODULES) ->
 
     def is_ours(script: Any) -> bool:
         elsewhere = script.conda_env or script.container_img or script.env_modules or not script.is_local
-        return not elsewhere and Path(script.local_path).resolve().parent == scripts
+        return not elsewhere and script.threads == 1 and Path(script.local_path).resolve().parent == scripts
 
     def server() -> Path:
         nonlocal path
         with lock:
             if path is None:
-                path = Path(tempfile.mkdtemp(prefix="dode-")) / "jobs"
+                path = Path("none")
                 with contextlib.suppress(OSError):  # the client finds no server then, and becomes the job
+                    path = Path(tempfile.mkdtemp(prefix="dode-")) / "jobs"
+                    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
                     started.append(start(path, modules))
             return path
 
@@ -78,7 +90,8 @@ def start(path: Path, modules: Sequence[str], program: Path = _PROGRAM, **option
     """Start a process that forks.
 
     Args:
-        path: of the socket where it is asked. Who may write there may run code as this user.
+        path: of the socket where it is asked. Who may write there may run code as this user, and a client tells its
+            environment to whoever has it.
         modules: what it imports as it is first asked.
         program: which calls :func:`dode.benchmark.fork_server.serve`.
         options: of ``subprocess.Popen``.
@@ -89,9 +102,11 @@ def start(path: Path, modules: Sequence[str], program: Path = _PROGRAM, **option
     Raises:
         OSError: where there can be no such socket.
     """
+    one = {f"{library}_NUM_THREADS": "1" for library in _OF_THREADS}
+    environment = {**options.pop("env", os.environ), **one}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
         number = listener.fileno()
         command = [sys.executable, "-P", str(program), str(number), *modules]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], **options)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=environment, **options)

@@ -47,6 +47,7 @@ SHARE = 0.6
 STARTS = ((10.0, 0.15), (16.0, 0.1))
 #: With more evaluations plain solvers come so near to fits that it is tried on which of these grids they are best.
 MANY = 12
+GRIDS_SHARE = 0.1  # the most of the budget that this may take
 NAMED = ("karras", "log-snr", "quadratic")
 
 
@@ -164,7 +165,7 @@ class _Ladder:
         self.all = slice(0, len(latents))
         self.limits = families.bounds(facts, sigmas)
         self.best = Best(Student(solver, sigmas), "plain", torch.full((held_out,), math.inf))
-        self.rungs = []
+        self.rungs, self.ground = [], "given"
 
     def check(self):
         """Refuse a solver that is not linear."""
@@ -188,7 +189,7 @@ class _Ladder:
             found = self.images.errors(form, self.fitted)
             if bool(found.isfinite().all()) and found.mean() < fitted.mean():
                 student, name, fitted, errors = tried, other, found, self.images.errors(form, self.held_out)
-        self.sigmas = student.sigmas
+        self.sigmas, self.ground = student.sigmas, name or "given"
         self._add("plain", name, 0, 0, 0, float(fitted.mean()), student, errors)
 
     def skip(self, family, numbers, why, before=None):
@@ -249,7 +250,7 @@ class _Ladder:
             yield from self._general_starts()
             return
         free = {"levels": family in ("levels", "told"), "told": family == "told"}
-        students = {"given": families.begun(self.solver, self.sigmas, directions, float(self.sigmas[0]))}
+        students = {self.ground: families.begun(self.solver, self.sigmas, directions, float(self.sigmas[0]))}
         if family == "directions" and self.best.family == "lambda":
             students["lambda"] = families.widened(self.best.student, directions)
         if self.best.family == "levels":  # on the way to told: from there alone
@@ -283,9 +284,12 @@ class _Ladder:
         """Grids of :data:`NAMED` that end as the given one does, within the levels that the model is known to have."""
         lowest, highest = (math.exp(limit) for limit in self.limits)
         own = {"sigma_min": self.facts.sigma_min or lowest, "sigma_max": self.facts.sigma_max or highest}
-        for name in NAMED if float(self.sigmas[-1]) == 0 else ():
-            levels = checked(for_facts(dataclasses.replace(self.facts, **own), name, len(self.sigmas) - 1))
-            if levels[0] <= highest * (1 + APART) and levels[-2] >= lowest * (1 - APART):
+        facts = dataclasses.replace(self.facts, **own)
+        affordable = len(NAMED) * len(self.images.latents) * self.nfe <= GRIDS_SHARE * self.allowed
+        for name in NAMED if affordable and float(self.sigmas[-1]) == 0 else ():
+            levels = torch.as_tensor(for_facts(facts, name, len(self.sigmas) - 1)).as_subclass(torch.Tensor)
+            descends = bool((levels.diff() < 0).all())  # or a model with few levels has one of them twice
+            if descends and levels[0] <= highest * (1 + APART) and levels[-2] >= lowest * (1 - APART):
                 yield name, levels
 
     def _minimise(self, part, parameters, fitted, held_out):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -43,12 +44,13 @@ except KeyboardInterrupt:
 
 
 class Server:
-    def __init__(self, folder):
+    def __init__(self, folder, *modules):
         self.path = folder / "own" / "jobs"
         self.path.parent.mkdir()
         # They share a group, as in a terminal.
         with (folder / "output").open("w") as output:  # where a seek is possible, which it is not in a pipe
-            self.process = forked_jobs.start(self.path, ["not_there", "decimal"], process_group=0, stdout=output)
+            modules = ["not_there", "decimal", *modules]
+            self.process = forked_jobs.start(self.path, modules, process_group=0, stdout=output)
 
     def command(self, script, *arguments):
         return [sys.executable, "-IS", CLIENT, self.path, script, *arguments]
@@ -152,6 +154,81 @@ def test_an_interrupt_from_the_terminal_reaches_the_job_alone(server, tmp_path):
     assert server.process.poll() is None
 
 
+def test_what_ends_by_an_interrupt_says_so(server, tmp_path):
+    plain, forked = both(server, tmp_path, "raise KeyboardInterrupt")
+    assert (plain.returncode, forked.returncode) == (-signal.SIGINT, 128 + signal.SIGINT)
+
+
+def test_threads_are_joined_before_what_was_registered(server, tmp_path):
+    text = "import atexit, threading, time; atexit.register(print, 'registered')\n"
+    text += "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()"
+    plain, forked = both(server, tmp_path, text)
+    assert forked.stdout == plain.stdout == "thread\nregistered\n"
+
+
+def test_libraries_have_one_thread_whatever_the_run_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    server = Server(tmp_path)
+    _, forked = both(server, tmp_path, "print(open('/proc/self/environ').read().split('\\0'))")
+    assert "'OPENBLAS_NUM_THREADS=1'" in forked.stdout  # as the process that has imported them was started
+    server.process.communicate()
+
+
+def test_two_jobs_draw_different_numbers_where_they_have_no_seed(tmp_path):
+    server = Server(tmp_path, "numpy")
+    drawn = {both(server, tmp_path, "import numpy; print(numpy.random.rand())")[1].stdout for _ in range(2)}
+    assert len(drawn) == 2
+    server.process.communicate()
+
+
+def test_the_end_of_a_job_does_not_wait_for_what_it_has_forked(server, tmp_path):
+    text = """
+import os, sys, time
+child = os.fork() or time.sleep(1000)
+open(sys.argv[1], "w").write(str(child))
+"""
+    script, number = written(tmp_path, text), tmp_path / "number"
+    subprocess.run(server.command(script, number), check=True, timeout=900)
+    os.kill(int(number.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_not_taken_for_the_connection(server, tmp_path, closed):
+    script = written(tmp_path, f"import sys; print('out'); open({str(tmp_path / 'made')!r}, 'w').write('made')")
+    command = " ".join(f"'{part}'" for part in server.command(script))
+    assert subprocess.run(f"{command} {closed}", shell=True, check=False).returncode == 0
+    assert (tmp_path / "made").read_text() == "made"
+
+
+def test_a_server_that_can_fork_no_more_leaves_the_job_to_its_client_and_the_others_alone(server, tmp_path):
+    client = server.begun(tmp_path)
+    _, most = limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (8, most))
+    _, own = both(server, tmp_path, "import os; print(os.getppid())")
+    assert own.stdout != f"{server.process.pid}\n"
+    assert own.returncode == 0
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+    _, forked = both(server, tmp_path, "import os; print(os.getppid())")
+    assert forked.stdout == f"{server.process.pid}\n"
+    assert client.poll() is None
+    client.kill()
+    client.communicate()
+
+
+def test_a_server_that_was_never_asked_leaves_nothing(server):
+    server.process.communicate()
+    assert not server.path.parent.exists()
+
+
+def test_a_server_that_is_terminated_leaves_nothing(server, tmp_path):
+    client = server.begun(tmp_path)
+    server.process.terminate()
+    server.process.communicate()
+    client.communicate()
+    wait_until_gone(tmp_path)
+    assert not server.path.parent.exists()
+
+
 def test_a_client_that_is_killed_as_it_asks_leaves_the_others_alone(server, tmp_path):
     for asked in (b"", b"half"):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -173,7 +250,7 @@ class Script:
     """A job's script as Snakemake has it; ``made`` are those that began, with the program that runs them."""
 
     conda_env = container_img = env_modules = None
-    is_local = True
+    is_local, threads = True, 1
 
     def __init__(self, path, **own):
         self.local_path = str(path)
@@ -194,6 +271,7 @@ class Script:
         ({"container_img": "img"}, "own"),
         ({"env_modules": "module"}, "own"),
         ({"is_local": False}, "own"),
+        ({"threads": 2}, "own"),  # libraries have read how many threads they have
         ({"local_path": "/elsewhere/one.py"}, "own"),
     ],
 )
