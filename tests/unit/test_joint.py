@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -463,20 +464,24 @@ def test_every_part_of_a_fit_has_the_classes_of_its_images():
 
 
 @pytest.mark.parametrize(
-    ("evaluations", "family", "highest", "others"),
+    ("evaluations", "family", "highest", "budget", "others"),
     [
-        (joint.MANY + 1, "auto", 80.0, True),
-        (joint.MANY + 1, "auto", 20.0, True),  # nobody has said that the model knows higher levels than the given grid
-        (joint.MANY + 1, "directions", 80.0, False),  # whose levels are the given ones
-        (joint.MANY, "auto", 80.0, False),
+        (joint.MANY + 1, "auto", 80.0, 16_000, True),
+        (joint.MANY + 1, "auto", 20.0, 16_000, True),  # nobody has said that the model knows higher levels than these
+        (joint.MANY + 1, "directions", 80.0, 16_000, False),  # whose levels are the given ones
+        (joint.MANY + 1, "auto", 80.0, 2_000, False),
+        (joint.MANY, "auto", 80.0, 16_000, False),
     ],
 )
-def test_with_many_evaluations_the_ground_is_plain_on_the_best_of_the_usual_grids(evaluations, family, highest, others):
+def test_with_many_evaluations_the_ground_is_plain_on_the_best_of_the_usual_grids(
+    evaluations, family, highest, budget, others
+):
     latents, ends = mixture.latents(40, 5), exact(40, 5)
     given = torch.cat([torch.linspace(highest, 0.002, evaluations), torch.zeros(1)]).double()
     student, _, rungs = joint.climb_ladder(
-        IPNDM, mixture.denoise, latents, given, ends, family=family, directions=1, budget=6_000, iterations=1
+        IPNDM, mixture.denoise, latents, given, ends, family=family, directions=1, budget=budget, iterations=1
     )
+    assert sum(rung.evaluations for rung in rungs) <= budget
     facts, held_out = ModelFacts(sigma_min=0.002, sigma_max=highest), slice(40 - fit_checks.held_out(40), 40)
     tried = {"": given}
     if others:
@@ -488,3 +493,18 @@ def test_with_many_evaluations_the_ground_is_plain_on_the_best_of_the_usual_grid
     own = mixture.rmse(ways[best][held_out], ends[held_out])
     assert rungs[0].rmse_held_out == pytest.approx(own, rel=1e-6)
     assert mixture.rmse(student.sample(mixture.denoise, latents)[held_out], ends[held_out]) <= own * 1.001
+
+
+def test_a_usual_grid_whose_levels_a_discrete_model_does_not_tell_apart_is_passed_over():
+    known = grids.karras(steps=joint.MANY + 1).numpy()
+
+    def denoise(x, sigma):
+        return mixture.denoise(x, sigma)
+
+    def rounded(levels):
+        return known[np.abs(np.log1p(known) - np.log1p(np.asarray(levels))[..., None]).argmin(-1)]
+
+    denoise.facts = ModelFacts(sigma_min=0.002, sigma_max=80.0, round_sigma=rounded)
+    latents, ends = mixture.latents(40, 5), exact(40, 5)
+    _, _, rungs = joint.climb_ladder(IPNDM, denoise, latents, known, ends, directions=1, budget=16_000, iterations=1)
+    assert (rungs[0].family, rungs[0].start) == ("plain", "")
