@@ -65,7 +65,7 @@ datasets:
     seeds: {seeds} # scores are mean and spread over them
     trajectory_images: {kept} # those whose end states are kept, for the distance to the fine solution
 {grid}\
-    # The fine solution, which the others are held against: enough evaluations that more change nothing.
+    # The fine solution, which the others are held against, by many evaluations.
     reference: {reference}
 
 solvers: # docs/solvers.md; each runs at each number of network evaluations{spaced}

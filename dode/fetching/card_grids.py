@@ -34,7 +34,9 @@ def of(card: Mapping[str, Any], files: Files) -> own_grid.Grid | None:
     tokens, latent = None, card.get("latent_shape")
     if kind in SHIFTED and described.is_shape(latent):
         tokens = math.prod(latent[1:]) / limits.sides(kind, described.network_config(files)).unit ** 2
-    return own_grid.of(scheduler, tokens=tokens, own_times=kind in OWN_TIMES)
+    # FLUX gives no times where a configuration has `use_flow_sigmas`, which this scheduler does not read itself.
+    given = not (scheduler.get("_class_name") == own_grid.EULER and scheduler.get("use_flow_sigmas"))
+    return own_grid.of(scheduler, tokens=tokens, own_times=kind in OWN_TIMES and given)
 
 
 def completed(card: Mapping[str, Any], files: Files) -> dict[str, Any]:

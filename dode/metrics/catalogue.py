@@ -81,11 +81,11 @@ _COUNTED = "{} depends on the number of images compared, so compare it only at t
 _UNBIASED = "The expected {} is the same for every number of images."
 _MISLEADS = (
     "On its own it misleads: a blurred average is close to everything, and a solver that ends in another, equally good "
-    "image is far away. Decide by paired FID."
+    "image is far away. Decide by paired FID where there is one."
 )
 _OF_PROMPTS = (
     "It does not see what the few steps cost, only how well the images still fit their prompts, and the fine solution "
-    "need not have the best value. Decide by paired FID."
+    "need not have the best value. Decide by paired FID where there is one."
 )
 _FEW = MappingProxyType(
     {

@@ -73,7 +73,7 @@ def against(rows: pd.DataFrame) -> list[str]:
     network = card.get("network", {}).get("name", "an unstated network") + _short(card.get("sha256"))
     if not card and first["real"] == "":
         others = [kind.name for kind in METRICS.values() if kind.of_features and kind.tabled]
-        text = f"Scored without features and real images, so there is no {', '.join(others[:-1])} or {others[-1]}."
+        text = f"Scored without features and real images, so there is no {', '.join(others)} and the like."
     elif first["real"] == "":
         *others, last = [METRICS[name].name for name in of_real if METRICS[name].tabled]
         without = f"there is no {', '.join(others)} or {last}"

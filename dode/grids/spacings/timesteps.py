@@ -55,7 +55,8 @@ def timesteps(
         if leave_lowest:  # of NumPy's own numbers, as these decide where a half is rounded to
             indices = np.rint(np.linspace(0, total - 1, count))[:0:-1]
     elif spacing == "trailing":
-        indices = np.rint(total * (1 - k / steps)) - 1
+        whole = round(total) if abs(total - round(total)) < 1e-6 else total
+        indices = np.rint(np.arange(whole, 0, -whole / steps)[:steps]) - 1  # NumPy's own numbers here, too
     else:
         raise ValueError(f"grid 'timesteps': spacing must be 'linspace', 'leading' or 'trailing', not {spacing!r}")
     levels = schedule.sigma(lowest + indices)

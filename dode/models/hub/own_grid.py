@@ -157,8 +157,9 @@ def _spacing(scheduler, name):
 
 def _offset(scheduler):
     offset = scheduler.get("steps_offset", 0)
-    if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
-        raise ValueError(f"steps_offset must be an integer of at least 0, not {repr(offset)[:100]}")
+    known = scheduler.get("num_train_timesteps", 1000)
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < known:
+        raise ValueError(f"steps_offset must be an integer from 0 to {known - 1}, not {repr(offset)[:100]}")
     return offset
 
 
