@@ -102,9 +102,14 @@ def _begin(
             target=_carry_out, args=(os.getpid(), [*held, connection], streams, run, *asked)
         )
         process.start()
-        jobs[os.pidfd_open(process.pid)] = process, connection
+        ended = os.pidfd_open(process.pid)
+        try:
+            connection.sendall(b"begun\n")
+        except OSError:
+            os.close(ended)
+            raise
         connection.settimeout(None)
-        connection.sendall(b"begun\n")
+        jobs[ended] = process, connection
     except OSError:
         if process is not None and process.pid:  # the client, told nothing, does its job itself
             _kill(process)

@@ -1,6 +1,7 @@
 """Jobs that are forked: like those of a Python each, and gone with whoever asked for them."""
 
 import fcntl
+import marshal
 import os
 import resource
 import signal
@@ -230,14 +231,15 @@ def test_a_server_that_is_terminated_leaves_nothing(server, tmp_path):
 
 
 def test_a_client_that_is_killed_as_it_asks_leaves_the_others_alone(server, tmp_path):
-    for asked in (b"", b"half"):
+    whole = marshal.dumps((["-"], str(tmp_path), {}))
+    for asked in (b"", b"half", whole):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(server.path))
             if asked:
                 socket.send_fds(connection, [b"!"], [0, 1, 2])
                 connection.sendall(asked)
-    _, forked = both(server, tmp_path, "print(1)")
-    assert forked.stdout == "1\n"
+    _, forked = both(server, tmp_path, "import os; print(os.getppid())")
+    assert forked.stdout == f"{server.process.pid}\n"
 
 
 def test_where_no_server_answers_the_client_becomes_the_job(tmp_path):
