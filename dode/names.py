@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,15 @@ class CellName(NamedTuple):
 
 #: The same name with Snakemake's wildcards.
 WILDCARDS = "{dataset}/{solver}/nfe{nfe}"
+
+
+def any_of(ids: Iterable[str]) -> str:
+    """The pattern of these ids and nothing else; without any it matches nothing.
+
+    >>> any_of(["a.b", "c"])
+    'a\\\\.b|c'
+    """
+    return "|".join(map(re.escape, ids)) or "(?!)"
 
 
 def cells_with(folder: str | Path, file: str) -> dict[CellName, Path]:

@@ -1,5 +1,4 @@
 # The checked configuration as cells, and the parts that all rules repeat.
-import re
 
 from dode import names
 from dode.benchmark import digests, elsewhere, reruns, runs, scripting
@@ -23,16 +22,10 @@ ENV = "../envs/dode.yaml"
 # Scripts read it from here and not from params: what is in params reruns a job when it changes.
 EXECUTION = config["execution"] = BENCH.config["execution"]
 cell = BENCH.cell
-
-
-# The datasets of pipelines, those of them without features, and the others, as patterns; without any, nothing matches.
-def matching(names):
-    return "|".join(map(re.escape, names)) or "(?!)"
-
-
-IN_LATENTS = matching(BENCH.in_latents())
+# The datasets of pipelines, those of them without features, and the others, as patterns.
+IN_LATENTS = names.any_of(BENCH.in_latents())
 IN_PIXELS = f"(?!({IN_LATENTS})/)[^/]+"
-WITHOUT_FEATURES = matching(name for name in BENCH.datasets if not BENCH.has_features(name))
+WITHOUT_FEATURES = names.any_of(name for name in BENCH.datasets if not BENCH.has_features(name))
 
 
 wildcard_constraints:

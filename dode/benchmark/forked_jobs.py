@@ -20,10 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: What the scripts import.
+#: What the scripts import, and what that imports late: for tables, pages and downloads, and matplotlib as it draws.
 MODULES = (
     *("jsonschema", "pandas", "pooch", "safetensors.torch", "scipy.linalg", "seaborn", "sklearn.datasets"),
     *("snakemake.script", "torch", "torch._dynamo"),  # the last is imported for a tensor on the device meta
+    *("jinja2", "pyarrow.pandas_compat", "requests", "sklearn.datasets.data", "symtable", "tabulate", "yaml"),
+    *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "PIL.BmpImagePlugin"),
+    *("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "fontTools.ttLib.tables.G_D_E_F_"),
+    *("fontTools.ttLib.tables.G_P_O_S_", "fontTools.ttLib.tables.G_S_U_B_", "fontTools.ttLib.tables._g_l_y_f"),
+    "fontTools.ttLib.tables._k_e_r_n",
 )
 #: What those of pipelines import besides; torchvision may need a declaration first.
 OF_PIPELINES = (

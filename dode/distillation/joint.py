@@ -165,7 +165,7 @@ class _Ladder:
         self.all = slice(0, len(latents))
         self.limits = families.bounds(facts, sigmas)
         self.best = Best(Student(solver, sigmas), "plain", torch.full((held_out,), math.inf))
-        self.rungs, self.ground = [], "given"
+        self.rungs = []
 
     def check(self):
         """Refuse a solver that is not linear."""
@@ -189,7 +189,7 @@ class _Ladder:
             found = self.images.errors(form, self.fitted)
             if bool(found.isfinite().all()) and found.mean() < fitted.mean():
                 student, name, fitted, errors = tried, other, found, self.images.errors(form, self.held_out)
-        self.sigmas, self.ground = student.sigmas, name or "given"
+        self.sigmas = student.sigmas
         self._add("plain", name, 0, 0, 0, float(fitted.mean()), student, errors)
 
     def skip(self, family, numbers, why, before=None):
@@ -250,7 +250,8 @@ class _Ladder:
             yield from self._general_starts()
             return
         free = {"levels": family in ("levels", "told"), "told": family == "told"}
-        students = {self.ground: families.begun(self.solver, self.sigmas, directions, float(self.sigmas[0]))}
+        ground = self.rungs[0].start or "given"
+        students = {ground: families.begun(self.solver, self.sigmas, directions, float(self.sigmas[0]))}
         if family == "directions" and self.best.family == "lambda":
             students["lambda"] = families.widened(self.best.student, directions)
         if self.best.family == "levels":  # on the way to told: from there alone

@@ -86,10 +86,11 @@ def _sources(cells):
 
 def _paired(cells):
     """(solver, label), the distilled ones right under the plain ones of their method; else in the order of the rows."""
-    first = {row.solver: row for row in reversed(cells)}
-    solvers = [first[solver] for solver in dict.fromkeys(row.solver for row in cells)]
-    methods = list(dict.fromkeys(row.method for row in solvers))
-    ordered = sorted(solvers, key=lambda row: (methods.index(row.method), row.distilled))
+    first = {}
+    for row in cells:
+        first.setdefault(row.solver, row)
+    methods = list(dict.fromkeys(row.method for row in first.values()))
+    ordered = sorted(first.values(), key=lambda row: (methods.index(row.method), row.distilled))
     return [(row.solver, row.label) for row in ordered]
 
 

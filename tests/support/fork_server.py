@@ -29,19 +29,11 @@ OF_SNAKEMAKE = (
     *("pandas", "pooch", "pygments", "smart_open", "snakemake.benchmark", "snakemake.cli", "snakemake.profiles"),
     *("snakemake.report.html_reporter", "snakemake.storage", "snakemake_executor_plugin_slurm", "symtable", "xxhash"),
 )
-#: What is imported late by what the scripts import: for tables, pages and downloads, and by matplotlib as it draws.
-LATE = (
-    *("jinja2", "pyarrow.pandas_compat", "requests", "sklearn.datasets.data", "symtable", "tabulate", "yaml"),
-    *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "PIL.BmpImagePlugin"),
-    *("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "fontTools.ttLib.tables.G_D_E_F_"),
-    *("fontTools.ttLib.tables.G_P_O_S_", "fontTools.ttLib.tables.G_S_U_B_", "fontTools.ttLib.tables._g_l_y_f"),
-    "fontTools.ttLib.tables._k_e_r_n",
-)
 #: What is imported for Snakemake, which does without torch, for the scripts of its jobs, and for those of pipelines.
 IMPORTED = {
     "snakemake": OF_SNAKEMAKE,
-    "script": [*forked_jobs.MODULES, *LATE],
-    "pipelines": [*forked_jobs.MODULES, *LATE, *forked_jobs.OF_PIPELINES],
+    "script": forked_jobs.MODULES,
+    "pipelines": [*forked_jobs.MODULES, *forked_jobs.OF_PIPELINES],
 }
 
 

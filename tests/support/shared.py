@@ -15,7 +15,8 @@ def folder():
     """Removed as the process ends that asked first."""
     if NAME not in os.environ:
         os.environ[NAME] = tempfile.mkdtemp(prefix="dode-")
-        atexit.register(shutil.rmtree, os.environ[NAME])
+        # The last process that forks may have removed it, where it was left empty.
+        atexit.register(shutil.rmtree, os.environ[NAME], ignore_errors=True)
     return Path(os.environ[NAME])
 
 
