@@ -290,6 +290,8 @@ def _check_real(dataset: dict[str, Any], key: str, card: Card, cards: Cards, roo
     if "features" not in dataset:
         without = "" if has_real(dataset) else ", or null for the scores that need none"
         raise ConfigError(f"{key}.features: the key is missing; name a card, such as inception-clean{without}")
+    if dataset["features"] == "none":
+        raise ConfigError(f"{key}.features: 'none' is no card; write null for the scores that need none")
     take_card(dataset["features"], "features", f"{key}.features", cards, root)
 
 

@@ -20,6 +20,7 @@ from dode.models.hub import repository
 from dode.validation import ConfigError
 
 FLOW, NONE = "flow", "none"
+NO_FEATURES = (NONE, "null")  # as here and as in a configuration
 #: What a reader of a configuration should know of its keys.
 REMARKS = {
     "statistics": " # so that FIDs are to these images; `data: {folder: ...}` or `{zip: ...}` for your own",
@@ -103,10 +104,11 @@ def real(
             features.
     """
     shape = known["image_shape"]
-    if features == NONE:
+    if features in NO_FEATURES:
         if "pipeline" not in known or data not in (None, NONE):
             raise ValueError(
-                f"--features: '{NONE}' is allowed for pipelines without real images; others are compared by features"
+                f"--features: '{features}' is allowed for pipelines without real images; other images are compared by "
+                "features"
             )
         return {"features": None}
     given = {} if features is None else {"features": features}

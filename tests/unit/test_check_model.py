@@ -265,6 +265,7 @@ def test_a_file_that_was_converted_for_another_card_is_not_loaded(own_card, work
         (["digits-edm", "--data", "single.npz"], "--data: single.npz: not an .npz file of plain arrays (BadZipFile)"),
         (["digits-edm", "--data", "images"], "--data: there are no images (files that end in .png"),
         (["digits-edm", "--device", "tpu"], "--device: 'tpu' is not allowed; allowed: auto, cpu,"),
+        (["digits-edm", "--device", "cuda:99"], "--device: 'cuda:99' is not allowed; allowed: "),
         (["digits-edm", "--data", str(REPOSITORY / "config/models/mnist-real-statistics.npz")], "says (1, 8, 8)"),
     ],
 )

@@ -307,6 +307,7 @@ def test_a_repository_of_the_hub_is_of_its_commit(run, root, tmp_path, monkeypat
         ),
         (unet, ["--data", "none"], "--data: 'none' is allowed for pipelines"),
         (unet, ["--features", "none"], "--features: 'none' is allowed for pipelines without real images"),
+        (unet, ["--features", "null"], "--features: 'null' is allowed for pipelines without real images"),
         (unet, ["--features", "incepton", "--data", "digits"], "--features: "),
         (lambda path: unet(path, sample_size=48), [], "this project has no images of the shape [3, 48, 48]"),
         (unet, ["--schedule", "linaer"], "unknown schedule 'linaer' (did you mean 'linear'?)"),

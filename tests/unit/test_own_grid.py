@@ -27,15 +27,20 @@ def config(name, **options):
     return json.loads(getattr(schedulers, name).from_config(options).to_json_string())
 
 
-def levels_of_theirs(scheduler, steps, mu):
+def levels_of_theirs(scheduler, steps, mu, **given):
     """The levels of a scheduler; those of Heun's, named twice, and of midpoints in between count once or not."""
     theirs = getattr(schedulers, scheduler["_class_name"]).from_config(scheduler)
-    theirs.set_timesteps(steps, **({} if mu is None else {"mu": mu}))
+    theirs.set_timesteps(steps, **given, **({} if mu is None else {"mu": mu}))
     if hasattr(theirs, "sigmas"):
         return np.unique(theirs.sigmas.numpy().astype(np.float64))[::-1]
     times = theirs._timesteps[::-1] if hasattr(theirs, "_timesteps") else theirs.timesteps.numpy()
     abar = theirs.alphas_cumprod.double().numpy()[times.astype(int)]
     return np.append(np.sqrt(1 / abar - 1), 0.0)
+
+
+def mu_of(scheduler):
+    """What a pipeline tells its scheduler of the size of the image."""
+    return 0.4 + (1.2 - 0.4) * (TOKENS - 256) / (4096 - 256) if scheduler.get("use_dynamic_shifting") else None
 
 
 def levels_of_ours(scheduler, steps, **how):
@@ -61,11 +66,23 @@ def levels_of_ours(scheduler, steps, **how):
 )
 @pytest.mark.parametrize("steps", [2, 20])
 def test_in_flow_matching_it_is_the_schedulers(scheduler, steps):
-    dynamic = scheduler.get("use_dynamic_shifting")
-    mu = 0.4 + (1.2 - 0.4) * (TOKENS - 256) / (4096 - 256) if dynamic else None
     own = levels_of_ours(scheduler, steps, tokens=TOKENS)
-    expected = levels_of_theirs(scheduler, steps, mu)
+    expected = levels_of_theirs(scheduler, steps, mu_of(scheduler))
     np.testing.assert_allclose(own / (1 + own), expected, atol=2e-6)  # UniPC begins at 1 - 1e-6
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        *(config(EULER, shift=shift) for shift in (1.0, 3.0)),
+        *(config(EULER, shift=3.0, time_shift_type=kind, **DYNAMIC) for kind in ("exponential", "linear")),
+    ],
+)
+@pytest.mark.parametrize("steps", [2, 20])
+def test_in_flow_matching_a_pipeline_may_give_the_times(scheduler, steps):
+    own = levels_of_ours(scheduler, steps, tokens=TOKENS, own_times=True)
+    expected = levels_of_theirs(scheduler, steps, mu_of(scheduler), sigmas=np.linspace(1, 1 / steps, steps))
+    np.testing.assert_allclose(own / (1 + own), expected, atol=2e-6)
 
 
 SPACED = [  # an offset is one of leading timesteps alone

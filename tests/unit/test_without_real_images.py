@@ -85,6 +85,9 @@ def test_features_are_given_up_on_purpose_alone(tmp_path, monkeypatch):
     said = r"^datasets\[0\]\.features: the key is missing; name a card, such as inception-clean, or null for the scores"
     with pytest.raises(ConfigError, match=said):
         Benchmark(config, root)
+    dataset["features"] = "none"
+    with pytest.raises(ConfigError, match=r"^datasets\[0\]\.features: 'none' is no card; write null for the scores"):
+        Benchmark(config, root)
     dataset |= {"features": None, "data": {"folder": "images"}}
     with pytest.raises(ConfigError, match=r"^datasets\[0\]\.features: null is not allowed with data, as images are"):
         Benchmark(config, root)
