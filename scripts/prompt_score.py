@@ -6,16 +6,16 @@ from tqdm import tqdm
 
 from dode import storage
 from dode.benchmark import devices, execution, pipeline_jobs, scripting, software
-from dode.fetching import pipelines
 from dode.metrics import prompt_scores, scores
 from dode.models.batches import Batches
+from dode.pipelines import manifests
 
 
 def main(snakemake):
     params, wildcards, settings = snakemake.params, snakemake.wildcards, execution.of_job(snakemake)
     own, card, device = params.scoring, params.scoring["card"], devices.device(settings["device"])
-    pipelines.check(snakemake.input.model)
-    how = {"card": card, "folder": pipelines.folder_of(snakemake.input.model), "device": device}
+    manifests.checked(snakemake.input.model)
+    how = {"card": card, "folder": manifests.folder_of(snakemake.input.model), "device": device}
     score = prompt_scores.scorers.create(card["network"]["name"], **how)
     images = storage.read_array(snakemake.input.images)
     count = len(images) // params.seeds

@@ -13,7 +13,7 @@ import torch
 from dode import sampling
 from dode.benchmark import jobs
 from dode.benchmark.parameters import Trajectory
-from dode.benchmark.precisions import FINE, FITTED, LOADS, NEARER, SHARE
+from dode.benchmark.precision_rule import FINE, FITTED, LOADS, NEARER, SHARE
 from dode.images import pixels
 from dode.metrics import deviation, features
 from dode.models import precision

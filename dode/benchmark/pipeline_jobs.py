@@ -16,12 +16,11 @@ from safetensors import safe_open
 from dode import storage
 from dode.benchmark import records
 from dode.benchmark.jobs import CellJob
-from dode.fetching import pipelines
 from dode.images import prompts
 from dode.models.batches import Batches
 from dode.models.conditions import Conditions
 from dode.models.guidance import guidances
-from dode.pipelines import family, folder, model
+from dode.pipelines import family, folder, manifests, model
 from dode.weights import safetensors_files
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,9 @@ def part(manifest: str, parts: Any, dtype: str, device: torch.device, length: in
     Raises:
         ValueError: where its files are not those that were fetched.
     """
-    known = pipelines.check(manifest)
+    known = manifests.checked(manifest)
     kinds = {parts: getattr(torch, dtype)}
-    place = pipelines.folder_of(manifest)
+    place = manifests.folder_of(manifest)
     return family.of(
         folder.load(place, parts=parts, dtype=kinds, variant=known["variant"], device=device), length=length
     )

@@ -10,16 +10,13 @@ from typing import Any
 from dode import grids, solvers
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.execution import settings
+from dode.benchmark.precision_rule import FINE, FITTED, PLAIN
 from dode.grids.facts import ModelFacts
 from dode.validation import ConfigError
 
-PLAIN, FITTED, FINE = "plain", "fitted", "fine"
 TABLE, CHOICE = "table.json", "choice.json"
 IMAGES, MOST = 400, 3200  # of the fitting noise that is measured on: at first, and where that does not decide
 RUNS, OF_A_CELL = 3, 0.25  # ways that are mostly run to end states, at most for this share of a cell's evaluations
-SHARE = 0.1  # of what a seed's noise does to a score, by which a cheaper precision may move it
-LOADS = 3  # jobs of a cell that load, and compile, its network: teacher, fit and samples
-NEARER = 0.1  # of a plain solver's distance to the fine solution: how near a fitted one comes
 PROBE, FEW = "ipndm", 10  # the plain solver, and with how many evaluations it stands for those that the fine one serves
 #: A grid that every model has, where the dataset's cannot have the probe's number of steps.
 ANY_GRID: dict[str, Any] = {"name": "karras", "options": {}}

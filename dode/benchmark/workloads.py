@@ -11,7 +11,8 @@ from typing import Any
 from dode.benchmark import evaluations
 from dode.benchmark.cells import Benchmark, Cell
 from dode.benchmark.execution import settings
-from dode.benchmark.precisions import FINE, FITTED, LOADS, PLAIN, Precisions
+from dode.benchmark.precision_rule import FINE, FITTED, LOADS, PLAIN
+from dode.benchmark.precisions import Precisions
 from dode.distillation.learned import Expense
 from dode.names import REFERENCE
 

@@ -22,7 +22,7 @@ from dode.fetching import checksums, downloads
 from dode.fetching.fetch import Found
 from dode.metrics import prompt_scores
 from dode.models.hub import repository
-from dode.pipelines import described
+from dode.pipelines import described, manifests
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def obtain(
         before = checksums.record(root, key, Found(target, source, size, sha256), replace=renew)
     with storage.atomic(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    link = folder_of(target)
+    link = manifests.folder_of(target)
     if link.is_symlink():
         link.unlink()
     link.symlink_to(place.resolve() if of_hub else os.path.relpath(place, link.parent))
@@ -236,25 +236,3 @@ def _compared(card, download):
     if fault := described.fault(card, found):
         raise ValueError(fault)
     return found[described.INDEX]
-
-
-def folder_of(manifest: str | Path) -> Path:
-    """The folder that a manifest is of: the link beside it."""
-    return Path(manifest).with_suffix("")
-
-
-def check(manifest: str | Path) -> dict[str, Any]:
-    """A manifest, with its files where it says, each of the size that it had.
-
-    Raises:
-        ValueError: where a file is gone or is another one by its size.
-    """
-    found, place = storage.read_json(manifest), folder_of(manifest)
-    for name, said in found["files"].items():
-        size = (place / name).stat().st_size if (place / name).is_file() else None
-        if size != said["size"]:
-            now = "is gone" if size is None else f"has {size} bytes"
-            raise ValueError(
-                f"{place / name} {now}, but had {said['size']} as it was fetched; delete {manifest} and run again"
-            )
-    return found

@@ -196,6 +196,19 @@ def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     assert copy.digest() == before
 
 
+#: Jobs that are dear, with what other jobs depend on.
+DEAR = ("sample", "distill", "prepare", "teacher", "fine_ends", "search_grid", "precision", "encode", "decode", "score")
+PLANNING = {f"dode/benchmark/{name}.py" for name in ("config", "cells", "precisions", "dependencies", "files")}
+
+
+@pytest.mark.parametrize("script", [*DEAR, "prompt_score", "statistics", "real", "gather"])
+def test_reading_configurations_fetching_and_reports_count_for_no_job_that_is_dear(script):
+    own = digests.code_of(ROOT / "scripts" / f"{script}.py")
+    files = {path.relative_to(ROOT).as_posix() for path in own}
+    unwanted = ("dode/fetching/", "dode/commands/", "dode/report/page/", "dode/report/figures/")
+    assert {file for file in files if file.startswith(unwanted)} | files & PLANNING == set()
+
+
 @pytest.mark.parametrize(
     "statement",
     [

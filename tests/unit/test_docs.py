@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import dode
 from dode import grids, report, solvers
 from dode.__main__ import main
-from dode.benchmark import digests, precisions
+from dode.benchmark import digests, precision_rule, precisions
 from dode.benchmark.cells import Benchmark
 from dode.distillation import fine_solution, fit_checks, fitting, greedy, learned, task
 from dode.grids import base as base_of_grids
@@ -179,7 +179,7 @@ STATED = [
     ("figures.md", r"a line of `article` \((\d+) pt\)", WIDTH),
     ("architecture.md", r"on (\d+) images of the fitting noise", precisions.IMAGES),
     ("architecture.md", r"where that does not decide, up to ([\d,]+)", precisions.MOST),
-    ("architecture.md", r"2 standard errors <= ([\d.]+) s`", precisions.SHARE),
+    ("architecture.md", r"2 standard errors <= ([\d.]+) s`", precision_rule.SHARE),
     ("method.md", r"what it costs to sample ([\d,]+) images", fit_checks.BUDGET),
 ]
 

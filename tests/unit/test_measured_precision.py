@@ -15,7 +15,7 @@ import yaml
 import synthetic_pages
 from dode import solvers
 from dode.__main__ import main
-from dode.benchmark import jobs, measuring, precisions
+from dode.benchmark import jobs, measuring, precision_rule, precisions
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.config import ConfigError
 from dode.benchmark.dependencies import Dependencies
@@ -231,7 +231,7 @@ def test_tf32_is_taken_on_the_digits_and_bfloat16_moves_scores_too_much(measure)
     assert chosen == {"plain": "tf32", "fitted": "float32"}
     moved = rows["bfloat16"]["moved"]["plain"]
     assert moved["trajectory_rmse"]["value"] == pytest.approx(0.089, rel=0.15)
-    assert max(entry["share"] for entry in moved.values()) > precisions.SHARE
+    assert max(entry["share"] for entry in moved.values()) > precision_rule.SHARE
     assert all(entry["share"] < 0.1 for entry in rows["tf32"]["moved"]["plain"].values())
     assert max(entry["share"] for entry in rows["tf32"]["moved"]["fitted"].values()) > 0.1
     assert "of what a seed does; at most 0.1 is allowed" in rows["bfloat16"]["why"]["plain"]

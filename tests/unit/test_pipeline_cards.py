@@ -13,6 +13,7 @@ from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.planning import plan
 from dode.fetching import cards, checksums, downloads, pipelines
+from dode.pipelines import manifests
 from dode.validation import ConfigError
 from pipeline_folders import ENOUGH, card, configured, make
 from workspace import REPOSITORY
@@ -203,13 +204,13 @@ def test_a_manifest_is_of_contents_and_jobs_notice_another_size(checkout, tmp_pa
     how = {"root": checkout.root, "folder": checkout.folder}
     pipelines.obtain("mine", checkout.read(card()), target, **how)
     first = target.read_bytes()
-    assert set(pipelines.check(target)["files"]) == set(pipelines.needed(folder, None))
-    assert pipelines.folder_of(target).resolve() == folder.resolve()
+    assert set(manifests.checked(target)["files"]) == set(pipelines.needed(folder, None))
+    assert manifests.folder_of(target).resolve() == folder.resolve()
     pipelines.obtain("mine", checkout.read(card()), target, **how)
     assert target.read_bytes() == first
     (folder / "vae/diffusion_pytorch_model.safetensors").write_bytes(b"longer than it was before")
     with pytest.raises(ValueError, match=r"vae/.* has 25 bytes, but had 14 as it was fetched; delete .*mine.json"):
-        pipelines.check(target)
+        manifests.checked(target)
 
 
 class Hub:

@@ -15,6 +15,7 @@ from dode.benchmark.files import Files
 from dode.benchmark.workloads import Workloads
 from dode.fetching import checksums, downloads, pipelines, renewal
 from dode.metrics.catalogue import METRICS
+from dode.pipelines import manifests
 from dode.report.archives import elsewhere as comparison
 from dode.report.differences import differences
 from dode.validation import ConfigError
@@ -121,7 +122,7 @@ def test_a_scorer_of_the_hub_is_fetched_with_what_is_needed_and_locked(checkout,
     pipelines.obtain("mine", own, target, **how)
     assert said == ["Model mine: Licence: MIT"]
     assert set(hub.patterns) == set(FILES)
-    assert set(pipelines.check(target)["files"]) == set(FILES)
+    assert set(manifests.checked(target)["files"]) == set(FILES)
     entry = checksums.read(checkout.root)["mine/mine.json"]
     (hub.folder / "model.safetensors").write_text("other weights of it")
     with pytest.raises(ValueError, match=f"sha256 is .*, config/checkpoints.lock says {entry['sha256']}"):
