@@ -9,6 +9,9 @@ the same results without it, and a job that fails it has no results. This is not
 caught and the program goes on, so a check is kept wherever some code that counts does that, and always if it raises
 what Python itself catches (:data:`MEANINGFUL`). Its condition must have no effect of its own, so a check is also kept
 if it calls functions that are not in :data:`SILENT`, or may use up an iterator.
+
+The call of a function of :data:`CHECKS`, as a statement of its own, is a check too, and so is all that only this
+function needs.
 """
 
 import ast
@@ -34,6 +37,24 @@ CONSUMING = frozenset(
     {"all", "any", "dict", "enumerate", "frozenset", "iter", "list", "map", "max", "min", "reversed", "set", "sorted"}
     | {"sum", "tuple", "zip"}
 )
+#: Functions and methods of this package, by their last name, that raise a :data:`CHECKED` error or do nothing;
+#: ``tests/unit/test_digests.py`` holds them to it.
+CHECKS = frozenset(
+    {"check_alignment", "check_basis", "check_between", "check_descent", "check_file", "check_first", "check_fit"}
+    | {
+        "check_guidance",
+        "check_images",
+        "check_joint",
+        "check_levels",
+        "check_lowest",
+        "check_model",
+        "check_noiseless",
+        "check_numbers",
+    }
+    | {"check_one_per_step", "check_options", "check_range", "check_recipe_of", "check_recipe_order"}
+    | {"check_recipe_schedule", "check_released", "check_shared_levels", "check_solver", "check_steps", "check_unit"}
+)
+CHECKED = "ValueError"
 #: Errors by which Python's own protocols are answered (iteration, ``getattr`` with a default, ...).
 MEANINGFUL = frozenset(
     {"AttributeError", "GeneratorExit", "IndexError", "KeyError", "StopAsyncIteration", "StopIteration"}
@@ -285,6 +306,8 @@ def _is_condition(node: ast.expr) -> bool:
 
 def _error_of_check(node: ast.AST) -> str | None:
     """What a check raises; None if this is not a check. A check may first name what its message needs."""
+    if isinstance(node, ast.Expr):
+        return CHECKED if _calls_check(node.value) else None
     if isinstance(node, ast.Assert):
         return "AssertionError" if _is_condition(node.test) else None
     if not isinstance(node, ast.If) or node.orelse or not _is_condition(node.test):
@@ -302,9 +325,33 @@ def _error_of_check(node: ast.AST) -> str | None:
     return None if name in MEANINGFUL or not name else name
 
 
+def _calls_check(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Call) or name_of_call(node) not in CHECKS:
+        return False
+    return is_silent(node.func) and all(map(_is_condition, _arguments(node)))
+
+
 def checked_errors(nodes: Iterable[ast.AST]) -> frozenset[str]:
     """What the checks among the nodes raise."""
     return frozenset(error for node in nodes if (error := _error_of_check(node)) is not None)
+
+
+class _WithoutCalls(ast.NodeTransformer):
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Expr) and _calls_check(node.value):
+            return None
+        return _filled(self.generic_visit(node))
+
+
+def without_calls(source: str) -> str:
+    """Statements without their calls of :data:`CHECKS`."""
+    return ast.unparse(_WithoutCalls().visit(ast.parse(source)))
+
+
+def _filled(node: ast.AST) -> ast.AST:
+    if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+        node.body = [ast.Pass()]  # type: ignore[attr-defined]
+    return node
 
 
 class _WithoutChecks(ast.NodeTransformer):
@@ -315,10 +362,7 @@ class _WithoutChecks(ast.NodeTransformer):
         error = _error_of_check(node)
         if error is not None and error not in self.kept:
             return None
-        self.generic_visit(node)
-        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return self._without_else(node)
+        return self._without_else(_filled(self.generic_visit(node)))
 
     def _without_else(self, node: ast.AST) -> ast.AST | None:
         """An ``if`` may become a check once its other branch, a check, has been removed."""

@@ -64,7 +64,7 @@ def fault(task: Mapping[str, Any]) -> str | None:
     """
     from dode.benchmark import devices
 
-    found = devices.fault(task["device"]) if task["device"] else None
+    found = devices.missing(task["device"]) if task["device"] else None
     for name, card in task["cards"].items():
         found = found or _fault_of_network(name, card)
     return found

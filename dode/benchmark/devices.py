@@ -13,15 +13,15 @@ from dode import locks
 _held: list[IO[str]] = []  # locks of GPUs
 
 
-def fault(name: str) -> str | None:
-    """Why the ``device`` setting ``name`` cannot be had here, in a sentence; None where it can."""
+def missing(name: str, key: str = "execution.device") -> str | None:
+    """Why the device ``name``, given as ``key``, cannot be had here, in a sentence; None where it can."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not name.startswith("cuda") or int(name.partition(":")[2] or 0) < count:
         return None
     there = (
         f"cuda:0 to cuda:{count - 1}" if count else "auto or cpu, because torch finds no CUDA device on this machine"
     )
-    return f"execution.device: '{name}' is not allowed; allowed: {there}"
+    return f"{key}: '{name}' is not allowed; allowed: {there}"
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def device(name: str) -> torch.device:
     Raises ValueError for a CUDA device that is not here.
     """
     if name != "auto":
-        if wrong := fault(name):
+        if wrong := missing(name):
             raise ValueError(wrong)
         return torch.device(name)
     return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")

@@ -6,7 +6,8 @@ The workflow engine sees only a rule's script. The digest covers what can change
   and every module of this package that these import, directly or not;
 - the files with numbers that what learns declares (:class:`dode.distillation.learned.Parts`), as they are;
 - of the script its ``main`` and what that needs, but not the frame around it (:data:`FRAME`: log, locks, threads);
-- of a module what is executed on import, and the functions and classes whose name is mentioned by what counts;
+- of a module what is executed on import, and the functions, classes and constants whose name is mentioned by what
+  counts;
 - of a statement all but what :mod:`dode.benchmark.bare_code` removes: comments, docstrings, layout, annotations, the
   words of errors and of logs, progress bars, and checks whose error nobody catches.
 
@@ -24,7 +25,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class _Statement:
         source: the statement as text, with its checks.
         names: what it defines; empty where it counts as soon as the module is imported.
         mentions: the identifiers in it.
+        needed: those that are not in calls of checks alone.
         modules: files of this package that it imports.
         bases: of a class, the names of its bases.
         caught: errors that are caught in it so that the program goes on.
@@ -61,8 +63,8 @@ class _Statement:
 
     def __init__(self, facts: dict[str, Any], read: "Read"):
         self.facts, self.read, self.source = facts, read, facts["source"]
-        self.names, self.mentions, self.caught, self.errors = (
-            frozenset(facts[key]) for key in ("names", "mentions", "caught", "errors")
+        self.names, self.mentions, self.needed, self.caught, self.errors = (
+            frozenset(facts[key]) for key in ("names", "mentions", "needed", "caught", "errors")
         )
         self.modules, self.bases = _files(tuple(facts["imports"])), tuple(facts["bases"])
 
@@ -80,10 +82,13 @@ class _Statement:
 def _facts(tree: ast.stmt) -> dict[str, Any]:
     """What a :class:`_Statement` is made of, as JSON has it."""
     nodes, source = list(ast.walk(tree)), ast.unparse(tree)
+    mentions, bare = bare_code.mentions(source, nodes), bare_code.without_calls(source)
+    needed = mentions if bare == source else bare_code.mentions(bare, list(ast.walk(ast.parse(bare))))
     return {
         "source": source,
         "names": sorted(_names(tree)),
-        "mentions": sorted(bare_code.mentions(source, nodes)),
+        "mentions": sorted(mentions),
+        "needed": sorted(needed),
         "imports": sorted(_imports(nodes)),
         "bases": bare_code.bases(tree),
         "caught": sorted(bare_code.caught_errors(nodes)),
@@ -166,6 +171,10 @@ def _names(statement: ast.stmt) -> frozenset[str]:
     if isinstance(statement, ast.FunctionDef | ast.ClassDef) and bare_code.is_lazy(statement):
         special = statement.name.startswith("__")  # a module's __getattr__ is called without being named
         return frozenset() if special else frozenset({statement.name})
+    if isinstance(statement, ast.Assign) and bare_code.is_silent(statement.value):
+        targets = [each for target in statement.targets for each in getattr(target, "elts", [target])]
+        if all(isinstance(each, ast.Name) and not each.id.startswith("__") for each in targets):
+            return frozenset(each.id for each in targets)
     return frozenset()
 
 
@@ -175,7 +184,10 @@ def _statements(path: Path) -> tuple[_Statement, ...]:
 
 
 def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
-    """The statements that count, with their files, in their order. Of a script that is ``main`` and its needs."""
+    """The statements that count, with their files, in their order. Of a script that is ``main`` and its needs.
+
+    What only calls of checks mention does not, unless their errors are caught.
+    """
     todo, loaded = list(roots), set()
     while todo:
         path = todo.pop()
@@ -187,16 +199,22 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
     for place, (_, each) in enumerate(known):
         for name in each.names:
             defining.setdefault(name, []).append(place)
-    mentioned, counted = {"main"}, set[int]()
-    waiting = [place for place, (_, each) in enumerate(known) if not each.names] + defining.get("main", [])
-    while waiting:
-        place = waiting.pop()
-        if place not in counted:
-            counted.add(place)
-            new = known[place][1].mentions - mentioned
-            mentioned |= new
-            waiting += [other for name in new for other in defining.get(name, ())]
-    return [known[place] for place in sorted(counted)]
+
+    def reached(mentions: Callable[[_Statement], frozenset[str]]) -> list[tuple[Path, _Statement]]:
+        mentioned, counted = {"main"}, set[int]()
+        waiting = [place for place, (_, each) in enumerate(known) if not each.names] + defining.get("main", [])
+        while waiting:
+            place = waiting.pop()
+            if place not in counted:
+                counted.add(place)
+                new = mentions(known[place][1]) - mentioned
+                mentioned |= new
+                waiting += [other for name in new for other in defining.get(name, ())]
+        return [known[place] for place in sorted(counted)]
+
+    found = reached(lambda each: each.needed)
+    caught = _Caught([each for _, each in found]).among({bare_code.CHECKED})
+    return reached(lambda each: each.mentions) if caught else found
 
 
 class _Caught:

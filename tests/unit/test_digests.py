@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dode.benchmark import digests
+from dode.benchmark import bare_code, digests
+from dode.validation import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +69,7 @@ class Copy:
 
 
 SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
+EXECUTED = "\n\n[].clear()\n"  # on import, so that it counts whoever imports the file
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,10 @@ SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
         ("dode/storage.py", "for start in range(0, len(part), ROWS)", "for start in range(0, len(part), 2 * ROWS)"),
         ("dode/distillation/greedy.py", "RIDGE = 1e-6", "RIDGE = 1e-7"),  # samples know nothing of fits
         ("dode/solvers/ddim.py", 'source="', 'source="see '),
+        # Functions that only check, and what only these need.
+        ("dode/models/agreement.py", "if not least < most:", "if least > most:"),
+        ("dode/models/hub/repository.py", "def _faults_of_scheduler(", "def _faults_of_schedulers("),
+        ("dode/calls.py", "def check_unit(", "def check_the_unit("),
     ],
 )
 def test_what_changes_no_number_does_not_count(copy, file, old, new):
@@ -141,7 +147,9 @@ def test_a_function_that_nothing_calls_does_not_count(copy):
     before = copy.digest()
     copy.append("dode/sampling.py", "\n\ndef never_called(x):\n    return x + 1\n")
     assert copy.digest() == before
-    copy.append("dode/sampling.py", "\n\nALWAYS = 1\n")  # a constant does, whoever reads it
+    copy.append("dode/sampling.py", "\n\nNEVER_READ = {'x': (1,)}\n")  # nor a constant that nothing reads
+    assert copy.digest() == before
+    copy.append("dode/sampling.py", "\n\nMADE = made()\n")  # what calls something has an effect, perhaps
     assert copy.digest() != before
 
 
@@ -150,15 +158,15 @@ def test_networks_and_extractors_count_for_their_own_cards_alone(copy):
         return [copy.digest("scripts/sample.py", f"dode.models.{name}") for name in ("ddpm.ddpm_unet", "adm.adm_unet")]
 
     ddpm, adm = digests()
-    copy.append("dode/models/adm/layers.py", "\n\nX = 1\n")
-    copy.append("dode/models/edm/layers.py", "\n\nX = 1\n")
+    copy.append("dode/models/adm/layers.py", EXECUTED)
+    copy.append("dode/models/edm/layers.py", EXECUTED)
     assert digests()[0] == ddpm
     assert digests()[1] != adm
     score = copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier")
-    copy.append("dode/metrics/extractors/inception.py", "\n\nX = 1\n")
-    copy.append("dode/metrics/resizing.py", "\n\nX = 1\n")
+    copy.append("dode/metrics/extractors/inception.py", EXECUTED)
+    copy.append("dode/metrics/resizing.py", EXECUTED)
     assert copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier") == score
-    copy.append("dode/models/embedded/digit_classifier.py", "\n\nX = 1\n")
+    copy.append("dode/models/embedded/digit_classifier.py", EXECUTED)
     assert copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier") != score
 
 
@@ -170,11 +178,11 @@ def test_a_solvers_file_counts_for_the_cells_of_that_solver_alone(copy):
 
     heun, ddim = digests()
     assert heun != ddim
-    copy.append("dode/solvers/heun.py", "\n\nX = 1\n")
+    copy.append("dode/solvers/heun.py", EXECUTED)
     heun_edited, ddim_same = digests()
     assert heun_edited != heun
     assert ddim_same == ddim
-    copy.append("dode/solvers/ddim.py", "\n\nX = 1\n")
+    copy.append("dode/solvers/ddim.py", EXECUTED)
     heun_same, ddim_edited = digests()
     assert heun_same == heun_edited
     assert ddim_edited != ddim
@@ -189,10 +197,10 @@ def test_a_new_solver_file_leaves_the_others_alone(copy):
 
 def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     before = copy.digest()
-    copy.append("dode/report/figures/images.py", "\n\nX = 1\n")
-    copy.append("dode/models/embedded/training.py", "\n\nX = 1\n")
-    copy.append("dode/distillation/fitting.py", "\n\nX = 1\n")
-    copy.append("scripts/score.py", "\n\nX = 1\n")
+    copy.append("dode/report/figures/images.py", EXECUTED)
+    copy.append("dode/models/embedded/training.py", EXECUTED)
+    copy.append("dode/distillation/fitting.py", EXECUTED)
+    copy.append("scripts/score.py", EXECUTED)
     assert copy.digest() == before
 
 
@@ -227,7 +235,7 @@ def test_every_form_of_import_is_followed_transitively(copy, statement):
     (copy.root / "scripts/new.py").write_text("import json\nimport missing.module\nfrom dode import near\n")
     digests = [copy.digest("scripts/new.py")]
     for name in ("far", "farther"):
-        copy.append(f"dode/{name}.py", "Z = 2\n")
+        copy.append(f"dode/{name}.py", EXECUTED)
         digests.append(copy.digest("scripts/new.py"))
     assert len(set(digests)) == 3
 
@@ -237,7 +245,7 @@ def test_imports_in_a_circle_end(copy):
     (copy.root / "dode/two.py").write_text("from dode import one\n")
     (copy.root / "scripts/new.py").write_text("from dode import one\n")
     before = copy.digest("scripts/new.py")
-    copy.append("dode/two.py", "X = 1\n")
+    copy.append("dode/two.py", EXECUTED)
     assert copy.digest("scripts/new.py") != before
 
 
@@ -299,6 +307,29 @@ def test_the_package_has_nothing_that_the_digest_does_not_see(what, nodes):
         assert not UNSEEN[what](node), f"{path}: {ast.unparse(node)[:200]}"
 
 
+MUTATING = {"add", "append", "clear", "copy_", "extend", "fill_", "insert", "pop", "remove", "setdefault", "update"}
+#: What a function that only checks has none of.
+EFFECTS = (ast.Global, ast.Nonlocal, ast.Yield, ast.YieldFrom, ast.Delete, ast.With, ast.Try, ast.NamedExpr)
+
+
+def test_functions_that_only_check_raise_value_errors_or_do_nothing(nodes):
+    assert issubclass(ConfigError, ValueError)
+    found = [(path, node) for path, node in nodes if getattr(node, "name", None) in bare_code.CHECKS]
+    assert {node.name for _, node in found} == bare_code.CHECKS
+    for path, function in found:
+        for node in ast.walk(function):
+            place = f"{path}: {function.name}: {ast.unparse(node)[:100]}"
+            assert not isinstance(node, EFFECTS), place
+            if isinstance(node, ast.Attribute | ast.Subscript):
+                assert not isinstance(node.ctx, ast.Store), place
+            if isinstance(node, ast.Call):
+                assert bare_code.name_of_call(node) not in MUTATING, place
+            if isinstance(node, ast.Return):
+                assert node.value is None, place
+            if isinstance(node, ast.Raise):
+                assert bare_code.name_of_call(node.exc) in ("ValueError", ConfigError.__name__), place
+
+
 CAUGHT = [
     ("    try:\n        check(x)\n    except ValueError:\n        return 1\n", True),
     ("    try:\n        check(x)\n    except BAD:\n        return 1\n", True),
@@ -319,6 +350,29 @@ def test_a_check_counts_where_an_error_of_its_kind_is_caught(copy, body, counts)
     before = copy.digest("scripts/new.py")
     copy.replace("scripts/new.py", "x > 1", "x > 2")
     assert (copy.digest("scripts/new.py") != before) == counts
+
+
+@pytest.mark.parametrize(("body", "counts"), CAUGHT)
+def test_a_function_that_only_checks_counts_where_its_errors_are_caught(copy, body, counts):
+    source = (
+        "import contextlib\nBAD = (ValueError,)\n\n\ndef found(x):\n    return x > 1\n\n\n"
+        "def check_steps(x):\n    fault = found(x)\n    if fault:\n        raise ValueError('large')\n"
+    )
+    body = body.replace("check(", "check_steps(")
+    (copy.root / "scripts/new.py").write_text(f"{source}\n\ndef main(snakemake):\n    x = snakemake.x\n{body}")
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "x > 1", "x > 2")
+    assert (copy.digest("scripts/new.py") != before) == counts
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "return x > 2", "return x > 3")  # what the check needs
+    assert (copy.digest("scripts/new.py") != before) == counts
+
+
+def test_a_check_that_is_given_what_may_have_an_effect_counts(copy):
+    (copy.root / "scripts/new.py").write_text("def main(snakemake):\n    check_steps(advance(1))\n")
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "advance(1)", "advance(2)")
+    assert copy.digest("scripts/new.py") != before
 
 
 @pytest.mark.parametrize(
