@@ -1,7 +1,9 @@
 """Fit a cell's solver to its teacher's states, or to the end states of the fine solution."""
 
+import importlib
+
 from dode.benchmark import execution, fit_jobs, jobs, learning_jobs, scripting, software
-from dode.distillation import fit_checks, fitting, greedy
+from dode.benchmark.parameters import FIT_MODULES, METHODS
 
 
 def main(snakemake):
@@ -13,18 +15,9 @@ def main(snakemake):
         made["teacher"] = fit_jobs.read_made(followed)
         made["code"]["teacher"] = made["teacher"].pop("code")
     states = fit_jobs.read_states(followed, cell.device) if followed else iter(())
-    how = dict(params.fit)
-    name = how.pop("fit")
+    kind = importlib.import_module(FIT_MODULES.get(params.fit["fit"], METHODS))
     with learning_jobs.checkpoint(snakemake.output[0], made) as checkpoint:
-        if name not in fit_checks.FITS:
-            fit = learning_jobs.fit(name, own, list(states), how["options"], checkpoint)
-        elif name == "joint":
-            _, ends = next(states)
-            to = (own.denoise, own.latents, cell.sigmas, ends)
-            fit = fitting.fit_jointly(cell.solver, *to, **how, clip=cell.clip, checkpoint=checkpoint)
-        else:
-            how["refine"] = how.pop("iterations", 0)
-            fit = greedy.fit_to(cell.solver, own.denoise, own.latents, cell.sigmas, own.pairing(), states, **how)
+        fit = kind.fit(own, states, params.fit, checkpoint)
         fit_jobs.write_fit(snakemake.output[0], fit, {**made, **software.environment(cell.device)})
 
 

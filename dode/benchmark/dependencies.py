@@ -13,7 +13,19 @@ from typing import Any
 from dode import grids, solvers
 from dode.benchmark import digests, records
 from dode.benchmark.cells import Benchmark, Cell
-from dode.benchmark.parameters import GUIDING, PIPELINES, RECIPES, STUDENTS, Card, Fit, Samples, Teacher, Trajectory
+from dode.benchmark.parameters import (
+    FIT_MODULES,
+    GUIDING,
+    METHODS,
+    PIPELINES,
+    RECIPES,
+    STUDENTS,
+    Card,
+    Fit,
+    Samples,
+    Teacher,
+    Trajectory,
+)
 from dode.benchmark.precisions import Precisions
 from dode.distillation import learned
 from dode.fetching import checksums, pipelines
@@ -287,8 +299,9 @@ class Dependencies:
         """Digest of the code of a cell's fit, which runs its teacher too where this has no file."""
         if cell.method is not None:
             module, options = learned.fits.module_of(cell.method.name), cell.entry["distill"]["options"]
-            return self.cell_code("distill.py", cell, parts={module, *_parts_of(cell.method, options)})
-        return self.cell_code("distill.py", cell, *([] if cell.with_teacher or cell.is_joint else [cell.teacher]))
+            return self.cell_code("distill.py", cell, parts={METHODS, module, *_parts_of(cell.method, options)})
+        teacher = [] if cell.with_teacher or cell.is_joint else [cell.teacher]
+        return self.cell_code("distill.py", cell, *teacher, parts={FIT_MODULES[cell.entry["distill"]["fit"]]})
 
     def fine_ends_code(self, dataset: str) -> str:
         """Digest of the code of a dataset id's fine solution on fitting images."""

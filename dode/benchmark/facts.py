@@ -10,6 +10,7 @@ from dode.benchmark.cells import Benchmark, Cell, Dataset
 from dode.fetching.cards import file_name
 from dode.grids.facts import ModelFacts, index_scale
 from dode.images import data
+from dode.report import learning
 
 #: Most bytes of the samples of a cell, and of those of all cells of a page, as they are written (base64).
 MOST, WHOLE = 150_000, 40_000_000
@@ -46,7 +47,7 @@ class Facts:
             "dataset": cell.dataset["id"],
             "solver": cell.entry["id"],
             "label": cell.entry["label"],
-            "method": cell.entry["solver"] if cell.method is None else cell.method.name,
+            "method": learning.method(cell.entry["solver"], cell.entry["distill"]["fit"] if cell.fitted else None),
             "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
             "fitted": cell.fitted,

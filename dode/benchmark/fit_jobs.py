@@ -12,8 +12,8 @@ from dode import storage
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
 from dode.directions import Directions
-from dode.distillation import fitted, fitting
-from dode.distillation.teacher import Alignment, Local
+from dode.distillation import fitted
+from dode.distillation.teacher import Alignment, Local, align
 from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NonStationary
 
@@ -55,7 +55,7 @@ class FittingSet:
         how: dict[str, Any] = {"substeps": own.substeps, "teacher": own.teacher}
         if own.alignment is not None:  # which a method of others has not
             how["alignment"] = own.alignment
-        return fitting.align(job.solver, job.denoise, job.sigmas, **how)
+        return align(job.solver, job.denoise, job.sigmas, **how)
 
 
 def write_states(path: str, states: Iterable[tuple[float, torch.Tensor]], made: Mapping[str, Any]) -> None:

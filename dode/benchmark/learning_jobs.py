@@ -13,7 +13,7 @@ from dode import solvers, storage
 from dode.benchmark import fit_jobs
 from dode.benchmark.jobs import CellJob
 from dode.benchmark.prepared import METADATA
-from dode.distillation import fitted, fitting, learned
+from dode.distillation import learned
 from dode.distillation.task import Checkpoint, Meter, Task
 
 
@@ -23,20 +23,6 @@ def checkpoint(path: str, made: Mapping[str, Any]) -> Iterator[Checkpoint]:
     own = Checkpoint(f"{path}.checkpoint", json.dumps(made, sort_keys=True))
     yield own
     own.remove()
-
-
-def fit(
-    name: str,
-    own: fit_jobs.FittingSet,
-    states: list[tuple[float, torch.Tensor]],
-    options: Mapping[str, Any],
-    checkpoint: Checkpoint,
-) -> fitted.Fit:
-    """A cell's fit by the method ``name``; ``states`` are what was read: the end states, or the teacher's."""
-    job, ends = own.job, learned.fits.get(name).follows == "ends"
-    followed = {"ends": states[0][1], "clip": job.clip} if ends else {"states": states}
-    how: dict[str, Any] = {"options": options, "checkpoint": checkpoint, "seed": own.seed, **followed}
-    return fitting.fit_by_method(name, job.solver, own.denoise, own.latents, job.sigmas, **how)
 
 
 def prepare(job: CellJob, ends: str | None, own: Checkpoint) -> dict[str, torch.Tensor]:

@@ -13,6 +13,12 @@ RECIPES = "dode.benchmark.recipe_jobs"
 PIPELINES = "dode.benchmark.pipeline_jobs"
 #: The module with the jobs of cells whose solver has a network of its own, likewise.
 STUDENTS = "dode.benchmark.student_jobs"
+#: The modules with the fits of each kind, of which a job imports its own, and the one with those of others' methods.
+FIT_MODULES = {
+    "joint": "dode.benchmark.joint_fits",
+    **dict.fromkeys(("greedy", "refined"), "dode.benchmark.stepwise_fits"),
+}
+METHODS = "dode.benchmark.method_fits"
 
 
 class Parameters:

@@ -1,20 +1,25 @@
 """What a fit is, whichever way it was made."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dode import driver, sampling
 from dode.directions import DirectionsLike
-from dode.distillation import fit_checks, joint
-from dode.distillation.refinement import Refinement
+from dode.distillation import fit_checks
 from dode.distillation.task import Meter
 from dode.grids.facts import ModelFacts
 from dode.grids.of_model import listed
 from dode.grids.tensor import Levels, checked
 from dode.solvers.base import Denoise, Solver
+
+if TYPE_CHECKING:  # a fit of one kind depends on nothing of another
+    from dode.distillation.joint import Rung
+    from dode.distillation.refinement import Refinement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Fit:
     rms_after: torch.Tensor
     refinement: Refinement | None = None
     family: str | None = None
-    rungs: tuple[joint.Rung, ...] = ()
+    rungs: tuple[Rung, ...] = ()
     cost: Meter | None = None
 
     @property

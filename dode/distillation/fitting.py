@@ -9,44 +9,16 @@ from dode import calls, driver
 from dode.directions import DirectionsLike
 from dode.distillation import fit_checks, joint, learned
 from dode.distillation import teacher as teachers
+from dode.distillation.by_method import check_method, fit_by_method
 from dode.distillation.fine_solution import fine_ends
-from dode.distillation.fitted import Fit, made_from, of_student
+from dode.distillation.fitted import Fit
 from dode.distillation.greedy import fit_to
-from dode.distillation.task import Checkpoint, Task
 from dode.grids.facts import ModelFacts
 from dode.grids.of_model import check_levels
-from dode.grids.tensor import Grid, Levels, checked
+from dode.grids.tensor import Levels, checked
 from dode.solvers.base import Denoise, Solver
 
 REFINED = 12  # iterations of a refinement
-
-
-def align(
-    solver: Solver,
-    denoise: Denoise,
-    sigmas: Levels,
-    *,
-    substeps: int = 10,
-    alignment: str = "aligned",
-    teacher: str | None = None,
-) -> teachers.Alignment | teachers.Local:
-    """The pairing of a solver with its teacher by name: ``"aligned"``, ``"local"`` or ``"released"``.
-
-    Returns:
-        A :class:`dode.teacher.Alignment`, for ``"local"`` a :class:`dode.teacher.Local`.
-    """
-    if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
-        raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
-    fit_checks.check_alignment(alignment, afs=driver.on_grid(solver, sigmas).afs)
-    if alignment == "aligned":
-        return teachers.aligned(solver, sigmas, substeps, teacher)
-    if alignment == "local":
-        return teachers.local(solver, sigmas, substeps, teacher)
-    if alignment == "released":
-        if teacher is not None:
-            raise ValueError("alignment 'released' has its own teacher; leave 'teacher' out")
-        return teachers.released(solver, sigmas, substeps, ModelFacts.of(denoise).prediction)
-    raise ValueError(f"alignment must be 'aligned', 'local' or 'released', not '{alignment}'")
 
 
 def distill(
@@ -173,7 +145,7 @@ def distill(
             return fit_by_method(fit, solver, denoise, latents, sigmas, clip=clip, **chosen)
         if learned.fits.get(fit).follows == "nothing":
             return fit_by_method(fit, solver, denoise, latents, sigmas, **chosen)
-        pairing = align(solver, denoise, sigmas, substeps=substeps, teacher=teacher)
+        pairing = teachers.align(solver, denoise, sigmas, substeps=substeps, teacher=teacher)
         assert isinstance(pairing, teachers.Alignment)
         chosen["states"] = list(teachers.trajectory(pairing, denoise, latents))
         return fit_by_method(fit, solver, denoise, latents, sigmas, **chosen)
@@ -182,7 +154,7 @@ def distill(
         what: dict[str, Any] = {"family": family, "directions": directions, "budget": budget}
         joint.check(solver, ModelFacts.of(denoise), checked(sigmas), len(latents), **what)
         ends = fine_ends(denoise, latents, sigmas) if ends is None else torch.as_tensor(ends)
-        return fit_jointly(
+        return joint.fit_jointly(
             solver,
             denoise,
             latents,
@@ -192,60 +164,8 @@ def distill(
             clip=clip,
             iterations=joint.ITERATIONS if iterations is None else iterations,
         )
-    pairing = align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
+    pairing = teachers.align(solver, denoise, sigmas, substeps=substeps, alignment=alignment, teacher=teacher)
     states = teachers.trajectory(pairing, denoise, latents) if isinstance(pairing, teachers.Alignment) else ()
     refine = 0 if fit == "greedy" else REFINED if iterations is None else iterations
     own = 1 if directions is None else directions
     return fit_to(solver, denoise, latents, sigmas, pairing, states, directions=own, stages=stages, refine=refine)
-
-
-def fit_jointly(
-    solver: Solver,
-    denoise: Denoise,
-    latents: torch.Tensor,
-    sigmas: Levels,
-    ends: torch.Tensor,
-    **options: Any,
-) -> Fit:
-    """:func:`distill` with ``fit="joint"``; options of :func:`dode.distillation.joint.climb_ladder`."""
-    student, family, rungs = joint.climb_ladder(solver, denoise, latents, sigmas, ends, **options)
-    return of_student(student, made_from(solver, sigmas, denoise, latents), family=family, rungs=rungs)
-
-
-def check_method(
-    name: str, solver: Solver, denoise: Denoise, levels: torch.Tensor, images: int, options: Mapping[str, Any]
-) -> None:
-    """ValueError where the fit ``name`` has no such options, solver or number of images, before any evaluation."""
-    method, steps = learned.fits.get(name), len(levels) - 1
-    learned.fits.check_options(name, options)
-    method.check(images, solver.nfe(steps, end=levels[-1]), **options)
-    method.check_solver(solver, learned.Span(steps, float(levels[-1]), ModelFacts.of(denoise).sigma_min), **options)
-
-
-def fit_by_method(
-    name: str,
-    solver: Solver,
-    denoise: Denoise,
-    latents: torch.Tensor,
-    sigmas: Levels,
-    *,
-    options: Mapping[str, Any],
-    checkpoint: Checkpoint | None = None,
-    **followed: Any,
-) -> Fit:
-    """The fit ``name`` of :data:`dode.distillation.learned.fits`.
-
-    Args:
-        solver, denoise, latents, sigmas: as of :func:`distill`.
-        options: of the method.
-        checkpoint: where an interrupted fit goes on.
-        followed: ``ends`` or ``states``, ``clip`` and ``seed`` as of :class:`dode.distillation.task.Task`.
-    """
-    method, levels = learned.fits.get(name), checked(sigmas)
-    check_method(name, solver, denoise, levels, len(latents), options)
-    kept = sigmas if isinstance(sigmas, Grid) else levels  # which knows its family
-    task = Task(solver, denoise, latents, kept, checkpoint=checkpoint or Checkpoint(), **followed)
-    student = method(task, **options)
-    if student.nfe != task.nfe:
-        raise RuntimeError(f"fit '{name}' made a solver of {student.nfe} evaluations, not of {task.nfe}")
-    return of_student(student, made_from(solver, sigmas, denoise, latents), family=name, cost=task.meter)

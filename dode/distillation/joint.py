@@ -21,6 +21,7 @@ from dode.directions import OUTPUTS, Directions, DirectionsLike
 from dode.distillation import families, fit_checks
 from dode.distillation.comparison import Comparison
 from dode.distillation.families import APART
+from dode.distillation.fitted import Fit, made_from, of_student
 from dode.distillation.levenberg_marquardt import Images, OutOfBudget, Progress, minimise
 from dode.distillation.linear_form import check_linear, level_of, linear_form
 from dode.distillation.task import Checkpoint
@@ -148,6 +149,19 @@ def climb_ladder(
             ladder.skip(rung, needed, "the budget of network evaluations was used up", before)
     log.info("kept: %s", kept(ladder.rungs))
     return ladder.best.student, ladder.best.family, tuple(ladder.rungs)
+
+
+def fit_jointly(
+    solver: Solver,
+    denoise: Denoise,
+    latents: torch.Tensor,
+    sigmas: Levels,
+    ends: torch.Tensor,
+    **options: Any,
+) -> Fit:
+    """:func:`dode.distill` with ``fit="joint"``; options of :func:`climb_ladder`."""
+    student, family, rungs = climb_ladder(solver, denoise, latents, sigmas, ends, **options)
+    return of_student(student, made_from(solver, sigmas, denoise, latents), family=family, rungs=rungs)
 
 
 class _Ladder:

@@ -11,6 +11,7 @@ import torch
 
 from dode import driver, grids, solvers
 from dode.distillation import fit_checks
+from dode.grids.facts import ModelFacts
 from dode.grids.tensor import Grid, Levels, checked
 from dode.solvers.base import Denoise, Solver
 
@@ -166,6 +167,34 @@ def released(solver: Solver, sigmas: Levels, substeps: int, prediction: str) -> 
     limit = variable_of(sigmas).max_steps or substeps * steps
     fine = remake(steps=min(limit, substeps * steps))
     return paired_in_vp(teacher, fine, student, strided(steps, len(fine) - 1))
+
+
+def align(
+    solver: Solver,
+    denoise: Denoise,
+    sigmas: Levels,
+    *,
+    substeps: int = 10,
+    alignment: str = "aligned",
+    teacher: str | None = None,
+) -> Alignment | Local:
+    """The pairing of a solver with its teacher by name: ``"aligned"``, ``"local"`` or ``"released"``.
+
+    Returns:
+        A :class:`Alignment`, for ``"local"`` a :class:`Local`.
+    """
+    if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
+        raise ValueError(f"substeps must be an integer of at least 1, not {substeps!r}")
+    fit_checks.check_alignment(alignment, afs=driver.on_grid(solver, sigmas).afs)
+    if alignment == "aligned":
+        return aligned(solver, sigmas, substeps, teacher)
+    if alignment == "local":
+        return local(solver, sigmas, substeps, teacher)
+    if alignment == "released":
+        if teacher is not None:
+            raise ValueError("alignment 'released' has its own teacher; leave 'teacher' out")
+        return released(solver, sigmas, substeps, ModelFacts.of(denoise).prediction)
+    raise ValueError(f"alignment must be 'aligned', 'local' or 'released', not '{alignment}'")
 
 
 def strided(evaluations: int, end: int) -> list[int]:

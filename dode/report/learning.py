@@ -1,4 +1,4 @@
-"""Whether a cell has learnt something before it samples: decided here and nowhere else. Imports no torch.
+"""Whether, and by which method, a cell has learnt something before it samples: decided here alone. Imports no torch.
 
 A cell is *distilled* where something had to be learnt from the model before it could sample: by a fit, or by what was
 prepared for its solver or its grid (a trained network, statistics, a searched grid). It is *fitted* where it has a file
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dode import grids, solvers
+from dode.distillation.fit_checks import FITS
 
 
 @functools.cache
@@ -39,3 +40,8 @@ def of_record(made: Mapping[str, Any], *, said: bool = False) -> bool:
     solver, grid = made["run"]["solver"], made["run"].get("grid", {}).get("name")
     known = solver in solvers.names() and grid in grids.names()
     return distilled(solver, grid, fitted="fit" in made) if known else "fit" in made or said
+
+
+def method(solver: str, fit: str | None) -> str:
+    """The method of a cell: its solver, or the method of others by which its solver was fitted."""
+    return solver if fit is None or fit in FITS else fit

@@ -187,3 +187,11 @@ def test_the_page_says_what_has_been_measured(monkeypatch):
     found = fits.entries(pd.read_csv(ROOT / "benchmarks" / "fits.csv"))
     page = (ROOT / "docs" / "solvers.md").read_text(encoding="utf-8")
     assert fits.replace(page, "digits", fits.section(found)) == page
+
+
+def test_the_page_says_what_methods_side_by_side_have_found(monkeypatch):
+    """docs/learned-methods.md has the tables of benchmarks/rivals.csv."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    rivals = script("rivals")
+    page = rivals.PAGE.read_text(encoding="utf-8")
+    assert rivals.replace(page, "side by side", rivals.section(pd.read_csv(rivals.KEPT))) == page

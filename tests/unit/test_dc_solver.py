@@ -10,7 +10,7 @@ import dode
 import killing
 from dode import grids, solvers
 from dode.benchmark import fit_jobs, learning_jobs
-from dode.distillation import fitting, learned
+from dode.distillation import by_method, learned
 from dode.distillation import teacher as teachers
 from dode.distillation.methods.dc_solver import rows
 from dode.grids.facts import ModelFacts
@@ -80,7 +80,7 @@ def test_a_killed_search_goes_on_and_ends_in_the_same_bytes(tmp_path, killed):
         denoise = killing.after_calls(mixture.denoise, limit)
         with learning_jobs.checkpoint(path, {}) as own:
             how = {"options": {}, "checkpoint": own, "seed": 3, "states": states}
-            fit_jobs.write_fit(path, fitting.fit_by_method("dc-solver", solver, denoise, noise, levels, **how), {})
+            fit_jobs.write_fit(path, by_method.fit_by_method("dc-solver", solver, denoise, noise, levels, **how), {})
 
     run(tmp_path / "whole.json")
     with pytest.raises(killing.Killed):

@@ -128,9 +128,10 @@ def test_code_counts(copy, file, old, new):
 def test_a_check_counts_where_its_error_is_caught(copy):
     """A refinement goes on after a student's run that breaks down, so when it does decides its coefficients."""
     check = "if not bool(finite.all()):"
-    before = copy.digest("scripts/sample.py"), copy.digest("scripts/distill.py")
+    refined = "scripts/distill.py", "dode.benchmark.stepwise_fits"
+    before = copy.digest("scripts/sample.py"), copy.digest(*refined)
     copy.replace("dode/driver.py", check, "if not bool(finite.any()):")
-    after = copy.digest("scripts/sample.py"), copy.digest("scripts/distill.py")
+    after = copy.digest("scripts/sample.py"), copy.digest(*refined)
     assert before[0] == after[0]
     assert before[1] != after[1]
 
@@ -202,6 +203,31 @@ def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     copy.append("dode/distillation/fitting.py", EXECUTED)
     copy.append("scripts/score.py", EXECUTED)
     assert copy.digest() == before
+
+
+FITS = {name: ("scripts/distill.py", f"dode.benchmark.{name}_fits") for name in ("joint", "stepwise", "method")}
+FITTING = {**FITS, "fine_ends": ("scripts/fine_ends.py",), "teacher": ("scripts/teacher.py",)}
+FITTING |= {"prepare": ("scripts/prepare.py",)}
+
+
+@pytest.mark.parametrize(
+    ("file", "edited"),
+    [
+        ("joint", {"joint"}),
+        ("levenberg_marquardt", {"joint"}),
+        ("greedy", {"stepwise"}),
+        ("refinement", {"stepwise"}),
+        ("damped_steps", {"joint", "stepwise"}),
+        ("by_method", {"method"}),
+        ("fitting", set()),
+        ("teacher", {*FITTING}),
+    ],
+)
+def test_a_way_of_fitting_counts_for_its_own_fits_alone(copy, file, edited):
+    """And not for what they follow, on which all other fits depend."""
+    before = {name: copy.digest(*job) for name, job in FITTING.items()}
+    copy.append(f"dode/distillation/{file}.py", EXECUTED)
+    assert {name for name, job in FITTING.items() if copy.digest(*job) != before[name]} == edited
 
 
 #: Jobs that are dear, with what other jobs depend on.

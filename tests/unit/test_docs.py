@@ -16,7 +16,7 @@ from dode import grids, report, solvers
 from dode.__main__ import main
 from dode.benchmark import digests, precision_rule, precisions
 from dode.benchmark.cells import Benchmark
-from dode.distillation import fine_solution, fit_checks, fitting, greedy, learned, task
+from dode.distillation import by_method, fine_solution, fit_checks, greedy, learned, task
 from dode.grids import base as base_of_grids
 from dode.metrics import distances, extrapolation, features
 from dode.metrics.catalogue import METRICS
@@ -264,8 +264,8 @@ def test_a_documented_fit_learns_and_goes_on_after_a_kill(registered, monkeypatc
             return mixture.denoise(x, sigma)
 
         with pytest.raises(KeyboardInterrupt):
-            fitting.fit_by_method("weighted-steps", ddim, killing, *given[2:], checkpoint=own, **how)
-        again = fitting.fit_by_method("weighted-steps", *given, checkpoint=task.Checkpoint(tmp_path / "kept"), **how)
+            by_method.fit_by_method("weighted-steps", ddim, killing, *given[2:], checkpoint=own, **how)
+        again = by_method.fit_by_method("weighted-steps", *given, checkpoint=task.Checkpoint(tmp_path / "kept"), **how)
         assert torch.equal(again.student.lambdas, fit.student.lambdas)
     with pytest.raises(ValueError, match="batch must be at most the 64 images, not 65"):
         dode.distill(*given, fit="weighted-steps", options={"batch": 65})

@@ -9,7 +9,7 @@ import dode
 import killing
 from dode import grids, sampling, solvers
 from dode.benchmark import fit_jobs, jobs, learning_jobs
-from dode.distillation import fitting, learned, task
+from dode.distillation import by_method, learned, task
 from dode.distillation.backprop.epd import ParallelDirections
 from dode.distillation.backprop.runs import end_states
 from dode.grids.facts import ModelFacts
@@ -77,7 +77,7 @@ FIT_NOISE = mixture.latents(IMAGES, 3).float()
 
 def fit(checkpoint=None, **options):
     how = {"options": {**HOW, **options}, "ends": mixture.exact(IMAGES, 3), "seed": 5, "checkpoint": checkpoint}
-    return fitting.fit_by_method("epd", BASE, mixture.denoise, FIT_NOISE, GRID, **how)
+    return by_method.fit_by_method("epd", BASE, mixture.denoise, FIT_NOISE, GRID, **how)
 
 
 @pytest.mark.parametrize(("points", "depth"), [(1, 5), (2, 3), (5, 1)])
@@ -94,7 +94,7 @@ def test_the_grids_family_gives_the_levels():
     of_grid = {
         name: fit(iterations=1).student.told[0]
         if name == "karras"
-        else fitting.fit_by_method(
+        else by_method.fit_by_method(
             "epd", BASE, mixture.denoise, FIT_NOISE, grids.grids.create(name, steps=NFE), **OTHERS
         ).student.told[0]
         for name in ("karras", "log-snr")
@@ -164,6 +164,6 @@ def test_a_model_that_knows_some_levels_alone_is_told_those():
         return mixture.denoise(x, sigma)
 
     denoise.round_sigma = rounded
-    own = fitting.fit_by_method("epd", BASE, denoise, FIT_NOISE, GRID, **OTHERS)
+    own = by_method.fit_by_method("epd", BASE, denoise, FIT_NOISE, GRID, **OTHERS)
     assert set(own.student.evaluated_levels()) <= set(known.tolist())
     assert isinstance(own.student, sampling.Student)

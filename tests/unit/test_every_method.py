@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import dode
 from dode import driver, grids, solvers
 from dode.benchmark.cells import Benchmark
-from dode.distillation import fitting, learned
+from dode.distillation import by_method, learned
 from dode.distillation import teacher as teachers
 from dode.distillation.task import Task
 from dode.grids.facts import ModelFacts
@@ -102,7 +102,7 @@ def fitted(method, solver, denoise, sigmas):
         followed = {"ends": mixture.exact(24, 5)}
     elif method.follows == "states":
         followed = {"states": list(teachers.trajectory(teachers.aligned(solver, sigmas, 2), denoise, noise))}
-    student = fitting.fit_by_method(
+    student = by_method.fit_by_method(
         method.name, driver.on_grid(solver, sigmas), denoise, noise, sigmas, options=brief(method), **followed
     ).student
     assert student.sample(denoise, mixture.latents(3, 1)).isfinite().all()

@@ -9,7 +9,7 @@ import dode
 import killing
 from dode import sampling
 from dode.benchmark import fit_jobs, jobs, learning_jobs
-from dode.distillation import fitting, learned
+from dode.distillation import by_method, fine_solution, learned
 from dode.distillation.task import Checkpoint, Task
 from dode.models import mixture
 
@@ -61,7 +61,7 @@ def given():
 
 
 def exact():
-    return fitting.fine_ends(*given()[1:])
+    return fine_solution.fine_ends(*given()[1:])
 
 
 def test_a_method_is_a_fit_by_its_name_and_its_cost_is_counted(method):
@@ -118,7 +118,7 @@ def run(path, made, killed=None):
     solver, denoise, latents, sigmas = given()
     with learning_jobs.checkpoint(path, made) as own:
         how = {"options": {"killed": killed}, "checkpoint": own, "seed": 3, "ends": exact()}
-        fit = fitting.fit_by_method("stretch", solver, denoise, latents, sigmas, **how)
+        fit = by_method.fit_by_method("stretch", solver, denoise, latents, sigmas, **how)
         fit_jobs.write_fit(path, fit, made)
 
 

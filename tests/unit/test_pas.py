@@ -11,7 +11,7 @@ import killing
 from dode import driver, grids, sampling, solvers
 from dode.benchmark import fit_jobs, jobs, learning_jobs
 from dode.directions import Directions, History
-from dode.distillation import fitting, learned
+from dode.distillation import by_method, learned
 from dode.distillation import teacher as teachers
 from dode.models import mixture
 from inside_out import driven
@@ -164,7 +164,7 @@ def test_a_killed_fit_goes_on_and_ends_in_the_same_bytes(tmp_path, killed):
         denoise = killing.after_calls(mixture.denoise, limit)
         with learning_jobs.checkpoint(path, {}) as own:
             how = {"options": OPTIONS, "checkpoint": own, "seed": 3, "states": states}
-            fit = fitting.fit_by_method("pas", solver, denoise, noise, SIGMAS, **how)
+            fit = by_method.fit_by_method("pas", solver, denoise, noise, SIGMAS, **how)
             fit_jobs.write_fit(path, fit, {})
 
     run(tmp_path / "whole.json")

@@ -17,6 +17,17 @@ from workspace import TINY, Workspace
 CELLS = ["ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"]
 #: A newcomer's own solver, on the same ground.
 MINE = {"id": "mine", "label": "Mine", "solver": "ipndm", "options": {"order": 2}, "nfe": [2, 3]}
+#: And fits by methods of others, with and without coefficients of directions.
+METHODS = [
+    {"id": "table", "solver": "ddim", "nfe": [5], "distill": {"fit": "neural-solver"}},
+    {
+        "id": "pas",
+        "solver": "ddim",
+        "nfe": [3],
+        "distill": {"fit": "pas", "images": 16, "options": {"epochs": 1, "tau": 0}},
+    },
+]
+OWN = [f"digits-edm/{name}" for name in ("mine/nfe2", "mine/nfe3", "pas/nfe3", "reference/nfe5", "table/nfe5")]
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +44,12 @@ def add(workspace, archive, monkeypatch):
 
 @pytest.fixture(scope="module")
 def joined(once, packed):
-    """A benchmark of one solver of its own with the archive of the tiny one, run to its end."""
+    """A benchmark of solvers of its own with the archive of the tiny one, run to its end."""
 
     def make(folder):
         workspace = Workspace.fresh(folder, python=forked_python.executable())
         shutil.copy2(packed, folder / "theirs.zip")
-        config = yaml.safe_load(TINY.read_text()) | {"solvers": [MINE]}
+        config = yaml.safe_load(TINY.read_text()) | {"solvers": [MINE, *METHODS]}
         config["archives"] = [{"file": "theirs.zip", "sha256": format.read(packed).sha256}]
         (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
         workspace.snakemake()
@@ -92,7 +103,8 @@ def test_rows_of_an_archive_stand_beside_ones_own_and_are_marked_everywhere(join
 
 
 def test_only_ones_own_cells_were_run(joined):
-    assert {path.parent.parent.name for path in joined.results.glob("*/*/nfe*/score.json")} == {"mine", "reference"}
+    found = {path.parent.relative_to(joined.results).as_posix() for path in joined.results.glob("*/*/nfe*/score.json")}
+    assert found == {*OWN}
 
 
 def test_the_record_and_an_archive_of_it_have_only_what_was_measured_here(joined, packed, tmp_path):
@@ -103,7 +115,9 @@ def test_the_record_and_an_archive_of_it_have_only_what_was_measured_here(joined
     assert own["cells"] == [f"digits-edm/{name}" for name in ("ddim@1/nfe2", "d-ddim@1/nfe2", "heun@1/nfe3")]
     assert main(["pack", str(joined.results), "--output", str(tmp_path / "mine.zip")]) == 0
     found = format.read(tmp_path / "mine.zip")
-    assert set(found.cells) == {f"digits-edm/{name}" for name in ("mine/nfe2", "mine/nfe3", "reference/nfe5")}
+    assert sorted(found.cells) == OWN
+    families = {name: fit["family"] for name, fit in found.fits.items()}
+    assert families == {"digits-edm/table/nfe5": "neural-solver", "digits-edm/pas/nfe3": "pas"}
     assert "archives" not in found.facts["config"]
     assert "elsewhere" not in found.provenance
 

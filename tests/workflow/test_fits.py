@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from workspace import CHANGED
+
 LOCAL = {"alignment": "local", "teacher": "heun", "directions": {"differences": 1, "outputs": "both"}}
 CELLS = {
     "local": {"solver": "ddim", "nfe": [3], "distill": {"fit": "greedy", "images": 16, "substeps": 3, **LOCAL}},
@@ -73,6 +75,6 @@ def test_the_code_of_a_fit_counts_and_that_of_a_teacher_that_it_has_with_it(fitt
     assert not any(planned(workspace, name) for name in CELLS)
     for name, edited in (("local", "dode/solvers/heun.py"), ("refined", "dode/distillation/refinement.py")):
         text = (workspace.folder / edited).read_text()
-        workspace.append(edited, "\nCHANGED = True\n")
+        workspace.append(edited, CHANGED)
         assert OWN[name] - {"teacher"} <= planned(workspace, name)
         (workspace.folder / edited).write_text(text)

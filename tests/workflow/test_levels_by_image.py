@@ -2,6 +2,8 @@
 
 import json
 
+from workspace import CHANGED
+
 CELLS = {
     "epd": {
         "solver": "ddim",
@@ -45,5 +47,5 @@ def test_cells_run_to_their_scores_with_their_depth(workspace):
     fit = json.loads((workspace.cell("epd/nfe3") / "lambdas.json").read_text())
     assert fit["family"] == "epd"
     assert fit["cost"]["evaluations"] >= fit["cost"]["gradients"] == 2 * 16 * 3
-    workspace.append("dode/solvers/bottleneck.py", "\nCHANGED = True\n")
+    workspace.append("dode/solvers/bottleneck.py", CHANGED)
     assert planned(workspace) == {**own, "epd": set()}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dode.images import trajectories
+from workspace import CHANGED
 
 PLAIN, FITTED, HEUN, FINE = "ddim/nfe2", "d-ddim/nfe2", "heun/nfe3", "reference/nfe5"
 CELLS = [PLAIN, FITTED, HEUN, FINE]
@@ -74,13 +75,13 @@ def test_docstrings_rerun_nothing(workspace):
 
 def test_code_of_a_solver_reruns_its_cells_and_what_follows(workspace):
     """The reference and the teacher of d-ddim run Heun, and all scores are held against the reference."""
-    workspace.append("dode/solvers/heun.py", "\nCHANGED = True\n")
+    workspace.append("dode/solvers/heun.py", CHANGED)
     expected = sampled(HEUN, FINE, FITTED) | FIT | {"reference_statistics"} | scored(*CELLS) | SHOWN
     assert workspace.plan() == expected
 
 
 def test_code_of_a_solver_leaves_other_solvers_alone(workspace):
-    workspace.append("dode/solvers/ddim.py", "\nCHANGED = True\n")
+    workspace.append("dode/solvers/ddim.py", CHANGED)
     assert workspace.plan() == sampled(PLAIN, FITTED) | FIT | scored(PLAIN, FITTED) | SHOWN
 
 
@@ -91,19 +92,19 @@ def test_new_solver_file_reruns_nothing(workspace):
 
 
 def test_code_of_the_figures_reruns_figures_and_pages_alone(workspace):
-    workspace.append("dode/report/figures/style.py", "\nCHANGED = True\n")
+    workspace.append("dode/report/figures/style.py", CHANGED)
     drawn = {"curves", "coefficients", "costs", "trajectories", "sample_grid", "real_images"}
     assert workspace.plan() == drawn | PAGES
 
 
 @pytest.mark.parametrize("path", ["page.py", "views.py", "assets/chart.js", "assets/trust.html.j2"])
 def test_code_of_the_page_reruns_the_page_alone(workspace, path):
-    workspace.append(f"dode/report/page/{path}", "\nlet_it_be = 1\n")
+    workspace.append(f"dode/report/page/{path}", CHANGED)
     assert workspace.plan() == {"page"}
 
 
 def test_code_of_the_metrics_leaves_samples_and_fits_alone(workspace):
-    workspace.append("dode/metrics/distances.py", "\nCHANGED = True\n")
+    workspace.append("dode/metrics/distances.py", CHANGED)
     assert workspace.plan() == {"real_statistics", "reference_statistics"} | scored(*CELLS) | SCORED
 
 
@@ -167,7 +168,7 @@ def test_a_searched_grid_is_prepared_for_its_cell_alone(workspace):
     assert (len(sigmas), sigmas[0], sigmas[-1]) == (4, 80.0, 0.0)
     assert json.loads((workspace.cell(SEARCH) / "lambdas.json").read_text())["sigmas"][-3:] == sigmas[-3:]
     assert {name for name in workspace.plan() if SEARCH in name} == set()
-    workspace.append("dode/distillation/search.py", "\nCHANGED = True\n")
+    workspace.append("dode/distillation/search.py", CHANGED)
     assert {name for name in workspace.plan() if "nfe" in name} == FITTED_SEARCH
     workspace.config({"solvers[3].grid.options.images": 9})
     assert {name for name in workspace.plan() if "nfe" in name} == FITTED_SEARCH

@@ -254,7 +254,8 @@ def _of_cell(archive, cell):
         return f"{name} has another name in its facts"
     dataset = archive.provenance["datasets"][cell["dataset"]]
     run = {**made["run"], "model": dataset["model"]}
-    said = {"method": made["run"]["solver"], "nfe": made["run"]["nfe"], "label": made["label"]}
+    method = learning.method(made["run"]["solver"], made.get("fit", {}).get("fit"))
+    said = {"method": method, "nfe": made["run"]["nfe"], "label": made["label"]}
     said |= {key: made["samples"][key] for key in ("images", "seeds")}
     said |= {"reference": name == dataset["reference"]}
     for key, value in said.items():
@@ -320,9 +321,10 @@ def _of_fit(name, made, run, archive):
         return f"the fit of {name} is not of {nfe} evaluations"
     if fit["lambdas"] is not None and len(fit["lambdas"]) != nfe:
         return f"the fit of {name} is not of {nfe} evaluations"
-    joint = bool(fit["family"])
-    if joint and (not fit["rungs"] or not fit["levels"] or None in [*fit["levels"], *(fit["told"] or [])]):
+    if fit["family"] and (not fit["levels"] or None in [*fit["levels"], *(fit["told"] or [])]):
         return f"the fit of {name} has no noise levels"
+    if made["fit"].get("fit") == "joint" and not (fit["family"] and fit["rungs"]):
+        return f"the fit of {name} does not say what became of each family"
     unfinished = ("rmse_fitted", "rmse_held_out")
     if any(not rung.get("skipped") and None in [rung[key] for key in unfinished] for rung in fit["rungs"] or []):
         return f"the fit of {name} has a family without an error"
