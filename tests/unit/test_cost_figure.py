@@ -71,14 +71,14 @@ PUBLISHED = [
 def costs_drawn(monkeypatch):
     """The figure of costs of images of a shape, drawn."""
 
-    def draw(shape, rows):
+    def draw(shape, rows, counts=(5_000, 800_000)):
         kept = []
         monkeypatch.setattr(cost_figure, "save", lambda figure, paths: kept.append(figure))
         style = {("ddim", "D-DDIM"): LINE, ("heun", "D-Heun"): LINE}
         cells = [
             {"method": method, "label": label, "fit": fit, "sample": 2.0, "starts": [1.5], "images": 10, "seeds": 3}
             | {"shape": list(shape), "evaluations": evaluations}
-            for (method, label), fit, evaluations in zip(style, (0.01, 40.0), (5_000, 800_000), strict=True)
+            for (method, label), fit, evaluations in zip(style, (0.01, 40.0), counts, strict=True)
         ]
         cost_figure.draw(cells, rows, style, [])
         (figure,) = kept
@@ -106,6 +106,19 @@ def test_nothing_is_cut_in_the_figure_of_costs(costs_drawn, shape):
             extents = [label.get_window_extent() for label in labels if label.get_text()]
             assert not any(one.overlaps(other) for one, other in itertools.pairwise(extents))
             assert all(each.x0 >= 0 and each.x1 <= figure.bbox.width for each in extents)
+
+
+@pytest.mark.parametrize("counts", [(0, 800_000), (0, 0)], ids=str)
+def test_a_fit_without_evaluations_stands_at_the_left(costs_drawn, counts):
+    """Printed coefficients are taken as they are."""
+    _, right = costs_drawn((1, 8, 8), PUBLISHED, counts).axes
+    ticks = dict(zip(right.get_xticks(), (text.get_text() for text in right.get_xticklabels()), strict=True))
+    places = [line.get_xdata()[0] for line in right.lines]
+    left, most = right.get_xlim()
+    assert ticks[places[0]] == "none"
+    assert left < places[0] < min(tick for tick, text in ticks.items() if text != "none")
+    assert places[1] == (counts[1] or places[0])
+    assert places[1] < most
 
 
 def test_costs_are_compared_on_images_of_one_shape(costs_drawn):

@@ -71,7 +71,8 @@ def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
     """Paired FID against what was learnt for it, in evaluations; a panel for each dataset and NFE, or for some.
 
     Args:
-        frame: from :func:`dode.report.costs.frame`. Plain solvers stand at the left edge, beyond the axis.
+        frame: from :func:`dode.report.costs.frame`. What took no evaluation, as plain solvers,
+            stands at the left edge, beyond the axis.
         style: from :func:`dode.report.figures.style.styles`.
         paths: files to write.
     """
@@ -96,7 +97,7 @@ def gains(frame: pd.DataFrame, style: Styles, paths: Paths) -> None:
         axis.set(xscale="log", yscale="log", title=f"{dataset}, NFE {nfe}", xlim=(low / 16, high * 3))
         ticks = [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
         ticks = ticks or scales.log_ticks(low, high, most=2)
-        axis.set_xticks([low / 8, *ticks], ["plain", *(_power(tick, None) for tick in ticks)])
+        axis.set_xticks([low / 8, *ticks], ["none", *(_power(tick, None) for tick in ticks)])
         values = rows[_GAIN].min(), rows[_GAIN].max()
         if values[1] < 10 * values[0]:  # within a decade there may be no power of ten
             scales.plain_ticks(axis.yaxis, scales.log_ticks(*values, most=4) or [values[0]])
@@ -169,24 +170,34 @@ def _images(cells):
 
 
 def _evaluations(axis, cells, shapes, rows, keys, style):
-    """A row for each shape of images, a solver a little above the next, and one for each published training."""
+    """A row for each shape of images, a solver a little above the next, and one for each published training.
+
+    What was learnt without the network, as printed coefficients are, stands at the left edge, beyond the axis.
+    """
     names, place = [], 0
+    counted = [cell["evaluations"] for cell in cells] + [row["images"] for row in rows]
+    low, high = limits = _limits([count for count in counted if count])
+    nothing = low / 2
     for shape in shapes:
         names.append(f"fits,\n{_size(shape)}")
         for cell in (cell for cell in cells if tuple(cell["shape"]) == shape):
             shift = (keys.index((cell["method"], cell["label"])) + 0.5) / len(keys) - 0.5
-            axis.plot(cell["evaluations"], place + 0.7 * shift, **_marker(style[cell["method"], cell["label"]]))
+            axis.plot(
+                cell["evaluations"] or nothing, place + 0.7 * shift, **_marker(style[cell["method"], cell["label"]])
+            )
         for row in (row for row in rows if row["image_shape"] == shape):
             place += 1
             names.append(f"{row['method']},\n{row['dataset']}")
             axis.plot(row["images"], place, **_PUBLISHED)
         place += 1
-    limits = _limits([cell["evaluations"] for cell in cells] + [row["images"] for row in rows])
+    if 0 in counted:
+        limits = nothing / _ROOM, high
     axis.set(xscale="log", xlim=limits, ylim=(place - 0.5, -0.5), title="network evaluations")
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.grid(visible=False, axis="y")
-    scales.plain_ticks(axis.xaxis, scales.log_ticks(*limits, most=5))
-    axis.xaxis.set_major_formatter(_power)
+    ticks = scales.log_ticks(low, high, most=5)
+    scales.plain_ticks(axis.xaxis, [nothing, *ticks] if 0 in counted else ticks)
+    axis.xaxis.set_major_formatter(lambda tick, place: "none" if tick == nothing else _power(tick, place))
     alone = f"in a fit\nno published training on {' or '.join(map(_size, shapes))} images"
     axis.set_xlabel("in a fit; grey: training images" if rows else alone)
 
