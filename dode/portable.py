@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dode import calls, driver, grids, sampling, solvers, storage, texts
+from dode import calls, citations, driver, grids, sampling, solvers, storage, texts
 from dode.directions import Directions
 from dode.distillation import fit_checks, released
 from dode.grids import spellings
@@ -22,14 +22,13 @@ from dode.grids.of_model import check_levels
 from dode.grids.tensor import checked
 from dode.models.preconditioning import preconditionings
 from dode.solvers.base import Denoise
-from dode.solvers.non_stationary import NAME, SOURCE, NonStationary
+from dode.solvers.non_stationary import NAME, NonStationary
 from dode.validation import ConfigError, validate
 from dode.weights import foreign_json
 
 if TYPE_CHECKING:
     from dode.distillation.fitted import Fit
 
-D_ODE = "Kim, Tang & Yu, Distilling ODE Solvers of Diffusion Models into Smaller Steps, CVPR 2024, arXiv:2309.16421"
 FORMAT, LATEST = "dode sampler", 4
 ADDED = ("told", "coefficients")  # with version 2
 OF_VERSION = {3: "an index_scale, or a prediction of v, image or flow", 4: "afs, or a basis of slopes"}
@@ -337,9 +336,8 @@ def of_fit(
     if general:
         found["coefficients"] = solver.options["coefficients"]
     software = {name: importlib.metadata.version(name) for name in packages}
-    plain = student.lambdas is None and not general
-    sources = {"solver " + solver.name: SOURCE if general else solver.method.source}
-    sources |= {} if general else {"grid " + grid["name"]: grids.grids.get(grid["name"]).source}
+    fitted = "joint" if general or student.lambdas is not None else None
+    how: dict[str, Any] = {"fit": fitted, "general": general, "afs": solver.afs}
     return {
         "format": FORMAT,
         "version": version(found, own),
@@ -352,11 +350,7 @@ def of_fit(
         "model": own,
         "conditions": dict(conditions),
         "software": software,
-        "citation": [
-            f"dode {software['dode']}",
-            *([] if plain else [D_ODE]),
-            *(f"{part}: {source}" for part, source in sources.items() if source),
-        ],
+        "citation": [f"dode {software['dode']}", *citations.sources(solver.name, grid["name"], **how)],
     }
 
 

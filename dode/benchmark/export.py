@@ -6,17 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dode import grids, portable, solvers, storage
+from dode import citations, grids, portable, solvers, storage
 from dode.directions import Directions
 from dode.distillation import released
 from dode.distillation.fit_checks import moves_levels, recipe_order
 from dode.grids.facts import ModelFacts, index_scale
-from dode.grids.shared import AFS_SOURCE
 from dode.metrics.catalogue import METRICS
 from dode.registry import unknown
 from dode.report import verdicts
 from dode.report.finished import PROVENANCE, Finished
-from dode.solvers.non_stationary import NAME, SOURCE
+from dode.solvers.non_stationary import NAME
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +43,9 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
         raise ValueError(
             f"{name}: the solver '{run['solver']}' needs a prepared file, which an exported result cannot hold"
         )
-    if run["grid"]["options"].get("afs") and "coefficients" not in fit:
+    general = "coefficients" in fit
+    if run["grid"]["options"].get("afs") and not general:
         fit["afs"] = True
-    solver_of_fit = {"name": NAME, "options": {}} if "coefficients" in fit else None
     conditions = {key: run[key] for key in ("labels", "guidance") if key in run}
     model = {key: shared["model"][key] for key in OF_THE_MODEL if key in shared["model"]}
     if "latent_shape" in shared["model"]:
@@ -56,7 +55,7 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
     return {
         "format": portable.FORMAT,
         "version": portable.version(fit, model),
-        "solver": solver_of_fit or {"name": run["solver"], "options": run["options"]},
+        "solver": {"name": NAME, "options": {}} if general else {"name": run["solver"], "options": run["options"]},
         "grid": run["grid"],
         "sigmas": fit.pop("levels") or _sigmas(finished.cells[name], run, shared["model"]).tolist(),
         "nfe": run["nfe"],
@@ -76,7 +75,7 @@ def record(finished: Finished, dataset: str, solver: str, nfe: int) -> dict[str,
             **{key: cell["samples"][key] for key in ("images", "seeds")},
         },
         "software": software,
-        "citation": _citation(run, fit, software["dode"]),
+        "citation": [f"dode {software['dode']}", *citations.of_cell(cell, fit)],
     }
 
 
@@ -147,19 +146,3 @@ def _sigmas(folder: Path, run: dict[str, Any], card: dict[str, Any]) -> torch.Te
         return released.recipe(run["solver"], order, facts, steps, 1).sigmas
     prepared = {"prepared": folder / "prepared" / made.prepare} if made.prepare else {}
     return grids.for_facts(facts, grid["name"], steps, **grid["options"], **prepared)
-
-
-def _citation(run: dict[str, Any], fit: dict[str, Any], version: str) -> list[str]:
-    """The software, the method where the cell is distilled, and the sources of solver and grid."""
-    distilled = fit["lambdas"] is not None
-    if "coefficients" in fit:
-        return [f"dode {version}", portable.D_ODE, f"solver {NAME}: {SOURCE}"]
-    solver, grid = run["solver"], run["grid"]["name"]
-    sources = {
-        f"solver {solver}": solvers.create(solver).method.source,
-        f"grid {grid}": grids.grids.get(grid).source,
-    }
-    if "afs" in fit:
-        sources["analytic first step"] = AFS_SOURCE
-    cited = [f"{part}: {source}" for part, source in sources.items() if source]
-    return [f"dode {version}", *([portable.D_ODE] if distilled else []), *cited]

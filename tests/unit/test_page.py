@@ -416,6 +416,7 @@ def test_the_page_holds_everything_and_nothing_in_it_can_end_its_script(bench, t
     for cell in found["cells"]:
         score = texts.score(cell["scores"]["fid"], found["metrics"]["fid"])
         assert f"<td>{score}</td>" in blocks[f"cell/{cell['name']}"]
+        assert ("arXiv:2309.16421" in blocks[f"cell/{cell['name']}"]) == bool(cell["fit"])
         assert cell["solver"] == "reference" or f'data-cell="{cell["name"]}"' in blocks[f"table/{cell['dataset']}/fid"]
     assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//|@import|url\(\s*["\']?http', text)
 

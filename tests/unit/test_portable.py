@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import dode
-from dode import grids, models, portable, solvers
+from dode import citations, grids, models, portable, solvers
 from dode.benchmark import export, fit_jobs
 from dode.benchmark.provenance import PACKAGES
 from dode.benchmark.software import versions
@@ -83,7 +83,7 @@ def finished(tmp_path):
             json.dumps({"metrics": {"fid": {"value": 1.5, "error": 0.5 * 2**0.5, "blocks": [1.0, 2.0]}}})
         )
         if fit is not None:
-            record["fit"] = {"alignment": "aligned", "directions": 2}
+            record["fit"] = {"fit": "greedy", "alignment": "aligned", "directions": 2}
             made = {"cell": {**run, "model": card}, "distill": record["fit"]}
             fit_jobs.write_fit(cell / "lambdas.json", fit, made)
         if prepared is not None:
@@ -591,3 +591,19 @@ def test_any_mutation_is_loaded_or_refused_with_one_kind_of_error(tmp_path, good
         assert len(refusal) < 1500
         assert "\n" not in refusal
     assert time.process_time() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"fit": None}, ["solver ddim", "grid karras"]),
+        ({"fit": "greedy"}, ["Kim, Tang & Yu, Distilling", "solver ddim", "grid karras"]),
+        ({"fit": "joint", "general": True}, ["Kim, Tang & Yu, Distilling", "solver non-stationary"]),
+        ({"fit": "gs", "general": True}, ["fit gs: Oganov et al. 2025, arXiv:2510.17699", "solver non-stationary"]),
+        ({"fit": "pas", "afs": True}, ["fit pas", "solver ddim", "grid karras", "analytic first step: Dockhorn"]),
+    ],
+    ids=str,
+)
+def test_the_method_that_fitted_is_cited_and_no_other(how, expected):
+    cited = citations.sources("ddim", "karras", **{"general": False, "afs": False, **how})
+    assert all(line.startswith(begin) for line, begin in zip(cited, expected, strict=True))

@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Iterator
 
+from dode import citations
 from dode.report import passes, precisions
 from dode.report.figures.style import MARKERS
 from dode.report.page import markers, texts
@@ -112,6 +113,10 @@ class Page:
         """The rows of what was measured to choose the precisions of a data set (:mod:`dode.report.precisions`)."""
         own = [each for each in self.found["precisions"] if each["dataset"] == dataset]
         return [row for each in own for row in precisions.rows(each)]
+
+    def cited(self, cell: dict) -> list[str]:
+        """The sources of a cell's solver and grid, and of the method that fitted it."""
+        return citations.of_cell(cell["made"], cell["fit"])
 
     def made_on(self, cell: dict) -> dict[str, str]:
         """What was made for a cell by what it was made on."""
