@@ -166,7 +166,7 @@ def cells(options):
     """``(model, solver, nfe, fit)`` of everything that is asked for, the long ones last."""
     yield from ((model, *MODELS[model].fine[:2], "fine") for model in options.models)
     for fit, model, solver in itertools.product(("plain", *FITS), options.models, options.solvers):
-        if solver in MODELS[model].solvers:
+        if solver in MODELS[model].solvers and fit in ("plain", *MODELS[model].fits):
             for nfe in OWN_NFES.get(solver, USUAL):
                 if nfe in options.nfe and nfe in MODELS[model].nfes:
                     yield model, solver, nfe, fit
@@ -263,23 +263,23 @@ def champions(found):
                 pairs = [(solver, *entry) for solver, cell in own.items() if (entry := best(cell, fit, score))]
                 if pairs:
                     of[fit] = min(pairs, key=lambda pair: pair[2]["value"])
-            if len(of) < 3:
+            if not {"plain", "joint"} <= {*of}:
                 continue
 
             def cell(solver, grid, entry, named=True):
                 return f"{number(entry['value'])} ± {entry['error']:.1g}: {solver}{f', {grid}' if named else ''}"
 
-            gains = [of[fit][2]["value"] / of["joint"][2]["value"] for fit in ("plain", "refined")]
+            gains = {fit: f"{of[fit][2]['value'] / of['joint'][2]['value']:.1f}×" for fit in of}
             rows.append(
                 {
                     "model": model,
                     "score": {"paired_fid": "paired FID", "rmse": "RMSE"}[score],
                     "NFE": nfe,
                     "best plain": cell(*of["plain"]),
-                    "best refined": cell(*of["refined"], named=False),
+                    "best refined": cell(*of["refined"], named=False) if "refined" in of else "",
                     "best joint": cell(*of["joint"], named=False),
-                    "plain / joint": f"{gains[0]:.1f}×",
-                    "refined / joint": f"{gains[1]:.1f}×",
+                    "plain / joint": gains["plain"],
+                    "refined / joint": gains.get("refined", ""),
                 }
             )
     return pd.DataFrame(rows).sort_values(["score", "model", "NFE"]).to_markdown(index=False) if rows else ""
@@ -322,7 +322,11 @@ def gains(found):
         return best(cell, fit, score)[1]["value"] / best(cell, "joint", score)[1]["value"]
 
     plain = {key: ratio(cell, "plain", "paired_fid") for key, cell in cells.items()}
-    refined = [max(ratio(cell, "refined", score) for score in ("paired_fid", "rmse")) for cell in cells.values()]
+    refined = [
+        max(ratio(cell, "refined", score) for score in ("paired_fid", "rmse"))
+        for cell in cells.values()
+        if best(cell, "refined", "paired_fid")
+    ]
     far, ahead, median = sum(gain >= 5 for gain in plain.values()), sum(gain >= 2 for gain in refined), np.median
     model, solver, nfe = least = min(plain, key=plain.get)
     return (

@@ -51,6 +51,7 @@ class Model:
         batch: images per call of the network.
         solvers: those that are measured.
         nfes: the numbers of evaluations.
+        fits: those that are measured.
     """
 
     features: str
@@ -61,12 +62,13 @@ class Model:
     shape: tuple[int, int, int]
     solvers: tuple[str, ...] = tuple(SOLVERS)
     nfes: tuple[int, ...] = tuple(NFES)
+    fits: tuple[str, ...] = tuple(FITS)
 
 
 MODELS = {
     "digits-edm": Model("digits-classifier", "karras", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
     "digits-ddpm": Model("digits-classifier", "trailing", ("heun", 79, "karras"), 1000, 1000, (1, 8, 8)),
-    # An evaluation of 28x28 images costs so much more that only some are measured.
+    # An evaluation of 28x28 images costs so much more that only some are measured; a refinement makes most of them.
     "mnist-ddpm": Model(
         "mnist-classifier",
         "trailing",
@@ -76,5 +78,6 @@ MODELS = {
         (1, 28, 28),
         ("ddim", "ipndm", "dpm-solver++", "unipc"),
         (5, 6, 8, 10),
+        ("greedy", "joint"),
     ),
 }
