@@ -328,8 +328,8 @@ def arguments(cards):
 def main():
     cards = known_cards()
     options = arguments(cards)
-    if wrong := devices.missing(options.device, "--device"):
-        raise SystemExit(wrong)
+    if not devices.is_here(options.device):
+        raise SystemExit(devices.missing(options.device, "--device"))
     device = devices.device(options.device)
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads} threads"

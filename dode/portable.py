@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dode import calls, citations, driver, grids, sampling, solvers, storage, texts
+from dode import calls, driver, grids, sampling, solvers, storage, texts
 from dode.directions import Directions
-from dode.distillation import fit_checks, released
+from dode.distillation import citations, fit_checks, released
 from dode.grids import spellings
 from dode.grids.facts import ModelFacts
 from dode.grids.of_model import check_levels

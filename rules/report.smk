@@ -371,6 +371,7 @@ rule page:
         halves_of=rules.tables.params.halves_of,
         config=CONFIGURATION,
         assets=digests.folder_digest(places.PACKAGE / "report" / "page" / "assets"),
+        sources=lambda wildcards: FACTS.sources(),  # that the page cites, which no digest of code has
         code=lambda wildcards: DEPENDS.code("page.py"),
     message:
         "Writing the page {output.page}"

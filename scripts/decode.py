@@ -3,7 +3,7 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import devices, execution, pipeline_jobs, scripting
+from dode.benchmark import devices, execution, pipeline_ends, pipeline_jobs, scripting
 from dode.images import pixels
 
 
@@ -14,7 +14,7 @@ def main(snakemake):
     for kind, dtype, kept in (("images", np.uint8, pixels.to_bytes), ("ends", np.float32, np.asarray)):
         latents = storage.read_array(snakemake.input[kind])
         with storage.growing_array(snakemake.output[kind], (len(latents), *params.image_shape), dtype) as append:
-            for images in pipeline_jobs.decoded(decoder, latents, settings["batch_size"]):
+            for images in pipeline_ends.decoded(decoder, latents, settings["batch_size"]):
                 append(kept(images))
 
 

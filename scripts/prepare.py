@@ -1,6 +1,6 @@
 """Prepare what a cell's solver needs: statistics of the model, a small network, another network."""
 
-from dode.benchmark import execution, fit_jobs, jobs, learning_jobs, scripting, software
+from dode.benchmark import execution, fit_jobs, jobs, learning_jobs, preparing, scripting, software
 
 
 def main(snakemake):
@@ -10,9 +10,9 @@ def main(snakemake):
     if inputs.get("ends"):
         made["ends"] = fit_jobs.read_made(inputs.ends)
     with learning_jobs.checkpoint(snakemake.output[0], made) as checkpoint:
-        tensors = learning_jobs.prepare(cell, inputs.get("ends"), checkpoint)
+        tensors = preparing.prepare(cell, inputs.get("ends"), checkpoint)
         facts = {**made, **software.environment(cell.device)}
-        learning_jobs.write_prepared(snakemake.output[0], tensors, checkpoint.meter, facts)
+        preparing.write_prepared(snakemake.output[0], tensors, checkpoint.meter, facts)
 
 
 if __name__ == "__main__":

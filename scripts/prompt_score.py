@@ -5,7 +5,7 @@ import torch
 from tqdm import tqdm
 
 from dode import storage
-from dode.benchmark import devices, execution, pipeline_jobs, scripting, software
+from dode.benchmark import devices, execution, pipeline_ends, scripting, software
 from dode.metrics import prompt_scores, scores
 from dode.models.batches import Batches
 from dode.pipelines import manifests
@@ -19,7 +19,7 @@ def main(snakemake):
     score = prompt_scores.scorers.create(card["network"]["name"], **how)
     images = storage.read_array(snakemake.input.images)
     count = len(images) // params.seeds
-    texts = pipeline_jobs.rows(snakemake.config["datasets"], wildcards.dataset, own, count)
+    texts = pipeline_ends.rows(snakemake.config["datasets"], wildcards.dataset, own, count)
 
     def scored(places):  # in every seed, image i is of row i
         return score(np.array(images[places.numpy()]), [texts[place % count] for place in places.tolist()])

@@ -37,24 +37,33 @@ CONSUMING = frozenset(
     {"all", "any", "dict", "enumerate", "frozenset", "iter", "list", "map", "max", "min", "reversed", "set", "sorted"}
     | {"sum", "tuple", "zip"}
 )
-#: Functions and methods of this package, by their last name, that raise a :data:`CHECKED` error or do nothing;
-#: ``tests/unit/test_digests.py`` holds them to it.
-CHECKS = frozenset(
-    {"check_alignment", "check_basis", "check_between", "check_descent", "check_file", "check_first", "check_fit"}
-    | {
-        "check_guidance",
-        "check_images",
-        "check_joint",
-        "check_levels",
-        "check_lowest",
-        "check_model",
-        "check_noiseless",
-        "check_numbers",
-    }
-    | {"check_one_per_step", "check_options", "check_range", "check_recipe_of", "check_recipe_order"}
-    | {"check_recipe_schedule", "check_released", "check_shared_levels", "check_solver", "check_steps", "check_unit"}
-)
-CHECKED = "ValueError"
+_CHECKS = """
+    benchmark/fit_config: check_solver
+    calls: check_unit
+    distillation/backprop/settings: check_lowest check_one_per_step
+    distillation/fit_checks: check_alignment check_basis check_fit check_images check_joint check_model check_noiseless
+    distillation/fit_checks: check_recipe_of check_recipe_order check_recipe_schedule check_released
+    distillation/learned: check_solver
+    driver: check_solver
+    grids/base: check_between check_descent check_numbers check_range
+    grids/of_model: check_levels
+    grids/schedules: check_steps
+    grids/shared: check_first
+    models/agreement: check_file check_options
+    models/guidance: check_guidance
+    models/unet_parts: check_images
+    portable: check_model
+    registry: check_options
+    solvers/base: check_shared_levels
+"""
+#: Functions and methods, by their last name, that raise one of :data:`CHECKED` or do nothing, with the modules of this
+#: package that define them; ``tests/unit/test_digests.py`` holds these to it. One of the name elsewhere is no check.
+CHECKS: dict[str, frozenset[str]] = {}
+for _line in filter(str.strip, _CHECKS.splitlines()):
+    _module, _, _functions = _line.strip().partition(": ")
+    for _function in _functions.split():
+        CHECKS[_function] = CHECKS.get(_function, frozenset()) | {_module}
+CHECKED = frozenset({"ValueError", "ConfigError"})
 #: Errors by which Python's own protocols are answered (iteration, ``getattr`` with a default, ...).
 MEANINGFUL = frozenset(
     {"AttributeError", "GeneratorExit", "IndexError", "KeyError", "StopAsyncIteration", "StopIteration"}
@@ -68,6 +77,8 @@ PLAIN_DECORATORS = frozenset(
 )
 #: What may stand in a script's ``if __name__ == "__main__"`` without counting.
 FRAMES = frozenset({"scripting.execute(main, snakemake)", "remove_others(snakemake.input)", "main()"})
+#: Decorators that say which paper a method is from.
+SOURCED = frozenset({"solver", "grid", "fit", "preparation"})
 # Modules whose names are of use in annotations alone, or define nothing but types.
 OF_TYPES = ("typing", "collections.abc", "__future__")
 # Annotations that make a field of a dataclass another one.
@@ -115,7 +126,13 @@ def _is_lazy_in_class(tree: ast.stmt) -> bool:
 
 def _global_names(table: symtable.SymbolTable) -> set[str]:
     """Names that a scope, or one within it, takes from the module (or from Python)."""
-    here = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() or table.get_type() == "module"}
+    kind = table.get_type()
+    here = {
+        symbol.get_name()
+        for symbol in table.get_symbols()
+        # In a class ``LIMIT = LIMIT`` is an attribute of the module's value.
+        if symbol.is_global() or kind == "module" or (kind == "class" and symbol.is_referenced())
+    }
     return here.union(*map(_global_names, table.get_children()))
 
 
@@ -167,7 +184,7 @@ class _Bare(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         node.returns = None
         for decorator in node.decorator_list:  # a method says there which paper it is from
-            if isinstance(decorator, ast.Call) and name_of_call(decorator) in ("solver", "grid"):
+            if isinstance(decorator, ast.Call) and name_of_call(decorator) in SOURCED:
                 decorator.keywords = [each for each in decorator.keywords if each.arg != "source"]
         return self._body(node, of_class=False)
 
@@ -307,7 +324,7 @@ def _is_condition(node: ast.expr) -> bool:
 def _error_of_check(node: ast.AST) -> str | None:
     """What a check raises; None if this is not a check. A check may first name what its message needs."""
     if isinstance(node, ast.Expr):
-        return CHECKED if _calls_check(node.value) else None
+        return "ValueError" if _calls_check(node.value) else None
     if isinstance(node, ast.Assert):
         return "AssertionError" if _is_condition(node.test) else None
     if not isinstance(node, ast.If) or node.orelse or not _is_condition(node.test):
@@ -328,7 +345,9 @@ def _error_of_check(node: ast.AST) -> str | None:
 def _calls_check(node: ast.expr) -> bool:
     if not isinstance(node, ast.Call) or name_of_call(node) not in CHECKS:
         return False
-    return is_silent(node.func) and all(map(_is_condition, _arguments(node)))
+    given = _arguments(node)
+    starred = any(isinstance(each, ast.Starred) for each in node.args)
+    return is_silent(node.func) and not starred and all(map(_is_condition, given))
 
 
 def checked_errors(nodes: Iterable[ast.AST]) -> frozenset[str]:
@@ -341,6 +360,13 @@ class _WithoutCalls(ast.NodeTransformer):
         if isinstance(node, ast.Expr) and _calls_check(node.value):
             return None
         return _filled(self.generic_visit(node))
+
+
+def defined_checks(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Names of :data:`CHECKS` that are defined among the nodes, as functions or by assignment."""
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return frozenset((functions | stored) & {*CHECKS})
 
 
 def without_calls(source: str) -> str:

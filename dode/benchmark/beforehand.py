@@ -64,7 +64,8 @@ def fault(task: Mapping[str, Any]) -> str | None:
     """
     from dode.benchmark import devices
 
-    found = devices.missing(task["device"]) if task["device"] else None
+    device = task["device"] or "auto"
+    found = None if devices.is_here(device) else devices.missing(device)
     for name, card in task["cards"].items():
         found = found or _fault_of_network(name, card)
     return found

@@ -13,15 +13,21 @@ from dode import locks
 _held: list[IO[str]] = []  # locks of GPUs
 
 
-def missing(name: str, key: str = "execution.device") -> str | None:
-    """Why the device ``name``, given as ``key``, cannot be had here, in a sentence; None where it can."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not name.startswith("cuda") or int(name.partition(":")[2] or 0) < count:
-        return None
-    there = (
-        f"cuda:0 to cuda:{count - 1}" if count else "auto or cpu, because torch finds no CUDA device on this machine"
-    )
+def is_here(name: str) -> bool:
+    """Whether the device ``name`` can be had here."""
+    return not name.startswith("cuda") or int(name.partition(":")[2] or 0) < _cuda_devices()
+
+
+def missing(name: str, key: str = "execution.device") -> str:
+    """The sentence on a device ``name``, given as ``key``, that is not here."""
+    there = "auto or cpu, because torch finds no CUDA device on this machine"
+    if count := _cuda_devices():
+        there = f"cuda:0 to cuda:{count - 1}"
     return f"{key}: '{name}' is not allowed; allowed: {there}"
+
+
+def _cuda_devices() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 @functools.cache
@@ -32,8 +38,8 @@ def device(name: str) -> torch.device:
     Raises ValueError for a CUDA device that is not here.
     """
     if name != "auto":
-        if wrong := missing(name):
-            raise ValueError(wrong)
+        if not is_here(name):
+            raise ValueError(missing(name))
         return torch.device(name)
     return torch.device("cuda", _free_gpu(torch.cuda)) if torch.cuda.is_available() else torch.device("cpu")
 

@@ -59,12 +59,13 @@ class _Statement:
         bases: of a class, the names of its bases.
         caught: errors that are caught in it so that the program goes on.
         errors: what the checks in it raise.
+        checks: functions of :data:`dode.benchmark.bare_code.CHECKS` that it defines.
     """
 
     def __init__(self, facts: dict[str, Any], read: "Read"):
         self.facts, self.read, self.source = facts, read, facts["source"]
-        self.names, self.mentions, self.needed, self.caught, self.errors = (
-            frozenset(facts[key]) for key in ("names", "mentions", "needed", "caught", "errors")
+        self.names, self.mentions, self.needed, self.caught, self.errors, self.checks = (
+            frozenset(facts[key]) for key in ("names", "mentions", "needed", "caught", "errors", "checks")
         )
         self.modules, self.bases = _files(tuple(facts["imports"])), tuple(facts["bases"])
 
@@ -93,6 +94,7 @@ def _facts(tree: ast.stmt) -> dict[str, Any]:
         "bases": bare_code.bases(tree),
         "caught": sorted(bare_code.caught_errors(nodes)),
         "errors": sorted(bare_code.checked_errors(nodes)),
+        "checks": sorted(bare_code.defined_checks(nodes)),
     }
 
 
@@ -183,10 +185,11 @@ def _statements(path: Path) -> tuple[_Statement, ...]:
     return _read.statements(path)
 
 
-def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
-    """The statements that count, with their files, in their order. Of a script that is ``main`` and its needs.
+def _counted(roots: Iterable[Path]) -> tuple[list[tuple[Path, _Statement]], frozenset[str]]:
+    """The statements that count, with their files, in their order, and the errors whose checks count.
 
-    What only calls of checks mention does not, unless their errors are caught.
+    Of a script that is ``main`` and its needs. What only calls of checks mention does not count, unless their errors
+    are caught, or another function that is loaded has the name of one.
     """
     todo, loaded = list(roots), set()
     while todo:
@@ -212,9 +215,19 @@ def _counted(roots: Iterable[Path]) -> list[tuple[Path, _Statement]]:
                 waiting += [other for name in new for other in defining.get(name, ())]
         return [known[place] for place in sorted(counted)]
 
-    found = reached(lambda each: each.needed)
-    caught = _Caught([each for _, each in found]).among({bare_code.CHECKED})
-    return reached(lambda each: each.mentions) if caught else found
+    found, own = reached(lambda each: each.needed), {name for path, each in known for name in _foreign(path, each)}
+    caught = _Caught([each for _, each in found]).among(bare_code.CHECKED)
+    if not caught and not own:
+        return found, frozenset()
+    return reached(lambda each: each.mentions), bare_code.CHECKED
+
+
+def _foreign(path: Path, statement: _Statement) -> Iterable[str]:
+    """The checks that a statement defines in another module than theirs."""
+    if not statement.checks:
+        return ()
+    module = os.path.relpath(path.with_suffix(""), PACKAGE.resolve()).replace(os.sep, "/")
+    return (name for name in statement.checks if module not in bare_code.CHECKS[name])
 
 
 class _Caught:
@@ -251,11 +264,11 @@ def _code(script: Path, parts: tuple[str | Path, ...]) -> tuple[tuple[Path, str]
         if path is None:
             raise ValueError(f"{part}: there is no such module")
         roots.append(path)
-    counted = _counted(roots)
+    counted, checked = _counted(roots)
     caught = _Caught([each for _, each in counted])
     found: dict[Path, list[str]] = data
     for path, each in counted:
-        found.setdefault(path, []).append(each.text(caught.among(each.errors)))
+        found.setdefault(path, []).append(each.text(caught.among(each.errors) | (checked & each.errors)))
     return tuple(sorted((path, "\n".join(filter(None, texts))) for path, texts in found.items() if any(texts)))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dode import citations, grids, portable, solvers, storage
+from dode import grids, portable, solvers, storage
 from dode.directions import Directions
-from dode.distillation import released
+from dode.distillation import citations, released
 from dode.distillation.fit_checks import moves_levels, recipe_order
 from dode.grids.facts import ModelFacts, index_scale
 from dode.metrics.catalogue import METRICS

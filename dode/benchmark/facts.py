@@ -7,6 +7,7 @@ from typing import Any
 from dode import grids, solvers
 from dode.benchmark import published, published_costs
 from dode.benchmark.cells import Benchmark, Cell, Dataset
+from dode.distillation import citations
 from dode.fetching.cards import file_name
 from dode.grids.facts import ModelFacts, index_scale
 from dode.images import data
@@ -56,6 +57,16 @@ class Facts:
             "images": cell.dataset["images"],
             "seeds": cell.dataset["seeds"],
         }
+
+    def sources(self) -> list[str]:
+        """All that the page may cite."""
+        found: set[str] = set()
+        for cell in self.benchmark.cells.values():
+            way, grid = cell.entry["distill"]["fit"] if cell.fitted else None, cell.entry["grid"]
+            for general in {False, cell.fitted}:
+                afs = bool(grid["options"].get("afs"))
+                found.update(citations.sources(cell.entry["solver"], grid["name"], fit=way, general=general, afs=afs))
+        return sorted(found)
 
     def cells(self) -> list[dict[str, Any]]:
         """What the page says of each cell: its facts, name, published FIDs, recipe and plain counterpart.

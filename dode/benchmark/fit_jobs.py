@@ -1,4 +1,4 @@
-"""What the scripts of teacher and fit do besides: the pairing, the fitting set, and the files of both."""
+"""What the scripts of teacher and fit do besides: the fitting set, and the files of both."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,13 +13,12 @@ from dode.benchmark.jobs import CellJob
 from dode.benchmark.parameters import Teacher
 from dode.directions import Directions
 from dode.distillation import fitted
-from dode.distillation.teacher import Alignment, Local, align
 from dode.solvers.base import Denoise
 from dode.solvers.non_stationary import NonStationary
 
 
 class FittingSet:
-    """A cell's pairing with its teacher and the noise that it is fitted on.
+    """The noise that a cell is fitted on.
 
     Args:
         job: of the cell.
@@ -45,17 +44,6 @@ class FittingSet:
     def latents(self) -> torch.Tensor:
         """The noise of the fitting set."""
         return self.job.latents(**self._where)
-
-    def pairing(self) -> Alignment | Local:
-        """With the states of the teacher."""
-        job, own = self.job, self.teacher
-        recipe = getattr(job, "pairing", None)  # of the authors, which has a teacher of its own
-        if recipe is not None:
-            return recipe(own.substeps)
-        how: dict[str, Any] = {"substeps": own.substeps, "teacher": own.teacher}
-        if own.alignment is not None:  # which a method of others has not
-            how["alignment"] = own.alignment
-        return align(job.solver, job.denoise, job.sigmas, **how)
 
 
 def write_states(path: str, states: Iterable[tuple[float, torch.Tensor]], made: Mapping[str, Any]) -> None:

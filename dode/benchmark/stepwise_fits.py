@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from dode.benchmark import pairing
 from dode.benchmark.fit_jobs import FittingSet
 from dode.distillation import fitted, greedy
 from dode.distillation.task import Checkpoint
@@ -20,5 +21,5 @@ def fit(
     """
     del checkpoint
     how = {key: value for key, value in chosen.items() if key not in ("fit", "iterations")}
-    to = (own.denoise, own.latents, own.job.sigmas, own.pairing(), states)
+    to = (own.denoise, own.latents, own.job.sigmas, pairing.of(own), states)
     return greedy.fit_to(own.job.solver, *to, **how, refine=chosen.get("iterations", 0))

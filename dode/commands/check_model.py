@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--images: {options.images} is not allowed; allowed: 2 to 10000")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
         raise ValueError(f"--device: '{options.device}' is not allowed; allowed: auto, cpu, cuda or cuda:<number>")
-    if wrong := devices.missing(options.device, "--device"):
-        raise ValueError(wrong)
+    if not devices.is_here(options.device):
+        raise ValueError(devices.missing(options.device, "--device"))
     device = devices.device(options.device)
     try:
         own = examples.of_card(

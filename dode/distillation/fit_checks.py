@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dode.distillation import learned
+from dode.distillation.registries import fits
 from dode.grids.schedules import Schedule
 from dode.registry import nearest, unknown
 
@@ -175,7 +175,7 @@ def check_recipe_schedule(solver: str, steps: int, schedule: Schedule | None) ->
 
 def check_fit(fit: str, alignment: str, iterations: int | None = None) -> None:
     """Raise ValueError for an unknown fit, a wrong number of iterations, or a refinement without an end to aim at."""
-    known = (*FITS, *learned.fits.names())
+    known = (*FITS, *fits.names())
     if fit not in known:
         raise ValueError(f"fit must be one of {', '.join(map(repr, known))}, not {fit!r}{nearest(fit, known)}")
     if fit == "refined" and alignment != "aligned":
@@ -199,12 +199,12 @@ def arguments(fit: str) -> set[str]:
     if fit in FITS:
         return {*DEFAULTS[fit], *(("clip", "ends") if fit == "joint" else ())}
     own = {"ends": ("clip", "ends"), "states": OF_TEACHER, "nothing": ()}
-    return {"seed", "options", *own[learned.fits.get(fit).follows]}
+    return {"seed", "options", *own[fits.get(fit).follows]}
 
 
 def moves_levels(family: str | None) -> bool:
     """Whether a fit has noise levels of its own: of a family that fits them, or by another method."""
-    return family in MOVED or family in learned.fits.names()
+    return family in MOVED or family in fits.names()
 
 
 def held_out(images: int) -> int:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from dode.registry import FileRegistry, finite
+from dode.distillation.registries import fits, preparations
+from dode.registry import finite
 from dode.solvers.base import Solver
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "a name"),
 }
 _RATES, _DECAYS = ("rate", "learning_rate", "told_learning_rate"), ("averaging",)
-
-_HERE = Path(__file__).parent
-fits = FileRegistry("fit", "dode.distillation.methods", _HERE / "methods")
-preparations = FileRegistry("preparation", "dode.distillation.preparations", _HERE / "preparations")
 
 
 class Expense(NamedTuple):

@@ -67,13 +67,7 @@ def test_a_gpu_is_not_looked_for_where_jobs_run_elsewhere(refusal, tasks):
 def test_a_gpu_beyond_the_last_is_refused_also_in_a_job(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert (
-        devices.missing("cuda")
-        is devices.missing("cuda:1")
-        is devices.missing("cpu")
-        is devices.missing("auto")
-        is None
-    )
+    assert all(map(devices.is_here, ("cuda", "cuda:1", "cpu", "auto")))
     with pytest.raises(ValueError, match=r"execution\.device: 'cuda:2' is not allowed; allowed: cuda:0 to cuda:1"):
         devices.device("cuda:2")
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from dode.benchmark import bare_code, digests
+from dode import grids, solvers
+from dode.benchmark import bare_code, digests, parameters
+from dode.distillation import fit_checks, learned
+from dode.metrics.extractors import extractors
+from dode.metrics.prompt_scores import scorers
+from dode.models.networks import networks
+from dode.pipelines.registry import families
 from dode.validation import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +226,8 @@ FITTING |= {"prepare": ("scripts/prepare.py",)}
         ("damped_steps", {"joint", "stepwise"}),
         ("by_method", {"method"}),
         ("fitting", set()),
-        ("teacher", {*FITTING}),
+        ("teacher", {"stepwise", "teacher"}),
+        ("learned", {"method", "prepare"}),
     ],
 )
 def test_a_way_of_fitting_counts_for_its_own_fits_alone(copy, file, edited):
@@ -235,9 +242,24 @@ DEAR = ("sample", "distill", "prepare", "teacher", "fine_ends", "search_grid", "
 PLANNING = {f"dode/benchmark/{name}.py" for name in ("config", "cells", "precisions", "dependencies", "files")}
 
 
+def chosen(script):
+    """The modules of which a script's jobs choose some as they run."""
+    registries = [networks, extractors, scorers, families]
+    found = {module for registry in registries for module in registry.modules.values()}
+    found |= {parameters.RECIPES, parameters.PIPELINES, parameters.STUDENTS}
+    found |= {solvers.module_of(name) for name in solvers.names()} | {*grids.grids.modules.values()}
+    if script == "distill":
+        found |= {*parameters.FIT_MODULES.values(), parameters.METHODS, *learned.fits.modules.values()}
+    return found | ({*learned.preparations.modules.values()} if script == "prepare" else set())
+
+
+def test_each_kind_of_fit_has_its_module():
+    assert {*parameters.FIT_MODULES} == {*fit_checks.FITS}
+
+
 @pytest.mark.parametrize("script", [*DEAR, "prompt_score", "statistics", "real", "gather"])
 def test_reading_configurations_fetching_and_reports_count_for_no_job_that_is_dear(script):
-    own = digests.code_of(ROOT / "scripts" / f"{script}.py")
+    own = digests.code_of(ROOT / "scripts" / f"{script}.py", *chosen(script))
     files = {path.relative_to(ROOT).as_posix() for path in own}
     unwanted = ("dode/fetching/", "dode/commands/", "dode/report/page/", "dode/report/figures/")
     assert {file for file in files if file.startswith(unwanted)} | files & PLANNING == set()
@@ -319,6 +341,7 @@ UNSEEN = {
     "subclass hooks": lambda node: getattr(node, "name", "") in ("__init_subclass__", "__set_name__"),
     "subclass registry": lambda node: isinstance(node, ast.Attribute) and node.attr == "__subclasses__",
     "single dispatch": lambda node: isinstance(node, ast.Attribute) and node.attr.startswith("singledispatch"),
+    "attributes by text": lambda node: isinstance(node, ast.Name | ast.Attribute) and "attrgetter" in ast.unparse(node),
     "made-up name": lambda node: (
         isinstance(node, ast.Call)
         and ast.unparse(node.func) == "getattr"
@@ -333,27 +356,72 @@ def test_the_package_has_nothing_that_the_digest_does_not_see(what, nodes):
         assert not UNSEEN[what](node), f"{path}: {ast.unparse(node)[:200]}"
 
 
-MUTATING = {"add", "append", "clear", "copy_", "extend", "fill_", "insert", "pop", "remove", "setdefault", "update"}
-#: What a function that only checks has none of.
+#: What a function that only checks has none of, besides calls of what changes something in place.
 EFFECTS = (ast.Global, ast.Nonlocal, ast.Yield, ast.YieldFrom, ast.Delete, ast.With, ast.Try, ast.NamedExpr)
+MUTATING = {"add", "append", "clear", "extend", "insert", "manual_seed", "next", "pop", "popitem", "remove", "seed"}
+MUTATING |= {
+    "send",
+    "setattr",
+    "setdefault",
+    "shuffle",
+    "sort",
+    "unlink",
+    "update",
+    "write",
+    "write_bytes",
+    "write_text",
+}
 
 
-def test_functions_that_only_check_raise_value_errors_or_do_nothing(nodes):
+def effects(function):
+    """What a function does besides raising errors: its nodes, as text."""
+    arguments = {each.arg for each in (*function.args.args, *function.args.kwonlyargs)}
+    for node in ast.walk(function):
+        found = isinstance(node, EFFECTS)
+        if isinstance(node, ast.Attribute | ast.Subscript):
+            found = not isinstance(node.ctx, ast.Load)
+        elif isinstance(node, ast.AugAssign):  # of a tensor it is in place
+            found = not isinstance(node.target, ast.Name) or node.target.id in arguments
+        elif isinstance(node, ast.Call):
+            name = bare_code.name_of_call(node)
+            found = name in MUTATING or (name.endswith("_") and not name.endswith("__"))
+        elif isinstance(node, ast.Return):
+            found = node.value is not None
+        elif isinstance(node, ast.Raise):
+            found = bare_code.name_of_call(node.exc) not in bare_code.CHECKED
+        if found:
+            yield ast.unparse(node)[:100]
+
+
+def test_functions_that_only_check_raise_the_errors_of_checks_or_do_nothing(nodes):
     assert issubclass(ConfigError, ValueError)
-    found = [(path, node) for path, node in nodes if getattr(node, "name", None) in bare_code.CHECKS]
-    assert {node.name for _, node in found} == bare_code.CHECKS
-    for path, function in found:
-        for node in ast.walk(function):
-            place = f"{path}: {function.name}: {ast.unparse(node)[:100]}"
-            assert not isinstance(node, EFFECTS), place
-            if isinstance(node, ast.Attribute | ast.Subscript):
-                assert not isinstance(node.ctx, ast.Store), place
-            if isinstance(node, ast.Call):
-                assert bare_code.name_of_call(node) not in MUTATING, place
-            if isinstance(node, ast.Return):
-                assert node.value is None, place
-            if isinstance(node, ast.Raise):
-                assert bare_code.name_of_call(node.exc) in ("ValueError", ConfigError.__name__), place
+    assert {ValueError.__name__, ConfigError.__name__} == bare_code.CHECKED
+    defined = {}
+    for path, node in nodes:
+        if isinstance(node, ast.FunctionDef) and node.name in bare_code.CHECKS:
+            module = path.relative_to(ROOT / "dode").with_suffix("").as_posix()
+            defined.setdefault(node.name, set()).add(module)
+            assert not list(effects(node)), f"{module}: {node.name}"
+    assert defined == bare_code.CHECKS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "levels *= 1.01",
+        "levels.mul_(1.01)",
+        "levels[0] = 1",
+        "seen.append(levels)",
+        "torch.manual_seed(0)",
+        "setattr(levels, 'x', 1)",
+        "next(levels)",
+        "return 1",
+        "raise KeyError('x')",
+    ],
+)
+def test_what_changes_something_is_no_check(body):
+    (function,) = ast.parse(f"def check_levels(levels):\n    {body}\n").body
+    assert list(effects(function))
 
 
 CAUGHT = [
@@ -380,24 +448,43 @@ def test_a_check_counts_where_an_error_of_its_kind_is_caught(copy, body, counts)
 
 @pytest.mark.parametrize(("body", "counts"), CAUGHT)
 def test_a_function_that_only_checks_counts_where_its_errors_are_caught(copy, body, counts):
-    source = (
-        "import contextlib\nBAD = (ValueError,)\n\n\ndef found(x):\n    return x > 1\n\n\n"
+    place = "dode/grids/schedules.py"
+    (copy.root / place).write_text(
+        "def found(x):\n    return x > 1\n\n\n"
         "def check_steps(x):\n    fault = found(x)\n    if fault:\n        raise ValueError('large')\n"
     )
+    begin = "import contextlib\nfrom dode.grids.schedules import check_steps\nBAD = (ValueError,)\n"
     body = body.replace("check(", "check_steps(")
-    (copy.root / "scripts/new.py").write_text(f"{source}\n\ndef main(snakemake):\n    x = snakemake.x\n{body}")
+    (copy.root / "scripts/new.py").write_text(f"{begin}\n\ndef main(snakemake):\n    x = snakemake.x\n{body}")
     before = copy.digest("scripts/new.py")
-    copy.replace("scripts/new.py", "x > 1", "x > 2")
+    copy.replace(place, "if fault:", "if fault and x:")
     assert (copy.digest("scripts/new.py") != before) == counts
     before = copy.digest("scripts/new.py")
-    copy.replace("scripts/new.py", "return x > 2", "return x > 3")  # what the check needs
+    copy.replace(place, "return x > 1", "return x > 2")  # what the check needs
     assert (copy.digest("scripts/new.py") != before) == counts
 
 
-def test_a_check_that_is_given_what_may_have_an_effect_counts(copy):
-    (copy.root / "scripts/new.py").write_text("def main(snakemake):\n    check_steps(advance(1))\n")
+@pytest.mark.parametrize(("given", "other"), [("advance(1)", "advance(2)"), ("*rows", "*others")])
+def test_a_check_that_is_given_what_may_have_an_effect_counts(copy, given, other):
+    (copy.root / "scripts/new.py").write_text(f"def main(snakemake):\n    check_steps({given})\n")
     before = copy.digest("scripts/new.py")
-    copy.replace("scripts/new.py", "advance(1)", "advance(2)")
+    copy.replace("scripts/new.py", given, other)
+    assert copy.digest("scripts/new.py") != before
+
+
+@pytest.mark.parametrize("defined", ["def check_steps(x):\n    x['n'] = 1\n", "check_steps = noted(1)\n"])
+def test_a_function_of_ones_own_with_the_name_of_a_check_counts(copy, defined):
+    (copy.root / "scripts/new.py").write_text(f"{defined}\n\ndef main(snakemake):\n    check_steps(snakemake.x)\n")
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "1", "2")
+    assert copy.digest("scripts/new.py") != before
+
+
+def test_a_constant_that_a_class_takes_over_counts(copy):
+    text = "LIMIT = 1\n\n\nclass Own:\n    LIMIT = LIMIT\n\n\ndef main(snakemake):\n    return Own()\n"
+    (copy.root / "scripts/new.py").write_text(text)
+    before = copy.digest("scripts/new.py")
+    copy.replace("scripts/new.py", "LIMIT = 1", "LIMIT = 2")
     assert copy.digest("scripts/new.py") != before
 
 

@@ -11,9 +11,8 @@ import torch
 import dode
 import variants
 from dode import driver, grids, portable, sampling, solvers
-from dode.benchmark import export
 from dode.diffusers_scheduler import DodeScheduler
-from dode.distillation import search
+from dode.distillation import citations, search
 from dode.distillation.linear_form import linear_form
 from dode.grids import schedules, shared
 from dode.grids.facts import ModelFacts
@@ -315,5 +314,6 @@ def test_the_options_of_a_grid_are_shown_with_their_defaults():
 
 
 def test_the_first_step_is_cited():
-    cited = export._citation({"solver": "ddim", "grid": {"name": "karras"}}, {"lambdas": None, "afs": True}, "1")
+    grid = {"name": "karras", "options": {"afs": True}}
+    cited = citations.of_cell({"run": {"solver": "ddim", "grid": grid}}, None)
     assert any("2210.05475" in line for line in cited)

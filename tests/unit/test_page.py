@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import html
 import io
 import itertools
 import json
@@ -23,7 +24,7 @@ from dode.benchmark.digests import folder_digest
 from dode.report import verdicts
 from dode.report.figures import style
 from dode.report.fine_solution import Fine
-from dode.report.page import markers, texts, thumbnails
+from dode.report.page import markers, page, texts, thumbnails
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -419,6 +420,16 @@ def test_the_page_holds_everything_and_nothing_in_it_can_end_its_script(bench, t
         assert ("arXiv:2309.16421" in blocks[f"cell/{cell['name']}"]) == bool(cell["fit"])
         assert cell["solver"] == "reference" or f'data-cell="{cell["name"]}"' in blocks[f"table/{cell['dataset']}/fid"]
     assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//|@import|url\(\s*["\']?http', text)
+
+
+def test_every_chart_of_a_template_counts_for_the_page(made):
+    """And every source that it cites is in its parameters."""
+    named = {name for path in page.ASSETS.glob("*.j2") for name in re.findall(r"charts\.(\w+)", path.read_text())}
+    assert named == {*page.CHARTS}
+    cited = set(re.findall(r"<li>(.*?)</li>", made[0].read_text(encoding="utf-8")))
+    sources = {html.escape(source, quote=False) for source in facts.Facts(Benchmark(CONFIG, ROOT)).sources()}
+    assert cited & sources
+    assert {each for each in cited if "arXiv" in each} <= sources
 
 
 def test_the_configuration_of_the_page_is_the_whole_benchmark(made, bench):

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from checkouts import Checkout
-from dode.benchmark import jobs, pipeline_jobs
+from dode.benchmark import jobs, pipeline_ends, pipeline_jobs
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
@@ -153,7 +153,7 @@ def job(tmp_path):
             pipelines.obtain(name, own, manifests[name], root=tmp_path, folder=tmp_path)
         encoded = tmp_path / "encoded.safetensors"
         encoders = pipeline_jobs.part(manifests["model"], "encoders", "float32", torch.device("cpu"), 16)
-        pipeline_jobs.write_conditions(encoded, encoders, tiny.PROMPTS, "the sky", 1, {}, without=without)
+        pipeline_ends.write_conditions(encoded, encoders, tiny.PROMPTS, "the sky", 1, {}, without=without)
         execution = {"device": "cpu", "batch_size": 2}
         inputs = {"conditions": str(encoded), **({"guide": manifests["guide"]} if "guide" in pipes else {})}
         grid = {"name": "flow-linear", "options": {}}

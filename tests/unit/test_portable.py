@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import dode
-from dode import citations, grids, models, portable, solvers
+from dode import grids, models, portable, solvers
 from dode.benchmark import export, fit_jobs
 from dode.benchmark.provenance import PACKAGES
 from dode.benchmark.software import versions
 from dode.directions import OUTPUTS
+from dode.distillation import citations
 from dode.models import mixture
 from dode.report.finished import Finished
 from inside_out import driven

@@ -45,7 +45,7 @@ def test_each_job_on_a_machine_takes_a_gpu_of_its_own_while_there_is_one(tmp_pat
 
 
 def test_a_device_that_is_named_is_taken(monkeypatch):
-    monkeypatch.setattr(devices, "fault", lambda name: None)
+    monkeypatch.setattr(devices, "is_here", lambda name: True)
     assert str(devices.device("cuda:1")) == "cuda:1"
     assert str(devices.device("cpu")) == "cpu"
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 import dode
 from dode import grids, solvers, storage
 from dode.__main__ import main
-from dode.benchmark import pipeline_jobs
+from dode.benchmark import pipeline_ends
 from dode.images import noise, pixels
 from dode.metrics import distances, features
 from dode.metrics.catalogue import METRICS
@@ -85,14 +85,14 @@ def test_tables_and_page_say_that_guidance_doubles_the_passes(sampled):
 def test_prompts_that_an_encoder_cuts_are_named_in_what_was_encoded(sampled, tmp_path, caplog):
     own, path = family.of(tiny.pipeline(), length=16), tmp_path / "encoded.safetensors"
     texts = ["a cat", " ".join(["a red cat on the table"] * 9)]
-    pipeline_jobs.write_conditions(path, own, texts, "", 1, {})
+    pipeline_ends.write_conditions(path, own, texts, "", 1, {})
     with safe_open(path, framework="pt") as file:
         (number, fault), *others = json.loads(file.metadata()["encoded"])["cut"].items()
     assert (number, others) == ("2", [])
     assert "tokens of tokenizer, which takes 16" in fault
     assert "1 of 2 prompts are cut; row 2: it has" in caplog.text
     said = []  # those of fitting images are further down in the file
-    pipeline_jobs.write_conditions(path, own, texts, "", 1, {}, first=20, say=said.append)
+    pipeline_ends.write_conditions(path, own, texts, "", 1, {}, first=20, say=said.append)
     assert [line.startswith("1 of 2 prompts are cut; row 22: it has") for line in said] == [True]
 
 

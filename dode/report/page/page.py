@@ -261,6 +261,20 @@ def render(environment: jinja2.Environment, template: str, path: str | Path, **v
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+#: The charts that templates draw, by name: what is named in templates alone would not count for the page.
+CHARTS = {
+    each.__name__: each
+    for each in (
+        charts.costs,
+        charts.curve,
+        charts.error_on_the_way,
+        charts.fitted,
+        charts.gains,
+        charts.pixels_on_the_way,
+    )
+}
+
+
 def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], config: dict[str, Any]) -> None:
     """Write the page.
 
@@ -277,7 +291,7 @@ def write(path: str | Path, found: dict[str, Any], thumbnails: dict[str, Any], c
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    own.globals |= {"page": views.Page(found, thumbnails), "charts": charts}
+    own.globals |= {"page": views.Page(found, thumbnails), "charts": CHARTS}
     render(
         own,
         "page.html.j2",

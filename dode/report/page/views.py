@@ -5,7 +5,7 @@ import math
 import shlex
 from collections.abc import Iterator
 
-from dode import citations
+from dode.distillation import citations
 from dode.report import passes, precisions
 from dode.report.figures.style import MARKERS
 from dode.report.page import markers, texts
