@@ -13,7 +13,7 @@ import dode
 import killing
 import sampler_records
 from dode import calls, driver, grids, sampling, solvers
-from dode.benchmark import learning_jobs
+from dode.benchmark import learning_jobs, preparing
 from dode.distillation import learned, task, teacher
 from dode.distillation.backprop import amed as training
 from dode.models import mixture
@@ -395,7 +395,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypa
         path = str(tmp_path / name)
         with learning_jobs.checkpoint(path, {}) as own:
             found = learned.preparations.get("amed")(made(base=base, checkpoint=own), **HOW)
-            learning_jobs.write_prepared(path, found, own.meter, {})
+            preparing.write_prepared(path, found, own.meter, {})
         return (tmp_path / name).read_bytes()
 
     whole = run("whole.safetensors")

@@ -8,7 +8,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dode import storage
-from dode.benchmark import learning_jobs, prepared
+from dode.benchmark import prepared, preparing
 from dode.distillation.task import Meter
 from dode.report import costs
 from dode.report.figures import cost_figure, style
@@ -42,12 +42,12 @@ def test_the_cost_of_a_joint_fit_is_that_of_its_rungs_and_of_a_method_its_own():
 def test_a_prepared_file_says_what_it_cost(tmp_path):
     path = tmp_path / "solver.safetensors"
     tensors = {"a": torch.ones(2, 3), "b": torch.ones(5)[::2]}
-    learning_jobs.write_prepared(path, tensors, Meter(evaluations=7, gradients=3), {"cell": {"nfe": 5}})
+    preparing.write_prepared(path, tensors, Meter(evaluations=7, gradients=3), {"cell": {"nfe": 5}})
     header = prepared.read_header(path)
     assert costs.of_preparation(header) == {"numbers": 9, "evaluations": 7, "gradients": 3}
     assert header["made"] == {"cell": {"nfe": 5}}
     first = path.read_bytes()
-    learning_jobs.write_prepared(path, tensors, Meter(evaluations=7, gradients=3), {"cell": {"nfe": 5}})
+    preparing.write_prepared(path, tensors, Meter(evaluations=7, gradients=3), {"cell": {"nfe": 5}})
     assert path.read_bytes() == first
 
 

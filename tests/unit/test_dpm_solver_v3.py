@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import dode
 import killing
 from dode import driver, grids, sampling, solvers
-from dode.benchmark import learning_jobs
+from dode.benchmark import learning_jobs, preparing
 from dode.distillation import learned
 from dode.distillation.preparations import dpm_solver_v3
 from dode.distillation.task import Task
@@ -122,7 +122,7 @@ def test_statistics_make_few_steps_better_and_cost_what_is_said(tmp_path):
     method = learned.preparations.get("dpm-solver-v3")
     tensors = method(own, levels=120)
     assert own.meter.evaluations == method.expense(96, 5, levels=120).evaluations
-    learning_jobs.write_prepared(tmp_path / "v3.safetensors", tensors, own.meter, {})
+    preparing.write_prepared(tmp_path / "v3.safetensors", tensors, own.meter, {})
     noise, exact = mixture.latents(256, 9), mixture.exact(256, 9)
     for nfe in (5, 6):
         levels = grids.log_snr(steps=nfe, end="sigma_min")
@@ -141,7 +141,7 @@ def test_a_killed_preparation_ends_in_the_same_bytes(tmp_path, monkeypatch, kill
     def run(path):
         with learning_jobs.checkpoint(path, {}) as checkpoint:
             own = task(noises=120, checkpoint=checkpoint)
-            learning_jobs.write_prepared(path, method(own, levels=20), own.meter, {})
+            preparing.write_prepared(path, method(own, levels=20), own.meter, {})
 
     run(tmp_path / "whole.safetensors")
     add, calls = dpm_solver_v3._add, []

@@ -7,7 +7,7 @@ import torch
 
 from dode import sampling
 from dode.benchmark import config as configs
-from dode.benchmark import fit_jobs, jobs
+from dode.benchmark import fit_jobs, jobs, pairing
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.distillation import greedy, released
@@ -63,8 +63,8 @@ def test_a_cell_has_the_samples_of_the_recipe(model, solver, options, order, ste
     fit_latents, latents = fitting_set.latents, job.latents(range(6))
     expected = released.run(job.denoise.prediction, solver, order, steps, 3, published, fit_latents, latents)
     # The workflow computes the network in its own precision, the recipe's run in double.
-    states = teachers.trajectory(fitting_set.pairing(), fitting_set.denoise, fit_latents)
-    fit = greedy.fit_to(job.solver, fitting_set.denoise, fit_latents, job.sigmas, fitting_set.pairing(), states)
+    states = teachers.trajectory(pairing.of(fitting_set), fitting_set.denoise, fit_latents)
+    fit = greedy.fit_to(job.solver, fitting_set.denoise, fit_latents, job.sigmas, pairing.of(fitting_set), states)
     images = job.images(sampling.sample(job.solver, job.denoise, latents, job.sigmas, lambdas=fit))
     torch.testing.assert_close(images, expected.distilled_new.to(images.dtype), rtol=0, atol=2e-3)
     plain, _ = cell_job(model, solver=solver, options=options)
@@ -101,7 +101,7 @@ def test_improved_ddpm_is_called_at_the_times_that_the_authors_gave_it(monkeypat
     distill = {"fit": "greedy", "alignment": "released", "images": 8, "substeps": 3}
     job, followed = cell_job("iddpm-imagenet64", solver=solver, distill=distill)
     fitting_set = fit_jobs.FittingSet(job, followed)
-    list(teachers.trajectory(fitting_set.pairing(), fitting_set.followed, torch.zeros(1, 3, 2, 2)))
+    list(teachers.trajectory(pairing.of(fitting_set), fitting_set.followed, torch.zeros(1, 3, 2, 2)))
     assert embedded[:2] == teacher
     embedded.clear()
     sampling.sample(job.solver, job.denoise, torch.zeros(1, 3, 2, 2), job.sigmas)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import dode
 from dode import grids, models, solvers
-from dode.benchmark import evaluations, export, jobs, learning_jobs
+from dode.benchmark import evaluations, export, fit_jobs, jobs, learning_jobs, preparing
 from dode.benchmark.cells import Benchmark
 from dode.benchmark.dependencies import Dependencies
 from dode.benchmark.files import Files
@@ -54,9 +54,9 @@ def test_before_its_weights_are_there_a_job_has_the_models_network_and_then_the_
     )
     with learning_jobs.checkpoint(path, {}) as checkpoint:
         states = tmp_path / "ends.safetensors"
-        learning_jobs.fit_jobs.write_states(states, [(0.0, ends)], {})
-        tensors = learning_jobs.prepare(plain, str(states), checkpoint)
-        learning_jobs.write_prepared(path, tensors, checkpoint.meter, {})
+        fit_jobs.write_states(states, [(0.0, ends)], {})
+        tensors = preparing.prepare(plain, str(states), checkpoint)
+        preparing.write_prepared(path, tensors, checkpoint.meter, {})
     student = job_of(found, {"prepared_solver": path})
     stored = load_file(path)
     assert stored.keys() == model.network.state_dict().keys()
@@ -74,7 +74,7 @@ def test_a_consistency_cell_is_behind_the_boundary_scalings(tmp_path):
     found = benchmark(solver="ect", prepare={"images": 6, "options": {"iterations": 1, "batch": 2}})
     model = models.load(found.cards["digits-edm"], CHECKPOINT)
     path = str(tmp_path / "student.safetensors")
-    learning_jobs.write_prepared(path, model.trainable().network.state_dict(), learning_jobs.Meter(), {})
+    preparing.write_prepared(path, model.trainable().network.state_dict(), preparing.Meter(), {})
     student, plain = job_of(found, {"prepared_solver": path}), job_of(found)
     x, lowest = torch.ones(1, 1, 8, 8), torch.tensor(0.002, dtype=torch.float64)
     assert torch.equal(student.denoise(x, lowest), x)
@@ -88,7 +88,7 @@ def test_a_student_of_a_guided_model_is_not_guided(tmp_path):
     trajectory["guidance"] = {"name": "classifier-free", "scale": 2.0}
     path = str(tmp_path / "student.safetensors")
     model = models.load(found.cards["digits-edm"], CHECKPOINT)
-    learning_jobs.write_prepared(path, model.network.state_dict(), learning_jobs.Meter(), {})
+    preparing.write_prepared(path, model.network.state_dict(), preparing.Meter(), {})
     teacher = jobs.of_cell(trajectory, CHECKPOINT, EXECUTION, {})
     student = jobs.of_cell(trajectory, CHECKPOINT, EXECUTION, {"prepared_solver": path})
     assert isinstance(teacher.denoise, ClassifierFree)
