@@ -237,7 +237,7 @@ def full_tables(found):
     parts = []
     for model in MODELS:
         rows = []
-        for solver in SOLVERS:
+        for solver in MODELS[model].solvers:
             row = {"solver": f"`{solver}`"}
             for nfe in NFES:
                 cell = found.get((model, solver, nfe))
