@@ -56,13 +56,14 @@ _CHECKS = """
     registry: check_options
     solvers/base: check_shared_levels
 """
-#: Functions and methods, by their last name, that raise one of :data:`CHECKED` or do nothing, with the modules of this
-#: package that define them; ``tests/unit/test_digests.py`` holds these to it. One of the name elsewhere is no check.
-CHECKS: dict[str, frozenset[str]] = {}
-for _line in filter(str.strip, _CHECKS.splitlines()):
-    _module, _, _functions = _line.strip().partition(": ")
-    for _function in _functions.split():
-        CHECKS[_function] = CHECKS.get(_function, frozenset()) | {_module}
+#: Functions and methods that raise one of :data:`CHECKED` or do nothing, ``(module of this package, last name)``;
+#: ``tests/unit/test_digests.py`` holds these to it. One of the name in another module is no check.
+CHECKS = frozenset(
+    (module, name)
+    for module, _, names in (line.strip().partition(": ") for line in _CHECKS.strip().splitlines())
+    for name in names.split()
+)
+CHECK_NAMES = frozenset(name for _, name in CHECKS)
 CHECKED = frozenset({"ValueError", "ConfigError"})
 #: Errors by which Python's own protocols are answered (iteration, ``getattr`` with a default, ...).
 MEANINGFUL = frozenset(
@@ -343,7 +344,7 @@ def _error_of_check(node: ast.AST) -> str | None:
 
 
 def _calls_check(node: ast.expr) -> bool:
-    if not isinstance(node, ast.Call) or name_of_call(node) not in CHECKS:
+    if not isinstance(node, ast.Call) or name_of_call(node) not in CHECK_NAMES:
         return False
     given = _arguments(node)
     starred = any(isinstance(each, ast.Starred) for each in node.args)
@@ -355,18 +356,18 @@ def checked_errors(nodes: Iterable[ast.AST]) -> frozenset[str]:
     return frozenset(error for node in nodes if (error := _error_of_check(node)) is not None)
 
 
+def defined_checks(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Names of :data:`CHECKS` that are defined among the nodes, as functions or by assignment."""
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return frozenset((functions | stored) & CHECK_NAMES)
+
+
 class _WithoutCalls(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Expr) and _calls_check(node.value):
             return None
         return _filled(self.generic_visit(node))
-
-
-def defined_checks(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """Names of :data:`CHECKS` that are defined among the nodes, as functions or by assignment."""
-    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return frozenset((functions | stored) & {*CHECKS})
 
 
 def without_calls(source: str) -> str:

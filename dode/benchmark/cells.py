@@ -70,15 +70,19 @@ class Cell:
         return self.fitted and self.entry["distill"].get("alignment") in ("aligned", "released")
 
     @property
+    def fit(self) -> str | None:
+        """The name of its fit; None without one."""
+        return self.entry["distill"]["fit"] if self.fitted else None
+
+    @property
     def is_joint(self) -> bool:
         """Whether it has a joint fit."""
-        return self.fitted and self.entry["distill"]["fit"] == "joint"
+        return self.fit == "joint"
 
     @property
     def method(self) -> learned.Learned | None:
         """By which method of others it is fitted; None without a fit, and for those of this project."""
-        name = self.entry["distill"]["fit"] if self.fitted else FITS[0]
-        return None if name in FITS else learned.fits.get(name)
+        return None if self.fit in (None, *FITS) else learned.fits.get(self.fit)
 
     @property
     def preparation(self) -> learned.Learned | None:

@@ -185,7 +185,7 @@ def _statements(path: Path) -> tuple[_Statement, ...]:
     return _read.statements(path)
 
 
-def _counted(roots: Iterable[Path]) -> tuple[list[tuple[Path, _Statement]], frozenset[str]]:
+def _counted(roots: Iterable[Path]) -> "tuple[list[tuple[Path, _Statement]], _Caught]":
     """The statements that count, with their files, in their order, and the errors whose checks count.
 
     Of a script that is ``main`` and its needs. What only calls of checks mention does not count, unless their errors
@@ -215,25 +215,27 @@ def _counted(roots: Iterable[Path]) -> tuple[list[tuple[Path, _Statement]], froz
                 waiting += [other for name in new for other in defining.get(name, ())]
         return [known[place] for place in sorted(counted)]
 
-    found, own = reached(lambda each: each.needed), {name for path, each in known for name in _foreign(path, each)}
-    caught = _Caught([each for _, each in found]).among(bare_code.CHECKED)
-    if not caught and not own:
-        return found, frozenset()
-    return reached(lambda each: each.mentions), bare_code.CHECKED
+    found = reached(lambda each: each.needed)
+    caught = _Caught([each for _, each in found])
+    if not caught.among(bare_code.CHECKED) and not any(_is_foreign(path, each) for path, each in known):
+        return found, caught
+    found = reached(lambda each: each.mentions)
+    return found, _Caught([each for _, each in found], always=bare_code.CHECKED)
 
 
-def _foreign(path: Path, statement: _Statement) -> Iterable[str]:
-    """The checks that a statement defines in another module than theirs."""
+def _is_foreign(path: Path, statement: _Statement) -> bool:
+    """Whether a statement defines a function with the name of a check in another module than the check's."""
     if not statement.checks:
-        return ()
+        return False
     module = os.path.relpath(path.with_suffix(""), PACKAGE.resolve()).replace(os.sep, "/")
-    return (name for name in statement.checks if module not in bare_code.CHECKS[name])
+    return any((module, name) not in bare_code.CHECKS for name in statement.checks)
 
 
 class _Caught:
-    """Which errors some of the statements may catch, so that the program continues."""
+    """Which errors some of the statements may catch, so that the program continues; ``always`` are taken for such."""
 
-    def __init__(self, statements: Sequence[_Statement]):
+    def __init__(self, statements: Sequence[_Statement], always: frozenset[str] = frozenset()):
+        self.always = always
         self.bases = {name: each.bases for each in statements for name in each.names if each.bases}
         self.errors = frozenset[str]().union(*(each.caught for each in statements))
 
@@ -249,7 +251,7 @@ class _Caught:
 
     def among(self, errors: Iterable[str]) -> frozenset[str]:
         """Those of ``errors`` that may be caught."""
-        return frozenset(error for error in errors if self.errors & self._kinds(error))
+        return frozenset(error for error in errors if error in self.always or self.errors & self._kinds(error))
 
 
 @functools.cache
@@ -264,11 +266,10 @@ def _code(script: Path, parts: tuple[str | Path, ...]) -> tuple[tuple[Path, str]
         if path is None:
             raise ValueError(f"{part}: there is no such module")
         roots.append(path)
-    counted, checked = _counted(roots)
-    caught = _Caught([each for _, each in counted])
+    counted, caught = _counted(roots)
     found: dict[Path, list[str]] = data
     for path, each in counted:
-        found.setdefault(path, []).append(each.text(caught.among(each.errors) | (checked & each.errors)))
+        found.setdefault(path, []).append(each.text(caught.among(each.errors)))
     return tuple(sorted((path, "\n".join(filter(None, texts))) for path, texts in found.items() if any(texts)))
 
 

@@ -48,7 +48,7 @@ class Facts:
             "dataset": cell.dataset["id"],
             "solver": cell.entry["id"],
             "label": cell.entry["label"],
-            "method": learning.method(cell.entry["solver"], cell.entry["distill"]["fit"] if cell.fitted else None),
+            "method": learning.method(cell.entry["solver"], cell.fit),
             "options": json.dumps(cell.entry["options"], sort_keys=True),
             "distilled": cell.distilled,
             "fitted": cell.fitted,
@@ -62,10 +62,10 @@ class Facts:
         """All that the page may cite."""
         found: set[str] = set()
         for cell in self.benchmark.cells.values():
-            way, grid = cell.entry["distill"]["fit"] if cell.fitted else None, cell.entry["grid"]
+            solver, grid = cell.entry["solver"], cell.entry["grid"]
+            how: dict[str, Any] = {"fit": cell.fit, "afs": bool(grid["options"].get("afs"))}
             for general in {False, cell.fitted}:
-                afs = bool(grid["options"].get("afs"))
-                found.update(citations.sources(cell.entry["solver"], grid["name"], fit=way, general=general, afs=afs))
+                found.update(citations.sources(solver, grid["name"], general=general, **how))
         return sorted(found)
 
     def cells(self) -> list[dict[str, Any]]:

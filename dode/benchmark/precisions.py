@@ -65,7 +65,7 @@ class Precisions:
             return None
         if cell.is_reference:
             return FINE
-        to_fine = cell.preparation is not None or (cell.fitted and cell.entry["distill"]["fit"] != "greedy")
+        to_fine = cell.preparation is not None or cell.fit not in (None, "greedy")
         return FITTED if to_fine else PLAIN
 
     def part(self, cell: Cell) -> str:

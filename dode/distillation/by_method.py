@@ -37,7 +37,7 @@ def fit_by_method(
     """The fit ``name`` of :data:`dode.distillation.learned.fits`.
 
     Args:
-        solver, denoise, latents, sigmas: as of :func:`distill`.
+        solver, denoise, latents, sigmas: as of :func:`dode.distill`.
         options: of the method.
         checkpoint: where an interrupted fit goes on.
         followed: ``ends`` or ``states``, ``clip`` and ``seed`` as of :class:`dode.distillation.task.Task`.

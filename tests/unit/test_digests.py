@@ -19,6 +19,7 @@ from dode.metrics.prompt_scores import scorers
 from dode.models.networks import networks
 from dode.pipelines.registry import families
 from dode.validation import ConfigError
+from workspace import CHANGED
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +76,6 @@ class Copy:
 
 
 SAMPLE = "scripts/sample.py", "dode.models.embedded.residual_mlp"
-EXECUTED = "\n\n[].clear()\n"  # on import, so that it counts whoever imports the file
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_networks_and_extractors_count_for_their_own_cards_alone(copy):
         return [copy.digest("scripts/sample.py", f"dode.models.{name}") for name in ("ddpm.ddpm_unet", "adm.adm_unet")]
 
     ddpm, adm = digests()
-    copy.append("dode/models/adm/layers.py", EXECUTED)
-    copy.append("dode/models/edm/layers.py", EXECUTED)
+    copy.append("dode/models/adm/layers.py", CHANGED)
+    copy.append("dode/models/edm/layers.py", CHANGED)
     assert digests()[0] == ddpm
     assert digests()[1] != adm
     score = copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier")
-    copy.append("dode/metrics/extractors/inception.py", EXECUTED)
-    copy.append("dode/metrics/resizing.py", EXECUTED)
+    copy.append("dode/metrics/extractors/inception.py", CHANGED)
+    copy.append("dode/metrics/resizing.py", CHANGED)
     assert copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier") == score
-    copy.append("dode/models/embedded/digit_classifier.py", EXECUTED)
+    copy.append("dode/models/embedded/digit_classifier.py", CHANGED)
     assert copy.digest("scripts/score.py", "dode.metrics.extractors.digit_classifier") != score
 
 
@@ -185,11 +185,11 @@ def test_a_solvers_file_counts_for_the_cells_of_that_solver_alone(copy):
 
     heun, ddim = digests()
     assert heun != ddim
-    copy.append("dode/solvers/heun.py", EXECUTED)
+    copy.append("dode/solvers/heun.py", CHANGED)
     heun_edited, ddim_same = digests()
     assert heun_edited != heun
     assert ddim_same == ddim
-    copy.append("dode/solvers/ddim.py", EXECUTED)
+    copy.append("dode/solvers/ddim.py", CHANGED)
     heun_same, ddim_edited = digests()
     assert heun_same == heun_edited
     assert ddim_edited != ddim
@@ -204,10 +204,10 @@ def test_a_new_solver_file_leaves_the_others_alone(copy):
 
 def test_a_file_that_the_script_does_not_use_does_not_count(copy):
     before = copy.digest()
-    copy.append("dode/report/figures/images.py", EXECUTED)
-    copy.append("dode/models/embedded/training.py", EXECUTED)
-    copy.append("dode/distillation/fitting.py", EXECUTED)
-    copy.append("scripts/score.py", EXECUTED)
+    copy.append("dode/report/figures/images.py", CHANGED)
+    copy.append("dode/models/embedded/training.py", CHANGED)
+    copy.append("dode/distillation/fitting.py", CHANGED)
+    copy.append("scripts/score.py", CHANGED)
     assert copy.digest() == before
 
 
@@ -233,7 +233,7 @@ FITTING |= {"prepare": ("scripts/prepare.py",)}
 def test_a_way_of_fitting_counts_for_its_own_fits_alone(copy, file, edited):
     """And not for what they follow, on which all other fits depend."""
     before = {name: copy.digest(*job) for name, job in FITTING.items()}
-    copy.append(f"dode/distillation/{file}.py", EXECUTED)
+    copy.append(f"dode/distillation/{file}.py", CHANGED)
     assert {name for name, job in FITTING.items() if copy.digest(*job) != before[name]} == edited
 
 
@@ -283,7 +283,7 @@ def test_every_form_of_import_is_followed_transitively(copy, statement):
     (copy.root / "scripts/new.py").write_text("import json\nimport missing.module\nfrom dode import near\n")
     digests = [copy.digest("scripts/new.py")]
     for name in ("far", "farther"):
-        copy.append(f"dode/{name}.py", EXECUTED)
+        copy.append(f"dode/{name}.py", CHANGED)
         digests.append(copy.digest("scripts/new.py"))
     assert len(set(digests)) == 3
 
@@ -293,7 +293,7 @@ def test_imports_in_a_circle_end(copy):
     (copy.root / "dode/two.py").write_text("from dode import one\n")
     (copy.root / "scripts/new.py").write_text("from dode import one\n")
     before = copy.digest("scripts/new.py")
-    copy.append("dode/two.py", EXECUTED)
+    copy.append("dode/two.py", CHANGED)
     assert copy.digest("scripts/new.py") != before
 
 
@@ -396,11 +396,11 @@ def effects(function):
 def test_functions_that_only_check_raise_the_errors_of_checks_or_do_nothing(nodes):
     assert issubclass(ConfigError, ValueError)
     assert {ValueError.__name__, ConfigError.__name__} == bare_code.CHECKED
-    defined = {}
+    defined = set()
     for path, node in nodes:
-        if isinstance(node, ast.FunctionDef) and node.name in bare_code.CHECKS:
+        if isinstance(node, ast.FunctionDef) and node.name in bare_code.CHECK_NAMES:
             module = path.relative_to(ROOT / "dode").with_suffix("").as_posix()
-            defined.setdefault(node.name, set()).add(module)
+            defined.add((module, node.name))
             assert not list(effects(node)), f"{module}: {node.name}"
     assert defined == bare_code.CHECKS
 
