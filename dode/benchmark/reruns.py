@@ -6,6 +6,7 @@ renamed or touched, and a missing record counts as up to date. Here each file's 
 file that is missing is made, and what follows from a job that runs runs too.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -101,8 +102,11 @@ class Wanted:
             )
         if not self.is_recorded(job):
             return []
-        made = self.made(job)
-        return [name for path in existing for name in differences(path, made)]
+        made, found = self.made(job), []
+        for path in existing:
+            with contextlib.suppress(FileNotFoundError):  # another run has just taken it away
+                found += differences(path, made)
+        return found
 
 
 @functools.cache
@@ -153,7 +157,8 @@ def decide_by_records(graph_class: Any, job_class: Any, root: Path) -> None:
     update, oldest = graph_class.update_needrun, job_class.output_mintime
 
     @functools.wraps(update)
-    async def update_needrun(graph: Any, *arguments: Any, **options: Any) -> None:
+    async def update_needrun(graph: Any, create_inventory: bool = False) -> None:
+        """Without Snakemake's inventory of times, which ends a plan where another run takes a file away meanwhile."""
         wanted = Wanted(graph, root)
         try:
             for job in graph.jobs:
@@ -161,7 +166,7 @@ def decide_by_records(graph_class: Any, job_class: Any, root: Path) -> None:
                     graph.reason(job).params_changed = Reason(changes)
         except ValueError as error:
             raise WorkflowError(str(error)) from None
-        await update(graph, *arguments, **options)
+        await update(graph)
 
     async def no_time(job: Any) -> None:
         """A time is no reason to run a job that has records."""
