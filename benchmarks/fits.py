@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from embedded import card
+from embedded import card, fine, on_grid
 from fits_cells import (
     BLOCKS,
     CANDIDATES,
@@ -89,9 +89,7 @@ class Bench:
         return noise.latents(range(count), self.model.shape, seed=0, stream=stream, block=block)
 
     def _fine(self, latents):
-        name, nfe, grid = self.model.fine
-        solver = solvers.create(name)
-        return dode.sample(solver, self.denoise, latents, grids.for_model(self.denoise, grid, solver.steps(nfe)))
+        return fine(self.name, self.denoise, latents)
 
     def _gaussian(self, ends):
         return self._of_bytes(pixels.to_bytes(ends))
@@ -108,15 +106,13 @@ class Bench:
 
     def grid(self, name, solver, nfe):
         """The grid of a name in :data:`GRIDS`, with one in :data:`ENDINGS`, on which a solver makes ``nfe``."""
-        name, comma, ending = name.partition(",")
+        kind, comma, ending = name.partition(",")
+        if kind != "searched":
+            return on_grid(name, self.denoise, solver, nfe)
         ending = ENDINGS[comma + ending]
-        steps = grids.intervals(solver, nfe, ending)
-        if name == "searched":
-            end = ending.get("end", "zero")
-            candidates, chosen = self.candidates[end], search.path(self.costs[end], steps)
-            return grids.tensor.Grid.of(candidates[chosen], candidates.variable, None, "afs" in ending)
-        kind, options = GRIDS[name]
-        return grids.for_model(self.denoise, kind, steps, **options, **ending)
+        end, steps = ending.get("end", "zero"), grids.intervals(solver, nfe, ending)
+        candidates, chosen = self.candidates[end], search.path(self.costs[end], steps)
+        return grids.tensor.Grid.of(candidates[chosen], candidates.variable, None, "afs" in ending)
 
     def promising(self, method, nfe):
         """Grids on which a plain solver is among the best :data:`TRIED` on the fitting images, by either score."""

@@ -65,10 +65,10 @@ def main():
                 sample, cost = learn(
                     name, chosen.solver, scored.denoise, chosen.grid, nfe, latents, ends, seed, chosen.options
                 )
-                seconds, (self_fid, paired, rmse) = time.process_time() - began, scored.scores(sample)
+                seconds, scores = time.process_time() - began, scored.scores(sample)
                 print(
-                    f"| {name} | {nfe} | {seed} | {images} | {json.dumps(chosen.options)} | {self_fid:.4f} "
-                    f"| {paired:.4f} | {rmse:.4f} | {cost.evaluations:,} | {cost.gradients:,} "
+                    f"| {name} | {nfe} | {seed} | {images} | {json.dumps(chosen.options)} | {scores.self_fid:.4f} "
+                    f"| {scores.paired_fid:.4f} | {scores.rmse:.4f} | {cost.evaluations:,} | {cost.gradients:,} "
                     f"| {seconds:.1f} |",
                     flush=True,
                 )

@@ -58,10 +58,10 @@ def main():
                     student.network.load_state_dict(weights)
                     student = student.as_consistency_function() if kind == "consistency" else student
                 with torch.no_grad():
-                    _, paired, rmse = scored.scores(partial(dode.sample, solver, student, sigmas=sigmas))
+                    scores = scored.scores(partial(dode.sample, solver, student, sigmas=sigmas))
                 print(
-                    f"| {name} | {nfe} | {seed} | {images} | {json.dumps(chosen.options)} | {paired:.4f} "
-                    f"| {rmse:.4f} | {task.meter.evaluations:,} | {task.meter.gradients:,} "
+                    f"| {name} | {nfe} | {seed} | {images} | {json.dumps(chosen.options)} | {scores.paired_fid:.4f} "
+                    f"| {scores.rmse:.4f} | {task.meter.evaluations:,} | {task.meter.gradients:,} "
                     f"| {seconds:.1f} |",
                     flush=True,
                 )

@@ -3,8 +3,7 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import devices, execution, scripting
-from dode.benchmark.software import environment
+from dode.benchmark import devices, execution, score_records, scripting
 from dode.metrics import distances, features, scores, statistics_files
 
 
@@ -36,22 +35,16 @@ def main(snakemake):
         pairs = zip(blocks(snakemake.input.ends), blocks(snakemake.input.reference_ends), strict=True)
         metrics |= scores.trajectory([distances.squared_errors(*pair) for pair in pairs])
     made = storage.read_json(snakemake.input.environments)
-    found = {
-        "metrics": metrics,
-        "images": generated[0].count,
-        "seeds": params.seeds,
-        **{key: made[key] for key in ("passes", "depth")},
-        "reference": None if real is None else statistics_files.identity(snakemake.input.real, real),
-        "extractor": statistics_files.extractor_of(card),
-        "biased": scores.biased(generated, None if real is None else real.images),
-        **environment(device),
-        "samples": made["environments"],
-        "made": {
-            **{key: made[key] for key in ("cell", "samples")},
-            "scoring": scoring,
-            "code": {**made["code"], "score": params.code},
-        },
-    }
+    found = score_records.record(
+        params,
+        made,
+        metrics,
+        images=generated[0].count,
+        device=device,
+        reference=None if real is None else statistics_files.identity(snakemake.input.real, real),
+        extractor=statistics_files.extractor_of(card),
+        biased=scores.biased(generated, None if real is None else real.images),
+    )
     storage.write_json(snakemake.output[0], found)
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from dode import storage
-from dode.benchmark import scripting
-from dode.benchmark.software import environment
+from dode.benchmark import score_records, scripting
 from dode.metrics import distances, scores
 
 
@@ -15,22 +14,7 @@ def main(snakemake):
         pairs = (np.split(storage.read_array(inputs[kind]), params.seeds) for kind in ("ends", "reference_ends"))
         metrics = scores.trajectory([distances.squared_errors(*pair) for pair in zip(*pairs, strict=True)])
     made = storage.read_json(inputs.environments)
-    found = {
-        "metrics": metrics,
-        "images": made["samples"]["images"],
-        "seeds": params.seeds,
-        **{key: made[key] for key in ("passes", "depth")},
-        "reference": None,
-        "extractor": "{}",
-        "biased": [],
-        **environment("cpu"),
-        "samples": made["environments"],
-        "made": {
-            **{key: made[key] for key in ("cell", "samples")},
-            "scoring": params.scoring,
-            "code": {**made["code"], "score": params.code},
-        },
-    }
+    found = score_records.record(params, made, metrics, images=made["samples"]["images"], device="cpu")
     storage.write_json(snakemake.output[0], found)
 
 
