@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+import forked_python
 from dode.benchmark import beforehand, devices
 from dode.benchmark.cells import Benchmark
 from dode.fetching.cards import load_card
@@ -22,6 +24,7 @@ def refusal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sys, "executable", forked_python.executable())
 
     def check(changes, *, local=True):
         config = yaml.safe_load(TINY.read_text(encoding="utf-8"))
