@@ -2,9 +2,6 @@
 
 import contextlib
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -483,13 +480,3 @@ NAMELESS = """(() => {
 def test_every_control_and_region_has_a_name(visit):
     page = visit(f"#cell={CELL}")
     assert page.evaluate(NAMELESS) == []
-
-
-def test_the_benchmark_of_the_page_runs():
-    command = [sys.executable, "benchmarks/page.py", "--config", "config/config.yaml", "--runs", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    rows = dict(line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:])
-    assert rows["images of a cell"] == "16 to 16"
-    assert float(rows["first paint (ms), median of 1"]) > 0

@@ -46,6 +46,12 @@ def parsed(path, content, files):
     return statements_of(path)
 
 
+@functools.cache
+def one_of(files):
+    """Of equal sets always the same one, so that no two need be compared path by path for each of these files."""
+    return files
+
+
 class Copy:
     def __init__(self, root, monkeypatch):
         self.root, self.monkeypatch = root, monkeypatch
@@ -54,7 +60,7 @@ class Copy:
 
     def digest(self, script="scripts/sample.py", *modules):
         """As in a new process whose package is this one."""
-        files = frozenset(self.root.rglob("*.py"))
+        files = one_of(frozenset(self.root.rglob("*.py")))
         with self.monkeypatch.context() as patch:
             patch.setattr(digests, "PACKAGE", self.root / "dode")
             patch.setattr(digests, "FRAME", self.root / "dode/benchmark/scripting.py")

@@ -230,6 +230,7 @@ def test_a_pipeline_of_classes_has_no_prompts_to_encode(run, tmp_path):
     assert "Besides, 10,500 latents are decoded." in said  # 500 images x 3 seeds of seven cells
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", ["edm-cifar10-cond", "edm-imagenet64"])
 def test_a_pickle_of_edms_says_all_itself(run, root, tmp_path, name):
     family = families.FAMILIES[name](3)

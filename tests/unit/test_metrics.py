@@ -110,23 +110,30 @@ def test_batches_are_resized_as_clean_fid_resizes_single_images(mode, size):
     assert expected.min() == 0
 
 
-def test_pytorch_inception_features_are_those_of_clean_fids_own_pipeline(pictures, tmp_path, monkeypatch):
-    """The whole network with random weights, once read from a file and once given to clean-fid as its download."""
-    images, folder = pictures
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory):
+    """Weights of the whole network of pytorch-fid, and a file with them."""
     own = inception_pytorch._inception_v3(num_classes=1008, aux_logits=False, pretrained=False, init_weights=False)
     draw = torch.Generator().manual_seed(0)
     weights = own.state_dict()
     for name, weight in weights.items():
         if weight.ndim == 4:  # so that activations stay of order one
             weights[name] = torch.randn(weight.shape, generator=draw) * (2 / weight[0].numel()) ** 0.5
-    save_file(weights, tmp_path / "model.safetensors")
+    path = tmp_path_factory.mktemp("pytorch") / "model.safetensors"
+    save_file(weights, path)
+    return weights, path
+
+
+def test_pytorch_inception_features_are_those_of_clean_fids_own_pipeline(pictures, random_weights, monkeypatch):
+    """The whole network with random weights, once read from a file and once given to clean-fid as its download."""
+    (images, folder), (weights, path) = pictures, random_weights
     monkeypatch.setattr(inception_pytorch, "load_state_dict_from_url", lambda *_, **__: weights)
     network = cleanfid_features.build_feature_extractor("legacy_pytorch", torch.device("cpu"), use_dataparallel=False)
     monkeypatch.undo()
     options = {"num_workers": 0, "batch_size": 2, "device": torch.device("cpu"), "verbose": False}
     expected = cleanfid.get_folder_features(str(folder), network, mode="legacy_pytorch", **options)
     card = {"network": {"name": "inception", "options": {"mode": "legacy_pytorch"}}}
-    found = np.concatenate(list(features.stream(features.create(card, tmp_path / "model.safetensors"), images, 3)))
+    found = np.concatenate(list(features.stream(features.create(card, path), images, 3)))
     assert found.shape == (5, 2048)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 1e-2

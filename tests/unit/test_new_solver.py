@@ -10,6 +10,7 @@ import sys
 import pytest
 import yaml
 
+import forked_python
 from dode.__main__ import main
 from dode.commands import new_solver
 from dode.fetching import places
@@ -84,7 +85,8 @@ def test_what_is_written_passes_the_tests_of_solvers_and_the_printed_entry_is_on
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(REPOSITORY / name, workspace.folder)
     (command,) = re.findall(r"python -m (pytest .*)", made.stdout)
-    tested = subprocess.run([sys.executable, "-m", *command.split(), "-q", "-p", "no:cacheprovider"], **how)
+    python = forked_python.executable()
+    tested = subprocess.run([python, "-m", *command.split(), "-q", "-p", "no:cacheprovider"], **how)
     assert tested.returncode == 0, tested.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", tested.stdout)[1]) > 20
     again = subprocess.run([sys.executable, "-m", "dode", "new-solver", "my-own"], **how)

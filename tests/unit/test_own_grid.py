@@ -1,5 +1,6 @@
 """The grid that is read from a scheduler's configuration has the scheduler's levels; others are refused in words."""
 
+import functools
 import inspect
 import itertools
 import json
@@ -27,9 +28,16 @@ def config(name, **options):
     return json.loads(getattr(schedulers, name).from_config(options).to_json_string())
 
 
+@functools.lru_cache(1)
+def made(text):
+    """A scheduler from its configuration; some take longer to be made than for all else."""
+    scheduler = json.loads(text)
+    return getattr(schedulers, scheduler["_class_name"]).from_config(scheduler)
+
+
 def levels_of_theirs(scheduler, steps, mu, **given):
     """The levels of a scheduler; those of Heun's, named twice, and of midpoints in between count once or not."""
-    theirs = getattr(schedulers, scheduler["_class_name"]).from_config(scheduler)
+    theirs = made(json.dumps(scheduler))
     theirs.set_timesteps(steps, **given, **({} if mu is None else {"mu": mu}))
     if hasattr(theirs, "sigmas"):
         return np.unique(theirs.sigmas.numpy().astype(np.float64))[::-1]

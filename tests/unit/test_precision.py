@@ -76,9 +76,11 @@ def test_layout_changes_rounding_at_most(checkpoint, family):
     torch.testing.assert_close(denoised(card, path, channels_last=True), denoised(card, path), rtol=1e-4, atol=1e-5)
 
 
-def test_compilation_changes_rounding_at_most(checkpoint):
+def test_compilation_changes_rounding_at_most(checkpoint, monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("torch compiles with g++, which is not here")
+    # Here and not in processes that torch would start for it, each of which imports torch first.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     card = {**EDM, "network": {"name": "residual-mlp", "options": {"image_shape": [3, 8, 8], "width": 16, "blocks": 1}}}
     path = checkpoint(card)
     plain, compiled = models.load(card, path), models.load(card, path, compile=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from snakemake.iocontainers import InputFiles, Params
 
+import forked_python
 from dode import storage
 from dode.benchmark import devices, records, scripting
 
@@ -28,7 +29,7 @@ sys.stdin.read()
 
 
 def started(folder):
-    command = [sys.executable, "-c", TAKES_A_GPU, str(folder)]
+    command = [forked_python.executable(), "-P", "-c", TAKES_A_GPU, str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return process, int(process.stdout.readline())
 

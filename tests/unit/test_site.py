@@ -5,10 +5,11 @@ import io
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import forked_python
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
@@ -16,8 +17,9 @@ NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
     """A link to a page or a heading that is not there is a warning, and so is a name that cannot be imported."""
-    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--conf-dir", "docs/site", "docs"]
-    done = subprocess.run([*command, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--conf-dir", "docs/site", "docs", tmp_path]
+    python = forked_python.executable("pipelines")
+    done = subprocess.run([python, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pages = {
         path.relative_to(tmp_path).with_suffix("").as_posix(): path.read_text() for path in tmp_path.rglob("*.html")

@@ -9,6 +9,7 @@ import venv
 
 import pytest
 
+import forked_python
 from workspace import PARTS, REPOSITORY, TINY, Workspace
 
 SCORE = "results/tiny/digits-edm/d-ddim/nfe2/score.json"
@@ -70,21 +71,19 @@ def installed(python, tmp_path):
     return Installed(python, tmp_path / "empty")
 
 
-def test_the_demo_runs_from_an_empty_folder(installed):
+def test_from_an_empty_folder_the_demo_is_planned_and_what_is_made_is_what_a_checkout_makes(installed, tmp_path):
+    """In one folder, where what a run has read of the code is kept for the next one."""
     plan = installed.snakemake("demo", "--dry-run")
     assert "workflow specific profile" in plan
     assert "total                     159" in plan
     assert "results/digits/index.html" in plan
     assert "real_images" in installed.snakemake("run", "--dry-run")  # without a configuration it is the same
     assert "encode" in installed.snakemake("run", "text-to-digit", "--dry-run")  # whose prompts are in the package
-
-
-def test_what_an_installed_package_makes_is_what_a_checkout_makes(installed, tmp_path):
     shutil.copy(TINY, installed.folder / "mine.yaml")
     installed.snakemake("run", "mine.yaml", "--cores", "1", "--", SCORE)
     assert (installed.folder / SCORE).is_file()
     assert "Nothing to be done" in installed.snakemake("run", "mine.yaml", "--dry-run", "--", SCORE)
-    checkout = Workspace.fresh(tmp_path / "checkout")
+    checkout = Workspace.fresh(tmp_path / "checkout", python=forked_python.executable())
     for folder in ("results", "resources"):
         shutil.copytree(installed.folder / folder, checkout.folder / folder, symlinks=True)
     assert checkout.plan("--", SCORE) == set()
