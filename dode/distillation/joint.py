@@ -46,6 +46,7 @@ SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use t
 SHARE = 0.6
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
 STARTS = ((10.0, 0.15), (16.0, 0.1))
+BEGUN_LATER = "given, begun later"
 #: With more evaluations plain solvers come so near to fits that it is tried on which of these grids they are best.
 MANY = 12
 GRIDS_SHARE = 0.1  # the most of the budget that this may take
@@ -271,11 +272,11 @@ class _Ladder:
         if self.best.family == "levels":  # on the way to told: from there alone
             students = {"levels": self.best.student}
         elif free["levels"]:
-            geometric = {
+            others = {
                 name: families.begun(self.solver, levels, directions, float(self.sigmas[0]))
                 for name, levels in self._grids()
             }
-            students = {**geometric, **students}
+            students = others if BEGUN_LATER in others else {**others, **students}
         for name, student in students.items():
             yield name, families.Corrections(student, self.images, self.facts, self.limits, **free)
 
@@ -286,7 +287,11 @@ class _Ladder:
         yield self.best.family, families.General(form, first, self.images, self.facts, self.limits, last=last)
 
     def _grids(self):
-        """Geometric grids from where the image begins to show to where its details are done."""
+        """Geometric grids from where the image begins to show to where its details are done, and one of the model's.
+
+        Many a model's own grid begins where there is nothing but noise, and no derivative leads away from there: with
+        few evaluations its first level is left out.
+        """
         steps, (lowest, highest) = len(self.sigmas) - 1, (math.exp(limit) for limit in self.limits)
         for first, last in STARTS:
             begin = min(first * self.images.spread, highest)
@@ -294,6 +299,8 @@ class _Ladder:
             if begin > end and end * (1 - 2 * APART) > float(self.sigmas[-1]) and steps > 1:
                 levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
                 yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
+        if steps > 1 and self.nfe <= MANY and not self.solver.afs:
+            yield BEGUN_LATER, begun_later(self.sigmas)
 
     def _named(self):
         """Grids of :data:`NAMED` that end as the given one does, within the levels that the model is known to have."""
@@ -360,6 +367,18 @@ class _Ladder:
         )
         if taken:
             self.best = Best(student, family, errors)
+
+
+def begun_later(sigmas: torch.Tensor) -> torch.Tensor:
+    """A grid's levels above 0 with one more between them, interpolated in the logarithm, and then without the first.
+
+    (N + 1,) noise levels to as many, with the same end.
+    """
+    levels = torch.as_tensor(sigmas, dtype=torch.float64).as_subclass(torch.Tensor)
+    logs, count = levels[levels > 0].log(), int((levels > 0).sum())
+    places = torch.arange(1, count + 1, dtype=torch.float64) * (count - 1) / count
+    before = places.long().clamp(max=count - 2)
+    return torch.cat([torch.lerp(logs[before], logs[before + 1], places - before).exp(), levels[count:]])
 
 
 def kept(rungs: Sequence[Rung]) -> str:
