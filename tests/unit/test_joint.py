@@ -508,3 +508,38 @@ def test_a_usual_grid_whose_levels_a_discrete_model_does_not_tell_apart_is_passe
     latents, ends = mixture.latents(40, 5), exact(40, 5)
     _, _, rungs = joint.climb_ladder(IPNDM, denoise, latents, known, ends, directions=1, budget=16_000, iterations=1)
     assert (rungs[0].family, rungs[0].start) == ("plain", "")
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([1000.0, 100.0, 10.0, 1.0, 0.0], [178.0, 31.6, 5.62, 1.0, 0.0]),
+        ([1000.0, 100.0, 10.0, 1.0], [178.0, 31.6, 5.62, 1.0]),
+        ([100.0, 1.0, 0.0], [10.0, 1.0, 0.0]),
+    ],
+)
+def test_a_grid_is_begun_later_with_as_many_levels_and_the_same_end(levels, expected):
+    assert joint.begun_later(torch.tensor(levels)).tolist() == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "ground"),
+    [(4, {}, False), (4, {"end": "sigma_min"}, False), (4, {"afs": True}, True), (joint.MANY + 1, {}, True)],
+)
+def test_levels_begin_on_the_given_grid_or_later(steps, options, ground, tmp_path):
+    """On it with an analytic first step, as no evaluation is made at its first level, and with many evaluations."""
+    latents, ends = mixture.latents(80, 1), exact(80, 1)
+    sigmas, checkpoint = grids.karras(steps=steps, **options), Checkpoint(tmp_path / "fit")
+    joint.climb_ladder(
+        dode.driver.on_grid(IPNDM, sigmas),
+        mixture.denoise,
+        latents,
+        sigmas,
+        ends,
+        family="levels",
+        iterations=1,
+        checkpoint=checkpoint,
+    )
+    begun = {name.partition(" ")[2] for name in checkpoint.read() if " " in name}
+    assert len(begun) == 3
+    assert (joint.BEGUN_LATER in begun) == (not ground)
