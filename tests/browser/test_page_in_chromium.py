@@ -174,7 +174,7 @@ def test_a_cell_opens_by_keyboard_and_gives_the_focus_back(page):
     page.keyboard.press("Escape")
     assert not page.evaluate(OPEN)
     assert page.evaluate("document.activeElement.dataset.cell") == name
-    page.wait_for_function("!location.hash.includes('cell=')")
+    page.wait_for_url(lambda url: "cell=" not in url)
 
 
 def test_one_cell_of_the_table_is_in_the_order_of_the_tab_key(page):

@@ -62,7 +62,7 @@ def test_from_the_index_to_a_cell_and_to_its_benchmarks_page(visit):
     assert texts(page, ".history tbody th")[0].startswith("paired FID")
     assert page.locator(".tiles i").count() == 16
     page.locator("nav a").click()
-    page.wait_for_function("document.getElementById('cell').open")
+    page.locator("#cell[open]").wait_for()
     assert texts(page, "#cell-title") == ["J-iPNDM"]
     commands = texts(page, "#cell .command code")
     assert commands == [f"python -m dode audit again.zip {CELL}"]
