@@ -46,7 +46,6 @@ SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use t
 SHARE = 0.6
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
 STARTS = ((10.0, 0.15), (16.0, 0.1))
-BEGUN_LATER = "given, begun later"
 #: With more evaluations plain solvers come so near to fits that it is tried on which of these grids they are best.
 MANY = 12
 GRIDS_SHARE = 0.1  # the most of the budget that this may take
@@ -276,7 +275,7 @@ class _Ladder:
                 name: families.begun(self.solver, levels, directions, float(self.sigmas[0]))
                 for name, levels in self._grids()
             }
-            students = others if BEGUN_LATER in others else {**others, **students}
+            students = {**others, **students}
         for name, student in students.items():
             yield name, families.Corrections(student, self.images, self.facts, self.limits, **free)
 
@@ -289,8 +288,8 @@ class _Ladder:
     def _grids(self):
         """Geometric grids from where the image begins to show to where its details are done, and one of the model's.
 
-        Many a model's own grid begins where there is nothing but noise, and no derivative leads away from there: with
-        few evaluations its first level is left out.
+        Many a model's own grid begins where there is nothing but noise, and no derivative leads away from there. With
+        few evaluations it is therefore tried without its first level too.
         """
         steps, (lowest, highest) = len(self.sigmas) - 1, (math.exp(limit) for limit in self.limits)
         for first, last in STARTS:
@@ -300,7 +299,7 @@ class _Ladder:
                 levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
                 yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
         if steps > 1 and self.nfe <= MANY and not self.solver.afs:
-            yield BEGUN_LATER, begun_later(self.sigmas)
+            yield "given, begun later", begun_later(self.sigmas)
 
     def _named(self):
         """Grids of :data:`NAMED` that end as the given one does, within the levels that the model is known to have."""

@@ -523,11 +523,11 @@ def test_a_grid_is_begun_later_with_as_many_levels_and_the_same_end(levels, expe
 
 
 @pytest.mark.parametrize(
-    ("steps", "options", "ground"),
-    [(4, {}, False), (4, {"end": "sigma_min"}, False), (4, {"afs": True}, True), (joint.MANY + 1, {}, True)],
+    ("steps", "options", "later"),
+    [(4, {}, True), (4, {"end": "sigma_min"}, True), (4, {"afs": True}, False), (joint.MANY + 1, {}, False)],
 )
-def test_levels_begin_on_the_given_grid_or_later(steps, options, ground, tmp_path):
-    """On it with an analytic first step, as no evaluation is made at its first level, and with many evaluations."""
+def test_levels_begin_on_the_given_grid_and_later(steps, options, later, tmp_path):
+    """Not so with an analytic first step, as no evaluation is made at the first level, and with many evaluations."""
     latents, ends = mixture.latents(80, 1), exact(80, 1)
     sigmas, checkpoint = grids.karras(steps=steps, **options), Checkpoint(tmp_path / "fit")
     joint.climb_ladder(
@@ -541,5 +541,5 @@ def test_levels_begin_on_the_given_grid_or_later(steps, options, ground, tmp_pat
         checkpoint=checkpoint,
     )
     begun = {name.partition(" ")[2] for name in checkpoint.read() if " " in name}
-    assert len(begun) == 3
-    assert (joint.BEGUN_LATER in begun) == (not ground)
+    assert len(begun) == 3 + later
+    assert ("given, begun later" in begun) == later
