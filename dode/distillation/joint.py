@@ -46,6 +46,7 @@ SCREENING_SHARE = 0.5  # the most of a family's budget that its starts may use t
 SHARE = 0.6
 #: First and last positive level of the geometric grids that a fit begins on, in units of the images' spread.
 STARTS = ((10.0, 0.15), (16.0, 0.1))
+FEW = 6  # up to so many evaluations, one that is made where there is nothing but noise is missed
 #: With more evaluations plain solvers come so near to fits that it is tried on which of these grids they are best.
 MANY = 12
 GRIDS_SHARE = 0.1  # the most of the budget that this may take
@@ -298,7 +299,7 @@ class _Ladder:
             if begin > end and end * (1 - 2 * APART) > float(self.sigmas[-1]) and steps > 1:
                 levels = torch.logspace(math.log10(begin), math.log10(end), steps, dtype=torch.float64)
                 yield f"geometric {begin:.3g} to {end:.3g}", torch.cat([levels, self.sigmas[-1:]])
-        if steps > 1 and self.nfe <= MANY and not self.solver.afs:
+        if steps > 1 and self.nfe <= FEW and not self.solver.afs:
             yield "given, begun later", begun_later(self.sigmas)
 
     def _named(self):

@@ -524,10 +524,16 @@ def test_a_grid_is_begun_later_with_as_many_levels_and_the_same_end(levels, expe
 
 @pytest.mark.parametrize(
     ("steps", "options", "later"),
-    [(4, {}, True), (4, {"end": "sigma_min"}, True), (4, {"afs": True}, False), (joint.MANY + 1, {}, False)],
+    [
+        (4, {}, True),
+        (4, {"end": "sigma_min"}, True),
+        (4, {"afs": True}, False),
+        (joint.FEW, {}, True),
+        (joint.FEW + 1, {}, False),
+    ],
 )
 def test_levels_begin_on_the_given_grid_and_later(steps, options, later, tmp_path):
-    """Not so with an analytic first step, as no evaluation is made at the first level, and with many evaluations."""
+    """Not so with an analytic first step, as no evaluation is made at the first level, and with more evaluations."""
     latents, ends = mixture.latents(80, 1), exact(80, 1)
     sigmas, checkpoint = grids.karras(steps=steps, **options), Checkpoint(tmp_path / "fit")
     joint.climb_ladder(
