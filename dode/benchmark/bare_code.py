@@ -268,8 +268,7 @@ def bare(tree: ast.Module) -> ast.Module:
     """A module without what cannot change a number; its checks are kept, without their words."""
     bared = _Bare().visit(tree)
     for node in ast.walk(bared):  # what is left of a block that had nothing else
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        _filled(node)
     return bared
 
 
